@@ -17,7 +17,9 @@ event: {entity: machine, timestamp: ts, features: [load], target: temp}
 
 
 def main() -> None:
-    wheel = max((Path(__file__).parent.parent / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"  # dist may have one for each Python
+    wheels = (Path(__file__).parent.parent / "dist").glob(f"*-{tag}-*.whl")
+    wheel = max(wheels, key=lambda path: path.stat().st_mtime)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         venv.create(folder / "venv", with_pip=True)

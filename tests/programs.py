@@ -28,9 +28,9 @@ def program(name: str) -> str:
     return found
 
 
-def ran(name: str, *arguments: str, cwd: Path) -> str:
+def ran(name: str, *arguments: str, cwd: Path, timeout: float = 60) -> str:
     """What it prints; the test fails with that where it fails."""
     command = [program(name), *arguments]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr

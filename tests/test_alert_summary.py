@@ -116,6 +116,20 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "PUMP-3（06:10 から）：temp は 71 で予測どおり（70 ± 4）ですが、この時間帯では初めての値です（普段は約 55）。",
     ),
     (
+        {**INSIDE, "channel": "shape"},
+        Evidence(cycle=47.8),
+        "PUMP-3: the cycle of temp (about 48 events) has another shape; temp is 71, as predicted (70 ± 4) "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp の周期（約 48 件）の波形がこれまでと異なります"
+        "（temp は 71 で予測どおり、70 ± 4）。",
+    ),
+    (
+        {"channel": "shape"},
+        NO_EVIDENCE,
+        "PUMP-3: the cycle of temp has another shape; temp is 92, expected 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の周期の波形がこれまでと異なります（temp は 92、予測は 70 ± 4）。",
+    ),
+    (
         {**INSIDE, "channel": "tank-level"},
         NO_EVIDENCE,
         "PUMP-3: temp is 71, as predicted (70 ± 4), but the channel tank-level scores 2.1 (unusual above 1) "
@@ -237,6 +251,7 @@ evidence = st.builds(
     st.lists(moved, max_size=6),
     st.none() | st.builds(NewValue, senses, st.integers(1, 16_000), floats, finite.map(abs)),
     st.none() | st.builds(ErrorChange, floats, floats.map(abs)),
+    st.none() | st.floats(8, 2_304),
 )
 values = st.fixed_dictionaries({name: st.none() | finite for name in ("y", "yhat", "yhat_lower", "yhat_upper")})
 others = st.lists(st.tuples(st.sampled_from(["temp", "flow", "x" * 300]), values), max_size=6)
@@ -245,7 +260,7 @@ names = st.text(min_size=1, max_size=200)
 
 @given(
     st.sampled_from(["en", "ja"]), names, values, evidence, st.sampled_from(PHASES), st.integers(-(10**14), 10**15),
-    st.sampled_from([None, "residual", "novelty", "levels", "own"]), others,
+    st.sampled_from([None, "residual", "novelty", "shape", "levels", "own"]), others,
     st.sampled_from([None, "higher", "lower", "smaller", "larger", "creeping up", "creeping down"]),
     st.sampled_from(["recovered", "absorbed", "ttl", "reset", "disabled", "maintenance"]),
 )  # fmt: skip

@@ -137,6 +137,13 @@ def test_the_health_check_asks_the_process_itself(
 def test_compose_takes_the_file() -> None:
     """Docker Compose itself, which needs no Docker for this."""
     ran("docker-compose", "--file", "compose.yaml", "config", "--quiet", cwd=DOCKER)
+    group = ("--file", "compose.yaml", "--file", "compose.group.yaml")
+    text = ran("docker-compose", *group, "config", cwd=DOCKER)
+    assert "published: 9464-9475" in text
+    assert text.count("docker/monitor.group.yaml") == 2, "topics and processes; the recording goes on by its own"
+    one, several = (load_config(DOCKER / f"monitor{name}.yaml") for name in ("", ".group"))
+    assert several.source.assignment == "group"
+    assert (several.event, several.sinks, several.ops.address) == (one.event, one.sinks, one.ops.address)
 
 
 def test_images_are_pinned() -> None:

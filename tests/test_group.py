@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from brokers import kafka_obstacle
+from brokers import Kafka, kafka_obstacle
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
@@ -241,3 +244,56 @@ def test_members_come_go_and_are_killed_and_nothing_is_lost_twice_or_forgotten(d
     assert (figures["lost"], figures["other"], figures["states"]["differing"]) == (0, 0, 0), done.stderr
     assert figures["twice"] == 0 or delivery == "at_least_once"
     assert figures["ended_by_themselves"] == 0, done.stderr
+
+
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_a_member_gives_back_what_it_cannot_read_and_goes_on_once_it_can(kafka: Kafka, tmp_path: Path) -> None:
+    topics = {name: kafka.topic(name) for name in ("events", "predictions", "alerts", "dead")}
+    file, log = tmp_path / "member.yaml", tmp_path / "member.log"
+    sinks = {"predictions": topics["predictions"], "alerts": topics["alerts"], "dead_letters": topics["dead"]}
+    content: dict[str, Any] = {
+        "source": {"brokers": kafka.bootstrap_servers, "topic": topics["events"], "assignment": "group"},
+        "event": {"entity": "machine", "timestamp": "ts", "features": ["load"]},
+        "sinks": sinks,
+        "delivery": "exactly_once",
+        "recovery": {"epoch_interval": "200ms"},
+        "state": {"store": str(tmp_path / "store")},
+        "ops": {"address": None},
+    }
+    file.write_text(json.dumps(content))
+    events = [
+        ("m", json.dumps({"machine": "m", "ts": 1_700_000_000_000 + i, "load": i % 7, "target": i % 5}))
+        for i in range(60)
+    ]
+    kafka.produce(topics["events"], events[:30])
+    with member(file, log):
+        kafka.read(topics["predictions"], expected=30, timeout=60)
+    [head] = (tmp_path / "store").glob("*/committed/0000")
+    state = head.parents[1] / "state" / head.read_text().split()[0]
+    content_before = state.read_bytes()
+    state.write_bytes(content_before[:-1])
+    kafka.produce(topics["events"], events[30:])
+    with member(file, log):
+        deadline = time.monotonic() + 60
+        while "partitions_given_back" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        assert len(kafka.read(topics["predictions"])) == 30, "nothing may be predicted from another state"
+        state.write_bytes(content_before)
+        kafka.read(topics["predictions"], expected=60, timeout=60)
+    assert str(state) in log.read_text()
+
+
+@contextmanager
+def member(file: Path, log: Path) -> Iterator[None]:
+    """A process of the group, stopped by a signal at the end."""
+    with log.open("ab") as output:
+        command = [sys.executable, "-m", "ssm_stream", "run", str(file)]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        yield
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.terminate()
+        code = process.wait(60)
+    assert code == 0, log.read_text()

@@ -46,6 +46,29 @@ def test_manifests_are_what_kubernetes_takes() -> None:
         schemas.validate(manifest(file.name), "1.32", strict=True)
 
 
+def test_pods_of_a_group_differ_from_single_ones_in_what_they_share_alone() -> None:
+    """A Deployment whose pods have one file and one store; all else is as in the StatefulSet."""
+    schemas = pytest.importorskip("kubernetes_validate")
+    group = {file.stem: manifest(f"group/{file.name}") for file in (DOCKER / "kubernetes/group").glob("*.yaml")}
+    for name, content in group.items():
+        if name != "scaledobject":  # of KEDA
+            schemas.validate(content, "1.32", strict=True)
+    one, several = (each["spec"]["template"]["spec"] for each in (manifest("statefulset.yaml"), group["deployment"]))
+    [single], [member] = one["containers"], several["containers"]
+    own = {"args", "env", "volumeMounts"}
+    assert {k: v for k, v in member.items() if k not in own} == {k: v for k, v in single.items() if k not in own}
+    assert several["securityContext"] == one["securityContext"]
+    [file] = group["configmap"]["data"]
+    assert member["args"] == ["run", f"/etc/ssm-stream/{file}"]
+    config = parse_config(group["configmap"]["data"][file])
+    mounts = {mount["mountPath"] for mount in member["volumeMounts"]}
+    assert str(config.state.store) in mounts
+    assert group["claim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+    [trigger] = group["scaledobject"]["spec"]["triggers"]
+    assert trigger["metadata"]["consumerGroup"] == config.source.group_id
+    assert trigger["metadata"]["topic"] == config.source.topic
+
+
 def test_pods_are_restricted_and_watched() -> None:
     """The restricted Pod Security Standard; and ports, probes and folders as the configuration has them."""
     stateful = manifest("statefulset.yaml")

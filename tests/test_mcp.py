@@ -31,6 +31,7 @@ from ssm_stream.mcp.allowed_files import AllowedFiles, NotAllowedError
 from ssm_stream.mcp.commands import shortened
 from ssm_stream.mcp.redaction import Redactor, secrets_of
 from ssm_stream.mcp.server import Access, http_token, make_server, parse_address
+from ssm_stream.mcp.tools.explanation import explain_message
 from ssm_stream.mcp.view.episodes import MAX_EPISODES, Episodes
 from ssm_stream.mcp.view.predictions import POINTS, Predictions
 from ssm_stream.mcp.view.topics import FlowView
@@ -281,6 +282,12 @@ def test_a_current_prediction_is_explained_by_its_process(call: Callable[..., An
     assert "target: found 'b'; the configuration has" in call("explain_entity", entity="press-1", target="b")
     with served(flow.port, {"/ui/api/entity": b'{"known": false}'}):
         assert "since its start" in call("explain_entity", entity="press-1")["notes"][0]
+
+
+def test_an_alert_of_several_targets_says_which_began_and_which_are_open() -> None:
+    told = explain_message(alert("press-1", 1, target="temp", targets=[{"target": "temp"}, {"target": "load"}]))
+    assert "It began with the target temp; open as well: load." in told
+    assert not any("began with" in each for each in explain_message(alert("press-1", 1)))
 
 
 class served:  # noqa: N801

@@ -154,12 +154,14 @@ def told(kafka: Kafka, collector: str, tmp_path_factory: pytest.TempPathFactory)
     messages = events(8000, seed=4)
     kafka.produce(topic, messages)
     kafka.produce(topic, [(b"m1", b"no JSON"), (b"m1", b'{"entity": "m1"}'), (b"m1", b"[]"), (b"m1", b"")], 0)
-    ops = {"address": address, "bytewax_metrics": True, "log_every": "1s", "traces": collector, "traces_share": 1.0}
+    ops = {"address": address, "bytewax_metrics": True, "log_every": "1s", "traces": collector}
     alerts = {"drift": {"budget": "1 per 500 events"}, "anomaly": {"budget": "1 per 100 events"}}
     job = Job(kafka, tmp_path_factory.mktemp("ops"), topic, ops=ops)
     content = orjson.loads(job.path.read_bytes())
     job.path.write_bytes(orjson.dumps({**content, "alerts": alerts}))
-    process = job.start("--log-format", "json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_TRACES_SAMPLER_ARG", "1.0")
+        process = job.start("--log-format", "json")
     until(lambda: ready(address), 90, process)
     until(lambda: scraped(address).of("ssm_stream_events_total") == len(messages) + 4, 60, process)
     until(lambda: scraped(address).of("ssm_stream_predictions_total") == len(messages), 60, process)

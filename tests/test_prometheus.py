@@ -21,8 +21,11 @@ import pytest
 import yaml
 from brokers import Kafka, free_port
 from programs import program
+from prometheus_client import start_http_server
 from test_alert_rules import ALERTS, BY_ENTITY, DASHBOARD, PROMETHEUS, RULES, names_in
 from test_stream import Job, events, finished
+
+from ssm_stream.notify.metrics import NotifyMetrics
 
 EMPTY = {
     "What fires": "nothing is wrong",
@@ -37,11 +40,13 @@ CHOSEN = {"$__rate_interval": "10s", "$__range": "30s", "$job": "ssm-stream.*", 
 class Prometheus:
     """One on a free loopback port, with the shipped configuration and rules at a faster pace."""
 
-    def __init__(self, folder: Path, scraped: str) -> None:
+    def __init__(self, folder: Path, scraped: str, notify: str) -> None:
         content = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
         content["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
-        content["scrape_configs"] = content["scrape_configs"][:1]
-        content["scrape_configs"][0]["static_configs"] = [{"targets": [scraped]}]
+        content["scrape_configs"] = [
+            {"job_name": job, "static_configs": [{"targets": [address]}]}
+            for job, address in ((content["scrape_configs"][0]["job_name"], scraped), ("ssm-stream-notify", notify))
+        ]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(content))
         shutil.copy(PROMETHEUS / "rules.yml", folder)
         self.address = f"127.0.0.1:{free_port()}"
@@ -129,11 +134,14 @@ def watched(
         kafka.produce(topic, [*sent[before[0] : before[0] + 1500], (b"m1", b"no JSON")])
         before[0] += 1500
 
-    process, prometheus = job.start(), Prometheus(folder, address)
+    notify = free_port()
+    server, _ = start_http_server(notify, "127.0.0.1", NotifyMetrics(["slack"]).registry)
+    process, prometheus = job.start(), Prometheus(folder, address, f"127.0.0.1:{notify}")
     try:
         yield prometheus, more, process
     finally:
         prometheus.stop()
+        server.shutdown()
         process.send_signal(signal.SIGTERM)
         assert "Traceback" not in finished(process, 30)
         assert process.returncode == 0

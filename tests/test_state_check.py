@@ -108,6 +108,8 @@ def bent(state: bytes, array: str, value: float) -> bytes:
         ("novelty.number", -1),
         ("novelty.grid", 1e308),
         ("novelty.smooth", np.nan),
+        ("shape.number", -1),
+        ("shape.distance", np.nan),
         ("flag", 2),
         ("active", -1),
     ],

@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, config_schema, parse_config
-from ssm_stream.config.file import REMOVED, RENAMED
+from ssm_stream.config.file import REMOVED, RENAMED, WITHOUT_EFFECT
 
 RELEASES = sorted((Path(__file__).parent / "golden").glob("release-*"))
 SMALL = "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"
@@ -35,9 +36,13 @@ def test_old_keys_that_change_nothing_are_read_as_before() -> None:
     assert parse_config(text) == parse_config(SMALL + "sinks: {}\n")
     for old, cure in REMOVED.items():
         section, _, key = old.partition(".")
-        assert section == "event"
+        content = yaml.safe_load(SMALL)
+        content.setdefault(section, {})[key] = True
         with pytest.raises(ConfigError, match=rf"{re.escape(old)}: unknown key; {re.escape(cure)}"):
-            parse_config(SMALL.replace("features: [a]", f"features: [a], {key}: true"))
+            parse_config(yaml.safe_dump(content))
+        for value in WITHOUT_EFFECT[old]:
+            content[section][key] = value
+            assert parse_config(yaml.safe_dump(content)) == parse_config(SMALL)
 
 
 # Against the releases before.

@@ -22,12 +22,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import sbom
 import version
-from wheels import GLIBC
 
 ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 EXTRAS = ("excel", "holidays", "mcp", "notify", "registry", "zstd")
 """Everything but torch and notebooks, which no plant's machine needs, and traces."""
+NEEDED_GLIBC = "2.31"
+"""What the wheels of others need: Bytewax 0.21 is for Debian 11, Ubuntu 20.04, RHEL 9 and later. Our own need less."""
 COPIED = ("README.md", "README.ja.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "configs", "docker")
 INSTALL = """#!/bin/sh
 # Installs ssm-stream from the wheels of this folder, without a network: install.sh FOLDER [EXTRA …]
@@ -49,8 +50,8 @@ extras=$(printf '%s,' "$@")
 
 
 def platforms() -> list[str]:
-    """Options of pip for wheels of machines with `GLIBC`, or an earlier one."""
-    machine, minor = platform.machine(), int(GLIBC.split(".")[1])
+    """Options of pip for wheels of machines with `NEEDED_GLIBC`, or an earlier one."""
+    machine, minor = platform.machine(), int(NEEDED_GLIBC.split(".")[1])
     names = [f"manylinux_2_{n}_{machine}" for n in range(minor, 4, -1)] + [f"manylinux2014_{machine}"]
     return [part for name in names for part in ("--platform", name)]
 
@@ -63,7 +64,7 @@ def download(wheel: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *where]
     done = subprocess.run([*command, "--dest", str(folder), f"{wheel}[{','.join(EXTRAS)}]"], check=False)
     if done.returncode:
-        raise SystemExit(f"not all packages have a wheel for Python {python} and glibc {GLIBC}")
+        raise SystemExit(f"not all packages have a wheel for Python {python} and glibc {NEEDED_GLIBC}")
 
 
 def checksums(folder: Path) -> str:

@@ -20,6 +20,9 @@ from typing import Any
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import licences as installed
+
 OURS = "ssm-stream"
 NATIVE = {
     "nanobind": ("BSD-3-Clause", "https://github.com/wjakob/nanobind"),
@@ -44,13 +47,15 @@ def reference(about: Message) -> str:
 
 
 def licences(about: Message) -> list[dict[str, Any]]:
-    """As CycloneDX has them: an expression, else the classifiers' names, else the first line of the text."""
+    """As CycloneDX has them: an expression, else the classifiers' names, else the first line of the text, else what
+    `licences.py` knows."""
     if expression := about["License-Expression"]:
         return [{"expression": expression}]
     names = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or [] if c.startswith("License ::")]
     names = [name for name in names if name != "OSI Approved"]
     text = str(about["License"] or "").strip()
-    names = names or ([text.splitlines()[0][:80]] if text else [])
+    known = installed.KNOWN.get(normalized(about["Name"]))
+    names = names or ([text.splitlines()[0][:80]] if text else [known] if known else [])
     return [{"license": {"name": name}} for name in names]
 
 

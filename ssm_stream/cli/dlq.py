@@ -147,7 +147,7 @@ def redrive(
     ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="Only letters of this stage: decode, admit, label or feedback. Repeatable."),
+        typer.Option(help="Only letters of this stage, such as decode, label or notify. Repeatable."),
     ] = None,
     since: Since = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Send at most N letters.", show_default=False)] = None,

@@ -37,9 +37,16 @@ REMOVED = {
         "leave it out: a schema registry's frame before JSON is skipped by itself; for Avro and Protobuf, write "
         "`event.format` and `schema_registry`"
     ),
+    "ops.traces_share": (
+        "leave it out: OpenTelemetry's own variable OTEL_TRACES_SAMPLER_ARG sets the share, which is 0.01 without it"
+    ),
 }
 """Keys that are gone → the cure."""
-WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {"event.framed": (False, None), "sinks.schema_registry": (None,)}
+WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
+    "event.framed": (False, None),
+    "sinks.schema_registry": (None,),
+    "ops.traces_share": (0.01,),
+}
 """Keys of earlier releases → values that changed nothing, as in a file with all defaults: these are read as before."""
 
 
@@ -123,8 +130,10 @@ def _drop_without_effect(raw: dict[Any, Any]) -> None:
     for path, values in WITHOUT_EFFECT.items():
         above, _, key = path.rpartition(".")
         section = raw.get(above)
-        if isinstance(section, dict) and any(section.get(key, raw) is value for value in values):
-            del section[key]
+        if isinstance(section, dict) and key in section:
+            found = section[key]
+            if any(type(found) is type(value) and found == value for value in values):
+                del section[key]
 
 
 def _yaml_error(error: yaml.YAMLError, text: str) -> str:

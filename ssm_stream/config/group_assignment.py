@@ -47,6 +47,8 @@ def _refusals(config: Any) -> Iterator[str]:
         yield f"found with state.shards: {state.shards}; a partition is a shard there: leave state.shards out"
     if len(source.names) > 1:
         yield f"found with source.topics; one events topic is shared so far: one flow a topic, or {MANUAL}"
+    if source.repartition is not None:
+        yield f"found with source.repartition, which one process copies, and members do not agree on one yet: {MANUAL}"
     if source.context:
         yield f"found with source.context, which members do not read yet: {MANUAL}"
     if config.labels is not None and config.labels.topic is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT
 from ssm_stream.contract.event_schema import NAME, NUMBER, alert_ids, literal, nullable, origins
-from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
+from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, NOTIFY_TARGET, RECEIPT, TRUNCATED
 from ssm_stream.contract.path_schema import Schema
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
@@ -303,7 +303,7 @@ def dead_letter_headers(config: Config) -> Schema:
     number, facts = {"type": "string", "pattern": "^[0-9]+$"}, [each.topic for each in config.source.context]
     ours: dict[str, Schema] = {
         "topic": described(
-            {"enum": [*input_topics(config), *facts, *([config.sinks.alerts] if config.notify else [])]},
+            {"enum": [*redrivable_topics(config), *facts]},
             "Where the message stands.",
         ),
         "partition": number,
@@ -316,12 +316,14 @@ def dead_letter_headers(config: Config) -> Schema:
         **number,
         "description": "Bytes of the value, of which the letter has the head only: it was too large for the topic.",
     }
+    targets = [name for name, _ in config.notify.named_targets()] if config.notify else []
+    target = {NOTIFY_TARGET: {"enum": targets, "description": "The target of notify."}} if targets else {}
     names = [literal(name) for name in ours]
     return {
         "title": "Headers of a dead letter",
         "description": "Key and value are those of the message, whatever they are; its own headers stand beside these.",
         "type": "object",
-        "properties": {**{ERROR_HEADER + name: schema for name, schema in ours.items()}, TRUNCATED: truncated},
+        "properties": {**{ERROR_HEADER + name: own for name, own in ours.items()}, TRUNCATED: truncated, **target},
         "required": [ERROR_HEADER + name for name in ours],
         "patternProperties": {f"^{literal(ERROR_HEADER)}(?!(?:{'|'.join(names)})$)": False},
     }
@@ -330,15 +332,17 @@ def dead_letter_headers(config: Config) -> Schema:
 def receipt_schema(config: Config) -> Schema:
     """Return the schema of a receipt's value; `ssm-stream dlq redrive` writes it to the dead-letter topic."""
     place = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Of the letter: partition and offset."}
-    fields = closed({"redriven": place, "to": {"enum": input_topics(config)}, "partition": NATURAL})
+    fields = closed({"redriven": place, "to": {"enum": redrivable_topics(config)}, "partition": NATURAL})
     return {"title": "Receipt", "description": "A dead letter was sent back to its topic.", **fields}
 
 
 def receipt_headers(config: Config) -> Schema:
     """Return the schema of a receipt's headers."""
-    topics = "|".join(map(literal, input_topics(config)))
-    what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
-    words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
+    topics = "|".join(map(literal, redrivable_topics(config)))
+    target = "( [A-Za-z0-9_-]{1,60})?" if config.notify else ""
+    what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}{target}$"}
+    words = "Topic, partition and offset of the message that could not be used, a hash of its key and value, and the "
+    words += "target of notify, if it is an alert for one."
     return {"title": "Headers of a receipt", **closed({RECEIPT: described(what, words)})}
 
 
@@ -352,6 +356,11 @@ def input_topics(config: Config) -> list[str]:
     """Return the topics that are read."""
     feedback, control = config.alerts.feedback, config.control_topic
     return [*origins(config), *([feedback.topic] if feedback else []), *([control] if control else [])]
+
+
+def redrivable_topics(config: Config) -> list[str]:
+    """Return the topics whose messages may become dead letters: with `notify` that of the alerts, too."""
+    return [*input_topics(config), *([config.sinks.alerts] if config.notify and config.sinks.alerts else [])]
 
 
 def _has(config: Config, stage: str) -> bool:

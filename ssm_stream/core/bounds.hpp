@@ -103,15 +103,26 @@ inline void check_novelty(Bounds& bounds, const MonitorState& of, i64 e) {
 
 inline void check_shape(Bounds& bounds, const MonitorState& of, i64 e) {
     using namespace SSM_ISA::shape;
-    const double* number = of.shape_fields.number.in(of.shape.row(e));
+    char* row = of.shape.row(e);
+    const double *number = of.shape_fields.number.in(row), *tail = of.shape_fields.tail.in(row);
+    constexpr double LARGEST_DOUBLE = std::numeric_limits<double>::max(), LARGEST_FLOAT = std::numeric_limits<float>::max();
+    const bool known = number[PERIOD] != 0.0;
     bounds.check("shape.number (seen)", number + SEEN, 1, 0, MAX_COUNT);
-    bounds.check("shape.number (events of a sample)", number + EVERY, 1, 0, MAX_COUNT);
+    bounds.check("shape.number (first)", number + ORIGIN, 1, -LARGEST_DOUBLE, LARGEST_DOUBLE);
+    bounds.check("shape.number (unit)", number + UNIT, 1, known ? std::numeric_limits<double>::denorm_min() : 0.0, LARGEST_DOUBLE);
+    bounds.check("shape.number (sum)", number + SUM, 1, -LARGEST_DOUBLE, LARGEST_DOUBLE);
+    bounds.check("shape.number (events of the sample)", number + IN_SAMPLE, 1, 0, MAX_COUNT);
+    bounds.check("shape.number (events of a sample)", number + EVERY, 1, number[SEEN] > 0.0 ? 1.0 : 0.0, MAX_COUNT);
     bounds.check("shape.number (samples)", number + COUNT, 1, 0, SAMPLES);
     bounds.check("shape.number (place)", number + PLACE, 1, 0, SAMPLES - 1);
-    bounds.check("shape.number (period)", number + PERIOD, 1, number[PERIOD] == 0.0 ? 0.0 : static_cast<double>(LAG_LEAST), CYCLE_MOST);
+    bounds.check("shape.number (period)", number + PERIOD, 1, known ? static_cast<double>(LAG_LEAST) : 0.0, CYCLE_MOST);
     bounds.check("shape.number (decay)", number + DECAY, 1, 0, 1);
     bounds.check("shape.number (samples since)", number + SINCE, 1, 0, MAX_COUNT);
     bounds.check("shape.number (judged)", number + JUDGED, 1, 0, MAX_COUNT);
+    bounds.check("shape.number (mean)", number + MEAN_OF, 1, 0, LARGEST_FLOAT);
+    bounds.check("shape.tail (learned)", tail + LEARNED, 1, 0, MAX_COUNT);
+    bounds.check("shape.tail (variance)", tail + VARIANCE, 1, 0, LARGEST_FLOAT);
+    bounds.check("shape.distance", of.shape_fields.distance.in(row), SAMPLES, known ? 0.0 : -LARGEST_FLOAT, LARGEST_FLOAT);
 }
 
 // The rows of so many entities and pools. Returns what is wrong, empty if nothing is.

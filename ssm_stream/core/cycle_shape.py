@@ -1,4 +1,4 @@
-"""Does a cycle differ in shape from earlier ones? Distance from the windows of earlier cycles: `monitor/shape.hpp`."""
+"""Is a cycle of another shape than those before? Distance from the windows of earlier cycles: `monitor/shape.hpp`."""
 
 from __future__ import annotations
 

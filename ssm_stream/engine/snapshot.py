@@ -36,8 +36,6 @@ from ssm_stream.ingest.windows import Windows
 
 DETECTORS = ("detector.", "novelty.", "shape.", "levels.")
 """Prefixes of arrays that exist only while alerts need them; zeros are the detector of a new entity."""
-SINCE_THEN = ("shape.",)
-"""Those of them that states of the same format may lack, as they are older."""
 
 
 class _Rows(NamedTuple):
@@ -304,7 +302,7 @@ def _load_arrays(store: EntityStore, reader: SnapshotReader, rows: _Rows, *, mig
         while migrates and there[0] not in ours and there[0].startswith(DETECTORS):
             reader.skip()
             there.pop(0)
-        if there[0] != name and name.startswith(DETECTORS if migrates else SINCE_THEN):
+        if migrates and there[0] != name and name.startswith(DETECTORS):
             continue
         reader.into(name, array[: len(chosen)] if rows.full else array, None if rows.full else (chosen,))
         there.pop(0)

@@ -166,7 +166,7 @@ def _configuration(config: Config) -> Check:
 
 
 def _recovery(config: Config) -> Check:
-    directory = config.recovery.directory
+    directory = config.recovery.directory or config.state.store
     if directory is None:
         return Check("recovery", True, f"off: every start begins at the {config.source.start} events")
     above = directory.absolute()

@@ -14,6 +14,7 @@ from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.flow.topic_contents import contents_of
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
 from ssm_stream.kafka.client import with_topic
+from ssm_stream.kafka.dead_letters import is_redriven
 from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.groups.followed_topic import FollowedTopic
 from ssm_stream.kafka.records import Message
@@ -88,7 +89,7 @@ class AlertHistory:
         self._page.history_read.set()
 
     def _show(self, messages: list[Message]) -> None:
-        contents = map(self._as_json, (message.value() for message in messages))
+        contents = (self._as_json(message.value()) for message in messages if not is_redriven(message))
         self._page.alert_episodes.add(filter(_is_shown, contents), framed=False)
 
 

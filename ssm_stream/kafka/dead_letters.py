@@ -9,7 +9,7 @@ import hashlib
 from typing import NamedTuple
 
 from ssm_stream.config import Config
-from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, REDRIVEN_FROM, TRUNCATED
+from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, NOTIFY_TARGET, RECEIPT, REDRIVEN_FROM, TRUNCATED
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.records import Headers, Message, ProducerRecord, RawMessage, headers_of
 from ssm_stream.ops.observers import Sent
@@ -80,13 +80,20 @@ class DeadLetter(NamedTuple):
 
     @property
     def receipt(self) -> str:
-        """The header of its receipt: the origin, and a hash of key and value. A copy of the letter, which a crash may
-        leave, has the same; a message at the same offset of a topic that was created again has another."""
+        """The header of its receipt: the origin, a hash of key and value, and notify's target. A copy of the letter,
+        which a crash may leave, has the same; a message at the same offset of a topic that was created again has
+        another."""
         digest = hashlib.blake2b(digest_size=8)
         for part in (self.message.key(), self.message.value()):
             content = part.encode() if isinstance(part, str) else part
             digest.update(b"-" if content is None else b"%d:%b" % (len(content), content))
-        return f"{self.origin} {digest.hexdigest()}"
+        receipt = f"{self.origin} {digest.hexdigest()}"
+        return receipt if self.target is None else f"{receipt} {self.target}"
+
+    @property
+    def target(self) -> str | None:
+        """The target of `notify` that the alert was for; None in letters of the flow."""
+        return next((_text(value) for name, value in headers_of(self.message) if name == NOTIFY_TARGET), None)
 
     @property
     def own_headers(self) -> Headers:
@@ -127,6 +134,11 @@ def parse_dead_letter(message: Message) -> DeadLetter | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def is_redriven(message: Message) -> bool:
+    """Return whether a message is one that was a dead letter, and stands on its topic once more."""
+    return any(name == REDRIVEN_FROM for name, _ in headers_of(message))
 
 
 def parse_receipt(message: Message) -> str | None:

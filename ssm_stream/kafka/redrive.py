@@ -22,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import RECEIPT, REDRIVEN_FROM
-from ssm_stream.contract.message_schemas import input_topics
+from ssm_stream.contract.message_schemas import redrivable_topics
 from ssm_stream.ingest.control import ControlError, ControlReader
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
@@ -60,8 +60,10 @@ class Redecoder:
         self._max_bytes = config.event.max_bytes
         self._verdicts = config.alerts.feedback.topic if config.alerts.feedback else None
         self._control, self._stops = config.control_topic, ControlReader(config)
-        self.topics = frozenset(input_topics(config))
-        """Topics that the configuration reads."""
+        self._alerts = config.sinks.alerts if config.notify else None
+        self._targets = {name for name, _ in config.notify.named_targets()} if config.notify else set()
+        self.topics = frozenset(redrivable_topics(config))
+        """Topics that the configuration reads, those of `notify` among them."""
 
     def check(self, letters: Sequence[DeadLetter]) -> list[Refusal | None]:
         """Return for each letter, all of them of `topics`, why it would be refused; None if it would be read."""
@@ -73,6 +75,10 @@ class Redecoder:
             if topic == self._verdicts:
                 for i in rows:
                     out[i] = self._check_verdict(letters[i].message.value())
+                continue
+            if topic == self._alerts:
+                for i in rows:
+                    out[i] = self._check_alert(letters[i])
                 continue
             if topic == self._control:
                 for i in rows:
@@ -96,6 +102,14 @@ class Redecoder:
             self._feedback(value)
         except FeedbackError as error:
             return Refusal(str(error.fault), str(error))
+        return None
+
+    def _check_alert(self, letter: DeadLetter) -> Refusal | None:
+        """Return why an alert cannot be sent again: it is none, or its target does not exist any more."""
+        if letter.fault != Fault.UNDELIVERABLE:
+            return Refusal(letter.fault, letter.reason)
+        if letter.target not in self._targets:
+            return Refusal(letter.fault, f"target {letter.target!r} is not in notify.targets")
         return None
 
     def _check_stop(self, value: bytes | None) -> Refusal | None:

@@ -101,6 +101,12 @@ class Episode:
         )
 
 
+def passed(alert: AlertMessage) -> Episode:
+    """Return the episode of an alert that is over."""
+    content = alert.content
+    return Episode(str(content.get("episode") or content["id"]), content, content["severity"], alert.at, alert.at)
+
+
 class Episodes:
     """The open episodes of a topic, by their ids."""
 
@@ -141,6 +147,10 @@ class Episodes:
             self.remove(episode)
             return episode, "recovered"
         return episode, news
+
+    def find(self, alert: AlertMessage) -> Episode | None:
+        """Return the open episode of an alert; None if it is over."""
+        return self._open.get(str(alert.content.get("episode") or alert.content["id"]))
 
     def remove(self, episode: Episode) -> None:
         """Take an episode for over."""

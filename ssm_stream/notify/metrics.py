@@ -34,6 +34,12 @@ class NotifyMetrics:
         self.waiting = gauge("waiting_alerts", "Alert messages that are read and not settled.")
         self.open = gauge("episodes_open", "Open episodes that the target is for.")
         self.failing = gauge("failing_since_seconds", "How long all attempts have failed; 0: the last one did not.")
+        self.held_back = gauge(
+            "held_back_seconds", "How long notify.per_hour has held back what is to be sent; 0: not."
+        )
+        self.heartbeat = gauge(
+            "heartbeat_late_seconds", "Since a heartbeat was due that the target has not taken; 0: none."
+        )
         self.delay = Histogram(
             "ssm_stream_notify_delay_seconds", "From an alert's timestamp on the topic until the target had it.",
             ["target"], buckets=DELAYS, registry=registry,
@@ -42,13 +48,15 @@ class NotifyMetrics:
         build.labels(version("ssm-stream")).set(1)
         self._lock = threading.Lock()
         self._failing_since: dict[str, float] = {}
+        self._heartbeat_due: dict[str, float] = {}
         self._reading: dict[str, bool] = {}
         for target in targets:
             self._reading[target] = False
             for outcome in ("delivered", "dead_letter"):
                 self.alerts.labels(target, outcome)
-            for each in (self.messages, self.failures, self.waiting, self.open, self.delay):
+            for each in (self.messages, self.failures, self.waiting, self.open, self.delay, self.held_back):
                 each.labels(target)
+            self.heartbeat.labels(target).set_function(lambda target=target: self.heartbeat_late(target))  # type: ignore[misc]
             self.failing.labels(target).set_function(lambda target=target: self.failing_for(target))  # type: ignore[misc]
 
     def on_taken(self, target: str) -> None:
@@ -75,6 +83,20 @@ class NotifyMetrics:
         with self._lock:
             since = self._failing_since.get(target)
         return 0.0 if since is None else time.monotonic() - since
+
+    def on_heartbeat(self, target: str, *, taken: bool) -> None:
+        """Note a heartbeat that was due. taken: the target has it, or is to have none now"""
+        with self._lock:
+            if taken:
+                self._heartbeat_due.pop(target, None)
+            else:
+                self._heartbeat_due.setdefault(target, time.monotonic())
+
+    def heartbeat_late(self, target: str) -> float:
+        """Return the seconds since a heartbeat was due that the target has not taken."""
+        with self._lock:
+            due = self._heartbeat_due.get(target)
+        return 0.0 if due is None else time.monotonic() - due
 
     def set_reading(self, target: str, reading: bool) -> None:
         """Note whether the topic is read for a target."""

@@ -85,6 +85,11 @@ class Outbox:
         entry.places.append(place)
         return True
 
+    def add_again(self, episode: Episode, place: Place, now: float, *, over: bool) -> None:
+        """Add an alert that could not be sent before. over: it has recovered meanwhile"""
+        entry = self._entries.get(episode.id) or self._put(episode, "passed" if over else "started", now)
+        entry.places.append(place)
+
     def _put(self, episode: Episode, what: What, now: float) -> Entry:
         entry = self._entries.setdefault(episode.id, Entry(episode, what, now))
         entry.what = what
@@ -127,8 +132,11 @@ class Outbox:
             if self._limited_since is None:
                 self._limited_since = now
             return None
-        held_back = 0.0 if self._limited_since is None else now - self._limited_since
-        return Batch(due, digest, held_back, hello)
+        return Batch(due, digest, self.held_back(now), hello)
+
+    def held_back(self, now: float) -> float:
+        """Return for how many seconds the limit has held back what is to be sent."""
+        return 0.0 if self._limited_since is None else now - self._limited_since
 
     def _refill(self, now: float) -> None:
         gained = max(now - self._refilled, 0.0) * self._notify.per_hour / 3600

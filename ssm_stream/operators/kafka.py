@@ -154,7 +154,8 @@ def service_source(service: Service) -> KafkaSource:
 
 def _open_source(config: Config, *, batches: bool, until_eof: bool) -> KafkaSource:
     cluster, labels = check_broker(config.source), labels_topic(config)
-    join = context_of(config, flow=True) if batches else None
+    recovery = config.recovery.model_copy(update={"directory": None})  # the state is where Bytewax has it
+    join = context_of(config.replace(recovery=recovery), flow=True) if batches else None
     first, *others = config.source.each
     return KafkaSource(
         first,

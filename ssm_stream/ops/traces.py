@@ -7,9 +7,13 @@ and its ids, follow from topic, partition and first offset, so that each stage d
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
+
+import structlog
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.ops.observers import ChunkPlace, RunObserver
@@ -20,7 +24,23 @@ if TYPE_CHECKING:
 OPERATIONS = {"decode": ("poll", "receive"), "learn": ("process", "process"), "produce": ("send", "send")}
 """Stage → name and type of the operation in the conventions."""
 ROOT = "decode"
+LOG = structlog.get_logger("ssm_stream.ops")
+SHARE = 0.01
+"""Of the batches that are traced."""
 CURE = "pip install -e '.[otel]', or leave ops.traces out"
+
+
+def _share() -> float:
+    """Return the share of the batches that are traced: that of OpenTelemetry's own variable, else `SHARE`."""
+    text = os.environ.get("OTEL_TRACES_SAMPLER_ARG", "")
+    try:
+        share = float(text or SHARE)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        LOG.warning("traces_share_unknown", found=text, used=SHARE, cure="set OTEL_TRACES_SAMPLER_ARG to 0 to 1")
+        return SHARE
+    return share
 
 
 class Traces(RunObserver):
@@ -57,7 +77,7 @@ class Traces(RunObserver):
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=config.ops.traces)))
         self._tracer = self._provider.get_tracer("ssm_stream")
         self._trace, self._given, self._config = trace, given, config
-        self._threshold = int(config.ops.traces_share * 2**64)
+        self._threshold = int(_share() * 2**64)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         """Export the span of a stage of `OPERATIONS` that has just ended, if its chunk is traced."""

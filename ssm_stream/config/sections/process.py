@@ -71,9 +71,7 @@ class Ops(Section):
     """Time between log lines that report the flow's progress; null: none."""
     traces: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     """Where OpenTelemetry traces go, by OTLP over HTTP, such as `http://localhost:4318/v1/traces`; null: nowhere. Needs
-    the extra `otel`."""
-    traces_share: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """Share of the batches that are traced."""
+    the extra `otel`. One batch in a hundred is traced, or the share in `OTEL_TRACES_SAMPLER_ARG`."""
     ui: bool = False
     """Serve the live page at `/ui/` of `address`, as `run --ui` does."""
     token: Annotated[SecretStr, AfterValidator(_token)] | None = None

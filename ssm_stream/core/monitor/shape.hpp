@@ -156,7 +156,8 @@ inline void restart(const Shape& s) {
 
 // A sample as a whole number of units.
 SSM_INLINE std::int16_t in_units(const Shape& s, double mean) {
-    const double x = clip(mean / s.number[UNIT], FARTHEST);
+    const double x = mean / s.number[UNIT];
+    if (!(std::fabs(x) < FARTHEST)) return static_cast<std::int16_t>(x > 0.0 ? FARTHEST : -FARTHEST);
     return static_cast<std::int16_t>(x < 0.0 ? x - 0.5 : x + 0.5);
 }
 
@@ -263,7 +264,7 @@ inline double unlike(const Shape& s, float decay) {
     own = NONE;
     if (cycles < CYCLES_LEAST) return 0.0;
     const double raw = std::sqrt(distance_of(second) * (1.0 - static_cast<double>(decay))) + LEAST;
-    own = static_cast<std::int8_t>(std::nearbyint(clip(series::log(raw) * LOG_UNIT, 127.0)));
+    own = static_cast<std::int8_t>(std::nearbyint(min(series::log(raw) * LOG_UNIT, 127.0)));
     number[MEAN_OF] += max(MEAN_RATE, 1.0 / (number[JUDGED] + 1.0)) * (raw - number[MEAN_OF]);
     number[JUDGED] += 1.0;
     const double mean = number[MEAN_OF];

@@ -11,6 +11,7 @@ from datetime import timedelta
 import structlog
 from bytewax.run import cli_main
 
+from ssm_stream.config import ConfigError
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.flow.group.dataflow import build_member_flow, decoders
 from ssm_stream.flow.group.health import GroupHealth
@@ -27,6 +28,8 @@ from ssm_stream.recovery.store.flow_store import FlowStore
 LOG = structlog.get_logger("ssm_stream")
 MAX_FAILURES = 6
 """Failures without a commit in between after which the process ends."""
+MAX_PARTITION = 9999
+"""The names of stored files have four digits for it."""
 GIVEN_BACK = (10.0, 60.0)
 """Seconds for which a member that cannot read a state stays away: at first, and at most."""
 
@@ -39,6 +42,8 @@ def run_group(prepared: Prepared) -> None:
         BrokerError, RecoveryError, …: as raised in the dataflow.
     """
     config, health = prepared.config, GroupHealth(prepared.metrics)
+    if (last := max(prepared.partitions[config.source.topic])) > MAX_PARTITION:
+        raise ConfigError(f"source.assignment: group: partition {last} of {config.source.topic!r}; a store has 10,000")
     store = FlowStore(config, topic_id(config.source))
     metrics = GroupMetrics(prepared.metrics)
     # As in `runtime`: the collector would walk what has no cycles, and workers would wait for each other.

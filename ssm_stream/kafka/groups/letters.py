@@ -8,6 +8,7 @@ import threading
 from confluent_kafka import KafkaError, KafkaException
 
 from ssm_stream.config import Config
+from ssm_stream.contract.headers import NOTIFY_TARGET, REDRIVEN_FROM
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_producer
 from ssm_stream.kafka.dead_letters import make_dead_letter, truncate
@@ -26,14 +27,21 @@ class LetterWriter:
         defaults = {"acks": "all", "message.timeout.ms": int(1000 * config.source.wait)}
         self._producer = open_producer(config, self._last_error, defaults=defaults)
 
-    def write(self, message: Message, fault: Fault, reason: str) -> None:
-        """Write the dead letter of a message.
+    def write(self, message: Message, target: str, fault: Fault, reason: str) -> None:
+        """Write the dead letter of a message. target: that it is for
 
         Raises:
             BrokerError: the broker does not have it.
         """
         place = (str(message.topic()), message.partition() or 0, offset_of(message))
-        letter = make_dead_letter(self._config, raw_message(message), place, self._stage, fault, reason)
+        raw = raw_message(message)
+        ours = (NOTIFY_TARGET, REDRIVEN_FROM)
+        headers = [
+            *((name, value) for name, value in raw.headers if name not in ours),
+            (NOTIFY_TARGET, target.encode()),
+        ]
+        raw = raw._replace(headers=headers)
+        letter = make_dead_letter(self._config, raw, place, self._stage, fault, f"target {target!r}: {reason}")
         with self._lock:
             while (failed := self._produce(letter.key, letter.value, letter.headers)) is not None:
                 shorter = truncate(letter)

@@ -14,9 +14,10 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
+from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
 from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit
@@ -34,7 +35,7 @@ UNSTABLE = 0.5
 COOPERATIVE = {
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,
+    "heartbeat.interval.ms": 500,
 }
 """Properties of a member, unless `source.kafka` has others."""
 
@@ -270,7 +271,13 @@ class GroupConsumer(PrefetchConsumer):
 
     def _assign(self, consumer: Consumer, partitions: Sequence[int]) -> None:
         commits = self._committed(consumer, partitions)
-        found = self._rebalances.assigned(commits)
+        try:
+            found = self._rebalances.assigned(commits)
+        except StateError:
+            # A member that hung here finds the files of its commits gone: others have gone on meanwhile.
+            if (later := self._committed(consumer, partitions)) == commits:
+                raise
+            found = self._rebalances.assigned(later)
         firsts = {p: self._start_offset(consumer, p) if c.offset is None else c.offset for p, c in found.items()}
         with self._change:
             for partition, first in firsts.items():
@@ -316,6 +323,18 @@ class GroupConsumer(PrefetchConsumer):
                     raise KafkaException(place.error)
         except KafkaException as error:
             raise self._explain(error) from error
+
+    def _error(self, error: KafkaError, partition: int) -> BrokerError:
+        if error.code() not in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            return super()._error(error, partition)
+        queue = self._queues.get(partition)
+        where = f"topic {self.source.topic!r} partition {partition} on {self.source.brokers}"
+        reset = f"kafka-consumer-groups --group {self.source.group_id} --reset-offsets"
+        return BrokerError(
+            f"{where}: offset {'' if queue is None else queue.next}, where the group goes on, no longer exists",
+            "the events were deleted before they were read: stop the members and set the group's offsets "
+            f"({reset}): a partition whose offset is set begins a new state",
+        )
 
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, KafkaException):

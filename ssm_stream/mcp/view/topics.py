@@ -12,6 +12,7 @@ from ssm_stream.config import Config
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.control.topic import ControlMessages, control_topic, message_id
+from ssm_stream.kafka.dead_letters import is_redriven
 from ssm_stream.kafka.formats.messages import output_format
 from ssm_stream.kafka.formats.schema_readers import SchemaError
 from ssm_stream.kafka.groups.followed_topic import FollowedTopic
@@ -92,7 +93,7 @@ class FlowView:
         self.predictions.add(self._documents(messages))
 
     def _add_alerts(self, messages: list[Message]) -> None:
-        self.episodes.add(self._documents(messages))
+        self.episodes.add(self._documents([each for each in messages if not is_redriven(each)]))
 
     def _add_feedback(self, messages: list[Message]) -> None:
         for message in messages:

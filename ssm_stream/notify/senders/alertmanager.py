@@ -20,8 +20,8 @@ KEEP_RESOLVED = 900.0
 """Seconds for which the end of an alert is repeated, as Prometheus does: an Alertmanager that has been restarted needs
 it."""
 FIRES_FOR = 120.0
-"""Seconds for which an alert fires that had ended before Alertmanager took anything of it: it tells nobody of one that
-ends within the `group_wait` of its route."""
+"""Seconds for which an alert fires that had ended before Alertmanager had anything of it: of one that ends within the
+`group_wait` of its route it sends nothing."""
 MAX_TEXT = 500
 Labels = tuple[tuple[str, str], ...]
 
@@ -30,7 +30,7 @@ Labels = tuple[tuple[str, str], ...]
 class Firing:
     """An alert at Alertmanager. starts, ends: s since 1970; ends: None while it is open, or later than now
 
-    told: Alertmanager has taken that it fires
+    known: Alertmanager has taken that it fires
     """
 
     labels: Labels
@@ -38,15 +38,15 @@ class Firing:
     link: str | None
     starts: float
     ends: float | None = None
-    told: bool = False
+    known: bool = False
 
     def fires(self, now: float) -> bool:
         """Return whether it fires."""
         return self.ends is None or self.ends > now
 
     def prolong(self, now: float) -> None:
-        """Let it fire for a while, if it has ended and nobody was told of it; its real end is an annotation."""
-        if self.ends is not None and not self.told and self.ends <= now and "ended" not in self.annotations:
+        """Let it fire for a while, if it has ended before Alertmanager had it; its real end is an annotation."""
+        if self.ends is not None and not self.known and self.ends <= now and "ended" not in self.annotations:
             self.annotations["ended"] = _time(self.ends)
             self.ends = now + FIRES_FOR
 

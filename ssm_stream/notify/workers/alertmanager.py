@@ -8,7 +8,7 @@ import structlog
 
 from ssm_stream.config.sections.notify import Target
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.notify.alerts import AlertMessage, Episode, News
+from ssm_stream.notify.alerts import AlertMessage, Episode, News, passed
 from ssm_stream.notify.rendering import Links
 from ssm_stream.notify.senders import alertmanager, http
 from ssm_stream.notify.senders.alertmanager import KEEP_RESOLVED, REPEAT_EVERY, Firing, Labels
@@ -45,11 +45,18 @@ class AlertmanagerWorker(TargetWorker):
 
     def on_history(self, alert: AlertMessage, episode: Episode, news: News) -> None:
         super().on_history(alert, episode, news)
-        self._firing[self._update(episode, news, alert.at)].told = True
+        self._firing[self._update(episode, news, alert.at)].known = True
 
     def on_alert(self, alert: AlertMessage, episode: Episode, news: News) -> None:
         episode.announced = True
         labels = self._update(episode, news, time.time())
+        self._behind.setdefault(labels, []).append(alert)
+
+    def on_redriven(self, alert: AlertMessage, episode: Episode | None) -> None:
+        if episode is not None:
+            labels = self._update(episode, "ongoing", time.time())
+        else:
+            labels = self._update(passed(alert), "recovered", time.time())
         self._behind.setdefault(labels, []).append(alert)
 
     def on_orphan(self, episode: Episode) -> None:
@@ -78,8 +85,8 @@ class AlertmanagerWorker(TargetWorker):
         before = self._of_episode.get(episode.id)
         if before is not None and before != found.labels:  # another severity is another alert
             self._replace(before, found.labels, episode.id, now)
-        known = self._firing.get(found.labels)
-        found.told = known is not None and known.fires(now) and known.told
+        former = self._firing.get(found.labels)
+        found.known = former is not None and former.fires(now) and former.known
         self._firing[found.labels] = found
         self._of_episode[episode.id] = found.labels
         self._changed[found.labels] = None
@@ -87,9 +94,9 @@ class AlertmanagerWorker(TargetWorker):
 
     def _replace(self, before: Labels, labels: Labels, episode: str, now: float) -> None:
         """End the alert of an episode that is another one now; forget it if Alertmanager never had it."""
-        told = self._firing[before].told
+        known = self._firing[before].known
         self._end(episode, now)
-        if not told and before not in self._of_episode.values():
+        if not known and before not in self._of_episode.values():
             del self._firing[before]
             self._changed.pop(before, None)
             self._behind.setdefault(labels, []).extend(self._behind.pop(before, []))
@@ -134,16 +141,18 @@ class AlertmanagerWorker(TargetWorker):
     def send_test(self) -> None:
         self._send([alertmanager.test(self.shared.config.source.topic, time.time())], time.time())
 
-    def send_heartbeat(self, now: float, predictions: int | None) -> None:
+    def send_heartbeat(self, now: float, predictions: int | None) -> bool:
         every = self.shared.notify.heartbeat or 0.0
         if predictions == 0:
             LOG.warning("no_predictions", target=self.name, since_s=every)
-            return
+            return True
         found = alertmanager.heartbeat(self.shared.config.source.topic, self.watched, now)
         try:
             self._send([found], now, 2 * every)
         except (SendError, RefusedError) as error:
             LOG.warning("heartbeat_not_sent", target=self.name, error=str(error))
+            return False
+        return True
 
     def _send(self, alerts: list[Firing], now: float, forget_after: float = alertmanager.FORGET_AFTER) -> None:
         """Send alerts in one request.
@@ -165,7 +174,7 @@ class AlertmanagerWorker(TargetWorker):
 
     def _done(self, some: list[Labels], now: float) -> None:
         for labels in some:
-            self._firing[labels].told |= self._firing[labels].fires(now)
+            self._firing[labels].known |= self._firing[labels].fires(now)
             self._changed.pop(labels, None)
             self.settle(alert.place for alert in self._behind.pop(labels, []))
 

@@ -13,6 +13,7 @@ import structlog
 
 from ssm_stream.config import Config, ConfigError, Notify
 from ssm_stream.config.sections.notify import Target
+from ssm_stream.contract.headers import NOTIFY_TARGET, REDRIVEN_FROM
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import AlertAcknowledgement
 from ssm_stream.kafka.client import BrokerError, with_topic
@@ -20,6 +21,7 @@ from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.groups.letters import LetterWriter
 from ssm_stream.kafka.groups.reader import GroupMessage, GroupReader, Place, TopicActivity, open_group
+from ssm_stream.kafka.records import headers_of
 from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes, News, NotAnAlertError, parse_alert
 from ssm_stream.notify.metrics import NotifyMetrics
 from ssm_stream.notify.routing import Routing
@@ -96,6 +98,10 @@ class TargetWorker(ABC):
         if news in ("started", "escalated") or not episode.announced:
             episode.announced, episode.sent_at = True, alert.at
 
+    @abstractmethod
+    def on_redriven(self, alert: AlertMessage, episode: Episode | None) -> None:
+        """Process an alert that is sent again, as it was a dead letter. episode: None if it is over"""
+
     def on_caught_up(self, *, new_group: bool) -> None:
         """Begin to repeat, now that the open episodes are known. new_group: it is the first start of all"""
         LOG.info("notifying", target=self.name, group=self.group, open=len(self.episodes), first_start=new_group)
@@ -114,8 +120,8 @@ class TargetWorker(ABC):
         """Send what is due. now: s since 1970"""
 
     @abstractmethod
-    def send_heartbeat(self, now: float, predictions: int | None) -> None:
-        """Send that somebody watches."""
+    def send_heartbeat(self, now: float, predictions: int | None) -> bool:
+        """Send that somebody watches; return False if the target did not take it."""
 
     @abstractmethod
     def send_test(self) -> None:
@@ -154,7 +160,7 @@ class TargetWorker(ABC):
         """
         LOG.error("alert_not_sent", target=self.name, reason=reason, place=list(alert.place))
         if self.shared.letters is not None:
-            self.shared.letters.write(alert.message, fault, f"target {self.name!r}: {reason}")
+            self.shared.letters.write(alert.message, self.name, fault, reason)
         self.shared.metrics.alerts.labels(self.name, "dead_letter").inc()
         self.settle([alert.place], sent=False)
 
@@ -253,6 +259,17 @@ class TargetWorker(ABC):
             if not found.processed:
                 self.refuse(found, Fault.WRONG_TYPE, str(error))
             return
+        headers = {name: value for name, value in headers_of(found.message) if name in (REDRIVEN_FROM, NOTIFY_TARGET)}
+        if REDRIVEN_FROM in headers:
+            if found.processed:
+                return
+            if _text(headers.get(NOTIFY_TARGET)) != self.name:
+                self.settle([found.place], sent=False)
+                return
+            LOG.info("redriven", target=self.name, alert=alert.content["id"])
+            self._timestamps[found.place] = alert.at
+            self.on_redriven(alert, self.episodes.find(alert))
+            return
         applied = self.episodes.apply(alert)
         if applied is None:  # a repeat of the flow's
             if not found.processed:
@@ -287,9 +304,14 @@ class TargetWorker(ABC):
         if self._next_heartbeat and now >= self._next_heartbeat:
             every = shared.notify.heartbeat or 0.0
             self._next_heartbeat = (now // every + 1) * every
-            self.send_heartbeat(now, None if self._activity is None else self._activity.since_last())
+            taken = self.send_heartbeat(now, None if self._activity is None else self._activity.since_last())
+            shared.metrics.on_heartbeat(self.name, taken=taken)
 
     @property
     def watched(self) -> int:
         """Open episodes that the target is for."""
         return sum(1 for episode in self.episodes if self.routing.matches(episode))
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""

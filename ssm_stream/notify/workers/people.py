@@ -10,7 +10,7 @@ import structlog
 from ssm_stream.config.sections.notify import Target
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.groups.reader import Place
-from ssm_stream.notify.alerts import AlertMessage, Episode, News
+from ssm_stream.notify.alerts import AlertMessage, Episode, News, passed
 from ssm_stream.notify.charts.charts import Chart, Charts
 from ssm_stream.notify.outbox import Batch, Entry, Outbox
 from ssm_stream.notify.quiet import QuietHours
@@ -60,6 +60,10 @@ class PeopleWorker(TargetWorker):
         else:
             self.settle([alert.place], sent=False)
 
+    def on_redriven(self, alert: AlertMessage, episode: Episode | None) -> None:
+        self._alerts[alert.place] = alert
+        self._outbox.add_again(episode or passed(alert), alert.place, time.time(), over=episode is None)
+
     def on_orphan(self, episode: Episode) -> None:
         super().on_orphan(episode)
         self._outbox.forget_repeat(episode)
@@ -73,14 +77,17 @@ class PeopleWorker(TargetWorker):
         if now >= self._retry_at and (batch := self._outbox.take(now)) is not None:
             self._deliver(batch, now)
         self._settle_done()
+        self.shared.metrics.held_back.labels(self.name).set(self._outbox.held_back(now))
 
-    def send_heartbeat(self, now: float, predictions: int | None) -> None:
+    def send_heartbeat(self, now: float, predictions: int | None) -> bool:
         text = self.renderer.heartbeat(self.watched, predictions)
         if not self._quiet.contains(now) or predictions == 0:
             try:
                 self._send(text, urgent=predictions == 0)
             except SendError as error:
                 LOG.warning("heartbeat_not_sent", target=self.name, error=str(error))
+                return False
+        return True
 
     def send_test(self) -> None:
         self._sender.send(self.renderer.test(), urgent=False)

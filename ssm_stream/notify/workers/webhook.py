@@ -15,7 +15,7 @@ import structlog
 from ssm_stream.config.sections.notify import Target
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.records import headers_of
-from ssm_stream.notify.alerts import AlertMessage, Episode, News
+from ssm_stream.notify.alerts import AlertMessage, Episode, News, passed
 from ssm_stream.notify.charts.charts import Charts
 from ssm_stream.notify.senders import http
 from ssm_stream.notify.senders.backoff import Backoff
@@ -79,6 +79,11 @@ class WebhookWorker(TargetWorker):
 
         return make
 
+    def on_redriven(self, alert: AlertMessage, episode: Episode | None) -> None:
+        assert self._lanes is not None
+        found = episode or passed(alert)
+        self._lanes.submit(found.id, self._delivery(alert, self.routing.team(found), self._plain(alert, found)))
+
     def tick(self, now: float) -> None:
         if self._lanes is not None and self._lanes.failed is not None:
             raise self._lanes.failed
@@ -97,11 +102,13 @@ class WebhookWorker(TargetWorker):
         }
         self._send(orjson.dumps({"kind": kind, "ts": int(1000 * now), **content}), headers)
 
-    def send_heartbeat(self, now: float, predictions: int | None) -> None:
+    def send_heartbeat(self, now: float, predictions: int | None) -> bool:
         try:
             self._send_own("heartbeat", now, {"open": self.watched, "predictions": predictions})
         except (SendError, RefusedError) as error:
             LOG.warning("heartbeat_not_sent", target=self.name, error=str(error))
+            return False
+        return True
 
     def _send(self, body: bytes, headers: dict[str, str]) -> None:
         """Send a request.
