@@ -3,9 +3,10 @@
     python benchmarks/scale_out.py [--changes 30] [--calm] [--apart 25] [--work FOLDER] [--json]
 
 The product reads a topic with `source.assignment: group` and `delivery: exactly_once` while events come at a steady
-rate. Members join, leave (SIGTERM), are killed (SIGKILL) and halted past their session (SIGSTOP). A member that has
-ended is started again, as a supervisor does. At the end every result, as a `read_committed` consumer sees it, and every
-entity's state are compared with those of one engine that has read the same events undisturbed.
+rate. Members join, leave (SIGTERM), are killed (SIGKILL) and halted past their session (SIGSTOP); with `--brokers` the
+broker is killed, too. A member that has ended is started again, as a supervisor does. At the end every result, as a
+`read_committed` consumer sees it, and every entity's state are compared with those of one engine that has read the same
+events undisturbed.
 
 With KAFKA_BOOTSTRAP_SERVERS and `--work FOLDER` a campaign goes on where it was, on the same topics: the figures are
 those of all its parts. A gap is the time between two results of a partition; its cause is what was done meanwhile. With
@@ -15,6 +16,7 @@ those of all its parts. A gap is the time between two results of a partition; it
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import signal
@@ -31,7 +33,11 @@ import orjson
 from confluent_kafka import Producer
 from measuring import check, end_on_signals, hand_over, say, tell
 from scale_out_check import Change, compare, gaps, summary
-from wire import cluster, create, named
+from wire import cluster, create, named, read
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from brokers import LocalKafka, start_local
 
 from ssm_stream.config import load_config
 
@@ -97,6 +103,7 @@ class Campaign:
         self.members: dict[str, subprocess.Popen[bytes]] = {}
         self.started: dict[str, float] = {}
         self.paused: dict[str, float] = {}
+        self.broker_process: LocalKafka | None = None
 
     @property
     def file(self) -> Path:
@@ -160,6 +167,11 @@ class Campaign:
             self.note("left", "planned")
             self.members[name].terminate()
             self.members.pop(name).wait(60)
+        elif self.broker_process is not None and what > 0.88:
+            self.note("broker killed", "broker")
+            self.broker_process.stop(signal.SIGKILL)
+            time.sleep(self.rng.uniform(1, 8))
+            self.broker_process.start()
         elif what < 0.8:
             name = self.rng.choice(awake)
             self.note("killed", "kill")
@@ -208,8 +220,6 @@ class Campaign:
 
     def _finish(self) -> None:
         """Wait until consumers see a prediction or a dead letter for every message."""
-        from wire import read
-
         topics, deadline = self.state["topics"], time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             self.supervise()
@@ -258,16 +268,24 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=4, help="members at once")
     parser.add_argument("--delivery", default="exactly_once", choices=("exactly_once", "at_least_once"))
     parser.add_argument("--protocol", default="classic", choices=("classic", "consumer"))
+    parser.add_argument("--brokers", action="store_true", help="kill the broker, too: one of the campaign's own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, help="folder of a campaign that goes on")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     options = parser.parse_args()
     end_on_signals()
-    with tempfile.TemporaryDirectory() as temporary, cluster(Path(temporary)) as (broker, what):
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
+        own = start_local(Path(temporary) / "broker") if options.brokers else None
+        if own is not None:
+            stack.callback(own.close)
+            broker, what = own.bootstrap_servers, f"a fresh {own.kind}, which is killed at times"
+        else:
+            broker, what = stack.enter_context(cluster(Path(temporary)))
         work = options.work or Path(temporary) / "work"
         work.mkdir(parents=True, exist_ok=True)
         say(f"broker: {what}; logs in {work}")
         campaign = Campaign(broker, work, options)
+        campaign.broker_process = own
         campaign.run()
         figures = campaign.figures()
     tell(figures["checks"])

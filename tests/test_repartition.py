@@ -114,8 +114,8 @@ def test_rows_of_readings_by_several_partitions_are_equal_through_kills(
     readings = shuffled(stream(20_000, 2, machines=30, span=100), 1_500, 3)
     raw = by_signal(exact, readings)
     made = spread(ReadingsJob(exact, tmp_path / "killed", raw, delivery="exactly_once", **event), raw)
-    made.kill_often(random.Random(7), 4, 2.0)
-    made.run()
+    made.kill_often(random.Random(7), 4, 3.0)
+    made.run(timeout=180)
     copies = Counter(message.value() for message in exact.read(made.topic))
     assert copies == Counter(value for _, value in keyed(readings))
     told = predictions(made, exact)
@@ -149,8 +149,8 @@ def test_windows_of_events_by_several_partitions(exact: Kafka, tmp_path: Path) -
     whole = WindowsJob(exact, tmp_path / "whole", one)
     whole.run()
     made = spread(WindowsJob(exact, tmp_path / "killed", raw, delivery="exactly_once"), raw)
-    made.kill_often(random.Random(3), 3, 2.0)
-    made.run()
+    made.kill_often(random.Random(3), 3, 3.0)
+    made.run(timeout=180)
 
     def contents(job: Job) -> dict[tuple[str, int], float | None]:
         read = [orjson.loads(m.value() or b"") for m in exact.read(job.predictions)]

@@ -95,6 +95,7 @@ def test_one_event_at_a_time_batches_and_restores_give_the_same() -> None:
 def test_a_prediction_is_explained_by_the_other_signals() -> None:
     settings = config(ALL)
     found, _ = explain_recorded(settings, documents(), "m1", target="temp")
+    assert (found.entity, found.target, found.name) == ("m1", "temp", "m1, temp")
     names = {part.feature for part in found.parts}
     assert {"load", "vibration"} <= names
     assert "temp" not in names

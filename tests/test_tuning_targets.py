@@ -161,7 +161,7 @@ def test_the_commands_say_how_targets_are_one(plant: Path, tmp_path: Path) -> No
 
 def test_each_target_is_verified_as_by_itself_and_the_worst_is_named(plant: Path, tmp_path: Path) -> None:
     both, rows = config("lags: 2"), Recording(plant, 500)
-    found = verify_targets(["a", "y"], lambda path: verify(alone(both, path), rows), words("en"))
+    found = verify_targets(both, ["a", "y"], lambda path: verify(alone(both, path), rows), words("en"))
     single = verify(alone(both, "y"), rows)
     assert [check.row() for check in found.by_target["y"].checks] == [check.row() for check in single.checks]
     worst = {path: worst_deviation(each) for path, each in found.by_target.items()}
@@ -175,6 +175,7 @@ def test_each_target_is_verified_as_by_itself_and_the_worst_is_named(plant: Path
     assert content["by_target"].keys() == {"a", "y"}
     assert content["checks"][0]["name"].startswith("a: ")
     page = found.html([])
+    assert both.hash in page
     assert "a · The production kernel" in page
     assert "<h2>Target by target" in page or "Target by target</h2>" in page
 

@@ -16,6 +16,7 @@ from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.explain import explain
 from ssm_stream.cli.features.rename import rename_feature
 from ssm_stream.cli.feedback import feedback
+from ssm_stream.cli.generations.resume import resume
 from ssm_stream.cli.generations.rewind import RewindCommand, rewind
 from ssm_stream.cli.init import init
 from ssm_stream.cli.paper import paper
@@ -62,6 +63,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 state_app.command(cls=RewindCommand)(rewind)
+state_app.command()(resume)
 state_app.command()(rename_feature)
 app.add_typer(schema_app, name="schema")
 app.add_typer(state_app, name="state")

@@ -60,9 +60,10 @@ def explain(
     as_json: AsJson = False,
     lang: Lang = None,
 ) -> None:
-    """Explain a prediction: base, weight and contribution of each input and product, heads, gate, and the share of the fleet.
+    """Explain a prediction: base, weight and contribution of each input, heads, gate, and the share of the fleet.
 
-    For an entity, the production engine runs over the recording up to the row. Base, constant, contributions and the
+    For an entity, the production engine runs over the recording up to the row. Products of inputs (`speed × flow`) are
+    inputs, too. Base, constant, contributions and the
     rest (embedding, ferns, log space and attention, which are not linear) add up to the prediction.
 
     For an alert, the events of its partition are read from the topic again, from the beginning or from an exported

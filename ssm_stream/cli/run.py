@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import Enum
 from importlib.metadata import version
 from typing import Annotated, NamedTuple
@@ -87,6 +88,7 @@ def run(
     from ssm_stream.flow import runtime
     from ssm_stream.flow.group.run import run_group
     from ssm_stream.flow.reload import Reload
+    from ssm_stream.flow.restarts import Restarts
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.transactional_producer import MarkerError
     from ssm_stream.operators.source import SIGNALLED
@@ -102,6 +104,7 @@ def run(
         raise typer.BadParameter("--watch is for a single process: those of a cluster must change settings together")
     SIGNALLED.clear()
     processes = len(addresses.split(";")) if addresses else 1
+    restarts = Restarts(alone=addresses is None)
     with report_errors(BrokerError, MarkerError, RecoveryError, StateError):
         loaded, before = load_config(config), None
         while True:
@@ -130,12 +133,19 @@ def run(
                 run_group(prepared)
                 break
             everyone = addresses.split(";") if addresses else None
-            if not watch:
-                runtime.run(prepared, workers=workers, process=process, addresses=everyone)
-                break
-            with Reload(config, loaded) as reload:
-                runtime.run(prepared, workers=workers, process=process, addresses=everyone)
-            if reload.new_config is None or SIGNALLED.is_set():
+            with Reload(config, loaded) if watch else contextlib.nullcontext() as reload:
+                try:
+                    runtime.run(prepared, workers=workers, process=process, addresses=everyone)
+                except BaseException as error:  # Bytewax raises a panic, too
+                    if not restarts.after(error, prepared):
+                        raise
+                    before = None
+                    continue
+            changed = reload is not None and reload.new_config is not None
+            if not changed and restarts.added(prepared):
+                before = None
+                continue
+            if reload is None or reload.new_config is None or SIGNALLED.is_set():
                 break
             runtime.release(prepared)
             loaded, before = reload.new_config, loaded

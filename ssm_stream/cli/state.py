@@ -51,6 +51,7 @@ def ls(
     from ssm_stream.recovery.exclusions import read_rewinds
     from ssm_stream.recovery.generations.report import list_generations
     from ssm_stream.recovery.reader import list_entities
+    from ssm_stream.recovery.resume.gaps import read_gaps
     from ssm_stream.recovery.settings_files import require_stored_features
     from ssm_stream.recovery.store.flow_store import with_stored_state
 
@@ -62,12 +63,16 @@ def ls(
             lambda stored: (stored, list_entities(stored, like, by=by.value, limit=limit or None)),
         )
         kept, rewinds = list_generations(stored.directory), read_rewinds(stored.directory)
+        gaps = read_gaps(stored.directory)
     positions = stored.positions(loaded)
     if as_json:
         rows = {"generations": kept.as_json(), "rewinds": [each.to_json() for each in rewinds]}
+        rows["gaps"] = [each._asdict() for each in gaps]
         print_json({**_ls_json(stored, positions, found), **rows})
     else:
-        _print_ls(stored, positions, found, [kept.text, *(each.text for each in rewinds)])
+        _print_ls(
+            stored, positions, found, [kept.text, *(each.text for each in rewinds), *(each.text for each in gaps)]
+        )
 
 
 @app.command("audit")

@@ -97,7 +97,7 @@ def verify(
             )
 
         with bar:
-            found = verify_targets(paths, of, words(chosen)) if len(paths) > 1 else of(paths[0])
+            found = verify_targets(loaded, paths, of, words(chosen)) if len(paths) > 1 else of(paths[0])
         out.write_text(found.html(file_facts(config, recording)), encoding="utf-8")
     if as_json:
         content = {**found.as_json(), "report": str(out)}

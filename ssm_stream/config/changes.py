@@ -91,6 +91,7 @@ RUNTIME_EFFECTS = {
     "source.assignment": "the state is elsewhere with it: a start begins anew, by `source.start`",
     "state.store": "the state stays where it is: move the folder, too",
     "source.start": "it applies only where there is no state",
+    "source.on_gap": "it applies at the next gap",
     "event.entity_default": "it applies to messages from now on",
     "event.only": "it applies to messages from now on; entities that it leaves out keep their state",
     "event.format": "it applies to messages from now on",

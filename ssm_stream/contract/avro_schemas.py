@@ -56,7 +56,8 @@ def _record(name: str, schemas: list[Schema]) -> dict[str, Any]:
         "type": "record",
         "name": name,
         "fields": [
-            _field(name, key, found, everywhere=len(found) == len(schemas)) for key, found in _ordered(fields, schemas)
+            _field(name, key, found, everywhere=all(key in schema["required"] for schema in schemas))
+            for key, found in _ordered(fields, schemas)
         ],
     }
 

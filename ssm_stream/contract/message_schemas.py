@@ -44,6 +44,12 @@ FAULTS: dict[str, frozenset[Fault]] = {
     "notify": frozenset({Fault.WRONG_TYPE, Fault.UNDELIVERABLE}),
 }  # fmt: skip
 """Stage → its faults."""
+GAP: Schema = {
+    "type": "integer",
+    "minimum": -1,
+    "description": "Only for the first event of an entity after a gap: the offsets of its partition that are missing "
+    "before it (state resume, source.on_gap); -1: unknown, as the topic was made anew.",
+}
 OF_PREDICTION = ("yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
 """Fields of a prediction that are null where the event is idle."""
 
@@ -88,6 +94,7 @@ def prediction_schema(config: Config) -> Schema:
             "pattern": f"^{_any_of(config.source.names)}-[0-9]+-[0-9]+{number}{end}$",
             "description": "Topic, partition and offset of the event: a repeat has the same id, and the same content.",
         },
+        "gap": GAP,
     }
     words = "One an event and target" if several else "One an event"
     found = {"title": "Prediction", "description": f"{words}, keyed by entity."}
@@ -95,9 +102,10 @@ def prediction_schema(config: Config) -> Schema:
         return closed(properties) | found
     some, null = {name: properties[name] for name in OF_PREDICTION}, {"type": "null"}
     identity = properties.pop("id")
+    properties.pop("gap")
     properties |= {name: described(nullable(some[name]), "Null where `idle`.") for name in OF_PREDICTION}
     properties["idle"] = described({"type": "boolean"}, "The event does not meet event.when: there is no prediction.")
-    properties["id"] = identity
+    properties |= {"id": identity, "gap": GAP}
     return {
         **closed(properties),
         **found,
@@ -380,7 +388,7 @@ def closed(properties: dict[str, Schema]) -> Schema:
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties),
+        "required": [name for name, schema in properties.items() if schema is not GAP],
         "additionalProperties": False,
     }
 

@@ -56,7 +56,7 @@ def answer_names(p: LearnerParams, many: bool) -> list[str]:
 
 
 class Product(NamedTuple):
-    """A product as an input: numbers i and j that are multiplied, in standard deviations; value: the product; x: that in
+    """A product as an input: numbers i and j that are multiplied, in standard deviations; value: it; x: it in
     standard deviations of its own; weight: target's unit per such deviation."""
 
     i: int

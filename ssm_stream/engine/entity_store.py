@@ -152,14 +152,14 @@ class EntityStore:
         if not self.config.model.fleet:
             return rows
         if self.config.state.shards == 1:
-            return np.full(len(rows), self._pool(0, source)) if len(rows) else np.empty(0, np.int64)
+            return np.full(len(rows), self.create_pool(0, source)) if len(rows) else np.empty(0, np.int64)
         shards = self.shards[rows]
         out = np.empty(len(rows), np.int64)
         for shard in np.unique(shards).tolist():
-            out[shards == shard] = self._pool(shard, source)
+            out[shards == shard] = self.create_pool(shard, source)
         return out
 
-    def _pool(self, shard: int, source: int) -> int:
+    def create_pool(self, shard: int, source: int) -> int:
         """Return the pool row of a shard and a source; create it if there is none."""
         key = (shard, source)
         if key not in self.pools:

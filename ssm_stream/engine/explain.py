@@ -111,7 +111,7 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     Raises:
         KeyError: the entity is not in memory.
     """
-    name = events.entity[0]
+    entity = events.entity[0]
     trace = engine.trace_prediction(events, source)
     w, p, pool = trace.scratch, trace.params, trace.pool
     many = bool(w.flag[MANY])
@@ -142,7 +142,7 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     y = float(events.target[0]) if events.target.ndim == 1 else math.nan
     derived = {name: each.text for name, each in engine.config.event.derive.items()}
     return Explanation(
-        name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y, derived
+        entity, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y, derived
     )
 
 

@@ -60,6 +60,7 @@ class DeferredService:
 
     files = False
     catch_up = None
+    begun = frozenset[str]()
 
     def __init__(self, settings: Config, *, until_eof: bool = False) -> None:
         self.settings, self.until_eof = settings, until_eof

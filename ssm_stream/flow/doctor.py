@@ -33,6 +33,7 @@ from ssm_stream.kafka.client import (
     redact_properties,
 )
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.foresight.topics import report
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import RegistryError, open_registry
@@ -373,7 +374,8 @@ def _inputs(config: Config) -> dict[str, str]:
 
 def _sinks(config: Config, cluster: Cluster) -> list[Check]:
     outputs = {f"sinks.{name}": topic for name, topic in _outputs(config).items()}
-    return [_writers(config), *_topics(outputs, cluster, "Write")]
+    foreseen = [Check(*each) for each in report(config, cluster)]
+    return [_writers(config), *_topics(outputs, cluster, "Write"), *foreseen]
 
 
 def _topics(named: dict[str, str], cluster: Cluster, operation: str = "Read") -> list[Check]:
@@ -389,9 +391,9 @@ def _topics(named: dict[str, str], cluster: Cluster, operation: str = "Read") ->
 
 
 def _writers(config: Config) -> Check:
-    """Check whether a producer can be made; whether it may write would show only by writing, which is not done here."""
+    """Check whether a producer can be made."""
     try:
         open_producer(config, LastError(config.source, config.sinks.kafka))
     except BrokerError as error:
         return Check("writing", False, error.found, error.cure)
-    return Check("writing", True, "producers can be made; permission to write is not tried")
+    return Check("writing", True, "producers can be made; nothing is written")

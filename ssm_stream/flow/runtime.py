@@ -22,6 +22,7 @@ from ssm_stream.flow.dataflow import build
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.kafka.client import STOP, BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.foresight.topics import require_foreseen
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import open_registry
@@ -36,6 +37,7 @@ from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import MountedSite, Observers, RunObserver
 from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.ops.traces import Traces
+from ssm_stream.recovery.added_partitions import begun_topics, follow_added
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.catch_up import PendingCatchUp, pending_catch_up
 from ssm_stream.recovery.checkpoint_files import flush
@@ -49,6 +51,8 @@ from ssm_stream.recovery.directory import (
     writable_by_others,
 )
 from ssm_stream.recovery.generations.keeper import Keeper
+from ssm_stream.recovery.resume.gaps import missing_offsets
+from ssm_stream.recovery.resume.resume import check_positions
 from ssm_stream.recovery.settings_files import (
     as_learned,
     read_feature_selection,
@@ -75,6 +79,7 @@ class Prepared(NamedTuple):
     metrics: Metrics
     health: Health
     site: MountedSite | None
+    begun: frozenset[str] = frozenset()
 
     @property
     def flow(self) -> Dataflow:
@@ -118,6 +123,7 @@ def prepare(
         if topic is not None:
             brokers.partitions_of(topic)
     _require_sinks(config, brokers)
+    require_foreseen(config, brokers)
     if not SIGNALLED.is_set():
         STOP.clear()  # of the run before, in this process
     _require_registry(config)
@@ -140,6 +146,8 @@ def prepare(
     if lock and not embedded:
         if changes := require_compatible(config):
             LOG.info("state_migrates", changes=[change.text for change in changes])
+        check_positions(config, brokers)
+        follow_added(config, partitions)
         write_runtime_settings(config)
         write_holidays(config)
     if threading.current_thread() is threading.main_thread():  # a signal handler cannot be set elsewhere
@@ -152,6 +160,7 @@ def prepare(
     if recovery is not None and recovery.torn:
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
     metrics = Metrics(config)
+    metrics.missing_offsets = missing_offsets(config)
     catch_up = None if embedded else pending_catch_up(config)
     if catch_up is not None and (left := catch_up.left()):
         LOG.info("reading_again", messages=left)
@@ -160,8 +169,9 @@ def prepare(
     copied = () if until_eof or not lock else brokers.topics.get(config.source.repartition or "", ())
     health = Health(metrics, sum(map(len, partitions.values())) + len(copied), cluster=cluster)
     files = not embedded
+    begun = begun_topics(config) if files else frozenset[str]()
     return Prepared(
-        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site
+        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun
     )
 
 

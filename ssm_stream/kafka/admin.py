@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -22,6 +23,7 @@ from ssm_stream.kafka.client import (
     property_error,
     redact_text,
 )
+from ssm_stream.kafka.outages.patience import patiently
 
 LOG = structlog.get_logger("ssm_stream.sink")
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
@@ -59,12 +61,11 @@ def create_topics(
     except PROPERTY_ERRORS as error:
         raise property_error(error, source) from None
     settings = dict(config or {})
-    requests = [NewTopic(name, n, replication_factor=replication, config=settings) for name, n in topics.items()]
-    answers = admin.create_topics(requests, request_timeout=timeout) if requests else {}
     created, refused, denied = [], [], []
-    for name, answer in answers.items():
+    for name, n in topics.items():
+        request = NewTopic(name, n, replication_factor=replication, config=settings)
         try:
-            answer.result(timeout + 1)
+            patiently(f"creating {name}", functools.partial(_create, admin, request), timeout)
             created.append(name)
         except KafkaException as error:
             reason = kafka_error(error)
@@ -88,6 +89,12 @@ def create_topics(
             raise BrokerError(f"topics {created} are created, but {source.brokers} does not show them", "try again")
         time.sleep(0.05)
     return created
+
+
+def _create(admin: AdminClient, request: NewTopic, seconds: float) -> None:
+    """Create a topic, and wait for the answer."""
+    for answer in admin.create_topics([request], request_timeout=seconds).values():
+        answer.result(seconds + 1)
 
 
 def group_denied(source: Source, group: str) -> bool:
@@ -117,6 +124,12 @@ def _have_leaders(admin: AdminClient, names: Iterable[str]) -> bool:
     )
 
 
+def _describe(admin: AdminClient, requests: list[ConfigResource], seconds: float) -> list[dict[str, Any]]:
+    """Return the settings of topics."""
+    answers = admin.describe_configs(requests, request_timeout=seconds).values()
+    return [cast("dict[str, Any]", answer.result(seconds + GRACE)) for answer in answers]
+
+
 def max_message_bytes(source: Source, topics: Iterable[str]) -> int:
     """Return the size in bytes of the largest message that all these topics accept.
 
@@ -126,12 +139,12 @@ def max_message_bytes(source: Source, topics: Iterable[str]) -> int:
     admin = AdminClient(client_properties(source, error_cb=LastError(source)))
     requests = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
     limits, unknown = [DEFAULT_MAX_MESSAGE_BYTES], dict[str, str]()
-    for resource, answer in admin.describe_configs(requests, request_timeout=source.wait).items():
+    for request in requests:
         try:
-            found = cast("dict[str, Any]", answer.result(source.wait + GRACE))
+            (found,) = patiently("limits of topics", functools.partial(_describe, admin, [request]), source.wait)
         except KafkaException as error:
             # A user without the right to read a topic's settings: the broker's default applies.
-            unknown[resource.name] = redact_text(kafka_error(error).str(), source.kafka)
+            unknown[request.name] = redact_text(kafka_error(error).str(), source.kafka)
             continue
         if "max.message.bytes" in found:
             limits.append(int(found["max.message.bytes"].value))

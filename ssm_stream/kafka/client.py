@@ -14,6 +14,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from ssm_stream.config import Config, Source
 from ssm_stream.config.client_properties import REDACTED, USERINFO, is_redacted
 from ssm_stream.core import native
+from ssm_stream.kafka.outages.classify import is_fenced as is_fenced
+from ssm_stream.kafka.outages.classify import kafka_error as kafka_error
+from ssm_stream.kafka.outages.classify import passes
 from ssm_stream.kafka.wire.library import latest_client, with_plugin
 
 LOGGER = logging.getLogger("ssm_stream.kafka")
@@ -56,12 +59,14 @@ class BrokerError(RuntimeError):
     Attributes:
         found: the first part of the text, on its own.
         cure: the last part of the text, on its own.
+        passes: a new client may succeed later, without a person.
     """
 
-    def __init__(self, found: str, cure: str) -> None:
+    def __init__(self, found: str, cure: str, *, passes: bool = False) -> None:
         super().__init__(f"{found}\n  {cure}")
         self.found = found
         self.cure = cure
+        self.passes = passes
 
 
 class MissingRightError(BrokerError):
@@ -138,19 +143,6 @@ def with_topic(source: Source, topic: str) -> Source:
     return source.model_copy(update={"topic": topic, "topics": None, "partitions": None})
 
 
-def kafka_error(error: KafkaException) -> KafkaError:
-    """Return the broker's or client's error inside the exception."""
-    inner = error.args[0]
-    assert isinstance(inner, KafkaError)
-    return inner
-
-
-def is_fenced(error: KafkaError) -> bool:
-    """Return True if a newer producer has the transactional id, or the broker ended a transaction that was open for too
-    long: the error is the same."""
-    return error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
-
-
 def property_error(error: Exception, source: Source, of_sinks: Mapping[str, Any] | None = None) -> BrokerError:
     """Return the error for properties that librdkafka refuses.
 
@@ -166,18 +158,29 @@ def property_error(error: Exception, source: Source, of_sinks: Mapping[str, Any]
 
 def topic_error(source: Source, error: KafkaException, last_error: LastError) -> BrokerError:
     """Return the error for a topic whose broker refuses a request or does not answer it."""
-    reason, code = redact_text(kafka_error(error).str(), source.kafka), kafka_error(error).code()
+    refused = kafka_error(error)
+    reason = redact_text(refused.str(), source.kafka)
     if last_error.text and last_error.text not in reason:
         reason += f"; {last_error.text}"
-    return read_error(source, f"topic {source.topic!r} on {source.brokers}: {reason}", code, last_error)
+    return read_error(source, f"topic {source.topic!r} on {source.brokers}: {reason}", refused, last_error)
 
 
-def read_error(source: Source, found: str, code: int, last_error: LastError) -> BrokerError:
-    """Return the error for what a broker refused to someone who reads; code: the broker's"""
+def read_error(source: Source, found: str, refused: KafkaError, last_error: LastError) -> BrokerError:
+    """Return the error for what a broker refused to someone who reads; refused: the broker's"""
+    code = refused.code()
     if code in DENIED:
         name = source.group_id if code == KafkaError.GROUP_AUTHORIZATION_FAILED else source.topic
         return MissingRightError(found, "Read", DENIED[code], name)
-    return BrokerError(found, last_error.cure)
+    return BrokerError(found, last_error.cure, passes=passes(refused))
+
+
+def given_up(error: Exception) -> BrokerError | None:
+    """Return the error for a client that has failed in a call where nobody expects it; None: it is no client's."""
+    if not isinstance(error, KafkaException):
+        return None
+    reason = kafka_error(error)
+    cure = "correct that and start again: the flow continues from the last epoch"
+    return BrokerError(f"the client has given up: {reason.str()}", cure, passes=passes(reason))
 
 
 @contextlib.contextmanager
@@ -227,10 +230,10 @@ class KafkaProducer(Producer):
         """Whether `hand_over` may take something."""
         return self._batches is not None
 
-    def failure(self) -> tuple[str, str] | None:
-        """Return the topic and the error of the first message of a batch that was not delivered."""
+    def failure(self) -> tuple[str, str, bool] | None:
+        """Return topic and error of the first message of a batch that was not delivered, and whether it passes."""
         found = None if self._batches is None else self._batches.failure()
-        return None if found is None else (found[0], found[2])
+        return None if found is None else (found[0], found[2], passes(KafkaError(found[1])))
 
     def poll(self, timeout: float = -1) -> int:
         with unwrap_system_error():
@@ -251,7 +254,8 @@ class KafkaProducer(Producer):
 
 @contextlib.contextmanager
 def unwrap_system_error() -> Iterator[None]:
-    """Raise the client's exception in place of the SystemError that Python made of it."""
+    """Raise the client's exception in place of the SystemError that Python made of it, which has lost it where the
+    fatal error was noticed without a callback."""
     try:
         yield
     except SystemError as error:
@@ -260,6 +264,9 @@ def unwrap_system_error() -> Iterator[None]:
             cause = cause.__cause__
         if isinstance(cause, KafkaException):
             raise cause from None
+        if "without setting an exception" in str(error):
+            lost = KafkaError(KafkaError._FATAL, "the client has met a fatal error, and lost its text", fatal=True)
+            raise KafkaException(lost) from None
         raise
 
 

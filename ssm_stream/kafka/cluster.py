@@ -17,6 +17,8 @@ from ssm_stream.kafka.client import (
     open_consumer,
     redact_text,
 )
+from ssm_stream.kafka.outages.classify import is_retriable
+from ssm_stream.kafka.outages.patience import MAX_PAUSE
 from ssm_stream.kafka.tls_handshake import certificate_fault
 
 if TYPE_CHECKING:
@@ -90,13 +92,14 @@ def check_broker(source: Source, topics: Iterable[str] = ()) -> Cluster:
 
     Args:
         topics: that are used in addition to those of the source. A list of all topics lacks those that the user may
-            not see: each of these that is not on it is requested by name.
+            not see: each of these that is not on it is requested by name. One that the cluster cannot describe yet, as
+            during the election of a leader, is waited for.
 
     Raises:
         BrokerError: librdkafka refuses a property (at once), or no broker answered in time. The text has the brokers,
             the wait, librdkafka's last own message and the cure.
     """
-    began = time.monotonic()
+    began, needed = time.monotonic(), {*source.names, *topics}
     last_error = LastError(source)
     with open_consumer(source, last_error) as client:
         while True:
@@ -113,7 +116,11 @@ def check_broker(source: Source, topics: Iterable[str] = ()) -> Cluster:
                     reason = certificate_fault(source) or reason
                 found = f"no broker at {source.brokers} answered within {source.wait:g} s (source.wait): {reason}"
                 raise BrokerError(found, last_error.cure) from None
-            absent = {*source.names, *topics} - metadata.topics.keys()
+            waiting = [t for name, t in metadata.topics.items() if name in needed and t.error is not None]
+            if any(is_retriable(topic.error) and topic.partitions for topic in waiting) and left > 0:
+                time.sleep(min(left, MAX_PAUSE))
+                continue
+            absent = needed - metadata.topics.keys()
             return _cluster(metadata, source, time.monotonic() - began, _denied(client, absent, source.wait))
 
 

@@ -14,7 +14,19 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, read_error, redact_text
+from ssm_stream.kafka.client import (
+    PROPERTY_ERRORS,
+    STOP,
+    BrokerError,
+    LastError,
+    client_properties,
+    kafka_error,
+    property_error,
+    read_error,
+    redact_text,
+)
+from ssm_stream.kafka.outages.classify import is_retriable
+from ssm_stream.kafka.outages.patience import watermarks
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
@@ -27,29 +39,24 @@ QUIET = 10.0  # seconds without a failed fetch after which the next one counts a
 LEAVE_TIMEOUT = 1.0  # seconds for leaving the group after an error
 PROBE_INTERVAL = 2.0  # seconds between requests to a cluster that is away
 MEASURE_INTERVAL = 1.0  # seconds between measurements of the partitions' ends
-NEW_PARTITIONS_INTERVAL = 60.0  # seconds between checks for partitions that were added
+NEW_PARTITIONS_INTERVAL = 5.0
+"""Seconds between checks for partitions that were added: well below the minutes after which producers use them."""
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
 FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
 
-BROKEN = (
-    KafkaError._TRANSPORT,
-    KafkaError._DESTROY_BROKER,
-    KafkaError._UNKNOWN_PARTITION,  # without a leader, that is: the partition exists
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-)
-"""Errors of a request whose connection breaks meanwhile."""
 
-TRANSIENT = (
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.REPLICA_NOT_AVAILABLE,
-    KafkaError.NETWORK_EXCEPTION,
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-)
-"""Errors of a fetch that the client repeats by itself."""
+class Additions:
+    """Whether partitions were added to a topic of this process.
+
+    followed: whether the run is then ended, and begun again with them, by who runs the dataflow
+    """
+
+    def __init__(self) -> None:
+        self.followed = False
+        self.found = threading.Event()
+
+
+ADDITIONS = Additions()
 
 
 class PrefetchConsumer:
@@ -73,8 +80,7 @@ class PrefetchConsumer:
         self._fetcher: Fetcher
         self._thread = threading.Thread()
         self._broken: Exception | None = None  # what ended the thread
-        # One process checks for partitions that are added: the one that reads the first.
-        self._first, self._expected = partitions[0], len(partitions) if source.partitions is None else 0
+        self._expected = len(partitions) if source.partitions is None else 0
         self._last_error = LastError(source)
         self._down_since: float | None = None
         self._next_probe = self._next_check = self._next_measure = 0.0
@@ -129,7 +135,10 @@ class PrefetchConsumer:
             "receive.message.max.bytes": 1_000_000_000,
         }
         configured = client_properties(self.source, error_cb=self._on_error)
-        consumer = Consumer(with_plugin({**defaults, **self._defaults, **configured, "enable.auto.commit": False}))
+        try:
+            consumer = Consumer(with_plugin({**defaults, **self._defaults, **configured, "enable.auto.commit": False}))
+        except PROPERTY_ERRORS as error:
+            raise property_error(error, self.source) from None
         self._fetcher = fetcher_of(consumer, self.source.topic)
         # One with the topic's metadata before the assignment starts half a second sooner.
         with contextlib.suppress(KafkaException):  # an absent broker is noticed elsewhere
@@ -137,16 +146,11 @@ class PrefetchConsumer:
         return consumer
 
     def _start_offset(self, consumer: Consumer, partition: int) -> int:
-        place, deadline = TopicPartition(self.source.topic, partition), time.monotonic() + self.source.wait
-        while True:
-            try:
-                low, high = consumer.get_watermark_offsets(place, timeout=max(deadline - time.monotonic(), 0.1))
-                return int(low if self.source.start == "earliest" else high)
-            except KafkaException as error:
-                # The client reconnects by itself if the connection breaks during the request.
-                if kafka_error(error).code() not in BROKEN or time.monotonic() > deadline:
-                    raise self._error(kafka_error(error), partition) from error
-                time.sleep(IDLE_POLL)
+        try:
+            low, high = watermarks(consumer, TopicPartition(self.source.topic, partition), self.source.wait)
+        except KafkaException as error:
+            raise self._error(kafka_error(error), partition) from error
+        return low if self.source.start == "earliest" else high
 
     def take(self, queue: PartitionQueue, limit: int) -> tuple[list[DecodedChunk], bool]:
         """Return the next chunks of a partition, together `limit` messages or fewer but at least one chunk if there is
@@ -216,7 +220,7 @@ class PrefetchConsumer:
             elif places:
                 consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
-            refused = read_error(self.source, kafka_error(error).str(), kafka_error(error).code(), self._last_error)
+            refused = read_error(self.source, kafka_error(error).str(), kafka_error(error), self._last_error)
             text = redact_text(refused.found, self.source.kafka)
             LOG.warning("positions_not_committed", topic=self.source.topic, error=text, cure=refused.cure)
 
@@ -229,8 +233,11 @@ class PrefetchConsumer:
             fetcher = self._fetcher
             while self._wait_for_room(consumer):
                 self._commit(consumer)
-                if time.monotonic() >= self._next_measure:
+                now = time.monotonic()
+                if now >= self._next_measure:
                     self._measure(consumer)
+                if self._expected and now >= self._next_check and self._down_since is None:
+                    self._check_partitions(consumer)
                 self._process(consumer, fetcher.fetch(self.source.batch, self._observers.timed))
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
@@ -299,7 +306,7 @@ class PrefetchConsumer:
 
     def _is_transient(self, error: KafkaError, queue: PartitionQueue) -> bool:
         """Return True if the client repeats the fetch by itself, and has done so for less than `source.wait`."""
-        if error.code() not in TRANSIENT:
+        if not is_retriable(error):
             return False
         now = time.monotonic()
         # A fetch that succeeds without messages is not reported: a time without failures counts as success.
@@ -331,20 +338,29 @@ class PrefetchConsumer:
             LOG.warning("brokers_away", brokers=self.source.brokers, topic=self.source.topic)
 
     def _check_cluster(self, consumer: Consumer) -> None:
-        """Check while nothing comes whether a broker that was away answers, and whether partitions were added."""
+        """Check while nothing comes whether a broker that was away answers."""
         now = time.monotonic()
         if self._down_since is not None and now >= self._next_probe:
             self._next_probe = now + PROBE_INTERVAL
             self._probe(consumer, now - self._down_since)
-        elif self._expected and now >= self._next_check and self._first in self._queues:
-            self._next_check = now + NEW_PARTITIONS_INTERVAL
-            try:
-                there = len(consumer.list_topics(self.source.topic, timeout=1).topics[self.source.topic].partitions)
-            except (KafkaException, KeyError):
-                return  # an absent broker is noticed elsewhere
-            if there > self._expected:
-                LOG.warning("new_partitions", topic=self.source.topic, read=self._expected, there=there, cure="restart")
-                self._expected = there
+
+    def _check_partitions(self, consumer: Consumer) -> None:
+        """Check whether partitions were added; the dataflow then ends, to be built again with them."""
+        self._next_check = time.monotonic() + NEW_PARTITIONS_INTERVAL
+        try:
+            there = len(consumer.list_topics(self.source.topic, timeout=1).topics[self.source.topic].partitions)
+        except (KafkaException, KeyError):
+            return  # an absent broker is noticed elsewhere
+        if there <= self._expected:
+            return
+        found = {"topic": self.source.topic, "read": self._expected, "there": there}
+        self._expected = there
+        if self.until_eof or not ADDITIONS.followed:
+            LOG.warning("new_partitions", **found, cure="restart")
+            return
+        LOG.info("new_partitions", **found)
+        ADDITIONS.found.set()
+        STOP.set()
 
     def _probe(self, consumer: Consumer, seconds: float) -> None:
         """Request something of the broker that has been away for so long.
@@ -374,6 +390,10 @@ class PrefetchConsumer:
             at = self._queues[partition].next
             return BrokerError(
                 f"{where}: offset {at}, where the recovery state continues, no longer exists: {text}",
-                "the events were deleted, or the topic was created again: start with another recovery.directory",
+                "the events were deleted, or the topic was created again. To go on with all that was learned: "
+                "ssm-stream state resume CONFIG --from earliest; or set source.on_gap: resume",
+                passes=self.source.on_gap == "resume",  # the next start resumes
             )
-        return read_error(self.source, f"{where}: {text}", error.code(), self._last_error)
+        found = read_error(self.source, f"{where}: {text}", error, self._last_error)
+        found.passes = False  # it was waited for
+        return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -136,9 +136,14 @@ class Encoder:
         self._label_topic = (config.labels and config.labels.topic) or config.source.topic
 
     def encode(
-        self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert], ended: Sequence[EndedHours] = ()
+        self,
+        batch: ShardBatch,
+        predictions: Predictions,
+        alerts: list[Alert],
+        ended: Sequence[EndedHours] = (),
+        gaps: Mapping[int, int] | None = None,
     ) -> OutputBatch:
-        """Return the predictions and alerts of one batch, and the summaries of the hours that it ends."""
+        """Return the predictions and alerts of one batch, and the summaries of the hours that it ends. gaps: by row"""
         topic, sinks = self.topic_of(batch), self.config.sinks
         stem = f"{topic}-{batch.partition}-"
         others = self.alert_records(alerts, self.event_ids(batch))
@@ -149,6 +154,10 @@ class Encoder:
         write = self.outputs.prediction
         frame = write.frame if write.schema is None else b""
         values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, frame)
+        for row, missing in (gaps or {}).items():
+            m = len(self._targets) or 1
+            for i in range(m * row, m * row + m):
+                values[i] = values[i][:-1] + b',"gap":%d}' % missing
         if write.schema is not None:
             values = list(map(write.of_json, values))
         keys, offsets = batch.events.entity, batch.offsets

@@ -18,6 +18,7 @@ from ssm_stream.config import Config
 from ssm_stream.kafka.admin import DEFAULT_MAX_MESSAGE_BYTES
 from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, kafka_error, open_producer, redact_text
 from ssm_stream.kafka.dead_letters import truncate
+from ssm_stream.kafka.outages.classify import passes
 from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
 
 LOG = structlog.get_logger("ssm_stream.sink")
@@ -39,7 +40,7 @@ class OutputProducer:
     def __init__(self, config: Config, fixed: Mapping[str, Any] | None = None) -> None:
         self.config = config
         self._last_error = LastError(config.source, config.sinks.kafka)
-        self._failed: tuple[str, str] | None = None
+        self._failed: tuple[str, str, bool] | None = None  # topic, reason, whether it passes
         self._cure = CURE
         self._oversized: list[Message] = []
         defaults = {
@@ -145,7 +146,7 @@ class OutputProducer:
                 shorter = truncate(record) if oversized and record.topic == self.config.sinks.dead_letters else record
                 if shorter is record:
                     where = f"topic {record.topic!r} on {self.config.source.brokers}"
-                    raise BrokerError(f"{where}: {self._redact(reason.str())}", CURE) from error
+                    raise BrokerError(f"{where}: {self._redact(reason.str())}", CURE, passes=passes(reason)) from error
                 record = shorter
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
@@ -154,7 +155,7 @@ class OutputProducer:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message.topic() == self.config.sinks.dead_letters:
             self._oversized.append(message)  # the broker's limit is below the client's: try again, shorter
         elif self._failed is None:
-            self._failed = (str(message.topic()), error.str())
+            self._failed = (str(message.topic()), error.str(), passes(error))
             if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 self._cure = grant_cure("Write", "topic", str(message.topic()))
 
@@ -169,12 +170,13 @@ class OutputProducer:
         left, since = len(self._producer), time.monotonic()
         while left:
             self._serve(self._producer.flush, 1.0)
-            before, left = left, len(self._producer)
-            if left != before:
+            before, left = left, len(self._producer)  # with the client's own events, which may become more
+            if left < before:
                 since = time.monotonic()
             elif time.monotonic() - since > self._stalled_after:
                 reason = self._redact(self._last_error.text or "the broker does not answer")
-                raise BrokerError(f"{left} messages to {self.config.source.brokers} timed out: {reason}", CURE)
+                found = f"{left} messages to {self.config.source.brokers} timed out: {reason}"
+                raise BrokerError(found, CURE, passes=True)
         self._raise_failure()
 
     def _serve(self, call: Callable[[float], int], seconds: float) -> None:
@@ -186,8 +188,9 @@ class OutputProducer:
         try:
             call(seconds)
         except KafkaException as error:
-            text = self._redact(kafka_error(error).str())
-            raise BrokerError(f"{self.config.source.brokers}: the client has given up: {text}", CURE) from error
+            reason = kafka_error(error)
+            found = f"{self.config.source.brokers}: the client has given up: {self._redact(reason.str())}"
+            raise BrokerError(found, CURE, passes=passes(reason)) from error
         self._raise_failure()
 
     def _raise_failure(self) -> None:
@@ -196,16 +199,17 @@ class OutputProducer:
             record = ProducerRecord(str(message.topic()), *raw_message(message), -1)
             shorter = truncate(record)
             if shorter is record:
-                self._failed = (record.topic, "a truncated dead letter is still too large for its topic")
+                self._failed = (record.topic, "a truncated dead letter is still too large for its topic", False)
                 break
             self._produce(shorter)
         self._failed = self._failed or self._producer.failure()
         if self._failed is not None:
-            topic, text = self._failed
+            topic, text, later = self._failed
             raise BrokerError(
                 f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
                 f"{self._redact(self._last_error.text or text)} ({self._redact(text)})",
                 self._cure,
+                passes=later,
             )
 
     def _redact(self, text: str) -> str:

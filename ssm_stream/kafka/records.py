@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
 from typing import Any, NamedTuple, overload
 
@@ -142,12 +142,16 @@ class CaughtUp(NamedTuple):
 
 
 class PredictedBatch(NamedTuple):
-    """A shard batch with the engine's results, to be encoded by the sink. ended: hours that it ends"""
+    """A shard batch with the engine's results, to be encoded by the sink.
+
+    ended: hours that it ends; gaps: by row: offsets that are missing before it (`recovery/resume/gaps.py`)
+    """
 
     batch: ShardBatch
     predictions: Predictions
     alerts: list[Alert]
     ended: Sequence[EndedHours] = ()
+    gaps: Mapping[int, int] | None = None
 
 
 class ProducerRecord(NamedTuple):

@@ -14,6 +14,8 @@ from ssm_stream.config import Source
 from ssm_stream.kafka.admin import group_denied
 from ssm_stream.kafka.client import BrokerError, LastError, MissingRightError, kafka_error, open_consumer, topic_error
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.outages.classify import is_retriable
+from ssm_stream.kafka.outages.patience import committed, offsets_at, patiently, watermarks
 from ssm_stream.kafka.records import Message, offset_of
 
 BATCH = 1000
@@ -56,7 +58,7 @@ class TopicReader:
         out = dict[int, Span]()
         for partition in partitions:
             place = TopicPartition(self.source.topic, partition)
-            begin, end = self._client.get_watermark_offsets(place, timeout=self.source.wait)
+            begin, end = watermarks(self._client, place, self.source.wait)
             stop = end if until is None else min(end, self._offset_at(partition, until, end))
             if since is not None:
                 begin = max(begin, self._offset_at(partition, since, end))
@@ -66,7 +68,7 @@ class TopicReader:
     def _offset_at(self, partition: int, ms: int, end: int) -> int:
         """Return the offset of the first message that is not earlier; `end` if there is none."""
         place = TopicPartition(self.source.topic, partition, ms)
-        (found,) = self._client.offsets_for_times([place], timeout=self.source.wait)
+        (found,) = offsets_at(self._client, [place], self.source.wait)
         return end if found.offset < 0 else int(found.offset)
 
     def require_group(self, partitions: Iterable[int]) -> None:
@@ -77,15 +79,12 @@ class TopicReader:
         """
         places, group = [TopicPartition(self.source.topic, partition) for partition in partitions], self.source.group_id
         try:
-            committed = self._client.committed(places, timeout=self.source.wait)
+            committed(self._client, places, self.source.wait)
         except KafkaException as error:
             if kafka_error(error).code() == KafkaError._TIMED_OUT and group_denied(self.source, group):
                 found = f"consumer group {group!r} on {self.source.brokers}: this user may not use it"
                 raise MissingRightError(found, "Read", "consumer group", group) from error
-            raise
-        for place in committed:
-            if place.error is not None:
-                raise topic_error(self.source, KafkaException(place.error), self._last_error)
+            raise topic_error(self.source, error, self._last_error) from error
 
     def poll(
         self, begins: Mapping[int, int], batch: int = BATCH, wait: float = POLL
@@ -152,7 +151,8 @@ def open_topic(source: Source, *, reset: str = "earliest") -> Iterator[TopicRead
     }
     with open_consumer(source, last_error, **settings) as client:
         try:
-            client.list_topics(source.topic, timeout=source.wait)  # a client with the metadata starts at once
+            # A client with the metadata starts at once.
+            patiently("metadata", lambda left: client.list_topics(source.topic, timeout=left), source.wait)
             yield TopicReader(source, client, last_error)
         except KafkaException as error:
             raise topic_error(source, error, last_error) from error
@@ -203,6 +203,6 @@ def _consume(client: Consumer, batch: int, wait: float = POLL) -> tuple[list[Mes
             messages.append(message)
         elif error.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
-        elif not error.retriable() and error.code() not in GROUP_ERRORS:
+        elif not is_retriable(error) and error.code() not in GROUP_ERRORS:
             raise KafkaException(error)
     return messages, ended

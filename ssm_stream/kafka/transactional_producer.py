@@ -12,18 +12,21 @@ marker, commit → frontier. Any call may hang when a broker goes away, whatever
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import GRACE, group_denied, max_message_bytes
-from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, is_fenced, kafka_error, open_consumer
+from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, kafka_error, open_consumer
 from ssm_stream.kafka.cluster import Cluster
+from ssm_stream.kafka.outages.classify import is_fenced, is_retriable, passes
+from ssm_stream.kafka.outages.patience import committed, patiently, watermarks
 from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch
 
@@ -78,23 +81,58 @@ def read_markers(config: Config, places: Iterable[tuple[str, int]]) -> Marker:
     Raises:
         BrokerError: the broker refuses, or does not answer.
     """
-    last_error, found = LastError(config.source, config.sinks.kafka), Marker()
+    found = Marker()
+    for own in read_writer_markers(config, places).values():
+        for at, offset in own.items():
+            found[at] = max(offset, found.get(at, 0))
+    return found
+
+
+def read_writer_markers(config: Config, places: Iterable[tuple[str, int]]) -> dict[str, Marker]:
+    """Return up to which offset each writer has delivered the results of each topic and partition, where there are any.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+    """
+    last_error, found = LastError(config.source, config.sinks.kafka), dict[str, Marker]()
     requested = [TopicPartition(topic, partition) for topic, partition in places]
     for part in range(config.writers):
         name = transactional_id(config, f"{part:04d}")
         properties = {"group.id": name, "isolation.level": "read_committed"}
         try:
             with open_consumer(config.source, last_error, **properties) as consumer:
-                committed = consumer.committed(requested, config.source.wait)
+                answers = committed(consumer, requested, config.source.wait)
         except KafkaException as error:
             raise BrokerError(
                 f"delivery: exactly_once: the marker of {name}: {kafka_error(error).str()}", RESTART
             ) from error
-        for place in committed:
-            if place.error is None and place.offset >= 0:
-                at = (place.topic, place.partition)
-                found[at] = max(place.offset, found.get(at, 0))
+        found[f"{part:04d}"] = {(place.topic, place.partition): place.offset for place in answers if place.offset >= 0}
     return found
+
+
+def _commit(consumer: Consumer, places: list[TopicPartition], _: float) -> None:
+    consumer.commit(offsets=places, asynchronous=False)
+
+
+def write_markers(config: Config, markers: Mapping[str, Marker]) -> None:
+    """Set markers of writers, as if they had delivered up to there; no process may run on their state.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+    """
+    last_error = LastError(config.source, config.sinks.kafka)
+    for part, own in markers.items():
+        name = transactional_id(config, part)
+        places = [TopicPartition(*at, offset, f"writers={config.writers}") for at, offset in sorted(own.items())]
+        try:
+            with open_consumer(config.source, last_error, **{"group.id": name}) as consumer:
+                patiently(
+                    f"setting the marker of {name}", functools.partial(_commit, consumer, places), config.source.wait
+                )
+        except KafkaException as error:
+            raise BrokerError(
+                f"delivery: exactly_once: setting the marker of {name}: {kafka_error(error).str()}", RESTART
+            ) from error
 
 
 class Part(NamedTuple):
@@ -141,7 +179,7 @@ class TransactionalProducer(OutputProducer):
                 "message.max.bytes": part.max_bytes,
             },
         )
-        self._call("init_transactions", lambda: self._producer.init_transactions(self._wait))
+        self._call("init_transactions", self._producer.init_transactions)
         self._done = self._call(READING, self._read_marker)  # not before: the predecessor may go on
         for (topic, partition), offset in part.resume.items():
             there = self._done.get((topic, partition), 0)
@@ -150,20 +188,18 @@ class TransactionalProducer(OutputProducer):
             raise MarkerError(
                 f"delivery: exactly_once: {self._name} has put out the results of {topic!r} partition {partition} up "
                 f"to offset {offset} by the recovery state, and up to {there} by the broker's consumer group of that "
-                "name: the group was deleted or has expired, or this is another cluster. Start with another "
-                "recovery.directory and source.group, or set the group's offset to that of the recovery state"
+                "name: the group was deleted or has expired, or this is another cluster. To go on with all that was "
+                "learned: ssm-stream state resume CONFIG --from earliest"
             )
 
-    def _read_marker(self) -> Marker:
+    def _read_marker(self, seconds: float) -> Marker:
         # read_committed: waits for the end of an open transaction
         properties = {"group.id": self._name, "isolation.level": "read_committed"}
         marker: Marker = {}
         with open_consumer(self.config.source, self._last_error, **properties) as consumer:
             self._group = consumer.consumer_group_metadata()
             places = [TopicPartition(topic, p) for topic, partitions in self._part.sources.items() for p in partitions]
-            for place in consumer.committed(places, self._wait):
-                if place.error is not None:
-                    raise KafkaException(place.error)
+            for place in committed(consumer, places, seconds):
                 if place.offset < 0:
                     continue
                 if place.metadata and place.metadata != self._metadata:  # none: an operator has set it
@@ -172,12 +208,12 @@ class TransactionalProducer(OutputProducer):
                         f"there are {self._metadata} (the smaller of sinks.writers and state.shards): set them back, "
                         "or start with another recovery.directory and source.group"
                     )
-                end = consumer.get_watermark_offsets(place, self._wait)[1]
+                end = watermarks(consumer, place, seconds)[1]
                 if place.offset > end:
                     raise MarkerError(
                         f"delivery: exactly_once: {self._name} has put out the results of {place.topic!r} partition "
                         f"{place.partition} up to offset {place.offset}, but the topic ends at {end}: it was created "
-                        "again. Start with another recovery.directory and source.group"
+                        "again. To go on with all that was learned: ssm-stream state resume CONFIG --from earliest"
                     )
                 marker[place.topic, place.partition] = place.offset
         return marker
@@ -226,7 +262,7 @@ class TransactionalProducer(OutputProducer):
             places = [TopicPartition(*place, offset, self._metadata) for place, offset in self._next.items()]
             self._call(
                 "send_offsets_to_transaction",
-                lambda: self._producer.send_offsets_to_transaction(places, self._group, self._wait),
+                lambda left: self._producer.send_offsets_to_transaction(places, self._group, left),
             )
             self._commit()
             self._done = {**self._done, **self._next}  # a new one: Bytewax serializes the old one at any time
@@ -254,7 +290,7 @@ class TransactionalProducer(OutputProducer):
                 return
             except KafkaException as error:
                 # Only commit may be called again: the marker tells the next start how this one ended.
-                if not kafka_error(error).retriable() or time.monotonic() > deadline:
+                if not is_retriable(kafka_error(error)) or time.monotonic() > deadline:
                     raise self._error("commit_transaction", error) from error
 
     def _error(self, what: str, error: KafkaException) -> BrokerError:
@@ -272,7 +308,7 @@ class TransactionalProducer(OutputProducer):
                 f"groups. If there is no other, a transaction was open for longer than {self._timeout:g} s, as when "
                 "the machine was paused: start again",
             )
-        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART))
+        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART), passes=passes(reason))
 
     @property
     def _cures(self) -> Mapping[int, str]:
@@ -288,14 +324,18 @@ class TransactionalProducer(OutputProducer):
             ),
         }
 
-    def _call(self, what: str, call: Callable[[], T]) -> T:
-        """Return the call's result.
+    def _call(self, what: str, call: Callable[[float], T]) -> T:
+        """Return the call's result; repeat it while it fails with an error that passes. call: takes the seconds left
 
         Raises:
             BrokerError: the broker refuses, or does not answer.
         """
         try:
-            return self._limit_time(what, call, self._wait)
+            return patiently(
+                f"{what} of {self._name}",
+                lambda left: self._limit_time(what, lambda: call(left), left),
+                self._wait,
+            )
         except KafkaException as error:
             raise self._error(what, error) from error
 
@@ -327,6 +367,7 @@ class TransactionalProducer(OutputProducer):
                 f"delivery: exactly_once: {what} of {self._name} has not returned in {limit:g} s: "
                 f"{self._last_error.text or 'the broker does not answer'}",
                 RESTART,
+                passes=True,
             )
         if failed:
             raise failed[0]

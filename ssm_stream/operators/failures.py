@@ -1,8 +1,8 @@
 """Errors of a running dataflow as one sentence.
 
 Bytewax passes an exception through Rust: it prints the frames of Rust, and Python those of all causes. For an error
-whose text is for the user, both are left out: standard error is muted while Rust unwinds, and the process ends with the
-text alone. A caller that catches the exception gets it as Bytewax raises it.
+whose text is for the user, both are left out: what is not Python's own is muted on standard error while Rust unwinds,
+log lines go on, and the process ends with the text alone. A caller that catches the exception gets what Bytewax raises.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import TextIO
 
 from ssm_stream.config import ConfigError
 from ssm_stream.core.own_channels import ChannelError
 from ssm_stream.engine.snapshot_format import StateError
-from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.client import BrokerError, given_up
 from ssm_stream.kafka.formats.registry import RegistryError
 from ssm_stream.kafka.transactional_producer import MarkerError
 from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -30,15 +31,16 @@ class ItemError(TypeError):
 
 EXPECTED = (BrokerError, ChannelError, ConfigError, ItemError, MarkerError, RecoveryError, RegistryError, StateError)
 """Errors whose text is for the user."""
-MUTED = 2.0
-"""Seconds for which standard error is muted at most."""
+MUTED = 30.0
+"""Seconds for which standard error is muted at most: until all workers have ended."""
 RELATED = 10.0
 """Seconds within which an error of Bytewax comes from the one that was reported."""
 
 _LOCK = threading.Lock()
 _STDERR = 2
-_saved: int | None = None
+_saved: tuple[int, TextIO | None] | None = None
 _cause: tuple[Exception, float] | None = None
+_before = sys.excepthook
 
 
 @contextmanager
@@ -48,6 +50,11 @@ def explained() -> Iterator[None]:
         yield
     except EXPECTED as error:
         report(error)
+        raise
+    except Exception as error:
+        if (found := given_up(error)) is not None:
+            report(found)
+            raise found from error
         raise
 
 
@@ -67,14 +74,38 @@ def report(error: Exception) -> None:
     _mute_stderr()
 
 
-def _explain_at_exit(error: Exception) -> None:
+def reported(error: BaseException) -> Exception | None:
+    """Return the expected error from which an error of Bytewax comes; None: there is none.
+
+    Of several workers, Bytewax raises an error without its cause.
+    """
+    for each in _causes(error):
+        if isinstance(each, EXPECTED):
+            return each
+    with _LOCK:
+        bare = type(error).__name__ in ("BytewaxRuntimeError", "PanicException")
+        return _cause[0] if bare and _cause is not None else None
+
+
+def forget() -> None:
+    """Forget the error that was reported: the dataflow runs again in this process."""
     global _cause
+    restore_stderr()
+    with _LOCK:
+        if _cause is not None:
+            _cause, sys.excepthook = None, _before
+
+
+def _explain_at_exit(error: Exception) -> None:
+    global _cause, _before
     with _LOCK:
         now = time.monotonic()
         if _cause is not None and now - _cause[1] < RELATED:
             return  # of another worker, which fails with the first
-        _cause = (error, now)
         before, printed = sys.excepthook, list[bool]()
+        if _cause is None:
+            _before = before
+        _cause = (error, now)
 
         def hook(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
             restore_stderr()
@@ -102,7 +133,10 @@ def _mute_stderr() -> None:
             return
         try:
             sys.stderr.flush()
-            _saved = os.dup(_STDERR)
+            python = _python_stderr()
+            _saved = os.dup(_STDERR), python
+            if python is not None:  # for the log
+                sys.stderr = os.fdopen(os.dup(_STDERR), "w", buffering=1, encoding=python.encoding, errors="replace")
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, _STDERR)
             os.close(null)
@@ -113,11 +147,23 @@ def _mute_stderr() -> None:
     timer.start()
 
 
+def _python_stderr() -> TextIO | None:
+    """Return Python's standard error; None if it is something else than the process's."""
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.fileno() == _STDERR:
+            return sys.stderr
+    return None
+
+
 def restore_stderr() -> None:
     """End the muting of standard error, if it is muted."""
     global _saved
     with _LOCK:
         if _saved is not None:
-            os.dup2(_saved, _STDERR)
-            os.close(_saved)
+            saved, python = _saved
+            os.dup2(saved, _STDERR)
+            os.close(saved)
+            if python is not None:
+                sys.stderr.flush()
+                sys.stderr = python
             _saved = None

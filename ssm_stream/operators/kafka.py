@@ -122,7 +122,10 @@ def kafka_input(
 def service_source(service: Service) -> KafkaSource:
     """Return the source of the events topics, decoded ahead, and of the labels topic."""
     config, observers = service.config, service.observers
-    first, *others = config.source.each
+    begun = service.begun if config.source.partitions is None else frozenset[str]()
+    first, *others = [
+        each.model_copy(update={"start": "earliest"}) if each.topic in begun else each for each in config.source.each
+    ]
     labels = labels_topic(config)
     control = ControlTopic(config).windows if config.control_topic is not None else None
 
@@ -151,7 +154,8 @@ def service_source(service: Service) -> KafkaSource:
 
 def _open_source(config: Config, *, batches: bool, until_eof: bool) -> KafkaSource:
     cluster, labels = check_broker(config.source), labels_topic(config)
-    join = context_of(config, flow=True) if batches else None
+    recovery = config.recovery.model_copy(update={"directory": None})  # the state is where Bytewax has it
+    join = context_of(config.replace(recovery=recovery), flow=True) if batches else None
     first, *others = config.source.each
     return KafkaSource(
         first,

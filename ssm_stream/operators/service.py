@@ -38,5 +38,9 @@ class Service(Protocol):
         """What is read again after a rewind; None if nothing is."""
 
     @property
+    def begun(self) -> frozenset[str]:
+        """The topics that the state has read some of: partitions that are added to them begin at their beginning."""
+
+    @property
     def observers(self) -> RunObserver:
         """Observers of the run."""

@@ -18,6 +18,7 @@ from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, LearnedBatch, RunObserver
 from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
 from ssm_stream.recovery.ended_episodes import add_ended
+from ssm_stream.recovery.resume.gaps import GapNotes
 
 Item = ShardBatch | LabelBatch | CaughtUp
 
@@ -48,6 +49,8 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             self.engine = Engine(config)
         else:
             self.engine = Engine.restore(with_holidays_of(config, resume_state), resume_state)
+        directory = None if self._files is None else config.recovery.directory
+        self._gaps = GapNotes(directory, self.key, self.engine)
         observers.register_shard(self)
 
     def on_batch(self, values: Sequence[Item]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
@@ -130,7 +133,8 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             self._undelivered.add(str(self.key), alerts, self._encoder.event_ids(batch))
             self.engine.pop_unmatched_labels()
             return out
-        return [*out, PredictedBatch(batch, predictions, alerts, ended), *self._unmatched(batch)]
+        gaps = self._gaps.of_batch(self._encoder.topic_of(batch), batch.partition, events.entity, batch.offsets)
+        return [*out, PredictedBatch(batch, predictions, alerts, ended, gaps or None), *self._unmatched(batch)]
 
     def _learn_labels(self, batch: LabelBatch) -> list[PredictedBatch | OutputBatch]:
         """Learn delayed labels; returns the predictions that they resolved."""
@@ -159,6 +163,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         began = time.perf_counter()
         self._observers.before_snapshot(self)
         self._undelivered.write()
+        self._gaps.write()
         state = files.write(self.engine)
         seconds = time.perf_counter() - began
         self._observers.on_snapshot(self, referenced_file(state) or "", seconds, files.written)

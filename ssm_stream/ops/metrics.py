@@ -72,6 +72,7 @@ class Metrics(RunObserver):
         self.quality = {path: PredictionQuality() for path in config.event.targets}
         self.verify_deviation = math.nan
         self.missing_paths = 0
+        self.missing_offsets: Mapping[str, float] = {}  # by topic: of the gaps of the state
         self.ready: Callable[[], bool] = lambda: False
         self.config = config
         self._readers: WeakSet[ReaderReport] = WeakSet()
@@ -347,6 +348,8 @@ class _CurrentState(Collector):
         yield _gauge("alerts_shadow", "1 while alerts.shadow withholds the alerts, else 0.", float(shadow))
         yield _gauge("interval_level_ratio", "Intended coverage of the intervals.", level)
         yield _gauge("missing_paths", "Configured paths that no early message has.", metrics.missing_paths)
+        text = "Offsets that the state has never read, since it began; an unknown number counts as one."
+        yield _by("missing_offsets", text, "topic", metrics.missing_offsets)
         yield _gauge("ready", "1 if /readyz answers 200.", float(metrics.ready()))
 
 

@@ -154,8 +154,8 @@ def _most(faults: Counter[str]) -> str:
 
 
 class Comparison(NamedTuple):
-    """The recorder after the last event, and distances (at most SOLVES, M + 2): of the reference's moment heads and then
-    those on products from their exact solution, at times over the recording, see `solve_distance`."""
+    """The recorder after the last event, and distances (at most SOLVES, M + 2): of the reference's moment heads, then
+    of those on products from their exact solution, at times over the recording, see `solve_distance`."""
 
     recorder: Recorder
     distances: Array

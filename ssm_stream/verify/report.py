@@ -112,7 +112,7 @@ def certificate_html(
 
     Args:
         facts: name and value of what was verified, with what
-        checks: at its head; None: those of all sections
+        checks: at its head, the worst of each target; None: those of all sections
     """
     return render(
         "certificate.html.j2",
@@ -122,6 +122,7 @@ def certificate_html(
         verdict=verdict.text,
         facts=facts,
         checks=[check for section in sections for check in section.checks] if checks is None else checks,
+        checks_title=words("checks" if checks is None else "several.checks"),
         ok=verdict.ok,
         words=words,
     )

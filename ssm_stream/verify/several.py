@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ssm_stream.config import Config
 from ssm_stream.evaluate.report.numbers import number
 from ssm_stream.evaluate.report.section import Cell, Check, Section, Table
 from ssm_stream.verify.certificate import Verification, fact_rows
@@ -23,11 +24,13 @@ class Verifications:
     """The verification of each target.
 
     by_target: by path; nothing: why there is none, by path; words: of the certificate
+    config_hash: of the configuration with all targets
     """
 
     by_target: dict[str, Verification]
     nothing: dict[str, str]
     words: Words
+    config_hash: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -110,19 +113,28 @@ class Verifications:
         titles = column_names(w)
         note = w("several.note", soon=SOON)
         overview = Section(w("several.title"), tables=[Table("", titles, self.lines(), note)])
-        sections, rows = [overview], list[tuple[str, str]]()
+        sections = [overview]
         for path, each in self.by_target.items():
-            rows = rows or fact_rows(each, facts)
             sections += [replace(section, title=f"{path} · {section.title}") for section in each.sections]
         checks = [
             replace(worst_deviation(each), name=f"{path} · {w.check(worst_deviation(each))}")
             for path, each in self.by_target.items()
         ]
+        one = next(iter(self.by_target.values()))
+        together = replace(one, sections=sections, recording={**one.recording, "config_hash": self.config_hash})
+        # Each target has a model with inputs of its own.
+        rows = [row for row in fact_rows(together, facts) if row[0] != w("fact.model")]
         return certificate_html(sections, rows, self.verdict, w, checks)
 
 
-def verify_targets(paths: list[str], of: Callable[[str], Verification], words: Words) -> Verifications:
-    """Return the verification of each target. of: verifies one
+def verify_targets(config: Config, paths: list[str], of: Callable[[str], Verification], words: Words) -> Verifications:
+    """Return the verification of each target.
+
+    Args:
+        config: with all targets
+        paths: of those that are verified
+        of: verifies one
+        words: of the certificate
 
     Raises:
         NothingToVerifyError: there is nothing to verify of any of them.
@@ -136,7 +148,7 @@ def verify_targets(paths: list[str], of: Callable[[str], Verification], words: W
             nothing[path], error = str(raised), raised
     if not found and error is not None:
         raise error
-    return Verifications(found, nothing, words)
+    return Verifications(found, nothing, words, config.hash)
 
 
 def column_names(words: Words) -> list[str]:

@@ -82,6 +82,10 @@ class Source(Section):
     """Most messages taken from the broker at a time."""
     wait: Duration = 30.0
     """How long to wait for a broker that does not answer, at start and while running, before stopping with an error."""
+    on_gap: Literal["stop", "resume"] = "stop"
+    """What to do where the state's position is gone (retention passed it, the topic was made anew, a consumer group of
+    `exactly_once` was deleted): stop with the number of missing offsets, or go on at the earliest that is left, with
+    all that was learned. `ssm-stream state resume` does the latter by hand."""
     context: Annotated[list[Context], Field(max_length=16)] = []
     """Topics of slowly changing facts, such as the product or recipe of a machine, which its events have as of their
     time."""

@@ -8,7 +8,7 @@ changes where. The arrays are this module's own: an entity keeps its row until i
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -161,6 +161,20 @@ class SilenceAlerts:
         }
         pool = (shard_of(entity, self._config.state.shards), source)
         return Alert(event, message, pool, suffix=OTHER if what == GONE else "")
+
+    def move(self, place: Callable[[str, int], int]) -> int:
+        """Let entities be judged by the clock of another source; returns how many. place: entity, source → source"""
+        numbers, moved = {row: source for source, row in self._sources.items()}, 0
+        for row, name in enumerate(self._names):
+            if np.isnan(self._entity[row, LAST]) or self._entity[row, IS_GONE]:
+                continue
+            was = numbers[int(self._entity[row, OF_SOURCE])]
+            if (now := place(name, was)) != was:
+                self._entity[row, OF_SOURCE] = self._source_of(now)
+                moved += 1
+        if moved:
+            self._core.reset(self._entity, self._width)
+        return moved
 
     def end(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all. kind: see `episode_kind`"""

@@ -123,7 +123,7 @@ class ContextTable:
             ts: of the event, ms
             came: when the broker got the event, ms; None: at its time
         """
-        came = ts if came is None else came
+        came = ts if came is None or came <= 0 else came
         return max(min(ts, came) + self._grace, came - self._margin)
 
     def add(self, messages: Sequence[Message]) -> list[RefusedDocument]:

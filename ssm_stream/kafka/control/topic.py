@@ -21,6 +21,7 @@ from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_producer, topic_error, with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.dead_letters import make_dead_letter
+from ssm_stream.kafka.outages.classify import passes
 from ssm_stream.kafka.records import Message, offset_of, raw_message
 from ssm_stream.kafka.topic_reader import open_topic
 
@@ -230,14 +231,14 @@ class ControlTopic:
         try:
             left = self._producer.flush(self._source.wait)
         except KafkaException as error:
-            raise BrokerError(
-                f"topic {self._source.topic!r}: {kafka_error(error).str()}", self._last_error.cure
-            ) from None
+            reason = kafka_error(error)
+            found = f"topic {self._source.topic!r}: {reason.str()}"
+            raise BrokerError(found, self._last_error.cure, passes=passes(reason)) from None
         if self._failed is not None:
             raise self._failed
         if left:
             found = f"topic {self._source.topic!r}: no answer for {self._source.wait:g} s (source.wait)"
-            raise BrokerError(found, self._last_error.cure)
+            raise BrokerError(found, self._last_error.cure, passes=True)
 
 
 def write_message(config: Config, source: Source, document: bytes, key: str) -> str:

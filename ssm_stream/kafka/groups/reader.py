@@ -16,6 +16,8 @@ from ssm_stream.config import Source
 from ssm_stream.kafka.client import LastError, open_consumer, topic_error
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.groups.positions import Positions
+from ssm_stream.kafka.outages.classify import is_retriable
+from ssm_stream.kafka.outages.patience import committed, offsets_at, watermarks
 from ssm_stream.kafka.records import Message, offset_of
 
 BATCH = 500
@@ -47,17 +49,14 @@ class GroupReader:
     def __init__(self, source: Source, client: Consumer, last_error: LastError, since: int | None) -> None:
         self.source, self._client, self._last_error = source, client, last_error
         self.partitions = check_broker(source).partitions_of(source.topic)
-        committed = client.committed(self._places(self.partitions), timeout=source.wait)
-        for place in committed:
-            if place.error is not None:
-                raise topic_error(source, KafkaException(place.error), last_error)
-        self.new_group = all(place.offset < UNDEFINED for place in committed)
+        found = committed(client, self._places(self.partitions), source.wait)
+        self.new_group = all(place.offset < UNDEFINED for place in found)
         self._positions: dict[int, Positions] = {}
         self._ends: dict[int, int] = {}
         self._committed: dict[int, tuple[int, str]] = {}
         begins = list[TopicPartition]()
-        for place in committed:
-            low, high = client.get_watermark_offsets(self._place(place.partition), timeout=source.wait)
+        for place in found:
+            low, high = watermarks(client, self._place(place.partition), source.wait)
             position = place.offset if place.offset >= UNDEFINED else high if self.new_group else low
             if not low <= position <= high:  # the topic no longer holds it, or was created again
                 position = low
@@ -78,7 +77,7 @@ class GroupReader:
         """Return the offset from which on messages are read: of `since`, and not behind the position."""
         if since is None:
             return position
-        (found,) = self._client.offsets_for_times([self._place(partition, since)], timeout=self.source.wait)
+        (found,) = offsets_at(self._client, [self._place(partition, since)], self.source.wait)
         return min(position, max(low, found.offset)) if found.offset >= UNDEFINED else position
 
     @property
@@ -110,7 +109,7 @@ class GroupReader:
                     del self._ends[partition]
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._ends.pop(partition, None)
-            elif not error.retriable():
+            elif not is_retriable(error):
                 raise topic_error(self.source, KafkaException(error), self._last_error)
         return out
 

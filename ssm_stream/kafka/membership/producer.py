@@ -65,7 +65,7 @@ class GroupTransactions(TransactionalProducer):
                 "message.max.bytes": max_output_bytes(config),
             },
         )
-        self._call("init_transactions", lambda: self._producer.init_transactions(self._wait))
+        self._call("init_transactions", self._producer.init_transactions)
 
     def produce(self, output: OutputBatch) -> OutputBatch:
         self._last[output.partition] = max(output.last, self._last.get(output.partition, -1))
@@ -75,7 +75,7 @@ class GroupTransactions(TransactionalProducer):
 
     def _begin(self) -> None:
         if not self._open:
-            self._call("begin_transaction", self._producer.begin_transaction)
+            self._call("begin_transaction", lambda _: self._producer.begin_transaction())
             self._open = True
 
     def deliver(self) -> Marker:
@@ -104,5 +104,5 @@ class GroupTransactions(TransactionalProducer):
             raise BrokerError(f"this process is no member of the group {self.config.source.group_id}", "it joins again")
         self._call(
             "send_offsets_to_transaction",
-            lambda: self._producer.send_offsets_to_transaction(places, group, self._wait),
+            lambda left: self._producer.send_offsets_to_transaction(places, group, left),
         )

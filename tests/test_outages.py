@@ -1,0 +1,227 @@
+"""What passes by itself does not end the process: errors are told apart in one place, waited for, and borne."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from brokers import Kafka, LocalKafka, MockKafka
+from confluent_kafka import KafkaError, KafkaException
+from test_stream import Job, events, finished, wait_for
+from test_transactions import ExactJob
+
+from ssm_stream.config import Source, parse_config
+from ssm_stream.flow.doctor import diagnose
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.consumer import PrefetchConsumer
+from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
+from ssm_stream.kafka.outages import patience
+from ssm_stream.kafka.outages.classify import is_retriable, passes
+from ssm_stream.kafka.outages.patience import patiently
+from ssm_stream.kafka.topic_reader import open_topic
+from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer
+
+PARTITIONS = 3
+
+RETRIABLE = (
+    "OFFSET_NOT_AVAILABLE",
+    "NOT_LEADER_FOR_PARTITION",
+    "COORDINATOR_LOAD_IN_PROGRESS",
+    "NOT_COORDINATOR",
+    "NOT_CONTROLLER",
+    "CONCURRENT_TRANSACTIONS",
+    "NOT_ENOUGH_REPLICAS",
+    "_TRANSPORT",
+    "_TIMED_OUT",
+)
+GIVEN_UP = ("OUT_OF_ORDER_SEQUENCE_NUMBER", "UNKNOWN_PRODUCER_ID", "_MSG_TIMED_OUT", "_PURGE_QUEUE")
+OF_A_PERSON = (
+    "TOPIC_AUTHORIZATION_FAILED",
+    "GROUP_AUTHORIZATION_FAILED",
+    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+    "MSG_SIZE_TOO_LARGE",
+    "_AUTHENTICATION",
+    "_FENCED",
+    "INVALID_PRODUCER_EPOCH",
+)
+
+
+@pytest.mark.parametrize("name", [*RETRIABLE, *GIVEN_UP, *OF_A_PERSON])
+def test_errors_are_told_apart(name: str) -> None:
+    error = KafkaError(getattr(KafkaError, name))
+    assert is_retriable(error) == (name in RETRIABLE)
+    assert passes(error) == (name not in OF_A_PERSON)
+
+
+def test_a_fatal_error_passes_unless_a_person_must_act() -> None:
+    """Skipped sequence numbers: a new producer begins anew; one that was fenced must not."""
+    assert passes(KafkaError(KafkaError._INCONSISTENT, "skipped sequence numbers", fatal=True))
+    assert passes(KafkaError(KafkaError.UNKNOWN, "any", txn_requires_abort=True))
+    assert not passes(KafkaError(KafkaError.UNKNOWN, "any"))
+    assert not passes(KafkaError(KafkaError._FENCED, "fenced", fatal=True))
+    assert not passes(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no", txn_requires_abort=True))
+
+
+def test_requests_are_repeated_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
+    calls = list[float]()
+
+    def fail(code: int, times: int) -> Callable[[float], str]:
+        calls.clear()
+
+        def call(left: float) -> str:
+            calls.append(left)
+            if len(calls) <= times:
+                raise KafkaException(KafkaError(code))
+            return "answer"
+
+        return call
+
+    assert patiently("it", fail(KafkaError.OFFSET_NOT_AVAILABLE, 3), 5.0) == "answer"
+    assert len(calls) == 4
+    assert calls == sorted(calls, reverse=True)
+    with pytest.raises(KafkaException):
+        patiently("it", fail(KafkaError.TOPIC_AUTHORIZATION_FAILED, 3), 5.0)
+    assert len(calls) == 1
+    with pytest.raises(KafkaException, match="OFFSET_NOT_AVAILABLE"):
+        patiently("it", fail(KafkaError.OFFSET_NOT_AVAILABLE, 1000), 0.2)
+
+
+def test_offsets_that_no_leader_knows_yet_are_waited_for(mock_kafka: MockKafka) -> None:
+    """Just after a leader has changed: "Leader high watermark is not caught up"."""
+    topic = mock_kafka.topic("events", 1)
+    mock_kafka.produce(topic, [b"1", b"2"])
+    source = Source(brokers=mock_kafka.bootstrap_servers, topic=topic, wait=10)
+    mock_kafka.push_errors(ApiKey.LIST_OFFSETS, [KafkaError.OFFSET_NOT_AVAILABLE] * 4)
+    reading = PrefetchConsumer(source, (0,))
+    feed = reading.attach(0, None, lambda chunk: list(chunk.messages))
+    assert feed.first == 0
+    reading.detach(feed, graceful=False)
+    mock_kafka.push_errors(ApiKey.LIST_OFFSETS, [KafkaError.OFFSET_NOT_AVAILABLE] * 4)
+    with open_topic(source) as reader:
+        assert reader.spans([0])[0].end == 2
+    mock_kafka.push_errors(ApiKey.LIST_OFFSETS, [KafkaError.OFFSET_NOT_AVAILABLE] * 500)
+    patient = source.model_copy(update={"wait": 1.0})
+    with pytest.raises(BrokerError, match="watermark is not caught up"), open_topic(patient) as reader:
+        reader.spans([0])
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (ApiKey.OFFSET_FETCH, KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey.OFFSET_FETCH, KafkaError.NOT_COORDINATOR),
+        (ApiKey.LIST_OFFSETS, KafkaError.OFFSET_NOT_AVAILABLE),
+        (ApiKey.INIT_PRODUCER_ID, KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey.INIT_PRODUCER_ID, KafkaError.CONCURRENT_TRANSACTIONS),
+    ],
+)
+def test_a_writer_waits_for_its_coordinator(request_: ApiKey, code: int) -> None:
+    with EmbeddedBroker(topics={"t": 1, "p": 1, "a": 1, "d": 1}) as broker:
+        settings = parse_config(
+            f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: 15s}}\n"
+            "event: {entity: e, timestamp: t}\nsinks: {predictions: p, alerts: a, dead_letters: d}\n"
+        )
+        broker.push_errors(request_, [code] * 3)
+        producer = TransactionalProducer(settings, Part("0000", {"t": (0,)}, {}, 1_000_000))
+        producer.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("code", [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError.INVALID_PRODUCER_ID_MAPPING])
+def test_a_producer_that_has_given_up_is_made_again(
+    mock_kafka: MockKafka, tmp_path: Path, workers: str, code: int
+) -> None:
+    """From the last epoch, in the same process, to the state of a run that nothing disturbed."""
+    topic = mock_kafka.topic("events", PARTITIONS)
+    mock_kafka.produce(topic, events(2_000))
+    calm, made = Job(mock_kafka, tmp_path / "calm", topic), Job(mock_kafka, tmp_path / "job", topic)
+    calm.run()
+    mock_kafka.push_errors(ApiKey.PRODUCE, [code] * 3)
+    output = made.run("-w", workers)
+    assert '"event": "flow_restarts"' in output
+    assert "Traceback" not in output
+    assert "panicked" not in output
+    assert "error:" not in output
+    assert set(made.ids()) == set(calm.ids())
+    assert made.state() == calm.state()
+
+
+def test_without_a_state_on_disk_the_process_ends(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    """What was learned would be forgotten in silence."""
+    topic = mock_kafka.topic("events", PARTITIONS)
+    mock_kafka.produce(topic, events(500))
+    made = Job(mock_kafka, tmp_path / "job", topic)
+    content = orjson.loads(made.path.read_bytes())
+    made.path.write_bytes(orjson.dumps({**content, "recovery": {"directory": None}}))
+    mock_kafka.push_errors(ApiKey.PRODUCE, [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER] * 3)
+    process = made.start("--until-eof")
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    assert "has given up" in output
+    assert "flow_restarts" not in output
+
+
+def test_an_error_that_never_ends_ends_the_process(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    topic = mock_kafka.topic("events", PARTITIONS)
+    mock_kafka.produce(topic, events(500))
+    made = Job(mock_kafka, tmp_path / "job", topic, source={"wait": "2s"})
+    mock_kafka.push_errors(ApiKey.PRODUCE, [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER] * 5_000)
+    process = made.start("--until-eof")
+    output = finished(process, 90)
+    assert process.returncode == 1, output
+    lines = [line for line in output.splitlines() if line and not line.startswith("{")]
+    assert len(lines) == 2, output  # the sentence that says why, and the cure
+    assert lines[0].startswith("error: ")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
+def test_a_broker_restarts_under_transactions(
+    private_kafka: Callable[[], LocalKafka], tmp_path: Path, stop: signal.Signals
+) -> None:
+    """Exactly once over a broker that ends and comes back, twice: the process goes on, each event is predicted once."""
+    kafka = private_kafka()
+    if kafka.kind != "Apache Kafka":
+        pytest.skip("other brokers forget transactions when they restart")
+    topic = kafka.topic("events", PARTITIONS)
+    made = ExactJob(kafka, tmp_path / "job", topic)
+    kafka.produce(topic, events(2_000))
+    process = made.start("-w", "2")
+    wait_for(process, "started")
+    for i in range(2):
+        kafka.stop(stop)
+        time.sleep(1)
+        kafka.start()
+        kafka.produce(topic, events(1_000, seed=i + 1))
+    deadline = time.monotonic() + 60
+    while len(kafka.read(made.predictions)) < 4_000 and time.monotonic() < deadline:
+        time.sleep(1)
+    process.terminate()
+    output = finished(process, 60)
+    assert process.returncode == 0, output
+    counts = Counter(orjson.loads(m.value() or b"")["id"] for m in kafka.read(made.predictions))
+    assert (len(counts), max(counts.values())) == (4_000, 1), re.findall('"event": "[a-z_]+"', output)
+
+
+def test_doctor_waits_for_a_leader(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    topic = mock_kafka.topic("events", 1)
+    mock_kafka.produce(topic, events(10), partition=0)
+    made = Job(mock_kafka, tmp_path, topic)
+    mock_kafka.push_errors(ApiKey.LIST_OFFSETS, [KafkaError.NOT_LEADER_FOR_PARTITION] * 5)
+    checks = {check.name: check for check in diagnose(made.config)}
+    assert checks["reading"].ok, checks["reading"]
+
+
+def test_topics_are_created_on_a_young_broker(kafka: Kafka) -> None:
+    """All of a configuration's topics at once, and each is usable when the call returns."""
+    if kafka.kind == "mock":
+        pytest.skip("the embedded broker answers no admin request")
+    topic = kafka.topic("young", 3)
+    with open_topic(kafka.source(topic)) as reader:
+        assert [span.end for span in reader.spans(range(3)).values()] == [0, 0, 0]
