@@ -31,6 +31,10 @@ EMPTY = {
     "What fires": "nothing is wrong",
     "What operators said": "there is no feedback",
     "Starts": "it was started once",
+    "Partitions by member": "it is no member of a group",
+    "Rebalances": "it is no member of a group",
+    "State of a partition": "it is no member of a group",
+    "Age of a partition's state": "it is no member of a group",
 }
 """Charts that may have nothing to show in a run of seconds, and why."""
 CHOSEN = {"$__rate_interval": "10s", "$__range": "30s", "$job": "ssm-stream.*", "$instance": ".*"}
