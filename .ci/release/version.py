@@ -16,6 +16,7 @@ VERSION = r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?"
 NAMED = {
     "docker/Dockerfile": [r"(ssm-stream:)VERSION", r"(ARG VERSION=)VERSION"],
     "docker/compose.yaml": [r"(ssm-stream:)VERSION"],
+    "docker/kubernetes/group/deployment.yaml": [r"(ssm-stream:)VERSION"],
     "docker/kubernetes/statefulset.yaml": [r"(ssm-stream:)VERSION"],
     "docs/deploy.md": [r"(ssm-stream:)VERSION"],
 }
