@@ -50,6 +50,7 @@ def test_an_explanation_names_the_product() -> None:
     engine, events = Engine(parse_config(SOURCE + EVENT + WITH)), made(1001)
     engine.process(events.take(np.arange(1000)))
     found = explain(engine.target_engines[0], events.take(np.array([1000])))
+    assert found.entity == "m"
     parts = {part.feature: part for part in found.parts}
     assert {"a × b", "a²", "b × c"} <= set(parts)
     assert parts["a × b"].weight == pytest.approx(2.0, rel=0.1), "a and b have a deviation of 1"

@@ -225,13 +225,15 @@ def test_nothing_fires_in_a_healthy_run_but_what_was_made_to(prometheus: Prometh
 
 
 def test_the_names_and_units_are_those_that_prometheus_wants(prometheus: Prometheus) -> None:
-    [target] = prometheus.ask("targets")["activeTargets"]
-    assert (target["health"], target["lastError"]) == ("up", "")
-    with urllib.request.urlopen(target["scrapeUrl"], timeout=10) as answer:
-        page = answer.read()
-    ours = b"".join(line for line in page.splitlines(keepends=True) if b"ssm_stream_" in line)
-    told = subprocess.run([program("promtool"), "check", "metrics"], input=ours, capture_output=True, check=False)
-    assert (told.returncode, told.stderr.decode()) == (0, "")
+    targets = prometheus.ask("targets")["activeTargets"]
+    assert len(targets) == 2, "the flow and notify"
+    for target in targets:
+        assert (target["health"], target["lastError"]) == ("up", "")
+        with urllib.request.urlopen(target["scrapeUrl"], timeout=10) as answer:
+            page = answer.read()
+        ours = b"".join(line for line in page.splitlines(keepends=True) if b"ssm_stream_" in line)
+        told = subprocess.run([program("promtool"), "check", "metrics"], input=ours, capture_output=True, check=False)
+        assert (told.returncode, told.stderr.decode()) == (0, "")
 
 
 def test_it_says_when_the_process_is_gone(

@@ -133,7 +133,7 @@ def test_a_marker_behind_the_state_is_refused(job: Callable[..., ExactJob]) -> N
     process = made.start("--until-eof")
     output = finished(process, 60)
     assert process.returncode == 1, output
-    for part in ("exactly_once", transactional_id(made.config, "0000"), "up to offset", "up to 1 ", "source.group"):
+    for part in ("exactly_once", transactional_id(made.config, "0000"), "up to offset", "up to 1 ", "state resume"):
         assert part in output
 
 

@@ -125,9 +125,9 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
             value = float(w.v[j - 1]) if j <= p.F else float(x[j])
             parts.append(Contribution(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
     for product in product_parts(p, w, trace.learner.pool, pool):
-        name = product_name(names[1 + product.i], names[1 + product.j])
+        both = product_name(names[1 + product.i], names[1 + product.j])
         known = None if product.value != product.value else product.value
-        parts.append(Contribution(name, known, product.weight, product.weight * product.x))
+        parts.append(Contribution(both, known, product.weight, product.weight * product.x))
     parts.sort(key=lambda part: -abs(part.contribution))
     yhat, base, constant = trace.yhat, float(w.base[BASE]), float(moved[0])
     rest = yhat - base - constant - sum(part.contribution for part in parts)

@@ -47,7 +47,7 @@ constexpr double RESOLUTION = 4096.0, FARTHEST = 32000.0;  // units of the large
 constexpr double WIDE = 16384.0, NARROW = 1024.0;  // units of the largest sample, from which they are doubled, halved
 constexpr double LEAST = 0.25;         // units: of a distance, as samples are whole numbers
 constexpr i64 YOUNG = 150;             // distances before the first alarm
-constexpr double STRETCH = 1.2;        // of the bound: logs of distances have a somewhat heavier tail than a normal number
+constexpr double STRETCH = 1.5;        // of the bound: logs of distances have a somewhat heavier tail than a normal number
 constexpr double LOG_RATE = 1.0 / 1000, PRIOR = 30.0, PRIOR_VARIANCE = 0.16;  // of the logs
 constexpr double Z_MOST = 3.0;         // deviations: what a distance counts for at most
 constexpr double STEP_BOUND = 0.2, BOUND_MOST = 2.0, REST = 50.0;  // of the bound, in deviations: an alarm, at most; samples
