@@ -76,7 +76,8 @@ def test_the_state_is_in_the_store_alone(tmp_path: Path) -> None:
         ("recovery: {directory: there}", {}, "recovery.directory"),
         ("alerts: {control: {}}", {}, "alerts.control"),
         ("alerts: {feedback: {topic: verdicts}}", {}, "alerts.feedback"),
-        ("labels: {topic: labels, target: y}", {}, "labels.topic"),
+        ("labels: {topic: labels, target: y}", {}, "found with labels"),
+        ("labels: {topic: null, marker: result, target: y}", {}, "found with labels"),
     ],
 )
 def test_what_members_cannot_share_yet_is_refused_with_the_cure(

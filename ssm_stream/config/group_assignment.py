@@ -51,11 +51,8 @@ def _refusals(config: Any) -> Iterator[str]:
         yield f"found with source.repartition, which one process copies, and members do not agree on one yet: {MANUAL}"
     if source.context:
         yield f"found with source.context, which members do not read yet: {MANUAL}"
-    if config.labels is not None and config.labels.topic is not None:
-        yield (
-            "found with labels.topic, which members do not read yet: send the labels on the events topic "
-            f"(labels.marker), or {MANUAL}"
-        )
+    if config.labels is not None:
+        yield f"found with labels, which are not handed over with a partition yet: {MANUAL}"
     if config.control_topic is not None:
         yield f"found with alerts.control, whose topic members do not read yet: {MANUAL}"
     if config.alerts.feedback is not None:
