@@ -216,14 +216,14 @@ def test_a_change_of_one_of_a_fleet_is_found_within_200_events_and_is_its_own(ev
 
 @pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
 def test_a_change_of_a_whole_fleet_is_reported_and_soon_learned(event: str) -> None:
-    """What twenty entities see together is learned within a few events of each: not all have something to tell."""
+    """What twenty entities see together is learned within a few events of each: not all have something to tell, and by
+    the time at which it would be a drift it may be none any more."""
     entities, n = 20, 3000
     features, y = linear(entities * n, 4)
     number, age = np.arange(entities * n) % entities, np.arange(entities * n) // entities
     y -= 3 * features[:, 0] * (age >= 2000)
-    settings_ = config(event, "alerts: {anomaly: {enabled: false}}")
-    predicted, alerts = run(Engine(settings_), made(y, features, [f"m{i}" for i in number]))
-    assert any(a.message["phase"] == "started" and 2000 <= age[a.row] <= 2200 for a in alerts)
+    predicted, alerts = run(Engine(config(event)), made(y, features, [f"m{i}" for i in number]))
+    assert any(a.message["phase"] == "started" and 2000 <= age[a.row] <= 2010 for a in alerts)
     assert np.abs(y - predicted["yhat"])[(age >= 2010) & (age < 2100)].mean() < 0.35
 
 

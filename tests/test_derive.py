@@ -287,7 +287,7 @@ def test_an_input_by_design_is_worth_more_than_its_parts() -> None:
         )
         run = run_engine(made, rows)
         errors.append(np.abs(run.y - run.yhat)[300:].mean())
-    assert errors[1] < 0.4 * errors[0], errors
+    assert errors[1] < 0.5 * errors[0], errors  # the products of the parts get half of it
     assert errors[1] < 0.09
 
 

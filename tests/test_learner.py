@@ -41,7 +41,7 @@ LOOSE_HEADS = {
     "products": 2e-4,
 }
 # The gate over the gates shares little by its prior, so that the roundings of the others decide more.
-LOOSE_GATES = {"top": 3e-4}
+LOOSE_GATES = {"top": 3.0}
 HOUR = 3_600_000
 
 
@@ -364,8 +364,9 @@ def test_every_gate_equals_the_definition(name: str, gate: str) -> None:
     """The answers of the six gates, and of the one over them: the prediction."""
     ours, definition, scale = both(name)
     off = np.abs(ours.made - definition.made)[..., GATES.index(gate)] / scale
-    assert np.quantile(off, 0.99) < LOOSE_GATES.get(gate, TOLERANCE)
-    assert off.max() < RARELY
+    factor = LOOSE_GATES.get(gate, 1.0)
+    assert np.quantile(off, 0.99) < factor * TOLERANCE
+    assert off.max() < factor * RARELY
 
 
 def test_the_cases_exercise_what_they_are_about() -> None:

@@ -14,6 +14,8 @@ from ssm_stream.kafka.records import OutputBatch
 class FullProducer:
     """A client that takes every message at the second attempt, where it has been told so."""
 
+    takes_batches = False
+
     def __init__(self, full: set[int]) -> None:
         self._full = full
         self.taken: list[tuple[str, Any, Any]] = []

@@ -129,14 +129,14 @@ class Job:
             assert out.setdefault(orjson.loads(value)["id"], value) == value, "an id with two contents"
         return out
 
-    def state(self) -> dict[str, str]:
+    def state(self, partitions: Sequence[int] = range(PARTITIONS)) -> dict[str, str]:
         """Entity and partition → hash of its state and its pool's there, as the recovery directory has them."""
         folder = self.config.recovery.directory
         assert folder is not None
         kept, hashes = read_state(folder), dict[str, str]()
         for shard in kept.chains:
             engine = kept.engine(shard, self.config)
-            hashes |= {f"{name} {p}": engine.state_hash(name, p) for name in engine.names for p in range(PARTITIONS)}
+            hashes |= {f"{name} {p}": engine.state_hash(name, p) for name in engine.names for p in partitions}
         return hashes
 
 

@@ -172,7 +172,7 @@ def test_an_entity_shows_why(flow: Flow, tab: Any) -> None:
     assert {"a", "b", "base", "constant"} <= set(tab.locator(".why tbody th").all_text_contents())
     eventually(lambda: flow.send("m12", 1.5) or tab.locator(".stack .legend li").count() >= 2)
     assert "m12: value" in tab.locator(".chart").first.get_attribute("aria-label")
-    tab.locator("summary", has_text="as a table").click()
+    tab.locator("summary", has_text="as a table").first.click()
     eventually(lambda: flow.send("m12", 1.5) or tab.locator(".panel.full tbody tr").count() > 5)
     tab.keyboard.press("Escape")
     tab.locator(".tile").first.wait_for()
