@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import sys
 import time
 from datetime import timedelta
@@ -26,8 +27,6 @@ from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.recovery.store.flow_store import FlowStore
 
 LOG = structlog.get_logger("ssm_stream")
-MAX_FAILURES = 6
-"""Failures without a commit in between after which the process ends."""
 MAX_PARTITION = 9999
 """The names of stored files have four digits for it."""
 GIVEN_BACK = (10.0, 60.0)
@@ -35,7 +34,7 @@ GIVEN_BACK = (10.0, 60.0)
 
 
 def run_group(prepared: Prepared) -> None:
-    """Run until a signal, or an error that joining again does not cure.
+    """Run until a signal, or an error that joining again does not cure within `source.wait`.
 
     Raises:
         ConfigError: the server cannot listen on `ops.address`.
@@ -52,7 +51,7 @@ def run_group(prepared: Prepared) -> None:
     sys.setswitchinterval(0.0005)
     supervisor = Supervisor(config, prepared.metrics, health, prepared.site, 0)
     with contextlib.closing(prepared.observers), supervisor:
-        failures, away = 0, GIVEN_BACK[0]
+        failing_since, away = math.inf, GIVEN_BACK[0]
         while not STOP.is_set():
             member = Member(config, store, decoders(config, prepared.observers), prepared.observers)
             health.member = metrics.member = member
@@ -66,10 +65,11 @@ def run_group(prepared: Prepared) -> None:
                 away = min(2 * away, GIVEN_BACK[1])
                 continue
             except BrokerError as error:
-                failures = 1 if member.commit_count else failures + 1
-                if failures > MAX_FAILURES // 2:
+                failing_since = min(math.inf if member.commit_count else failing_since, time.monotonic())
+                if time.monotonic() - failing_since > config.source.wait:
                     raise
                 LOG.warning("joining_again", error=str(error))
+                STOP.wait(1.0)
             finally:
                 restore_stderr()
                 health.member = metrics.member = None
@@ -84,6 +84,7 @@ def _run_member(member: Member) -> None:
         BrokerError, StateError, …: the member cannot go on; another one may.
     """
     failures = commits = 0
+    failing_since = math.inf
     while member.begin():
         try:
             cli_main(
@@ -101,8 +102,10 @@ def _run_member(member: Member) -> None:
             member.discard_producer()
             continue
         failures = 1 if member.commit_count > commits else failures + 1
+        failing_since = min(math.inf if failures == 1 else failing_since, time.monotonic())
         commits = member.commit_count
-        if failures > MAX_FAILURES:
+        # By time, not by number: a rebalance may wait for the sessions of several members that are down.
+        if time.monotonic() - failing_since > member.config.source.wait:
             raise member.failure
         LOG.warning("epoch_repeated", error=str(member.failure))
         time.sleep(min(0.05 * 2**failures, 1.0))
