@@ -40,8 +40,7 @@ def dump(servers: str, path: Path) -> None:
         consumer.assign([TopicPartition(topic, 0, 0)])
         own = []
         while (message := consumer.poll(10)) is not None and message.error() is None:
-            headers = [header for header in message.headers() or [] if header[0] != "ssm-stream.version"]
-            own.append(repr((topic, message.key(), message.value(), headers)))
+            own.append(repr((topic, message.key(), message.value(), message.headers())))
         lines += sorted(own)
     consumer.close()
     path.write_text("".join(f"{line}\n" for line in lines))

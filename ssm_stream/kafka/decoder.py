@@ -167,7 +167,7 @@ class Decoder:
             plain = reader.read(values, keys)
             if plain is not None or not strips:
                 return plain
-        values = values_of(messages)
+        values = values if isinstance(values, list) else values_of(messages)
         self._framed = self._framed or any(value is not None and value[:1] == b"\0" for value in values)
         return reader.read(list(map(strip_frame, values)), keys) if self._framed else None
 

@@ -16,7 +16,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -68,6 +68,25 @@ def transactional_id(config: Config, part: str) -> str:
     source = config.source
     mine = "" if source.partitions is None else "-" + "_".join(map(str, sorted(source.partitions)))
     return f"{source.group_id}{mine}-writer-{part}"
+
+
+def transactional_properties(name: str, wait: float, timeout: float, max_bytes: int) -> dict[str, Any]:
+    """Return what the configuration may not change of a producer with transactions.
+
+    Args:
+        name: id of its transactions
+        wait: s that a broker may be away
+        timeout: s that a transaction may last
+        max_bytes: size of a message that every output topic accepts
+    """
+    return {
+        "transactional.id": name,
+        "transaction.timeout.ms": int(timeout * 1000),
+        "message.timeout.ms": int(min(wait, timeout) * 1000),
+        "acks": "all",
+        "enable.idempotence": True,
+        "message.max.bytes": max_bytes,
+    }
 
 
 def max_output_bytes(config: Config) -> int:
@@ -170,14 +189,7 @@ class TransactionalProducer(OutputProducer):
         self._timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), MAX_TIMEOUT)
         super().__init__(
             config,
-            {
-                "transactional.id": self._name,
-                "transaction.timeout.ms": int(self._timeout * 1000),
-                "message.timeout.ms": int(min(self._wait, self._timeout) * 1000),
-                "acks": "all",
-                "enable.idempotence": True,
-                "message.max.bytes": part.max_bytes,
-            },
+            transactional_properties(self._name, self._wait, self._timeout, part.max_bytes),
         )
         self._call("init_transactions", self._producer.init_transactions)
         self._done = self._call(READING, self._read_marker)  # not before: the predecessor may go on

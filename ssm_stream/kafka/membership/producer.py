@@ -12,7 +12,12 @@ from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch
-from ssm_stream.kafka.transactional_producer import MAX_TIMEOUT, TransactionalProducer, max_output_bytes
+from ssm_stream.kafka.transactional_producer import (
+    MAX_TIMEOUT,
+    TransactionalProducer,
+    max_output_bytes,
+    transactional_properties,
+)
 
 SEND_TIMEOUT = 5.0
 """Seconds in which the broker has to take the offsets. Where it goes away meanwhile, librdkafka 2.16 may not return:
@@ -59,14 +64,7 @@ class GroupTransactions(TransactionalProducer):
         OutputProducer.__init__(
             self,
             config,
-            {
-                "transactional.id": self._name,
-                "transaction.timeout.ms": int(self._timeout * 1000),
-                "message.timeout.ms": int(min(self._wait, self._timeout) * 1000),
-                "acks": "all",
-                "enable.idempotence": True,
-                "message.max.bytes": max_output_bytes(config),
-            },
+            transactional_properties(self._name, self._wait, self._timeout, max_output_bytes(config)),
         )
         self._call("init_transactions", self._producer.init_transactions)
 

@@ -60,16 +60,7 @@ def committed(client: Consumer, places: Iterable[TopicPartition], wait: float) -
     Raises:
         KafkaException: the broker refuses, or does not answer within `wait` seconds.
     """
-    requested = list(places)
-
-    def request(left: float) -> list[TopicPartition]:
-        found = client.committed(requested, timeout=left)
-        for place in found:
-            if place.error is not None:
-                raise KafkaException(place.error)
-        return found
-
-    return patiently("committed offsets", request, wait)
+    return _of_places("committed offsets", client.committed, places, wait)
 
 
 def offsets_at(client: Consumer, places: Iterable[TopicPartition], wait: float) -> list[TopicPartition]:
@@ -78,13 +69,20 @@ def offsets_at(client: Consumer, places: Iterable[TopicPartition], wait: float) 
     Raises:
         KafkaException: the broker refuses, or does not answer within `wait` seconds.
     """
+    return _of_places("offsets of a time", client.offsets_for_times, places, wait)
+
+
+def _of_places(
+    what: str, call: Callable[..., list[TopicPartition]], places: Iterable[TopicPartition], wait: float
+) -> list[TopicPartition]:
+    """Return what the client answers for places, none of which may have an error."""
     requested = list(places)
 
     def request(left: float) -> list[TopicPartition]:
-        found = client.offsets_for_times(requested, timeout=left)
+        found = call(requested, timeout=left)
         for place in found:
             if place.error is not None:
                 raise KafkaException(place.error)
         return found
 
-    return patiently("offsets of a time", request, wait)
+    return patiently(what, request, wait)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from operator import methodcaller
 from typing import Any, Protocol, overload
 
@@ -60,6 +61,11 @@ class MessageBatch(Sequence[NativeMessage]):
     def __init__(self, topic: str, messages: native.Messages) -> None:
         self.topic, self.native, self._size = topic, messages, len(messages)
 
+    @cached_property
+    def values(self) -> list[bytes | None]:
+        """Their values, which are made once: several readers may try a chunk."""
+        return self.native.values()
+
     def __len__(self) -> int:
         return self._size
 
@@ -78,7 +84,7 @@ class MessageBatch(Sequence[NativeMessage]):
 def values_of(messages: Sequence[ReadMessage]) -> list[bytes | None]:
     """Return the values of messages."""
     if isinstance(messages, MessageBatch):
-        return messages.native.values()
+        return messages.values
     return list(map(methodcaller("value"), messages))
 
 
