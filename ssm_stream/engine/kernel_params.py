@@ -109,7 +109,7 @@ def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slo
     heads = shapes.Heads(
         "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
         model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
-        model.gate == "heads", model.embedding.size, model.embedding.scale,
+        model.gate == "heads", config.labels is not None, model.embedding.size, model.embedding.scale,
     )  # fmt: skip
     lives = model.half_lives
     half_lives = None if lives is None else tuple((life.events, life.seconds) for life in lives)
