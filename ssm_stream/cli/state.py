@@ -53,7 +53,7 @@ def ls(
     from ssm_stream.recovery.reader import list_entities
     from ssm_stream.recovery.resume.gaps import read_gaps
     from ssm_stream.recovery.settings_files import require_stored_features
-    from ssm_stream.recovery.store.flow_store import with_stored_state
+    from ssm_stream.recovery.store.reading import with_stored_state
 
     with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
@@ -122,7 +122,7 @@ def show(
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.reader import find_entity
     from ssm_stream.recovery.settings_files import require_stored_features
-    from ssm_stream.recovery.store.flow_store import with_stored_state
+    from ssm_stream.recovery.store.reading import with_stored_state
 
     with report_errors(RecoveryError, StateError):
         loaded = load_config(config)

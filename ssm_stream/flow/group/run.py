@@ -24,6 +24,7 @@ from ssm_stream.kafka.membership.topic import topic_id
 from ssm_stream.operators.failures import restore_stderr
 from ssm_stream.operators.group.member import Member
 from ssm_stream.ops.supervisor import Supervisor
+from ssm_stream.recovery.store.blobs import StoreAwayError
 from ssm_stream.recovery.store.flow_store import FlowStore
 
 LOG = structlog.get_logger("ssm_stream")
@@ -64,7 +65,7 @@ def run_group(prepared: Prepared) -> None:
                 STOP.wait(away)
                 away = min(2 * away, GIVEN_BACK[1])
                 continue
-            except BrokerError as error:
+            except (BrokerError, StoreAwayError) as error:
                 failing_since = min(math.inf if member.commit_count else failing_since, time.monotonic())
                 if time.monotonic() - failing_since > config.source.wait:
                     raise

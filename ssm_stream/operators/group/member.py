@@ -175,11 +175,15 @@ class Member:
         self.rebalances += 1
         found = {}
         for partition, commit in commits.items():
-            if commit.offset is None and (head := self._store.head(partition)) is not None:
+            head = self._store.head(partition)
+            if commit.offset is None and head is not None:
                 LOG.warning(
-                    "resumed_from_store", partition=partition, offset=head[1], why="the group has no committed offset"
+                    "resumed_from_store",
+                    partition=partition,
+                    offset=head.offset,
+                    why="the group has no committed offset",
                 )
-                commit = Commit(head[1], head[0])
+                commit = Commit(head.offset, head.name)
             began, snapshots = time.perf_counter(), self._store.partition(partition)
             logic = ShardLogic(self.config, None, self.observers)
             logic.key = shard_key(partition)

@@ -19,6 +19,7 @@ from ssm_stream.operators.failures import explained
 from ssm_stream.operators.group.member import Member
 from ssm_stream.operators.sink import KafkaWriter
 from ssm_stream.operators.source import BUSY, IDLE
+from ssm_stream.recovery.store.blobs import StoreAwayError
 
 WHOLE = "0000"
 """The one part of source and sink."""
@@ -121,7 +122,7 @@ class GroupWriter(KafkaWriter):
                 return
             try:
                 self._producer.deliver()
-            except BrokerError as error:
+            except (BrokerError, StoreAwayError) as error:
                 self._member.fail(error)
                 return
         self._member.committed()
