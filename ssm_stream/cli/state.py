@@ -49,21 +49,24 @@ def ls(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.exclusions import read_rewinds
-    from ssm_stream.recovery.generations.report import list_generations
     from ssm_stream.recovery.reader import list_entities
     from ssm_stream.recovery.resume.gaps import read_gaps
     from ssm_stream.recovery.settings_files import require_stored_features
-    from ssm_stream.recovery.store.reading import with_stored_state
+    from ssm_stream.recovery.store.reading import kept_states, with_stored_state
 
     with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
         like = require_stored_features(loaded)
-        stored, found = with_stored_state(
+        stored, found, kept, rewinds, gaps = with_stored_state(
             loaded,
-            lambda stored: (stored, list_entities(stored, like, by=by.value, limit=limit or None)),
+            lambda stored: (
+                stored,
+                list_entities(stored, like, by=by.value, limit=limit or None),
+                kept_states(loaded, stored),
+                read_rewinds(stored.directory),
+                read_gaps(stored.directory),
+            ),
         )
-        kept, rewinds = list_generations(stored.directory), read_rewinds(stored.directory)
-        gaps = read_gaps(stored.directory)
     positions = stored.positions(loaded)
     if as_json:
         rows = {"generations": kept.as_json(), "rewinds": [each.to_json() for each in rewinds]}
@@ -157,9 +160,13 @@ def export(
     from ssm_stream.recovery.settings_files import require_stored_features
 
     with report_errors(RecoveryError, StateError, OSError):
-        done = export_state(require_stored_features(load_config(config)), file)
+        loaded = load_config(config)
+        done = export_state(require_stored_features(loaded), file)
     when = f" (process {done.owner} continues from there)" if done.owner else ""
-    typer.echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
+    if loaded.state.store is not None:
+        typer.echo(f"{file}: {done.shards} partitions, {done.size:,} bytes, as the group's members have committed them")
+    else:
+        typer.echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
 
 
 @app.command("import")
@@ -168,20 +175,24 @@ def import_(
     file: Annotated[Path, typer.Argument(help="File that `export` wrote.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Move the present state aside first.")] = False,
 ) -> None:
-    """Fill the recovery directory from an export, so that the next start continues from there with the same bits.
+    """Fill the recovery directory, or a group's store, from an export: the next start continues with the same bits.
+
+    The flow must be stopped, in a group all of its members.
 
     Example: ssm-stream state import examples/soft-sensor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.kafka.client import BrokerError
     from ssm_stream.recovery.bytewax_db import RecoveryError
-    from ssm_stream.recovery.export import import_state
+    from ssm_stream.recovery.group.transfer import import_state
 
-    with report_errors(RecoveryError, StateError, OSError):
+    with report_errors(BrokerError, RecoveryError, StateError, OSError):
         loaded = load_config(config)
         done = import_state(loaded, file, force=force)
     if done.aside is not None:
         typer.echo(f"the former state is in {done.aside}")
-    typer.echo(f"{loaded.recovery.directory}: {done.shards} shards; the next start continues with epoch {done.epoch}")
+    parts = "shards" if loaded.state.store is None else "partitions"
+    typer.echo(f"{done.place}: {done.parts} {parts}; the next start {done.goes_on}")
 
 
 @app.command()
@@ -193,15 +204,22 @@ def reset(
 ) -> None:
     """Start anew: move the whole state aside, or delete one entity from it.
 
+    The flow must be stopped, in a group all of its members.
+
     Example: ssm-stream state reset examples/soft-sensor.yaml PUMP-3
     """
     from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.kafka.client import BrokerError
     from ssm_stream.recovery.bytewax_db import RecoveryError
-    from ssm_stream.recovery.reset import reset_entity, reset_state
+    from ssm_stream.recovery.group.reset import reset_entity, reset_state
 
-    with report_errors(RecoveryError, StateError):
+    with report_errors(BrokerError, RecoveryError, StateError):
         loaded = load_config(config)
-        what = f"the state in {loaded.recovery.directory}" if entity is None else f"the state of {entity!r}"
+        what = (
+            f"the state in {loaded.recovery.directory or loaded.state.store}"
+            if entity is None
+            else f"the state of {entity!r}"
+        )
         if entity is None:
             reset_state(loaded, dry=True)
         else:
@@ -214,8 +232,8 @@ def reset(
         if entity is None:
             typer.echo(f"moved to {reset_state(loaded)}: the next start begins at source.start")
         else:
-            shard = reset_entity(loaded, entity)
-            typer.echo(f"{entity!r} (shard {shard}) starts anew; what other entities have learned from it stays")
+            shard, part = reset_entity(loaded, entity), "shard" if loaded.state.store is None else "partition"
+            typer.echo(f"{entity!r} ({part} {shard}) starts anew; what other entities have learned from it stays")
 
 
 @app.command()
@@ -309,7 +327,7 @@ def _describe_priming(found: Priming, *, done: bool) -> str:
 
 def _ls_json(stored: StoredState, positions: list[Position], found: EntityList) -> dict[str, Any]:
     return {
-        "directory": str(stored.directory),
+        "directory": stored.place,
         "process": stored.owner,
         "epoch": stored.epoch,
         "positions": [position._asdict() for position in positions],
@@ -329,7 +347,7 @@ def _print_ls(stored: StoredState, positions: list[Position], found: EntityList,
     process = "no process runs on it" if stored.owner is None else f"process {stored.owner} runs on it"
     size = sum(each.size for chain in stored.chains.values() for each in chain)
     about = "as its members have committed it" if stored.by_partition else f"epoch {stored.epoch}, {process}"
-    console.print(f"{stored.directory}: {about}", markup=False)
+    console.print(f"{stored.place}: {about}", markup=False)
     parts = "partitions" if stored.by_partition else "shards"
     console.print(f"{len(stored.chains)} {parts}, {found.total:,} entities, {size:,} bytes", markup=False)
     for topic, partition, offset in positions:

@@ -172,9 +172,7 @@ def _recovery(config: Config) -> Check:
         return Check("recovery", *probe(config))
     if directory is None:
         return Check("recovery", True, f"off: every start begins at the {config.source.start} events")
-    above = directory.absolute()
-    while not above.exists() and above != above.parent:
-        above = above.parent
+    above = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
     if not above.is_dir():
         return Check("recovery", False, f"{above} is not a directory", "correct recovery.directory")
     problem = _unwritable(above)

@@ -75,6 +75,13 @@ class StoredState(NamedTuple):
     """By shard's key: the files with its state, the whole one first."""
     state_files: Path | None = None
     """Folder of these files, where it is not in the directory."""
+    store: str = ""
+    """Place of a group's store."""
+
+    @property
+    def place(self) -> str:
+        """Return what messages call it."""
+        return self.store or str(self.directory)
 
     @property
     def files(self) -> Path:
@@ -301,9 +308,9 @@ def find_entity(
                 found for each in engine.target_engines if (found := report_entity(each, entity, source)) is not None
             ]
             return EntityDetails(entity, shard, engine.bytes_per_entity, hashes, targets, engine.primed.get(entity))
-    raise unknown_entity(entity, stored.directory)
+    raise unknown_entity(entity, stored.place)
 
 
-def unknown_entity(entity: str, directory: Path) -> RecoveryError:
+def unknown_entity(entity: str, place: str) -> RecoveryError:
     """The error for an entity that the state does not have."""
-    return RecoveryError(f"the state in {directory} has no entity {entity!r}: ssm-stream state ls lists them")
+    return RecoveryError(f"the state in {place} has no entity {entity!r}: ssm-stream state ls lists them")

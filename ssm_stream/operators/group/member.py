@@ -24,7 +24,9 @@ from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.observers import RunObserver
+from ssm_stream.recovery.ended_episodes import ended_of_source
 from ssm_stream.recovery.store.flow_store import FlowStore
+from ssm_stream.recovery.store.notes import local_notes
 from ssm_stream.recovery.store.partition import PartitionSnapshots
 
 LOG = structlog.get_logger("ssm_stream")
@@ -189,7 +191,10 @@ class Member:
             logic.key = shard_key(partition)
             if commit.snapshot:
                 logic.engine = snapshots.restore(self.config, commit.snapshot)
-            elif commit.offset is not None and not commit.member:
+            else:
+                with local_notes(self._store.blobs) as notes:
+                    logic.engine.episodes.add_ended(ended_of_source(notes, partition))
+            if not commit.snapshot and commit.offset is not None and not commit.member:
                 LOG.warning("no_snapshot", partition=partition, offset=commit.offset, why="none was committed with it")
             self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot))
             found[partition] = commit

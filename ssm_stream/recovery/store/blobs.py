@@ -66,6 +66,9 @@ class Blobs(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete files; one that is not there is no error."""
 
+    def move_aside(self, stamp: str) -> str:
+        """Move all files to another place, and return it. stamp: of its name"""
+
     def fetch(self, folder: str, names: Sequence[str]) -> AbstractContextManager[Path]:
         """Yield a local folder with these files of a folder; what is not in the store is not in it either."""
 
@@ -142,6 +145,14 @@ class FolderBlobs:
         for key in keys:
             with self._explained(self._path(key)):
                 self._path(key).unlink(missing_ok=True)
+
+    def move_aside(self, stamp: str) -> str:
+        target = self.folder.with_name(f"{self.folder.name}.{stamp}")
+        while target.exists():
+            target = target.with_name(f"{target.name}-1")
+        with self._explained(self.folder):
+            self.folder.rename(target)
+        return str(target)
 
     @contextlib.contextmanager
     def fetch(self, folder: str, names: Sequence[str]) -> Iterator[Path]:

@@ -64,3 +64,12 @@ def _parse(content: bytes | None) -> Head | None:
         return Head(str(found["name"]), int(found["offset"]), int(found["at"]), list(map(str, found["files"])))
     except (KeyError, TypeError, ValueError) as error:
         raise RecoveryError(f"state.store: the head of a partition is damaged: {content[:80]!r}") from error
+
+
+def replace_head(blobs: Blobs, partition: int, head: Head) -> None:
+    """Write the head of a partition, whose group has no members, whatever its offset.
+
+    Raises:
+        RecoveryError: the store refuses.
+    """
+    blobs.write(f"{HEADS}/{partition:04d}", orjson.dumps(head._asdict()))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import orjson
 
 from ssm_stream.recovery.checkpoint_files import FOLDER
+from ssm_stream.recovery.generations.report import GenerationList
 from ssm_stream.recovery.generations.store import GENERATIONS, Generation, ShardGeneration
 from ssm_stream.recovery.generations.thinning import STEP, beyond_disk, superfluous
 from ssm_stream.recovery.store.blobs import Blobs
@@ -82,3 +83,16 @@ def read_kept(blobs: Blobs, partition: int) -> list[Generation]:
         except (KeyError, TypeError, ValueError, AttributeError):
             continue  # of a later release, or damaged
     return sorted(found, key=lambda each: each.taken)
+
+
+def list_kept(blobs: Blobs) -> GenerationList:
+    """Return the kept states of all partitions, and the bytes of their files, each counted once.
+
+    Raises:
+        RecoveryError: the store refuses.
+    """
+    partitions = sorted({int(each.key.split("/")[1]) for each in blobs.find(GENERATIONS)})
+    found = [each for partition in partitions for each in read_kept(blobs, partition)]
+    sizes = {each.key.rpartition("/")[2]: each.size for each in blobs.find(FOLDER)}
+    size = sum(sizes.get(name, 0) for name in {name for each in found for name in each.files})
+    return GenerationList(sorted(found, key=lambda each: each.taken), size)

@@ -43,7 +43,8 @@ class LoggedFile:
 
     rows, pools: that it has; live, live_pools: those that no later file has
     stub: what takes its place once none is live, compressed; b"": nothing has to; None: it has to stay
-    moved: entities and pools that it names without having them; hollow: it replaces one whose rows are all in later ones
+    moved: entities and pools that it names without having them
+    hollow: it replaces a file whose rows are all in later ones
     """
 
     name: str

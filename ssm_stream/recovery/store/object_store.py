@@ -33,6 +33,8 @@ PART = 32 << 20
 """Bytes from which a file goes in parts."""
 AT_ONCE = 16
 """Files that are read or written at once."""
+ASIDE = "aside"
+"""Where former states are, below the flow's prefix: a store has no folders to rename."""
 CHANGES = 10
 """Attempts to change a file that others change, too."""
 CREDENTIALS = {
@@ -128,7 +130,7 @@ class ObjectBlobs:
 
     def find(self, prefix: str) -> list[Blob]:
         def found() -> list[Blob]:
-            rows = (row for page in self._store.list(prefix) for row in page)
+            rows = (row for page in self._store.list(prefix or None) for row in page)
             return sorted(Blob(row["path"], row["size"], row["last_modified"].timestamp()) for row in rows)
 
         return self._call(f"list {prefix}", found)
@@ -141,6 +143,16 @@ class ObjectBlobs:
     def _delete(self, keys: list[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._obstore.delete(self._store, keys)
+
+    def move_aside(self, stamp: str) -> str:
+        for each in self.find(""):
+            if not each.key.startswith(f"{ASIDE}/"):
+                self._call(f"move {each.key}", lambda key=each.key: self._move(key, f"{ASIDE}/{stamp}/{key}"))  # type: ignore[misc]
+        return f"{self.place}/{ASIDE}/{stamp}"
+
+    def _move(self, key: str, target: str) -> None:
+        self._obstore.copy(self._store, key, target)
+        self._obstore.delete(self._store, [key])
 
     @contextlib.contextmanager
     def fetch(self, folder: str, names: Sequence[str]) -> Iterator[Path]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 from ssm_stream.config import Config
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.recovery.bytewax_db import SnapshotRow, source_part
-from ssm_stream.recovery.checkpoint_files import FOLDER
+from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN
+from ssm_stream.recovery.generations.report import GenerationList, list_generations
 from ssm_stream.recovery.reader import ATTEMPTS, StoredState, require_directory, with_state
-from ssm_stream.recovery.store.blobs import Blobs, FolderBlobs
+from ssm_stream.recovery.store.blobs import FolderBlobs
 from ssm_stream.recovery.store.chain import read_checkpoints
 from ssm_stream.recovery.store.flow_store import open_blobs
 from ssm_stream.recovery.store.head import Head, read_heads
+from ssm_stream.recovery.store.kept import list_kept
+from ssm_stream.recovery.store.notes import copy_notes
 
 T = TypeVar("T")
 
@@ -29,15 +31,14 @@ def with_stored_state(config: Config, read: Callable[[StoredState], T]) -> T:
     """
     if config.state.store is None:
         return with_state(require_directory(config), read)
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         try:
             with open_store(config) as stored:
                 return read(stored)
         except StateError:
-            if attempt == ATTEMPTS - 1:
-                raise
             time.sleep(0.05)
-    raise AssertionError
+    with open_store(config) as stored:
+        return read(stored)
 
 
 @contextlib.contextmanager
@@ -54,11 +55,23 @@ def open_store(config: Config, heads: dict[int, Head] | None = None) -> Iterator
     blobs = open_blobs(config)
     heads = read_heads(blobs) if heads is None else heads
     names = [name for head in heads.values() for name in head.files]
-    with blobs.fetch(FOLDER, names) as folder:
+    with blobs.fetch(FOLDER, names) as files:
         rows = [SnapshotRow(0, "monitor.source", source_part(0, p), 0, head.offset) for p, head in heads.items()]
-        chains = {f"{p:04d}": read_checkpoints(folder, head.name) for p, head in heads.items() if head.name}
-        yield StoredState(_place(blobs), 0, None, 0, rows, chains, folder)
+        there = {f"{p:04d}": head.name for p, head in heads.items() if head.name}
+        rows += [SnapshotRow(0, "monitor.learn", key, 0, TOKEN + name.encode()) for key, name in there.items()]
+        chains = {key: read_checkpoints(files, name) for key, name in there.items()}
+        directory = files
+        if isinstance(blobs, FolderBlobs):
+            directory = blobs.folder
+        else:
+            copy_notes(blobs, files)
+        yield StoredState(directory, 0, None, 0, rows, chains, files, blobs.place)
 
 
-def _place(blobs: Blobs) -> Path:
-    return blobs.folder if isinstance(blobs, FolderBlobs) else Path(blobs.place)
+def kept_states(config: Config, stored: StoredState) -> GenerationList:
+    """Return the earlier states that are kept.
+
+    Raises:
+        RecoveryError: the store refuses.
+    """
+    return list_kept(open_blobs(config)) if stored.by_partition else list_generations(stored.directory)
