@@ -34,11 +34,16 @@ LOG = structlog.get_logger("ssm_stream")
 
 @dataclass
 class HeldPartition:
-    """A partition with its state. committed: offset and snapshot that the group has"""
+    """A partition with its state.
+
+    committed: offset and snapshot that the group has
+    unowned: seconds from its last commit until this member read on, None if there was none
+    """
 
     logic: ShardLogic
     snapshots: PartitionSnapshots
     committed: tuple[int | None, str]
+    unowned: float | None = None
 
 
 class Member:
@@ -196,7 +201,9 @@ class Member:
                     logic.engine.episodes.add_ended(ended_of_source(notes, partition))
             if not commit.snapshot and commit.offset is not None and not commit.member:
                 LOG.warning("no_snapshot", partition=partition, offset=commit.offset, why="none was committed with it")
-            self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot))
+            unowned = None if head is None else max(time.time() - head.at / 1000, 0.0)
+            snapshots.written_at = 0.0 if head is None else head.at / 1000
+            self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot), unowned)
             found[partition] = commit
             LOG.info(
                 "partition_taken",
@@ -204,6 +211,7 @@ class Member:
                 offset=commit.offset,
                 entities=len(logic.engine),
                 bytes=snapshots.size,
+                unowned_s=None if unowned is None else round(unowned, 1),
                 seconds=round(time.perf_counter() - began, 3),
             )
         return found
