@@ -126,3 +126,41 @@ def test_a_state_in_a_bucket_is_moved_in_and_out(kafka: Kafka, tmp_path: Path) -
     group.send(30)
     group.learn(90)
     assert len(group.predictions(90)) == 90
+
+
+def test_a_rewind_forgets_and_learns_again_without_sending_twice(kafka: Kafka, tmp_path: Path) -> None:
+    group = Group(kafka, tmp_path)
+    file = str(group.file)
+    group.send(120)
+    group.learn(120)
+    group.send(120)
+    group.learn(240)
+    before = entities(group.file)
+    to = "2023-11-14T22:15:20Z"  # the event with number 120
+    with member(group.file, group.log):
+        deadline = time.monotonic() + 30
+        while "stop them first" not in call("rewind", file, "--to", to, "--dry-run"):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert "has 1 members" in call("rewind", file, "--to", to, "-y", code=1)
+    stretch = ["--without", "m3", to, "2023-11-15"]
+    plan = json.loads(call("rewind", file, "--to", to, *stretch, "-y", "--json"))
+    assert plan["done"]
+    assert plan["events"] >= 120
+    assert entities(group.file) != before
+    ends = {0: 0, 1: 0}
+    with member(group.file, group.log):
+        deadline = time.monotonic() + 60
+        while sum(ends.values()) < 240:
+            assert time.monotonic() < deadline
+            rows = json.loads(call("ls", file, "--json"))["positions"]
+            ends = {row["partition"]: row["offset"] for row in rows}
+            time.sleep(0.2)
+    after = entities(group.file)
+    assert after.keys() == before.keys()
+    assert after["m3"] != before["m3"], "what it did since then is not learned again"
+    assert len(group.predictions(240)) == 240, "nothing is sent a second time"
+    assert "rewound to" in call("ls", file)
+    group.send(60)
+    group.learn(300)
+    assert len(group.predictions(300)) == 300

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -22,11 +23,14 @@ from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransactions
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import shard_key
+from ssm_stream.operators.catch_up import GroupCatchUpDecoder
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.observers import RunObserver
+from ssm_stream.recovery.catch_up import CatchUp
 from ssm_stream.recovery.ended_episodes import ended_of_source
+from ssm_stream.recovery.positions import Positions
 from ssm_stream.recovery.store.flow_store import FlowStore
-from ssm_stream.recovery.store.notes import local_notes
+from ssm_stream.recovery.store.notes import StoredUndelivered, local_notes
 from ssm_stream.recovery.store.partition import PartitionSnapshots
 
 LOG = structlog.get_logger("ssm_stream")
@@ -50,9 +54,20 @@ class Member:
     """Holds partitions between the reader and the dataflow; `Rebalances` of the reader.
 
     decoder: makes what decodes the chunks of a partition
+    catch_up: what a rewind has left to be read again
     """
 
-    def __init__(self, config: Config, store: FlowStore, decoder: Callable[[], Decode], observers: RunObserver) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: FlowStore,
+        decoder: Callable[[], Decode],
+        observers: RunObserver,
+        catch_up: CatchUp | None = None,
+    ) -> None:
+        self._catch_up = catch_up
+        self.resume: Positions = {}
+        """Where each partition was read on."""
         self.config, self._store, self.observers = config, store, observers
         self.held: dict[int, HeldPartition] = {}
         self.rebalances = 0
@@ -67,9 +82,16 @@ class Member:
         self._leaving: set[int] = set()
         self._pending: dict[int, Commit] = {}
         self._commits = 0
-        self.consumer = GroupConsumer(config, self, decoder, observers)
+        self.consumer = GroupConsumer(config, self, self._following(decoder), observers)
         self._producer: CommittingProducer | GroupTransactions | None = None
         self.discard_producer()
+
+    def _following(self, decoder: Callable[[], Decode]) -> Callable[[], Decode]:
+        """Return what makes decoders that mark what was delivered before a rewind."""
+        found = self._catch_up
+        if found is None:
+            return decoder
+        return lambda: GroupCatchUpDecoder(decoder(), self.config.source, found, self.resume)
 
     # The dataflow.
 
@@ -129,6 +151,7 @@ class Member:
         """Write the snapshot of a partition, at the end of an epoch."""
         held, began = self.held[partition], time.perf_counter()
         self.observers.before_snapshot(held.logic)
+        held.logic.write_notes()
         name = held.snapshots.write(held.logic.engine, self.positions[partition])
         self.observers.on_snapshot(held.logic, name, time.perf_counter() - began, held.snapshots.written)
         self.observers.on_evicted(held.logic.engine.pop_evicted_count())
@@ -194,6 +217,9 @@ class Member:
             began, snapshots = time.perf_counter(), self._store.partition(partition)
             logic = ShardLogic(self.config, None, self.observers)
             logic.key = shard_key(partition)
+            self.resume[self.config.source.topic, partition] = commit.offset or 0
+            if self._catch_up is not None:
+                logic.follow_rewind(partial(StoredUndelivered, self._store.blobs, self._catch_up.number))
             if commit.snapshot:
                 logic.engine = snapshots.restore(self.config, commit.snapshot)
             else:
