@@ -1,12 +1,13 @@
 """Long campaigns in short steps, which stop at any time, go on where they were, and add up.
 
-    python benchmarks/campaign.py kills                 # or soak, fuzz, fuzz-core, budgets; `make campaign KIND=kills`
+    python benchmarks/campaign.py kills                 # or torture, soak, …; `make campaign KIND=kills`
     python benchmarks/campaign.py kills --minutes 20    # no further step after 20 minutes
     python benchmarks/campaign.py                       # how far each is on this commit
 
 | kind | a step | the target |
 |---|---|---|
 | kills | `tests/torture/campaign.py`: 20 kills in 60,000 events | 1,000 kills |
+| torture | `benchmarks/torture.py`: 10 rounds of kills, of workers and of three brokers | 100 kills of brokers |
 | soak | `benchmarks/soak.py`: 30 minutes at 20,000 events/s, which cannot be split | 30 minutes |
 | fuzz | `tests/torture/fuzz.py`: 200,000 inputs | 10,000,000 inputs |
 | fuzz-core | `.ci/fuzz.sh`: 500,000 inputs for each of the core's targets | 10,000,000 inputs |
@@ -115,6 +116,24 @@ def kills(so_far: Figures) -> Figures:
     return counted
 
 
+def torture(so_far: Figures) -> Figures:
+    """The bars for the number of kills are those of a whole campaign: with 100 of brokers come 300 of workers."""
+    seed = int(so_far.get("steps", 0))
+    try:
+        said = output(python("benchmarks/torture.py", "--rounds", 10, "--seed", seed, "--json"))
+        found = _figures(said)
+    except StepError as error:
+        found = error.figures
+        if not found:
+            raise
+    faults = {name: found[name] for name in ("lost", "twice", "other bits", "process ends by itself")}
+    longest = "broker's return to the first new prediction, s"
+    counted = {**{name: found[name] for name in ("worker kills", "broker kills", longest)}, **faults}
+    if any(faults.values()) or found[longest] > 30:
+        raise StepError(f"seed {seed}: {faults}, {found[longest]} s", counted)
+    return counted
+
+
 def soak(so_far: Figures) -> Figures:
     minutes = 30.0
     found = _figures(output(python("benchmarks/soak.py", "--minutes", minutes, "--json")))
@@ -152,6 +171,7 @@ def budgets(so_far: Figures) -> Figures:
 
 KINDS = {
     "kills": Kind(kills, "kills", 1_000),
+    "torture": Kind(torture, "broker kills", 100, ("broker's return to the first new prediction, s",)),
     "soak": Kind(
         soak,
         "minutes",
@@ -166,10 +186,10 @@ KINDS = {
 
 HEAD = """# Campaigns
 
-Long runs in short steps: `make campaign KIND=kills` (or `soak`, `fuzz`, `fuzz-core`, `budgets`) goes on where the last
-run of the same commit on the same kind of machine stopped, and adds to its row. What a step does, and what a whole
-campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the commit: the checkout had
-changes.
+Long runs in short steps: `make campaign KIND=kills` (or `torture`, `soak`, `fuzz`, `fuzz-core`, `budgets`) goes on
+where the last run of the same commit on the same kind of machine stopped, and adds to its row. What a step does, and
+what a whole campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the commit: the
+checkout had changes.
 
 | campaign | commit | days | machine | so far | target | figures |
 |---|---|---|---|---|---|---|"""

@@ -37,6 +37,9 @@ Sources = Mapping[str, tuple[int, ...]]
 
 MAX_TIMEOUT = 900.0
 """Seconds that a transaction may last, by the brokers' default (transaction.max.timeout.ms)."""
+STEP = 5.0
+"""Seconds after which a call of the producer is made again, which goes on with it. Where a coordinator moves while it
+is under way, one may never return, whatever its timeout: noticed soon, the flow is built again soon."""
 READING = "reading the marker"
 GROUP_DENIED = KafkaError.GROUP_AUTHORIZATION_FAILED
 RESTART = "correct that and start again: the flow continues after the last result that consumers have seen"
@@ -296,9 +299,7 @@ class TransactionalProducer(OutputProducer):
         deadline = time.monotonic() + 2 * self._wait
         while True:
             try:
-                self._limit_time(
-                    "commit_transaction", lambda: self._producer.commit_transaction(self._wait), self._wait
-                )
+                self._limit_time("commit_transaction", lambda: self._producer.commit_transaction(STEP), STEP)
                 return
             except KafkaException as error:
                 # Only commit may be called again: the marker tells the next start how this one ended.
@@ -342,12 +343,14 @@ class TransactionalProducer(OutputProducer):
         Raises:
             BrokerError: the broker refuses, or does not answer.
         """
+        most = self._wait if what == READING else STEP
+
+        def attempt(left: float) -> T:
+            seconds = min(left, most)
+            return self._limit_time(what, lambda: call(seconds), seconds)
+
         try:
-            return patiently(
-                f"{what} of {self._name}",
-                lambda left: self._limit_time(what, lambda: call(left), left),
-                self._wait,
-            )
+            return patiently(f"{what} of {self._name}", attempt, self._wait)
         except KafkaException as error:
             raise self._error(what, error) from error
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import uuid
+from functools import cached_property
 from pathlib import Path
 
 from brokers.base import LocalKafka
@@ -50,11 +51,21 @@ def kafka_obstacle() -> str | None:
     return None
 
 
+def cluster_id() -> str:
+    """Return an id for a new cluster."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
+
+
 class ApacheKafka(LocalKafka):
     """A node in a process of its own, broker and controller in one, with its own data folder."""
 
     kind = "Apache Kafka"
     patience = 60.0
+
+    @cached_property
+    def cluster(self) -> str:
+        """The cluster's id."""
+        return cluster_id()
 
     def close(self) -> None:
         self.stop(signal.SIGKILL)  # nothing of it is read again
@@ -95,8 +106,7 @@ class ApacheKafka(LocalKafka):
     def _format(self, settings: Path) -> None:
         """Write the node's settings and format its data folder."""
         settings.write_text("".join(f"{name}={value}\n" for name, value in self.settings(free_port()).items()))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
-        command = self.java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings))
+        command = self.java("kafka.tools.StorageTool", "format", "-t", self.cluster, "-c", str(settings))
         made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if made.returncode:
             raise BrokerError(f"formatting Kafka's data folder failed: {made.stdout}{made.stderr}", f"see {settings}")
