@@ -2,6 +2,7 @@
 
     python benchmarks/campaign.py kills                 # or torture, soak, …; `make campaign KIND=kills`
     python benchmarks/campaign.py kills --minutes 20    # no further step after 20 minutes
+    python benchmarks/campaign.py torture --seed 1000   # beside one that is running
     python benchmarks/campaign.py                       # how far each is on this commit
 
 | kind | a step | the target |
@@ -284,8 +285,8 @@ def page(entries: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def run(name: str, minutes: float | None) -> int:
-    """Run steps up to the target, or one and more for so long. Returns the exit code."""
+def run(name: str, minutes: float | None, seed: int = 0) -> int:
+    """Run steps up to the target, or one and more for so long. Returns the exit code. seed: added to those of steps"""
     kind, began = KINDS[name], time.monotonic()
     while True:
         entries = read_log()
@@ -296,12 +297,16 @@ def run(name: str, minutes: float | None) -> int:
             return 0
         start = time.monotonic()
         try:
-            found = kind.step(entry["figures"])
+            found = kind.step({**entry["figures"], "steps": entry["figures"].get("steps", 0) + seed})
         except StepError as error:
+            entries = read_log()  # another one may have added its own meanwhile
+            entry = entry_of(entries, name)
             add(entry, error.figures, kind, time.monotonic() - start, failed=True)
             write(entries)
             sys.stderr.write(f"{name}: a step failed: {error}\n")
             return 1
+        entries = read_log()
+        entry = entry_of(entries, name)
         add(entry, found, kind, time.monotonic() - start)
         write(entries)
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
@@ -320,13 +325,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", nargs="?", choices=[*KINDS], help="which; without, how far each is")
     parser.add_argument("--minutes", type=float, help="begin no further step after so long")
+    parser.add_argument("--seed", type=int, default=0, help="added to the steps' seeds (0)")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
     if options.kind is None:
         status()
         return 0
     try:
-        return run(options.kind, options.minutes)
+        return run(options.kind, options.minutes, options.seed)
     except KeyboardInterrupt:
         sys.stderr.write("stopped: the same command goes on from the last whole step\n")
         return 130

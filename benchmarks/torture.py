@@ -28,6 +28,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from measuring import Check, check, end_on_signals, hand_over, say, tell
 from scale_out import message
-from torture_job import PARTITIONS, SHAPES, Job, compare
+from torture_job import PARTITIONS, SHAPES, Difference, Job, compare
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from brokers.nodes import KafkaNodes
+from brokers.nodes import KafkaNodes, Node
 
 from ssm_stream.kafka.client import LOGGER
 
@@ -99,14 +100,23 @@ class Watch(threading.Thread):
 
 
 class Campaign:
-    """Three nodes, a job that is killed and one that is not."""
+    """Three nodes, a job that is killed and one that is not.
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.rng = folder, random.Random(seed)
-        self.kafka = KafkaNodes(folder / "kafka")
+    Args:
+        folder: for all that is written
+        seed: of all that is left to chance
+        prepare: is given each node before it is formatted
+        source: more settings of the product's section
+    """
+
+    def __init__(
+        self, folder: Path, seed: int, prepare: Callable[[Node], None] = lambda _: None, **source: Any
+    ) -> None:
+        self.folder, self.rng, self.source = folder, random.Random(seed), source
+        self.kafka = KafkaNodes(folder / "kafka", prepare)
         topic = self.kafka.topic("events", PARTITIONS)
         delivery = "at_least_once" if seed % 3 == 2 else "exactly_once"
-        self.job = Job(self.kafka, folder / "job", topic, delivery)
+        self.job = Job(self.kafka, folder / "job", topic, delivery, **source)
         self.load = Load(self.kafka.bootstrap_servers, topic)
         self.watch = Watch(self.kafka.bootstrap_servers, self.job.sinks["predictions"])
         self.brokers_killed = self.brokers_stopped = 0
@@ -177,15 +187,7 @@ class Campaign:
                 self.roll()
             self.job.kill(self.rng)
             say(f"round {i + 1}/{rounds}: {self.job.kills} workers and {self.brokers_killed} brokers killed")
-        self.load.done.set()
-        self.load.join()
-        self.watch.done.set()
-        self.kafka.await_in_sync(30)
-        calm = Job(self.kafka, self.folder / "calm", self.job.topic, "at_least_once")
-        codes = self.job.finish(), calm.finish()
-        if any(codes):
-            raise RuntimeError(f"to the end of the topic: {codes}\n{self.job.said()[-2000:]}{calm.said()[-2000:]}")
-        found = compare(self.job, calm)
+        found = self.ended()
         return {
             "delivery": self.job.delivery,
             "worker kills": self.job.kills,
@@ -196,6 +198,18 @@ class Campaign:
             "ends": [each._asdict() for each in self.job.ended],
             "returns": [round(each, 2) for each in self.returns],
         }
+
+    def ended(self) -> Difference:
+        """Go on to the end of the topic in peace, and compare with a job that nobody has disturbed."""
+        self.load.done.set()
+        self.load.join()
+        self.watch.done.set()
+        self.kafka.await_in_sync(30)
+        calm = Job(self.kafka, self.folder / "calm", self.job.topic, "at_least_once", **self.source)
+        codes = self.job.finish(), calm.finish()
+        if any(codes):
+            raise RuntimeError(f"to the end of the topic: {codes}\n{self.job.said()[-2000:]}{calm.said()[-2000:]}")
+        return compare(self.job, calm)
 
     def close(self) -> None:
         self.load.done.set()

@@ -41,11 +41,22 @@ class Ended(NamedTuple):
 
 
 class Job:
-    """A configuration, and the processes that run it. sinks: `predictions`, `alerts`, `dead` → topic"""
+    """A configuration, and the processes that run it.
 
-    def __init__(
-        self, kafka: Kafka, folder: Path, topic: str, delivery: str, more: dict[str, Any] | None = None
-    ) -> None:
+    Args:
+        kafka: the nodes
+        folder: a new one
+        topic: events
+        delivery: `exactly_once` or `at_least_once`
+        source: more settings of the section
+
+    Attributes:
+        sinks: `predictions`, `alerts`, `dead` → topic
+        ended: processes that have ended by themselves
+        kills: processes that were killed
+    """
+
+    def __init__(self, kafka: Kafka, folder: Path, topic: str, delivery: str, **source: Any) -> None:
         self.kafka, self.folder, self.topic, self.delivery = kafka, folder, topic, delivery
         folder.mkdir(parents=True)
         self.sinks = {
@@ -53,7 +64,7 @@ class Job:
         }
         content = {
             "delivery": delivery,
-            "source": {"brokers": kafka.bootstrap_servers, "topic": topic},
+            "source": {"brokers": kafka.bootstrap_servers, "topic": topic, **source},
             "event": {"entity": "entity", "timestamp": "ts", "features": ["a", "b"]},
             "sinks": {
                 "predictions": self.sinks["predictions"],
@@ -63,7 +74,6 @@ class Job:
             "state": {"shards": SHARDS},
             "recovery": {"directory": str(folder / "recovery"), "epoch_interval": "300ms"},
             "ops": {"address": None},
-            **(more or {}),
         }
         self.path = folder / "monitor.yaml"
         self.path.write_bytes(orjson.dumps(content))  # JSON is YAML

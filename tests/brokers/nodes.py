@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,9 @@ IN_SYNC = 2
 
 class Node(ApacheKafka):
     """A node, broker and controller in one. It is not started yet. voters: node → port of its controller"""
+
+    patience = 240.0
+    """It answers once it knows the others, which may start at the same time."""
 
     def __init__(self, directory: Path, number: int, port: int, voters: Mapping[int, int], cluster: str) -> None:
         Kafka.__init__(self, f"127.0.0.1:{port}")
@@ -63,16 +66,18 @@ class Node(ApacheKafka):
 
 
 class KafkaNodes(Kafka):
-    """Three nodes on loopback, each a process of its own."""
+    """Three nodes on loopback, each a process of its own. prepare: is given each node before it is formatted"""
 
     kind = "Apache Kafka, three nodes"
     replication = NODES
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, prepare: Callable[[Node], None] = lambda _: None) -> None:
         cluster, numbers = cluster_id(), range(1, NODES + 1)
         voters = {number: free_port() for number in numbers}
         self.nodes = [Node(directory / f"node-{n}", n, free_port(), voters, cluster) for n in numbers]
         super().__init__(",".join(node.bootstrap_servers for node in self.nodes))
+        for node in self.nodes:
+            prepare(node)
         with ThreadPoolExecutor(NODES) as pool:
             list(pool.map(Node.format, self.nodes))
         try:
