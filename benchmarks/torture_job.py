@@ -1,6 +1,6 @@
 """A job that is killed: its topics, its processes by turns of one and three workers and a cluster of two, what is left.
 
-The product runs as a user starts it (`ssm-stream run`), with its own settings but for short epochs.
+The product runs as a user starts it (`ssm-stream run`), with its own settings but for short epochs and long `source.wait`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ PARTITIONS, SHARDS = 4, 6
 SHAPES = ("one worker", "three workers", "two processes")
 START = 60.0
 """Seconds that a start may take, with a broker that is away."""
+WAIT = 120.0
+"""`source.wait`: on a busy machine a broker that starts again takes longer than the default, half a minute."""
 WORDS = 4_000
 """Characters of a log that are shown."""
 
@@ -64,7 +66,7 @@ class Job:
         }
         content = {
             "delivery": delivery,
-            "source": {"brokers": kafka.bootstrap_servers, "topic": topic, **source},
+            "source": {"brokers": kafka.bootstrap_servers, "topic": topic, "wait": WAIT, **source},
             "event": {"entity": "entity", "timestamp": "ts", "features": ["a", "b"]},
             "sinks": {
                 "predictions": self.sinks["predictions"],
