@@ -193,6 +193,16 @@ def size(folder: Path) -> Found:
         return again(made, words)
 
 
+def smaller(folder: Path) -> Found:
+    """`max.message.bytes` of the predictions is lowered while the product runs, to less than is sent at once."""
+    with closing(begun(folder)) as made:
+        topic = made.job.sinks["predictions"]
+        set_size(made, topic, "2000")
+        time.sleep(5)
+        made.recovered("smaller")
+        return ended(made, "")
+
+
 def set_size(made: Campaign, topic: str, value: str) -> None:
     entry = ConfigEntry("max.message.bytes", value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
@@ -391,6 +401,7 @@ CASES: dict[str, tuple[Callable[[Path], Found], bool]] = {
     "disk": (disk, False),
     "disks": (disks, True),
     "size": (size, True),
+    "smaller": (smaller, False),
     "clocks": (clocks, False),
     "late-clock": (late_clock, True),
     "retention": (retention, True),

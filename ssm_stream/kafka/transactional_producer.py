@@ -41,7 +41,7 @@ STEP = 5.0
 """Seconds after which a call of the producer is made again, which goes on with it. Where a coordinator moves while it
 is under way, one may never return, whatever its timeout: noticed soon, the flow is built again soon."""
 READING = "reading the marker"
-GROUP_DENIED = KafkaError.GROUP_AUTHORIZATION_FAILED
+GROUP_DENIED, TOO_LARGE = KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE
 RESTART = "correct that and start again: the flow continues after the last result that consumers have seen"
 
 
@@ -321,7 +321,10 @@ class TransactionalProducer(OutputProducer):
                 f"groups. If there is no other, a transaction was open for longer than {self._timeout:g} s, as when "
                 "the machine was paused: start again",
             )
-        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART), passes=passes(reason))
+        # A topic that takes less than at the start: a new producer sends smaller batches, or refuses the message.
+        smaller = reason.code() == TOO_LARGE and max_output_bytes(self.config) < self._part.max_bytes
+        cure = self._cures.get(reason.code(), RESTART)
+        return BrokerError(f"{found}: {text}", cure, passes=smaller or passes(reason))
 
     @property
     def _cures(self) -> Mapping[int, str]:
@@ -331,6 +334,7 @@ class TransactionalProducer(OutputProducer):
             KafkaError.CLUSTER_AUTHORIZATION_FAILED: transactions,  # some brokers answer so
             GROUP_DENIED: grant_cure("Read", "consumer group", self._name),
             KafkaError.TOPIC_AUTHORIZATION_FAILED: grant_cure("Write", "topic", *self.config.sinks.topics),
+            TOO_LARGE: "raise max.message.bytes of that topic, which is less than one of these messages has",
             KafkaError.INVALID_TRANSACTION_TIMEOUT: (
                 f"raise the broker's transaction.max.timeout.ms to {self._timeout * 1000:.0f} at least, or shorten "
                 "recovery.epoch_interval or source.wait if they are long, and start again"
