@@ -9,6 +9,7 @@
 |---|---|---|
 | kills | `tests/torture/campaign.py`: 20 kills in 60,000 events | 1,000 kills |
 | torture | `benchmarks/torture.py`: 10 rounds of kills, of workers and of three brokers | 100 kills of brokers |
+| weather | `benchmarks/torture_weather.py`: one case, the next one each time | 10 cases |
 | soak | `benchmarks/soak.py`: 30 minutes at 20,000 events/s, which cannot be split | 30 minutes |
 | fuzz | `tests/torture/fuzz.py`: 200,000 inputs | 10,000,000 inputs |
 | fuzz-core | `.ci/fuzz.sh`: 500,000 inputs for each of the core's targets | 10,000,000 inputs |
@@ -135,6 +136,20 @@ def torture(so_far: Figures) -> Figures:
     return counted
 
 
+def weather(so_far: Figures) -> Figures:
+    """A case that cannot be had here (no mount, no compiler) is not counted."""
+    from torture_weather import CASES
+
+    name = [*CASES][int(so_far.get("steps", 0)) % len(CASES)]
+    try:
+        found = _figures(output(python("benchmarks/torture_weather.py", name, "--json")))
+    except StepError as error:
+        found = error.figures
+        if found.get("cases"):
+            raise
+    return found
+
+
 def soak(so_far: Figures) -> Figures:
     minutes = 30.0
     found = _figures(output(python("benchmarks/soak.py", "--minutes", minutes, "--json")))
@@ -173,6 +188,7 @@ def budgets(so_far: Figures) -> Figures:
 KINDS = {
     "kills": Kind(kills, "kills", 1_000),
     "torture": Kind(torture, "broker kills", 100, ("broker's return to the first new prediction, s",)),
+    "weather": Kind(weather, "cases", 10),
     "soak": Kind(
         soak,
         "minutes",
@@ -187,10 +203,10 @@ KINDS = {
 
 HEAD = """# Campaigns
 
-Long runs in short steps: `make campaign KIND=kills` (or `torture`, `soak`, `fuzz`, `fuzz-core`, `budgets`) goes on
-where the last run of the same commit on the same kind of machine stopped, and adds to its row. What a step does, and
-what a whole campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the commit: the
-checkout had changes.
+Long runs in short steps: `make campaign KIND=kills` (or `torture`, `weather`, `soak`, `fuzz`, `fuzz-core`, `budgets`)
+goes on where the last run of the same commit on the same kind of machine stopped, and adds to its row. What a step
+does, and what a whole campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the
+commit: the checkout had changes.
 
 | campaign | commit | days | machine | so far | target | figures |
 |---|---|---|---|---|---|---|"""

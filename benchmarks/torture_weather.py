@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from confluent_kafka import TopicPartition
+from confluent_kafka import ElectionType, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -234,7 +234,9 @@ def late_clock(folder: Path) -> Found:
         made.kafka.stop([node])
         wrong_clock(1, -BEHIND)(node)
         made.kafka.start([node])
-        made.kafka.await_in_sync(30)
+        made.kafka.await_in_sync(60)
+        client = admin_of(made)  # the node leads partitions again
+        client.elect_leaders(ElectionType.PREFERRED).result(20)
         words = await_end(made.job)
         made.kafka.stop([node])
         node.environment = {}
@@ -373,6 +375,9 @@ def closing(made: Campaign, *after: Callable[[], None]) -> Iterator[Campaign]:
     try:
         yield made
     finally:
+        for line in made.job.log.read_text(errors="replace").splitlines():
+            if '"flow_restarts"' in line:
+                say(f"  {line}")
         made.close()
         for each in after:
             each()
