@@ -344,6 +344,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="added to the steps' seeds (0)")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what a step has started ends, too
     if options.kind is None:
         status()
         return 0

@@ -52,8 +52,10 @@ def kafka_obstacle() -> str | None:
 
 
 def cluster_id() -> str:
-    """Return an id for a new cluster."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
+    """Return an id for a new cluster. One that begins with a dash would be an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]).startswith("-"):
+        pass
+    return made
 
 
 class ApacheKafka(LocalKafka):
