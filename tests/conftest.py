@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from registry import registry_obstacle
 
 from ssm_stream.kafka.client import BrokerError
 
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""Hundreds of processes start in these tests: each that must compile the product itself takes twice as long."""
 chosen = functools.cache(choose_broker)
 
 

@@ -130,7 +130,7 @@ def watched(
     program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     address, topic = f"127.0.0.1:{free_port()}", kafka.topic("events", 2)
-    job = Job(kafka, folder / "job", topic, ops={"address": address, "bytewax_metrics": True, "self_check": False})
+    job = Job(kafka, folder / "job", topic, ops={"address": address})
     content = orjson.loads(job.path.read_bytes())
     job.path.write_bytes(orjson.dumps({**content, "state": {**content["state"], "max_entities": 1000}}))
     content = orjson.loads(job.path.read_bytes())
@@ -146,7 +146,10 @@ def watched(
 
     notify = free_port()
     server, _ = start_http_server(notify, "127.0.0.1", NotifyMetrics(["slack"]).registry)
-    process, prometheus = job.start(), Prometheus(folder, address, f"127.0.0.1:{notify}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BYTEWAX_DATAFLOW_API_ENABLED", "1")
+        process = job.start()
+    prometheus = Prometheus(folder, address, f"127.0.0.1:{notify}")
     try:
         yield prometheus, more, process
     finally:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ssm_stream.cli.errors import FAILED, report_errors
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.generations.confirmation import Change, carry_out
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import load_config
@@ -76,19 +77,18 @@ def rewind(
     with report_errors(BrokerError, RecoveryError, StateError, OSError):
         loaded = require_stored_features(load_config(config))
         request = read_request(loaded, to, stretches)
-        owner = None
-        if dry or not yes:
-            plan, owner = plan_rewind(loaded, request)
-        if not dry:
-            if not yes:
-                typer.echo(_describe(plan, owner, done=False), err=True)
-                if owner is None and not plan.lost and not typer.confirm("rewind?", err=True):
-                    raise typer.Exit(FAILED)
-            plan = rewind_state(loaded, request)
+        change = Change(
+            plan=lambda: plan_rewind(loaded, request),
+            apply=lambda: rewind_state(loaded, request),
+            describe=_describe,
+            possible=lambda found: not found.lost,
+            question="rewind?",
+        )
+        plan, owner = carry_out(change, yes=yes, dry=dry)
     if as_json:
         print_json({**plan.as_json(), "process": owner, "done": not dry})
     else:
-        typer.echo(_describe(plan, owner, done=not dry))
+        typer.echo(_describe(plan, owner, not dry))
 
 
 def _stretch(text: str) -> tuple[str, str, str]:
@@ -98,7 +98,7 @@ def _stretch(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-def _describe(plan: Plan, owner: str | None, *, done: bool) -> str:
+def _describe(plan: Plan, owner: str | None, done: bool) -> str:
     """Return what was done, or would be, a sentence a line."""
     from ssm_stream.ingest.timestamps import ms_to_iso
 

@@ -80,12 +80,6 @@ class Ops(Section):
     address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5}$")] | None = "127.0.0.1:9464"
     """`host:port` of `/healthz`, `/readyz`, `/metrics` and `/config`, without encryption or login; null: none. In a
     cluster, process N listens on port + N."""
-    bytewax_metrics: bool = False
-    """Bytewax's own metrics on `/metrics` too. Its server, which they come from, listens on all interfaces."""
-    self_check: bool = True
-    """After the start, once, compare results of the core on this processor with golden ones, bit by bit."""
-    log_every: Duration | None = 60.0
-    """Time between log lines that report the flow's progress; null: none."""
     traces: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     """Where OpenTelemetry traces go, by OTLP over HTTP, such as `http://localhost:4318/v1/traces`; null: nowhere. Needs
     the extra `otel`. One batch in a hundred is traced, or the share in `OTEL_TRACES_SAMPLER_ARG`."""

@@ -10,6 +10,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.episodes.ids import Ended
 from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.transactional_producer import read_markers
+from ssm_stream.ops.audit import user_and_machine
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, parse_source_part
 from ssm_stream.recovery.catch_up import CATCH_UP, CatchUp, read_catch_up, remove_undelivered
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file
@@ -17,7 +18,6 @@ from ssm_stream.recovery.directory import fill_databases
 from ssm_stream.recovery.exclusions import EXCLUSIONS, Rewind, read_rewinds
 from ssm_stream.recovery.generations.store import FolderStore
 from ssm_stream.recovery.positions import Positions
-from ssm_stream.recovery.prime import user_and_machine
 from ssm_stream.recovery.reader import StoredState, require_directory, with_state
 from ssm_stream.recovery.replacement import replacement
 from ssm_stream.recovery.reset import locked_state
