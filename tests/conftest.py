@@ -90,19 +90,12 @@ def private_kafka(tmp_path: Path) -> Iterator[Callable[[], LocalKafka]]:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """The endpoint of a server that speaks S3, with a bucket `states`."""
-    from moto.server import ThreadedMotoServer
+    """The address of a server that speaks S3, with a bucket `states`, which the environment has."""
+    from object_server import S3Server
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    server = S3Server()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "id")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "key")
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        import boto3
-
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="states")
-        yield f"{host}:{port}"
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server.environment["AWS_ENDPOINT_URL"].removeprefix("http://")
     server.stop()

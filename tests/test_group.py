@@ -76,6 +76,7 @@ def test_the_state_is_in_the_store_alone(tmp_path: Path) -> None:
         ("", {"event": "holidays: {days: [2026-01-01]}"}, "event.holidays"),
         ("", {"source": "kafka: {partition.assignment.strategy: range}"}, "cooperative-sticky"),
         ("recovery: {directory: there}", {}, "recovery.directory"),
+        ("audit: {directory: /var/lib/audit}", {}, "audit.directory: audit"),
         ("alerts: {control: {}}", {}, "alerts.control"),
         ("alerts: {feedback: {topic: verdicts}}", {}, "alerts.feedback"),
         ("labels: {topic: labels, target: y}", {}, "found with labels"),
