@@ -279,7 +279,7 @@ def test_what_would_fail_again_was_cut_or_is_anothers_stays(box: Box) -> None:
 def test_the_judge_says_what_the_decoder_says(box: Box) -> None:
     content = orjson.loads(box.path.read_bytes())
     content |= {"alerts": {"feedback": {"topic": "said"}}, "labels": {"topic": "labels"}}
-    content["event"]["max_bytes"] = 300
+    content["source"]["kafka"] = {"max.partition.fetch.bytes": 300}
     box.path.write_bytes(orjson.dumps(content))
     made = box.config
     tried = {

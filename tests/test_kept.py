@@ -451,7 +451,7 @@ def test_diff_tells_entities_apart(half: Path, tmp_path: Path) -> None:
 def test_validate_says_what_would_become_of_the_state(half: Path, tmp_path: Path) -> None:
     path = copied(half, tmp_path)
     assert "kept      the stored state continues" in command("validate", path)
-    path = written(tmp_path, more="alerts: {drift: {enabled: false}, critical: 5}")
+    path = written(tmp_path, more="alerts: {drift: {enabled: false}}")
     said = command("validate", path)
     assert "migrated  the stored state" in said
     assert "alerts.drift.enabled: true → false (migrated: " in said

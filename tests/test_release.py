@@ -21,6 +21,7 @@ import campaign  # noqa: E402
 import check_bundle  # noqa: E402
 import check_changelog  # noqa: E402
 import sbom  # noqa: E402
+import tested  # noqa: E402
 import version  # noqa: E402
 import wheels  # noqa: E402
 
@@ -42,6 +43,17 @@ def test_no_other_file_names_the_version() -> None:
         if name in own or not name.startswith(places) or not name.endswith((".md", ".py", ".yaml", ".yml", "file")):
             continue
         assert not pattern.search((ROOT / name).read_text(encoding="utf-8")), name
+
+
+def test_tests_count_for_the_commit_that_they_ran_on() -> None:
+    one, other = "1" * 40, "2" * 40
+    assert tested.known(one, one)
+    assert tested.known(one, other, one[:7])
+    assert tested.known(one, "", one)
+    assert not tested.known(one, other)
+    assert not tested.known(one, other, other)
+    assert not tested.known(one, "", "1"), "one digit names no commit"
+    assert not tested.known("", "", ""), "a checkout with changes is no commit"
 
 
 def test_a_version_is_set_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -199,15 +201,22 @@ def test_a_lost_recovery_directory_is_learned_again_and_nothing_is_told_twice(jo
 def test_another_number_of_writers_is_refused(job: Callable[..., ExactJob]) -> None:
     """Fewer, as the engine would only panic; more, as results would go through other transactions than before."""
     made = job(1_000, shards=8)
-    made.write(sinks={"writers": 3})
-    made.run()
+    earlier = (
+        "from ssm_stream.config.sections import Sinks; Sinks.writers = {}; from ssm_stream.cli.app import main; main()"
+    )
+
+    def run(writers: int) -> tuple[int, str]:
+        """Run a release that has so many."""
+        command = [sys.executable, "-c", earlier.format(writers), "run", str(made.path), "--until-eof"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert run(3)[0] == 0
     for writers, words in ((2, "made with 3 writers"), (4, "written with writers=3")):
-        made.write(sinks={"writers": writers})
-        process = made.start("--until-eof")
-        output = finished(process, 60)
-        assert process.returncode == 1, output
+        code, output = run(writers)
+        assert code == 1, output
         assert words in output
-        assert "sinks.writers" in output
+        assert "as many as state.shards, at most four" in output
 
 
 def test_a_second_process_takes_over_and_the_first_one_says_so(job: Callable[..., ExactJob], kafka: Kafka) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, config_schema, parse_config
-from ssm_stream.config.file import REMOVED, RENAMED, WITHOUT_EFFECT
+from ssm_stream.config.earlier import MOVED, REMOVED, RENAMED, WITHOUT_EFFECT
 
 RELEASES = sorted((Path(__file__).parent / "golden").glob("release-*"))
 SMALL = "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"
@@ -37,12 +37,25 @@ def test_old_keys_that_change_nothing_are_read_as_before() -> None:
     for old, cure in REMOVED.items():
         section, _, key = old.partition(".")
         content = yaml.safe_load(SMALL)
-        content.setdefault(section, {})[key] = True
+        content.setdefault(section, {})[key] = "other"
         with pytest.raises(ConfigError, match=rf"{re.escape(old)}: unknown key; {re.escape(cure)}"):
             parse_config(yaml.safe_dump(content))
         for value in WITHOUT_EFFECT[old]:
             content[section][key] = value
             assert parse_config(yaml.safe_dump(content)) == parse_config(SMALL)
+
+
+def test_keys_that_have_moved_are_read_at_both_places() -> None:
+    known = properties_of(config_schema())
+    assert set(MOVED.values()) <= set(known)
+    assert not set(MOVED) & set(known)
+    old = "model: {half_lives: [6h], window: 256, embedding: {size: 32}, log_space: false, heads: [fern, embedding]"
+    new = old.replace("model: {", "model: {tuning: {") + "}"
+    assert parse_config(f"{SMALL}{old}}}\n") == parse_config(f"{SMALL}{new}}}\n")
+    both = parse_config(f"{SMALL}model: {{window: 256, gate: equal, tuning: {{window: 128}}}}\n").model.tuned
+    assert (both.window, both.gate) == (128, "equal"), "the new place counts"
+    with pytest.raises(ConfigError, match=r"config:3: model\.tuning\.window"):
+        parse_config(f"{SMALL}model: {{window: 4}}\n")
 
 
 # Against the releases before.
@@ -93,7 +106,7 @@ def test_every_key_of_its_configuration_is_still_read(release: Path) -> None:
     new = properties_of(orjson.loads(CliRunner().invoke(app, ["schema", "config"]).stdout))
     assert len(old) > 60
     for path, (_, required) in old.items():
-        if any(path == key or path.startswith(f"{key}.") for key in (*RENAMED, *REMOVED)):
+        if any(path == key or path.startswith(f"{key}.") for key in (*RENAMED, *REMOVED, *MOVED)):
             continue
         assert path in new, f"{path} is gone without a word"
         assert required or not new[path][1], f"{path} has become required"

@@ -38,7 +38,10 @@ def _refusals(config: Any) -> Iterator[str]:
     """Yield what speaks against the group, each with the cure."""
     source, event, state = config.source, config.event, config.state
     if state.store is None:
-        yield "state.store: null; members find each other's states there: name a folder that all of them reach"
+        yield (
+            "state.store: null; members find each other's states there: name a folder that all of them reach, or "
+            "the URL of an object store"
+        )
     if source.partitions is not None:
         yield "found with source.partitions; the group assigns the partitions: leave one of the two out"
     if "directory" in config.recovery.model_fields_set and config.recovery.directory is not None:

@@ -77,7 +77,7 @@ class Decoder:
         plain = config.event.format in ("json", "auto") and bare
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
-        self._max_bytes = config.event.max_bytes
+        self._max_bytes = config.source.max_message_bytes
         self._framed = False  # whether messages with a schema registry's frame have come
         full = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._keep_raw = full or config.event.makes_rows

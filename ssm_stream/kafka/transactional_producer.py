@@ -220,7 +220,7 @@ class TransactionalProducer(OutputProducer):
                 if place.metadata and place.metadata != self._metadata:  # none: an operator has set it
                     raise MarkerError(
                         f"delivery: exactly_once: the marker of {self._name} was written with {place.metadata}, now "
-                        f"there are {self._metadata} (the smaller of sinks.writers and state.shards): set them back, "
+                        f"there are {self._metadata} (as many as state.shards, at most four): set it back, "
                         "or start with another recovery.directory and source.group"
                     )
                 end = watermarks(consumer, place, seconds)[1]

@@ -10,7 +10,10 @@ offset must be the same.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +30,15 @@ FIRST = ""
 
 class AuditError(RuntimeError):
     """There is no audit in the directory."""
+
+
+def user_and_machine() -> str:
+    """Return the user and the machine, for records of what somebody has done."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def _hash(record: dict[str, Any]) -> str:

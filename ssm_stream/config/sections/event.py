@@ -88,8 +88,6 @@ class Event(Section):
     """Readings: how far behind the entity's latest reading one may come and still be used. A row waits until the
     entity has a reading that is so much later. `0s`: a row is made at once, of what came before. Later ones than that
     are dead letters."""
-    max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
-    """A larger message is a dead letter and is not parsed."""
     format: Annotated[str, AfterValidator(_format)] = "json"
     """How an event is read from the bytes of its message: `json`, with or without a schema registry's frame, which is
     skipped; `avro` and `protobuf`, by the schema in `schema_registry` that the message names; `auto`: each message by
