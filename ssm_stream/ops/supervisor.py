@@ -56,9 +56,9 @@ class Supervisor:
 
     def _serve_bytewax_metrics(self) -> None:
         """Have Bytewax serve its metrics on a free port, unless its variable names one, and collect them there."""
-        named = os.environ.get("BYTEWAX_DATAFLOW_API_PORT", self.bytewax_port)
-        port = free_port() if named == self.bytewax_port else int(named)
-        Supervisor.bytewax_port = os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(port)
+        if os.environ.get("BYTEWAX_DATAFLOW_API_PORT", "") == self.bytewax_port:
+            Supervisor.bytewax_port = os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(free_port())
+        port = int(os.environ["BYTEWAX_DATAFLOW_API_PORT"])
         self._cache = tempfile.TemporaryDirectory(prefix="ssm-stream-")
         os.environ["BYTEWAX_DATAFLOW_API_CACHE_PATH"] = str(Path(self._cache.name))
         self._metrics.registry.register(BytewaxMetrics(port))
