@@ -71,7 +71,7 @@ release: lint licences
 	$(BIN)/python .ci/release/tested.py $(TESTED) || $(MAKE) test
 	$(MAKE) bundle
 
-# A long campaign in steps, which stops at any time and goes on: kills, soak, fuzz, fuzz-core, budgets; MINUTES=20.
+# A long campaign in steps, which stops at any time and goes on: kills, torture, weather, soak, fuzz, …; MINUTES=20.
 campaign: install-dev
 	$(BIN)/python benchmarks/campaign.py $(KIND) $(if $(MINUTES),--minutes $(MINUTES))
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
+from ssm_stream.config.descriptions import descriptions
 from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.core import frozen_weights
 
@@ -479,12 +480,13 @@ def test_the_reference_has_at_most_a_hundred_keys() -> None:
 
 def test_every_setting_is_explained() -> None:
     def visit(section: type[BaseModel], path: str) -> None:
+        described = descriptions(section)
         for name, field in section.model_fields.items():
             if (inner := section_of(field.annotation)) is not None:
                 assert inner.__doc__, f"{path}{name}"
                 visit(inner, f"{path}{name}.")
             elif name != "enabled":
-                assert field.description, f"{path}{name}"
+                assert described.get(name), f"{path}{name}"
 
     visit(Config, "")
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from pydantic import model_validator
 
+from ssm_stream.config.descriptions import describe
 from ssm_stream.config.group_assignment import with_group
 from ssm_stream.config.sections import (
     Alerts,
@@ -83,7 +84,7 @@ class Config(Section):
                 "delivery: found 'exactly_once' with recovery.directory: null; the positions that were delivered "
                 "are kept with the state: name a recovery.directory"
             )
-        if self.audit.directory is not None and self.recovery.directory is None:
+        if self.audit.directory is not None and self.recovery.directory is None and self.state.store is None:
             raise ValueError(
                 f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit "
                 "records the saved states: name a recovery.directory"
@@ -359,6 +360,7 @@ def settings_hash(settings: dict[str, Any]) -> str:
 def config_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the file."""
     schema = Config.model_json_schema(mode="validation")
+    describe(schema)
     for part in schema["$defs"].values():
         for field in part["properties"].values():
             if isinstance(default := field.get("default"), dict) and "text" in default:

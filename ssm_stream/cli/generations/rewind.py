@@ -59,7 +59,7 @@ def rewind(
     (`ended_by: rewind`).
 
     Printed are the events to be read again, how long that takes, and whether the broker still has them. The flow must
-    be stopped; --dry-run may be used while it runs.
+    be stopped, in a group all of its members; --dry-run may be used while it runs.
 
     Examples: ssm-stream state rewind examples/soft-sensor.yaml --to 2026-03-02T06:00 --dry-run
 
@@ -68,9 +68,9 @@ def rewind(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.group.rewind import plan_rewind
+    from ssm_stream.recovery.group.rewind import rewind as rewind_state
     from ssm_stream.recovery.rewind.plan import read_request
-    from ssm_stream.recovery.rewind.rewind import plan_rewind
-    from ssm_stream.recovery.rewind.rewind import rewind as rewind_state
     from ssm_stream.recovery.settings_files import require_stored_features
 
     stretches = [_stretch(each) for each in without or []]
@@ -123,7 +123,12 @@ def _describe(plan: Plan, owner: str | None, done: bool) -> str:
     if plan.lost:
         lines.append("so it is refused: choose a later time, or begin anew (ssm-stream state reset)")
     if owner is not None:
-        lines.append(f"process {owner} runs on the state: stop it first")
+        group = "(partitions " in owner
+        lines.append(
+            f"members of the group run on the state: {owner}: stop them first"
+            if group
+            else f"process {owner} runs on the state: stop it first"
+        )
     if done:
         lines.append("the next start reads from there (ssm-stream run)")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ it what they need done (`_in_reader`). While partitions are taken away it waits 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -79,6 +80,8 @@ class GroupConsumer(PrefetchConsumer):
         self._polled = 0.0
         self._after = -1  # the partition that was taken from last
         self.joined = False
+        self.topic_partitions = 0
+        """Partitions that the topic had at the last rebalance."""
         self.member = self.transactions = ""
         """Ids of this member in the group, and of its transactions."""
         self.former = set[str]()
@@ -240,6 +243,9 @@ class GroupConsumer(PrefetchConsumer):
         partitions = sorted(place.partition for place in places)
         self.joined = True
         try:
+            with contextlib.suppress(KafkaException):  # a count for the metrics: the next rebalance has it
+                found = consumer.list_topics(self.source.topic, timeout=1.0).topics[self.source.topic]
+                self.topic_partitions = len(found.partitions)
             if partitions:
                 self._assign(consumer, partitions)
         except Exception as error:  # noqa: BLE001  # ends the reading
