@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
 MAGIC = b"SSMS"
-VERSION = 4
+VERSION = 5
 PREFIX = struct.Struct("<4sHHQQQQ")
 BLOCK = 1 << 20
 """Bytes that are written, read and added to the checksum at once: few enough to stay in the processor's cache."""
@@ -184,6 +184,12 @@ class SnapshotReader:
                 raise StateError("the snapshot is damaged: it ends too early")
             file.write(block)
             left -= len(block)
+
+    def empty(self) -> NDArray[Any]:
+        """Skip the next array; return one like it without rows."""
+        _, dtype, shape = self._left[-1]
+        self.skip()
+        return np.empty((0, *shape[1:]), dtype)
 
     def skip(self) -> None:
         """Skip the next array."""
