@@ -30,10 +30,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from measuring import check
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -61,12 +63,14 @@ class Kind(NamedTuple):
         unit: the figure that is counted
         target: how much of it is a whole campaign
         worst: figures of which the largest counts, not the sum
+        bars: figure → its relation to a bar (`<=`, `>=`) and the bar, for a whole campaign
     """
 
     step: Callable[[Figures], Figures]
     unit: str
     target: float
     worst: tuple[str, ...] = ()
+    bars: Mapping[str, tuple[str, float]] = {}
 
 
 def output(command: list[str]) -> str:
@@ -118,6 +122,10 @@ def kills(so_far: Figures) -> Figures:
     return counted
 
 
+NO_FAULTS = ("lost", "twice", "other bits", "process ends by itself")
+RETURN, RETURN_MOST = "broker's return to the first new prediction, s", 30.0
+
+
 def torture(so_far: Figures) -> Figures:
     """The bars for the number of kills are those of a whole campaign: with 100 of brokers come 300 of workers."""
     seed = int(so_far.get("steps", 0))
@@ -128,11 +136,10 @@ def torture(so_far: Figures) -> Figures:
         found = error.figures
         if not found:
             raise
-    faults = {name: found[name] for name in ("lost", "twice", "other bits", "process ends by itself")}
-    longest = "broker's return to the first new prediction, s"
-    counted = {**{name: found[name] for name in ("worker kills", "broker kills", longest)}, **faults}
-    if any(faults.values()) or found[longest] > 30:
-        raise StepError(f"seed {seed}: {faults}, {found[longest]} s", counted)
+    faults = {name: found[name] for name in NO_FAULTS}
+    counted = {**{name: found[name] for name in ("worker kills", "broker kills", RETURN)}, **faults}
+    if any(faults.values()) or found[RETURN] > RETURN_MOST:
+        raise StepError(f"seed {seed}: {faults}, {found[RETURN]} s", counted)
     return counted
 
 
@@ -187,7 +194,18 @@ def budgets(so_far: Figures) -> Figures:
 
 KINDS = {
     "kills": Kind(kills, "kills", 1_000),
-    "torture": Kind(torture, "broker kills", 100, ("broker's return to the first new prediction, s",)),
+    "torture": Kind(
+        torture,
+        "broker kills",
+        100,
+        (RETURN,),
+        {
+            **dict.fromkeys(NO_FAULTS, ("<=", 0)),
+            "worker kills": (">=", 300),
+            "broker kills": (">=", 100),
+            RETURN: ("<=", RETURN_MOST),
+        },
+    ),
     "weather": Kind(weather, "cases", 10),
     "soak": Kind(
         soak,
@@ -337,10 +355,19 @@ def status() -> None:
         sys.stdout.write(f"{name:10} {shown(figures.get(kind.unit, 0)):>12} of {shown(kind.target)} {kind.unit}\n")
 
 
+def report(name: str) -> None:
+    """Print what has come of a campaign on this commit, beside its bars, as JSON."""
+    entry, kind = entry_of(read_log(), name), KINDS[name]
+    bars = kind.bars or {kind.unit: (">=", kind.target)}
+    checks = [check(figure, entry["figures"].get(figure), *bar) for figure, bar in bars.items()]
+    sys.stdout.write(json.dumps({"checks": checks, **entry}) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", nargs="?", choices=[*KINDS], help="which; without, how far each is")
     parser.add_argument("--minutes", type=float, help="begin no further step after so long")
+    parser.add_argument("--json", action="store_true", help="at the end, all figures of this commit beside their bars")
     parser.add_argument("--seed", type=int, default=0, help="added to the steps' seeds (0)")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
@@ -349,10 +376,13 @@ def main() -> int:
         status()
         return 0
     try:
-        return run(options.kind, options.minutes, options.seed)
+        code = run(options.kind, options.minutes, options.seed)
     except KeyboardInterrupt:
         sys.stderr.write("stopped: the same command goes on from the last whole step\n")
-        return 130
+        code = 130
+    if options.json:
+        report(options.kind)
+    return code
 
 
 if __name__ == "__main__":

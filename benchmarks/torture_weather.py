@@ -308,7 +308,8 @@ def halted(made: Campaign) -> Job:
     made.load.done.set()
     made.load.join()
     made.job.stop()
-    calm = Job(made.kafka, made.folder / "calm", made.job.topic, "exactly_once", **made.source)
+    # With a group of its own, whose marker is its own, too.
+    calm = Job(made.kafka, made.folder / "calm", made.job.topic, "exactly_once", **made.source, group="calm")
     assert made.job.finish() == 0, made.job.said()
     assert calm.finish() == 0, calm.said()
     return calm

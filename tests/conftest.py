@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -19,7 +20,15 @@ from ssm_stream.kafka.client import BrokerError
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """Hundreds of processes start in these tests: each that must compile the product itself takes twice as long."""
+gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
+FIRST = (
+    "rewind", "stream", "group", "learner", "secure_kafka", "outages", "torture", "throughput_benchmark", "topics",
+    "repartition", "notify", "transactions", "readings_stream", "resume", "dead_letters", "flows", "control",
+    "added_partitions", "context", "reproduce_alert", "ui", "foresight", "cli", "verify", "episodes", "state",
+    "windows_stream", "tls", "entity_limiter", "rounds", "init", "notify_benchmark", "mcp", "registry_failures",
+)  # fmt: skip
+"""The files that take the longest begin first, so that none is left over for one worker at the end."""
 
 
 def pytest_report_header() -> list[str]:
@@ -29,6 +38,16 @@ def pytest_report_header() -> list[str]:
         raise pytest.UsageError(str(error)) from None
     registry = registry_obstacle() or f"Apicurio ({os.environ['SCHEMA_REGISTRY_HOME']})"
     return [f"kafka: {choice.kind} ({choice.reason})", f"schema registry: {registry}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}": i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brokers import Kafka, kafka_obstacle
+from forked import Forked
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
@@ -297,8 +298,7 @@ def test_a_member_gives_back_what_it_cannot_read_and_goes_on_once_it_can(kafka: 
 def member(file: Path, log: Path) -> Iterator[None]:
     """A process of the group, stopped by a signal at the end."""
     with log.open("ab") as output:
-        command = [sys.executable, "-m", "ssm_stream", "run", str(file)]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = Forked("run", str(file), stdout=output, stderr=output)
     try:
         yield
         assert process.poll() is None, log.read_text()

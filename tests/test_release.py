@@ -197,6 +197,32 @@ def test_a_failed_step_ends_the_campaign_and_is_counted(
     assert entry["figures"] == {"steps": 1, "failures": 1, "kills": 20, "lost": 1}
 
 
+def test_a_step_of_torture_counts_kills_and_faults(
+    counted: list[campaign.Figures], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bars for kills are of a whole campaign; a fault, or a return that takes too long, fails the step."""
+    found = {**dict.fromkeys(campaign.NO_FAULTS, 0), "worker kills": 50, "broker kills": 15, campaign.RETURN: 2.5}
+
+    def output(command: list[str]) -> str:
+        assert command[-3:] == ["--seed", "0", "--json"]
+        raise campaign.StepError("missed", dict(found))
+
+    monkeypatch.setattr(campaign, "output", output)
+    assert campaign.torture({}) == found
+    for fault in ("lost", campaign.RETURN):
+        before, found[fault] = found[fault], 31
+        with pytest.raises(campaign.StepError, match="seed 0"):
+            campaign.torture({})
+        found[fault] = before
+    monkeypatch.setitem(campaign.KINDS, "torture", campaign.KINDS["torture"]._replace(step=lambda _: found, target=30))
+    assert campaign.run("torture", minutes=None) == 0
+    campaign.report("torture")
+    checks = {each["name"]: (each["value"], each["ok"]) for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["worker kills"] == (100, False)
+    assert checks["lost"] == (0, True)
+    assert checks[campaign.RETURN] == (2.5, True)
+
+
 def test_false_alarms_are_judged_where_enough_are_to_be_expected() -> None:
     figures = {"events a stream": 1e6, "drift, t3, 1 in 1,000": 800, "drift, t3, 1 in 100,000": 40}
     assert campaign.over_budget({"figures": figures}) == 0.8

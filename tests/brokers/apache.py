@@ -103,6 +103,7 @@ class ApacheKafka(LocalKafka):
             "transaction.state.log.num.partitions": 5,
             "group.initial.rebalance.delay.ms": 0,
             "auto.create.topics.enable": "false",
+            "metadata.max.idle.interval.ms": 0,  # else the idle controller writes to its log twice a second
         }
 
     def _format(self, settings: Path) -> None:
