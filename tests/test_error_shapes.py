@@ -47,8 +47,8 @@ def test_the_interval_keeps_its_level_at_each_hour_whatever_shape_errors_have_th
     assert np.abs(covered / count - 0.9).max() < 0.02
 
 
-def test_spikes_of_young_entities_teach_the_tail_nothing() -> None:
-    """Three entities and their pool, from their first errors on: the next spike is beyond the bound, too."""
+def test_spikes_of_a_young_entity_do_not_hide_the_next_one() -> None:
+    """What lies beyond the bound counts as the bound in the first hundred events."""
     g = np.random.default_rng(4)
     state = interval.new_interval_state(1)
     for t in range(90):

@@ -27,7 +27,7 @@ constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: t
 // Before a pool knows better: an excess as of a tail a little heavier than Laplace's (shape 0.1), mean and mean square.
 constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 2.25, POOL_RATE = 1.0 / 2000;
 constexpr double POOL_EXCESS_MOST = 20.0;  // a few spikes of young entities must not make those of all normal
-constexpr double SHAPE_MAX = 0.45, EXCESS_MOST = 100.0;
+constexpr double SHAPE_MAX = 0.45;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 
@@ -94,14 +94,15 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
     if (!usual) return;
     const double excess = error / s.scale - series::exp(tail[THRESHOLD]);
     if (excess > 0.0) {
-        // What lies beyond the bound teaches the tail nothing, from the first error on: a few spikes must not make the next one
-        // normal. If they are no faults, the correction follows.
-        const bool beyond = error > anomaly_bound(s, rate);
-        if (n >= YOUNG && beyond && tail[RESTING] <= 0.0) {
+        // What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they are no
+        // faults, the correction follows. Of a young entity, whose bound is the pool's or the prior's, it counts as the bound.
+        const double most = anomaly_bound(s, rate);
+        const bool beyond = n >= YOUNG && error > most;
+        if (beyond && tail[RESTING] <= 0.0) {
             tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
             tail[RESTING] = REST;
         }
-        if (!beyond) learn_tail(s, min(excess, EXCESS_MOST));
+        if (!beyond) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
         tail[THRESHOLD] += tail_step * (1.0 - TAIL);
     } else {
         tail[THRESHOLD] -= tail_step * TAIL;
