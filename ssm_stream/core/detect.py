@@ -12,24 +12,25 @@ from ssm_stream.core import blocks, native
 CHANGES = ("", "higher", "lower", "smaller", "larger", "creeping up", "creeping down")
 """What the winning bet implies for the errors: their level, their size, or a slow change of their level."""
 
-NUMBERS = 24
+NUMBERS = 26
 # columns of DetectorState.number
 (
     SEEN, CENTRE, SCALE, WARM, MEAN, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
     TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING,
-    CAUTION,
+    CAUTION, WANDER, WANDER_SQUARE,
 ) = range(NUMBERS)  # fmt: skip
 
 
 class DetectorState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
-    number (E, 24) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
+    number (E, 26) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
         a warm-up or of the test after an alarm; running mean and mean absolute deviation of the error; lag-one and
         lag-zero products (clipped, for whitening); the last error (clipped); the histogram's total and the weight of
         its next entry; the dither; running mean of z and of z²; errors that wait; what the last alarm found (index of
         CHANGES); 1 while an alarm is tested; then of the blocks: events in the present one, their sum, the reference's
-        total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by
+        total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by; how
+        much more than of independent z the running means of z and z² move, over 1
     bets (E, K) float64: Shiryaev–Roberts statistics R
     histogram (E, 2, BINS + COARSE) float32: decayed counts of errors and of blocks, times a growing weight; their sums
     waiting (E, LAG + BLOCK_LAG) float32: whitened errors and block means that have not joined yet, rings

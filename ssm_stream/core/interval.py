@@ -17,11 +17,13 @@ class IntervalState(NamedTuple):
     width (E,): log of the interval's half-width over scale
     tail (E, 6): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
         1 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm
+    hours (E, 24) int16: what each hour of the day adds to `width`, in 1/4096
     """
 
     scale: NDArray[np.float64]
     width: NDArray[np.float64]
     tail: NDArray[np.float64]
+    hours: NDArray[np.int16]
 
 
 def new_interval_state(E: int) -> IntervalState:
@@ -29,9 +31,9 @@ def new_interval_state(E: int) -> IntervalState:
     return blocks.zeros(IntervalState, "interval", E)
 
 
-def half_width(s: IntervalState, e: int) -> float:
+def half_width(s: IntervalState, e: int, hour: int = 0) -> float:
     """Distance from the prediction to the interval's bounds, in the unit of the errors that were observed."""
-    return native.half_width(s, e)
+    return native.half_width(s, e, hour)
 
 
 def anomaly_bound(s: IntervalState, e: int, rate: float, tail: NDArray[np.float64] | None = None) -> float:
@@ -42,6 +44,6 @@ def anomaly_bound(s: IntervalState, e: int, rate: float, tail: NDArray[np.float6
     return native.anomaly_bound(s, e, rate, tail)
 
 
-def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: float) -> None:
-    """Learn one error (absolute, in the target's unit); n errors of the entity came before."""
-    native.interval_observe(s, e, n, error, level, rate)
+def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: float, hour: int = 0) -> None:
+    """Learn one error (absolute, in the target's unit) of that hour of the day; n errors of the entity came before."""
+    native.interval_observe(s, e, n, error, level, rate, hour)

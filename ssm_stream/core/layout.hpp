@@ -170,10 +170,11 @@ inline void place_fields(Placer& put, IntervalFields& f) {
     put("scale", f.scale, {});
     put("width", f.width, {});
     put("tail", f.tail, {6});
+    put("hours", f.hours, {HOURS});
     put.finish();
 }
 inline void place_fields(Placer& put, DriftFields& f) {
-    put("number", f.number, {24});
+    put("number", f.number, {26});
     put("bets", f.bets, {14});
     put("histogram", f.histogram, {2, 136});
     put("waiting", f.waiting, {272});

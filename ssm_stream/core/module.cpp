@@ -548,13 +548,18 @@ MonitorState episode_state(nb::handle s, i64 e, i64 kind) {
     return m;
 }
 
+i64 check_hour(i64 hour) {
+    if (hour < 0 || hour >= HOURS) throw nb::value_error("want an hour 0 to 23");
+    return hour;
+}
+
 void bind_monitor(nb::module_& m) {
-    m.def("half_width", [](nb::handle s, i64 e) { return F->half_width(interval_state(s, e), e); });
+    m.def("half_width", [](nb::handle s, i64 e, i64 hour) { return F->half_width(interval_state(s, e), e, check_hour(hour)); });
     m.def("anomaly_bound", [](nb::handle s, i64 e, double rate, nb::handle tail) {
         return F->anomaly_bound(interval_state(s, e), e, rate, tail.is_none() ? nullptr : data<double>(tail, "tail", {3}));
     }, nb::arg("s"), nb::arg("e"), nb::arg("rate"), nb::arg("tail").none());
-    m.def("interval_observe", [](nb::handle s, i64 e, i64 n, double error, double level, double rate) {
-        F->interval_observe(interval_state(s, e), e, n, error, level, rate);
+    m.def("interval_observe", [](nb::handle s, i64 e, i64 n, double error, double level, double rate, i64 hour) {
+        F->interval_observe(interval_state(s, e), e, n, error, level, rate, check_hour(hour));
     });
     // Errors of predictions of 0 one after another, without features, out (n,): each over its scale.
     m.def("error_scale_observe_all", [](nb::handle s, nb::handle pools, nb::handle errors, nb::handle steps, nb::handle out) {

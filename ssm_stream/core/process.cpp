@@ -124,7 +124,7 @@ static SSM_INLINE error_scale::Scale place_scale(const EngineState& state, const
 struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
-    const double half = interval::half_width(interval::Interval(state.monitor, at.e));
+    const double half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
     return {half * scale.room[error_scale::LOWER], half * scale.room[error_scale::UPPER]};
 }
 
@@ -218,7 +218,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
     error_scale::learn(context, j.answer, error, heard_size, moment_of(state, j.k, j.context, j.time), entities);
     const double over = scale > 0.0 ? min(size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
-    interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events, allowed == 1.0);
+    interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }
 
@@ -567,10 +567,10 @@ const Functions functions{
         return fleet_share(state.p, state.w);
     },
     [](const LearnerState& state, i64 k, i64 e, bool labelled) { return static_cast<i64>(wants(Learner(state, k, e), labelled)); },
-    [](const MonitorState& m, i64 e) { return interval::half_width(interval::Interval(m, e)); },
+    [](const MonitorState& m, i64 e, i64 hour) { return interval::half_width(interval::Interval(m, e), hour); },
     [](const MonitorState& m, i64 e, double rate, double* pool) { return interval::anomaly_bound(interval::Interval(m, e, pool), rate); },
-    [](const MonitorState& m, i64 e, i64 n, double error, double level, double rate) {
-        interval::observe(interval::Interval(m, e), n, error, level, rate);
+    [](const MonitorState& m, i64 e, i64 n, double error, double level, double rate, i64 hour) {
+        interval::observe(interval::Interval(m, e), n, error, level, rate, hour);
     },
     [](const EngineState& state, i64 k, i64 e, double error, const i64* steps) {
         const error_scale::Scale s(state, k, e);

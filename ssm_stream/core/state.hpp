@@ -5,7 +5,7 @@
 
 namespace ssm {
 
-struct IntervalFields { Field<double> scale, width, tail; };
+struct IntervalFields { Field<double> scale, width, tail; Field<std::int16_t> hours; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
 struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
@@ -148,9 +148,9 @@ struct Functions {
     void (*learn)(const LearnerState&, i64 pool, i64 row, const double* u, const i64* steps, double ts, double y);
     double (*weights)(const LearnerState&, i64 pool, i64 row, float* out);
     i64 (*wants)(const LearnerState&, i64 pool, i64 row, bool labelled);
-    double (*half_width)(const MonitorState&, i64 row);
+    double (*half_width)(const MonitorState&, i64 row, i64 hour);
     double (*anomaly_bound)(const MonitorState&, i64 row, double rate, double* pool);
-    void (*interval_observe)(const MonitorState&, i64 row, i64 n, double error, double level, double rate);
+    void (*interval_observe)(const MonitorState&, i64 row, i64 n, double error, double level, double rate, i64 hour);
     double (*error_scale_observe)(const EngineState&, i64 pool, i64 row, double error, const i64* steps);
     double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
     double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);

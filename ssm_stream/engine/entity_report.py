@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from ssm_stream.core import error_scale, interval
+from ssm_stream.core.features import QUARTER, utc_offset
 from ssm_stream.core.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
 from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE, EntityStates
 from ssm_stream.engine.alert_kinds import KINDS
@@ -113,14 +114,16 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
     means = view.state.reference.weights[view.row].astype(float) / (share or 1.0)
     weights = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
     usual, last = (float(view.state.error_scale.number[view.row, at]) for at in (error_scale.PLAIN, error_scale.LAST))
+    at = _time(view, LAST)
+    hour = 0 if at is None else (at + utc_offset(engine.config.event.time_zone, at)) // (4 * QUARTER) % 24
     return EntityReport(
         engine.config.event.targets[0],
         n,
-        _time(view, LAST),
+        at,
         _time(view, MARK),
         float(number[GAP]),
         usual,
-        interval.half_width(spread, view.row) * last,
+        interval.half_width(spread, view.row, hour) * last,
         episodes,
         dict(sorted(weights, key=lambda pair: -abs(pair[1]))),
     )

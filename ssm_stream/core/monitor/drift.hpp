@@ -15,6 +15,11 @@
 // centre and the scale that its errors are ranked by follow them, at a rate that falls with the number of events seen, and
 // what the reference holds weighs the more the later it came.
 //
+// Where the z are not independent all the same (errors that are mostly one small value follow the prediction's wander; sizes
+// come in clusters), their running means move by more than those of independent ones. How much more is learned, with a long
+// memory, of z and of z² apart, and both are shrunk so that their sums vary as those of independent ones do: evidence then
+// counts for as many events as it is worth.
+//
 // After an alarm the next errors are still ranked in the old reference. If they fit it (a false alarm, a fault that has
 // passed, or a change that the learner has taken up), it stays; if not, a new reference is made of them. Where it stays, the
 // threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too.
@@ -39,6 +44,9 @@ constexpr double YOUNG = 4000.0;                        // events in which centr
 constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many events' worth of those seen
 constexpr double AT_FIRST = 2.0; // caution of a young entity, whose reference is small; it ends with its youth
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
+// Of the squares of the running means of z and z², over those of independent ones: events' memory; the most that one counts;
+// standard error of what is learned, as of independent z.
+constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.2, WANDER_ONE = (2.0 - Z_RATE) / Z_RATE;
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
 // Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.
@@ -49,7 +57,7 @@ constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 
 
 // columns of `number`
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
-       TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION };
+       TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION, WANDER, WANDER_SQUARE };
 
 // before: errors of the entity that came before the first that is observed
 struct Drift {
@@ -119,9 +127,9 @@ inline double score(const float* histogram, i64 b, double total, double mass, do
     return normal_quantile(min(max(p, least), 1.0 - least));
 }
 
-// R ← (R + 1)·LR(z) for the bets on events: exp(δz − δ²/2), and exp(½z²(1 − 1/σ²))/σ.
-inline void bet(double* R, double z) {
-    const double up = series::exp(0.25 * z), h = series::exp(0.125 * z * z);
+// R ← (R + 1)·LR(z) for the bets on events: exp(δz − δ²/2), and exp(½z²(1 − 1/σ²))/σ. square: z²
+inline void bet(double* R, double z, double square) {
+    const double up = series::exp(0.25 * z), h = series::exp(0.125 * square);
     const double down = 1.0 / up, up2 = up * up, h2 = h * h, down2 = down * down, h4 = h2 * h2;
     R[0] = (R[0] + 1.0) * up * 0.9692332344763441;           // exp(−1/32)
     R[1] = (R[1] + 1.0) * up2 * 0.8824969025845955;          // exp(−1/8)
@@ -210,6 +218,22 @@ SSM_INLINE double next_dither(double* number) {
     return number[DITHER] = next >= 1.0 ? next - 1.0 : next;
 }
 
+// Over 1: how much more than of independent z the running means of z and z² move. What begins is learned as quickly as the
+// first reference allows; a change moves it little before the alarm.
+SSM_INLINE void learn_wander(double* number) {
+    const double rate = max(WANDER_RATE, 1.0 / number[SEEN]), mean = number[Z_MEAN], square = number[Z_SQUARE] - 1.0;
+    number[WANDER] += rate * (min(WANDER_ONE * mean * mean, WANDER_MOST) - 1.0 - number[WANDER]);
+    number[WANDER_SQUARE] += rate * (min(0.5 * WANDER_ONE * square * square, WANDER_MOST) - 1.0 - number[WANDER_SQUARE]);
+}
+
+// What z shrinks to, so that its sums vary as those of independent ones. Less wander than theirs stays (it makes false alarms
+// rarer), and what may be chance counts for little.
+SSM_INLINE double independent(double wander) {
+    if (wander <= 0.0) return 1.0;
+    const double square = wander * wander;
+    return 1.0 / std::sqrt(1.0 + wander * square / (square + WANDER_ERROR * WANDER_ERROR));
+}
+
 // A block is full: its mean is ranked, bet on, and waits.
 inline void end_block(const Drift& s) {
     double* number = s.number;
@@ -258,7 +282,7 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     double* number = s.number;
     number[BLOCK_SUM] += min(max(x, -8.0), 8.0);
     number[IN_BLOCK] += 1.0;
-    bet(s.bets, z);
+    bet(s.bets, independent(number[WANDER]) * z, 1.0 + independent(number[WANDER_SQUARE]) * (z * z - 1.0));
     if (number[IN_BLOCK] >= BLOCK) end_block(s);
     double total = 0.0;
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
@@ -312,6 +336,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         const double z = score(s.histogram, bin(w), number[TOTAL], number[MASS], dither);
         number[Z_MEAN] += Z_RATE * (z - number[Z_MEAN]);
         number[Z_SQUARE] += Z_RATE * (z * z - number[Z_SQUARE]);
+        if (number[TESTING] == 0.0) learn_wander(number);
         join(s, w);
         evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, z, budget);
     }

@@ -250,11 +250,15 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     const double q = room[LEVERAGE], moments = q * (s.pool_number[TOTAL] + s.ridge);
     const double lambda = 1.0 - 1.0 / (MEMORY * max(entities, 1.0));
     const double seen = min(n, MEMORY), own_rate = 1.0 / (seen + s.ridge + moments) * (s.pool_number[TOTAL] + s.ridge);
-    double step = psi / (lambda + q), own_step = several ? psi * own_rate : 0.0, own_level = psi / (seen + 1.0);
-    const double move = std::fabs((step + own_step) * q + own_level);
-    if (move > STEP_MOST) step *= STEP_MOST / move, own_step *= STEP_MOST / move, own_level *= STEP_MOST / move;
+    double step = psi / (lambda + q), own_step = several ? psi * own_rate : 0.0, own_side = psi / (seen + 1.0);
+    // b as the log of a running mean, of which the latest count the more: the first errors were made while the model
+    // learned, and where most errors are small, the first may all be so.
+    const double level_rate = max(2.0 / (n + 2.0), 1.0 / MEMORY), level_psi = n > 30.0 ? psi : size / context - 1.0;
+    const double own_level = series::log(1.0 + level_rate * level_psi);
+    const double move = std::fabs((step + own_step) * q + own_side);
+    if (move > STEP_MOST) step *= STEP_MOST / move, own_step *= STEP_MOST / move, own_side *= STEP_MOST / move;
     number[LEVEL_OF] += own_level;
-    value[SIDE] += static_cast<float>(side * own_level);
+    value[SIDE] += static_cast<float>(side * own_side);
     add(s.W, s.gain, step, s.width);
     add(s.V, s.gain, side * step, s.width);
     if (several)

@@ -2,7 +2,9 @@
 //
 // Both are online quantiles of |error| over its running mean, so that they follow the entity's unit and its noise:
 // * the interval's half-width is moved by the pinball loss's gradient on a log scale (adaptive conformal inference,
-//   Gibbs & Candès 2021): up at a miss, down at a hit, so that in the long run misses make up 1 − level;
+//   Gibbs & Candès 2021): up at a miss, down at a hit, so that in the long run misses make up 1 − level. A part of each step
+//   is the hour's own, so that they do so at every hour of the day, too, whatever shape its errors have (coverage in groups:
+//   Bastani et al. 2022). Both parts together are one step: the interval reacts as quickly as without hours;
 // * the anomaly level (one event in 10,000, say) is too rare to be tracked so. Errors beyond the 98 % quantile are taken as
 //   generalised Pareto (peaks over threshold; Pickands 1975) with decayed moments: the bound in closed form. What the
 //   closed form gets wrong (few exceedances, other tails) is taken back by the same pinball steps on the bound's log, one
@@ -14,7 +16,8 @@
 namespace ssm::SSM_ISA::interval {
 
 constexpr double SCALE_RATE = 0.01;
-constexpr double STEP = 0.07;        // of the log half-width an event
+constexpr double STEP = 0.04, HOUR_STEP = 0.03;  // of the log half-width an event: of all hours, of its own
+constexpr double HOUR_UNIT = 1.0 / 4096.0, HOUR_MOST = 7.0;
 constexpr double TAIL_STEP = 0.02;   // of the log of the tail's threshold
 constexpr double TAIL = 0.02;        // share of errors that the tail model is fitted to
 constexpr double TAIL_RATE = 1.0 / 400;  // of the tail's moments, an exceedance
@@ -24,7 +27,7 @@ constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: t
 // Before a pool knows better: an excess as of a tail a little heavier than Laplace's (shape 0.1), mean and mean square.
 constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 2.25, POOL_RATE = 1.0 / 2000;
 constexpr double POOL_EXCESS_MOST = 20.0;  // a few spikes of young entities must not make those of all normal
-constexpr double SHAPE_MAX = 0.45, EXCESS_MOST = 100.0;
+constexpr double SHAPE_MAX = 0.45;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 
@@ -33,14 +36,15 @@ enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING };
 // pool: (3,) the tail of all entities of the pool, as EXCESS, SQUARE and EXCEEDED of `tail`; null: none
 struct Interval {
     double &scale, &width, *tail, *pool;
+    std::int16_t* hours;
     SSM_INLINE Interval(const MonitorState& m, i64 e, double* pool = nullptr)
         : scale(*m.interval_fields.scale.in(m.interval.row(e))), width(*m.interval_fields.width.in(m.interval.row(e))),
-          tail(m.interval_fields.tail.in(m.interval.row(e))), pool(pool) {}
+          tail(m.interval_fields.tail.in(m.interval.row(e))), pool(pool), hours(m.interval_fields.hours.in(m.interval.row(e))) {}
 };
 enum { POOL_EXCESS, POOL_SQUARE, POOL_EXCEEDED };
 
 // Distance from the prediction to the interval's bounds, in the target's unit.
-SSM_INLINE double half_width(const Interval& s) { return s.scale * series::exp(s.width); }
+SSM_INLINE double half_width(const Interval& s, i64 hour) { return s.scale * series::exp(s.width + HOUR_UNIT * s.hours[hour]); }
 
 // |error| that one event in 1/rate exceeds while nothing changes, in the target's unit.
 inline double anomaly_bound(const Interval& s, double rate) {
@@ -70,9 +74,9 @@ SSM_INLINE void learn_tail(const Interval& s, double excess) {
     pool[POOL_EXCEEDED] = min(pool[POOL_EXCEEDED] + 1.0, 1.0 / POOL_RATE);
 }
 
-// Learn one error (absolute, in the target's unit); n errors of the entity came before. usual: it tells how large errors are,
-// else the interval's width alone follows, so that it still holds its share of all.
-inline void observe(const Interval& s, i64 n, double error, double level, double rate, bool usual = true) {
+// Learn one error (absolute, in the target's unit); n errors of the entity came before. hour: that the prediction was made for;
+// usual: it tells how large errors are, else the interval's width alone follows, so that it still holds its share of all.
+inline void observe(const Interval& s, i64 n, double error, double level, double rate, i64 hour, bool usual = true) {
     double* tail = s.tail;
     const double count = static_cast<double>(n);
     if (n == 0 || s.scale == 0.0) {
@@ -84,19 +88,21 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
     const double step = max(STEP, 1.0 / (count + 10.0)), tail_step = max(TAIL_STEP, 1.0 / (count + 10.0));
     if (usual) tail[RESTING] -= 1.0;
     if (usual && n >= YOUNG) tail[CORRECTION] = max(tail[CORRECTION] - STEP_BOUND * rate, -BOUND_MOST);
-    const double missed = error > s.scale * series::exp(s.width) ? 1.0 : 0.0;
-    s.width = min(max(s.width + step * (missed - (1.0 - level)), -7.0), 7.0);
+    const double missed = error > half_width(s, hour) ? level : level - 1.0, place = HOUR_STEP * missed + HOUR_UNIT * s.hours[hour];
+    s.width = min(max(s.width + step * missed, -7.0), 7.0);
+    s.hours[hour] = static_cast<std::int16_t>(std::floor(min(max(place, -HOUR_MOST), HOUR_MOST) / HOUR_UNIT + 0.5));
     if (!usual) return;
     const double excess = error / s.scale - series::exp(tail[THRESHOLD]);
     if (excess > 0.0) {
-        // What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they are
-        // no faults, the correction follows.
-        const bool beyond = n >= YOUNG && error > anomaly_bound(s, rate);
+        // What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they are no
+        // faults, the correction follows. Of a young entity, whose bound is the pool's or the prior's, it counts as the bound.
+        const double most = anomaly_bound(s, rate);
+        const bool beyond = n >= YOUNG && error > most;
         if (beyond && tail[RESTING] <= 0.0) {
             tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
             tail[RESTING] = REST;
         }
-        if (!beyond) learn_tail(s, min(excess, EXCESS_MOST));
+        if (!beyond) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
         tail[THRESHOLD] += tail_step * (1.0 - TAIL);
     } else {
         tail[THRESHOLD] -= tail_step * TAIL;
