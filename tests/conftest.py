@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -19,7 +20,15 @@ from ssm_stream.kafka.client import BrokerError
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """Hundreds of processes start in these tests: each that must compile the product itself takes twice as long."""
+gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
+FIRST = (
+    "rewind", "stream", "group", "learner", "secure_kafka", "outages", "torture", "throughput_benchmark", "topics",
+    "repartition", "notify", "transactions", "readings_stream", "resume", "dead_letters", "flows", "control",
+    "added_partitions", "context", "reproduce_alert", "ui", "foresight", "cli", "verify", "episodes", "state",
+    "windows_stream", "tls", "entity_limiter", "rounds", "init", "notify_benchmark", "mcp", "registry_failures",
+)  # fmt: skip
+"""The files that take the longest begin first, so that none is left over for one worker at the end."""
 
 
 def pytest_report_header() -> list[str]:
@@ -29,6 +38,16 @@ def pytest_report_header() -> list[str]:
         raise pytest.UsageError(str(error)) from None
     registry = registry_obstacle() or f"Apicurio ({os.environ['SCHEMA_REGISTRY_HOME']})"
     return [f"kafka: {choice.kind} ({choice.reason})", f"schema registry: {registry}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}": i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -71,19 +90,12 @@ def private_kafka(tmp_path: Path) -> Iterator[Callable[[], LocalKafka]]:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """The endpoint of a server that speaks S3, with a bucket `states`."""
-    from moto.server import ThreadedMotoServer
+    """The address of a server that speaks S3, with a bucket `states`, which the environment has."""
+    from object_server import S3Server
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    server = S3Server()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "id")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "key")
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        import boto3
-
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="states")
-        yield f"{host}:{port}"
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server.environment["AWS_ENDPOINT_URL"].removeprefix("http://")
     server.stop()

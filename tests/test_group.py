@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brokers import Kafka, kafka_obstacle
+from forked import Forked
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
@@ -75,6 +76,7 @@ def test_the_state_is_in_the_store_alone(tmp_path: Path) -> None:
         ("", {"event": "holidays: {days: [2026-01-01]}"}, "event.holidays"),
         ("", {"source": "kafka: {partition.assignment.strategy: range}"}, "cooperative-sticky"),
         ("recovery: {directory: there}", {}, "recovery.directory"),
+        ("audit: {directory: /var/lib/audit}", {}, "audit.directory: audit"),
         ("alerts: {control: {}}", {}, "alerts.control"),
         ("alerts: {feedback: {topic: verdicts}}", {}, "alerts.feedback"),
         ("labels: {topic: labels, target: y}", {}, "found with labels"),
@@ -296,8 +298,7 @@ def test_a_member_gives_back_what_it_cannot_read_and_goes_on_once_it_can(kafka: 
 def member(file: Path, log: Path) -> Iterator[None]:
     """A process of the group, stopped by a signal at the end."""
     with log.open("ab") as output:
-        command = [sys.executable, "-m", "ssm_stream", "run", str(file)]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = Forked("run", str(file), stdout=output, stderr=output)
     try:
         yield
         assert process.poll() is None, log.read_text()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from brokers import Kafka, kafka_obstacle
+from object_server import S3Server
 from test_group import member
 from typer.testing import CliRunner
 
@@ -75,7 +76,7 @@ def entities(file: Path) -> dict[str, str]:
 
 
 def test_what_reads_works_while_members_run_and_what_changes_names_those_to_stop(kafka: Kafka, tmp_path: Path) -> None:
-    group = Group(kafka, tmp_path)
+    group = Group(kafka, tmp_path, audit={"directory": "audit"})
     file, export = str(group.file), tmp_path / "group.state"
     group.send(120)
     with member(group.file, group.log):
@@ -85,6 +86,7 @@ def test_what_reads_works_while_members_run_and_what_changes_names_those_to_stop
         assert "state hash" in call("show", file, "m3")
         assert "2 partitions" in call("export", file, str(export))
         assert "the same in both: 6" in call("diff", file, str(export))
+        assert "unbroken" in call("audit", file)
         for command in (["reset", file, "-y"], ["reset", file, "m3", "-y"], ["import", file, str(export), "--force"]):
             refused = call(*command, code=1)
             assert "has 1 members" in refused
@@ -97,6 +99,9 @@ def test_what_reads_works_while_members_run_and_what_changes_names_those_to_stop
     group.learn(180)
     after = entities(group.file)
     assert after.keys() == before.keys()
+    audit = json.loads(call("audit", file, "--json"))
+    assert audit["ok"]
+    assert (audit["shards"], audit["entities"]) == (2, 6)
     assert len(group.predictions(180)) == 180, "none twice"
     assert "--force" in call("import", file, str(export), code=1)
     call("import", file, str(export), "--force")
@@ -164,3 +169,25 @@ def test_a_rewind_forgets_and_learns_again_without_sending_twice(kafka: Kafka, t
     group.send(60)
     group.learn(300)
     assert len(group.predictions(300)) == 300
+
+
+def test_members_wait_for_a_store_that_is_away(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = S3Server()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    group = Group(kafka, tmp_path, state={"store": "s3://states/away"})
+    group.send(60)
+    with member(group.file, group.log):
+        group.predictions(60)
+        server.stop()
+        group.send(60)
+        deadline = time.monotonic() + 30
+        while "store_away" not in group.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        server.start()
+        assert len(group.predictions(120)) == 120
+    server.stop()
+    log = group.log.read_text()
+    assert "store_back" in log
+    assert log.count('"event": "started"') == 1, "the same process goes on"

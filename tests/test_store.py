@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.reader import find_entity, list_entities
+from ssm_stream.recovery.store import audit as stored_audit
 from ssm_stream.recovery.store import live_rows, object_store
-from ssm_stream.recovery.store.blobs import StoreAwayError
+from ssm_stream.recovery.store.audit import StoredChain, verify_stored
+from ssm_stream.recovery.store.blobs import Blobs, StoreAwayError
 from ssm_stream.recovery.store.check import check_store
 from ssm_stream.recovery.store.flow_store import FlowStore
 from ssm_stream.recovery.store.head import Head, read_head, write_head
@@ -105,6 +109,68 @@ def test_a_log_goes_on_when_its_numbers_run_out(tmp_path: Path, monkeypatch: pyt
     assert hashes(stored(store, files.name, settings)) == hashes(engine)
 
 
+# The audit.
+
+
+def record(chain: StoredChain, engine: Engine, first: int) -> str:
+    """Learn some events and write the record of an epoch; return the snapshot's name."""
+    names = [f"m{(first + i) % 7}" for i in range(5)]
+    touch(engine, names, first)
+    batch: Any = SimpleNamespace(partition=3, events=SimpleNamespace(entity=names), first=first, last=first + 4)
+    chain.add(batch)
+    chain.compute_hashes(engine)
+    state = f"0003-{first + 5:08d}-{engine.state_hash(names[0], 3)}.state"
+    chain.write(state)
+    chain.wait()
+    return state
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_the_chain_of_the_audit_moves_with_its_partition(
+    tmp_path: Path, place: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that was believed dead writes on: nothing continues its records, and they are no fault."""
+    request.getfixturevalue("s3")
+    monkeypatch.setattr(stored_audit, "TOGETHER", 4)
+    settings = config(tmp_path) if place == "folder" else on_s3("audit")
+    blobs = FlowStore(settings).blobs
+
+    def chain(state: str) -> StoredChain:
+        return StoredChain(blobs, "audit", settings.hash, "0003", state)
+
+    dead, engine = chain(""), Engine(settings)
+    for i in range(3):
+        state = record(dead, engine, 5 * i)
+        dead.commit()
+    beside = Engine.restore(settings, engine.snapshot())
+    successor = chain(state)
+    record(dead, engine, 15)
+    record(dead, engine, 22)
+    for i in range(3, 9):
+        state = record(successor, beside, 5 * i)
+        successor.commit()
+        write_head(blobs, 3, Head(state, 5 * i + 5, i, []))
+        if i == 6:
+            wait_for_files(blobs)
+            successor = chain(state)
+    wait_for_files(blobs)
+    found = verify_stored(blobs, "audit")
+    assert found.faults == []
+    assert (found.lines, found.again, found.shards) == (10, 1, 1), "the first that it wrote is what was to be written"
+    many = [each.key for each in blobs.find("audit") if each.key.endswith(".jsonl")]
+    assert many
+    content = blobs.read(many[0]) or b""
+    blobs.write(many[0], content.replace(b'"m1"', b'"m2"', 1))
+    assert "altered" in verify_stored(blobs, "audit").faults[0].text
+    blobs.write(many[0], b"\n".join(content.splitlines()[1:]))
+    assert "records are missing" in verify_stored(blobs, "audit").faults[0].text
+
+
+def wait_for_files(blobs: Blobs) -> None:
+    for each in [stored_audit._WRITE.submit(time.sleep, 0.05) for _ in range(16)]:
+        each.result()
+
+
 # What members must agree on.
 
 
@@ -115,6 +181,15 @@ def test_a_member_that_was_believed_dead_does_not_put_an_earlier_head_in_place(t
     found = read_head(blobs, 3)
     assert found is not None
     assert found.name == "later"
+
+
+def test_a_file_system_without_hard_links_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    check_store(config(tmp_path))
+    assert not list(tmp_path.rglob("*.draft"))
 
 
 @pytest.mark.parametrize(("place", "found"), [("s3://bucket/a/", "s3://bucket/a"), ("file:///var/x", "/var/x")])

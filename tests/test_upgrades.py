@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, config_schema, parse_config
 from ssm_stream.config.earlier import MOVED, REMOVED, RENAMED, WITHOUT_EFFECT
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.recovery.reader import rebuild_config
 
 RELEASES = sorted((Path(__file__).parent / "golden").glob("release-*"))
 SMALL = "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"
@@ -56,6 +58,20 @@ def test_keys_that_have_moved_are_read_at_both_places() -> None:
     assert (both.window, both.gate) == (128, "equal"), "the new place counts"
     with pytest.raises(ConfigError, match=r"config:3: model\.tuning\.window"):
         parse_config(f"{SMALL}model: {{window: 4}}\n")
+
+
+@pytest.mark.parametrize("more", ["", "model: {tuning: {window: 256, embedding: {size: 32}}}\n"])
+def test_the_settings_of_a_state_are_read_as_they_were_written(more: str) -> None:
+    """They have the names and places that these had when states were first written."""
+    config = parse_config(SMALL + more)
+    settings = config.model_settings
+    assert (settings["alerts"]["critical"], settings["model"]["gate"]) == (3.0, "learned")
+    metadata = {"config": config.hash, "settings": settings}
+    assert rebuild_config(metadata).hash == config.hash
+    assert metadata["settings"] == parse_config(SMALL + more).model_settings, "it is left as it is"
+    other = {**settings, "alerts": {**settings["alerts"], "critical": 5.0}}
+    with pytest.raises(StateError, match="cannot read the settings of the state"):
+        rebuild_config({"config": "another", "settings": other})
 
 
 # Against the releases before.

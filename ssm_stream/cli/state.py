@@ -82,19 +82,23 @@ def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
 
     Example: ssm-stream state audit examples/soft-sensor.yaml
     """
-    from ssm_stream.ops.audit import AuditError, verify_audit
+    from ssm_stream.ops.audit import AuditError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.group.audit import verify
 
-    with report_errors(AuditError, OSError):
+    with report_errors(AuditError, RecoveryError, OSError):
         loaded = load_config(config)
         if loaded.audit.directory is None:
             raise ConfigError("audit.directory: null, so nothing is recorded: name a directory")
-        found = verify_audit(loaded.audit.directory)
+        found = verify(loaded)
     if as_json:
         print_json({**found._asdict(), "ok": not found.faults, "faults": [fault._asdict() for fault in found.faults]})
     else:
-        again = f", {found.again} of them from epochs that a restart repeated" if found.again else ""
+        why = "from epochs that a restart repeated" if loaded.state.store is None else "of epochs that do not count"
+        again = f", {found.again} of them {why}" if found.again else ""
         primed = f", {found.primed} of them of examples (state prime)" if found.primed else ""
-        typer.echo(f"{found.lines:,} records of {found.shards} shards{again}{primed}")
+        parts = "shards" if loaded.state.store is None else "partitions"
+        typer.echo(f"{found.lines:,} records of {found.shards} {parts}{again}{primed}")
         typer.echo(f"{found.hashes:,} hashes of the states of {found.entities:,} entities")
         for fault in found.faults:
             typer.echo(f"{fault.file}:{fault.line}: {fault.text}")

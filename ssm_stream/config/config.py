@@ -84,7 +84,7 @@ class Config(Section):
                 "delivery: found 'exactly_once' with recovery.directory: null; the positions that were delivered "
                 "are kept with the state: name a recovery.directory"
             )
-        if self.audit.directory is not None and self.recovery.directory is None:
+        if self.audit.directory is not None and self.recovery.directory is None and self.state.store is None:
             raise ValueError(
                 f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit "
                 "records the saved states: name a recovery.directory"

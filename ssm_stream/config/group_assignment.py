@@ -69,8 +69,13 @@ def _refusals(config: Any) -> Iterator[str]:
         yield "found with event.features: auto; members must agree on them: list them (ssm-stream init does)"
     if event.holidays:
         yield f"found with event.holidays, whose learned days are not handed over yet: {MANUAL}"
-    if config.audit.directory is not None:
-        yield f"found with audit.directory; its chain does not move with a partition yet: leave it out, or {MANUAL}"
+    if config.audit.directory is not None and (
+        config.audit.directory.is_absolute() or ".." in config.audit.directory.parts
+    ):
+        yield (
+            f"found with audit.directory: {config.audit.directory}; the records move with their partition, in the "
+            "store: write a name there, audit.directory: audit"
+        )
     strategy = str(source.kafka.get("partition.assignment.strategy", ""))
     if strategy not in STRATEGIES:
         yield (

@@ -109,7 +109,7 @@ def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slo
     heads = shapes.Heads(
         "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
         tuned.window if "attention" in names else 0, "gd" in names, tuned.log_space, tuned.gate == "learned",
-        tuned.gate == "heads", tuned.embedding.size, tuned.embedding.scale,
+        tuned.gate == "heads", config.labels is not None, tuned.embedding.size, tuned.embedding.scale,
     )  # fmt: skip
     lives = tuned.half_lives
     half_lives = None if lives is None else tuple((life.events, life.seconds) for life in lives)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
 MAGIC = b"SSMS"
-VERSION = 4
+VERSION = 5
 PREFIX = struct.Struct("<4sHHQQQQ")
 BLOCK = 1 << 20
 """Bytes that are written, read and added to the checksum at once: few enough to stay in the processor's cache."""

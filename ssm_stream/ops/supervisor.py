@@ -39,6 +39,9 @@ class Supervisor:
         ConfigError: the server cannot listen on `ops.address`.
     """
 
+    bytewax_port = ""
+    """Port that the last supervisor of this process chose for Bytewax: the next one chooses another."""
+
     def __init__(
         self, config: Config, metrics: Metrics, health: Health, site: MountedSite | None = None, process: int = 0
     ) -> None:
@@ -53,7 +56,9 @@ class Supervisor:
 
     def _serve_bytewax_metrics(self) -> None:
         """Have Bytewax serve its metrics on a free port, unless its variable names one, and collect them there."""
-        port = int(os.environ.setdefault("BYTEWAX_DATAFLOW_API_PORT", str(free_port())))
+        if os.environ.get("BYTEWAX_DATAFLOW_API_PORT", "") == self.bytewax_port:
+            Supervisor.bytewax_port = os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(free_port())
+        port = int(os.environ["BYTEWAX_DATAFLOW_API_PORT"])
         self._cache = tempfile.TemporaryDirectory(prefix="ssm-stream-")
         os.environ["BYTEWAX_DATAFLOW_API_CACHE_PATH"] = str(Path(self._cache.name))
         self._metrics.registry.register(BytewaxMetrics(port))

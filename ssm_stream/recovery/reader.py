@@ -5,6 +5,7 @@ While a process runs, the content read is the end of one epoch of all shards and
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from ssm_stream.config import Config
+from ssm_stream.config.earlier import adapt
 from ssm_stream.core import frozen_weights
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.entity_report import (
@@ -217,7 +219,8 @@ def rebuild_config(metadata: dict[str, Any], like: Config | None = None) -> Conf
                 f"the state was made with the weights {digest}, which are not available: name their file in "
                 "model.weights"
             )
-        content = {**metadata["settings"], "model": {**model, "weights": available[digest]}}
+        content = copy.deepcopy({**metadata["settings"], "model": {**model, "weights": available[digest]}})
+        adapt(content)
         topics = {
             "source": {"brokers": "-", "topic": "none"},
             "sinks": {"predictions": None, "alerts": None, "dead_letters": "none-dead"},

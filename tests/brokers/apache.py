@@ -62,7 +62,7 @@ class ApacheKafka(LocalKafka):
     """A node in a process of its own, broker and controller in one, with its own data folder."""
 
     kind = "Apache Kafka"
-    patience = 60.0
+    patience = 120.0
 
     @cached_property
     def cluster(self) -> str:
@@ -103,6 +103,7 @@ class ApacheKafka(LocalKafka):
             "transaction.state.log.num.partitions": 5,
             "group.initial.rebalance.delay.ms": 0,
             "auto.create.topics.enable": "false",
+            "metadata.max.idle.interval.ms": 0,  # else the idle controller writes to its log twice a second
         }
 
     def _format(self, settings: Path) -> None:

@@ -111,7 +111,8 @@ class Event(Section):
     what only follows the same causes, such as a vibration or a temperature: as an input it explains a fault away that
     it shows itself."""
     lags: Annotated[int, Field(ge=0, le=64)] = 8
-    """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement."""
+    """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement; where targets come as
+    `labels`, the last known one corrects it all the same."""
     differences: bool | None = None
     """Use each feature's change since the entity's last event as an input too. Default: where `lags` is 1 or more; a
     change predicts the target's next step, but hardly its level."""

@@ -64,7 +64,8 @@ class Audit(Section):
     """A record of every entity's state after each epoch, for proof of what was predicted from what."""
 
     directory: pathlib.Path | None = None
-    """Folder of the records, a file a shard; null: none. Needs a recovery.directory."""
+    """Folder of the records, a file a shard; null: none. Needs a recovery.directory. With `source.assignment: group` a
+    name in the store, such as `audit`: the records move with their partition."""
 
 
 def _token(token: SecretStr) -> SecretStr:

@@ -29,6 +29,7 @@ from ssm_stream.ops.observers import RunObserver
 from ssm_stream.recovery.catch_up import CatchUp
 from ssm_stream.recovery.ended_episodes import ended_of_source
 from ssm_stream.recovery.positions import Positions
+from ssm_stream.recovery.store.audit import GroupAudit
 from ssm_stream.recovery.store.flow_store import FlowStore
 from ssm_stream.recovery.store.notes import StoredUndelivered, local_notes
 from ssm_stream.recovery.store.partition import PartitionSnapshots
@@ -55,6 +56,7 @@ class Member:
 
     decoder: makes what decodes the chunks of a partition
     catch_up: what a rewind has left to be read again
+    audit: of the partitions
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Member:
         decoder: Callable[[], Decode],
         observers: RunObserver,
         catch_up: CatchUp | None = None,
+        audit: GroupAudit | None = None,
     ) -> None:
+        self._audit = audit
         self._catch_up = catch_up
         self.resume: Positions = {}
         """Where each partition was read on."""
@@ -168,6 +172,8 @@ class Member:
         for partition, offset in self.positions.items():
             held = self.held[partition]
             held.snapshots.wait()
+            if self._audit is not None:
+                self._audit.wait(shard_key(partition))
             if (offset, held.snapshots.name) != held.committed:
                 gone = STOP.is_set() or partition in self._leaving
                 owner = ("", "") if gone else (self.consumer.transactions, self.consumer.member)
@@ -182,6 +188,8 @@ class Member:
             held.committed = commit.offset, commit.snapshot
             if commit.snapshot:
                 held.snapshots.commit(commit.offset or 0)
+                if self._audit is not None:
+                    self._audit.commit(shard_key(partition))
             self.observers.on_durable(self.config.source.topic, partition, commit.offset or 0)
         self._pending = {}
 
@@ -227,6 +235,8 @@ class Member:
                     logic.engine.episodes.add_ended(ended_of_source(notes, partition))
             if not commit.snapshot and commit.offset is not None and not commit.member:
                 LOG.warning("no_snapshot", partition=partition, offset=commit.offset, why="none was committed with it")
+            if self._audit is not None:
+                self._audit.resume(shard_key(partition), commit.snapshot)
             unowned = None if head is None else max(time.time() - head.at / 1000, 0.0)
             snapshots.written_at = 0.0 if head is None else head.at / 1000
             self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot), unowned)

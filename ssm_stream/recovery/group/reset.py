@@ -12,6 +12,7 @@ from ssm_stream.recovery import reset
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.ended_episodes import FILE, open_episodes
 from ssm_stream.recovery.reader import StoredState, rebuild_config, unknown_entity
+from ssm_stream.recovery.store.audit import StoredChain
 from ssm_stream.recovery.store.flow_store import FlowStore, open_blobs
 from ssm_stream.recovery.store.head import Head, read_head, read_heads, replace_head
 from ssm_stream.recovery.store.notes import write_note
@@ -72,6 +73,10 @@ def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
         engine.remove(entity)
         name = snapshots.write(engine, head.offset)
         snapshots.wait()
+        if config.audit.directory is not None:
+            chain = StoredChain(store.blobs, str(config.audit.directory), made.hash, shard, head.name)
+            chain.write_reset(name, entity)
+            chain.wait()
         write_commits(config, {partition: Commit(head.offset, name)})
         replace_head(store.blobs, partition, Head(name, head.offset, time.time_ns() // 1_000_000, snapshots.files))
     return shard
