@@ -334,6 +334,7 @@ class TransactionalProducer(OutputProducer):
             KafkaError.CLUSTER_AUTHORIZATION_FAILED: transactions,  # some brokers answer so
             GROUP_DENIED: grant_cure("Read", "consumer group", self._name),
             KafkaError.TOPIC_AUTHORIZATION_FAILED: grant_cure("Write", "topic", *self.config.sinks.topics),
+            KafkaError.INVALID_TIMESTAMP: "set that broker's clock, or this machine's: they differ by an hour or more",
             TOO_LARGE: "raise max.message.bytes of that topic, which is less than one of these messages has",
             KafkaError.INVALID_TRANSACTION_TIMEOUT: (
                 f"raise the broker's transaction.max.timeout.ms to {self._timeout * 1000:.0f} at least, or shorten "
