@@ -18,6 +18,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
 from ssm_stream.core import shapes
 from ssm_stream.evaluate.report.section import Check
+from ssm_stream.verify import corrections as verify_corrections
 from ssm_stream.verify import gates as verify_gates
 from ssm_stream.verify import kernel as verify_kernel
 from ssm_stream.verify import record, replay
@@ -470,6 +471,19 @@ def test_wrong_gate_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
             found = replay.compare(run, lambda _: None).recorder.deviation
         assert found.gate.max() > 1e-3, name
         assert found.weights[found.learned].max() < 1e-3
+
+
+def test_wrong_correction_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With labels of their own a soft sensor has corrected answers, which the reference corrects by itself."""
+    text = CONFIG.replace("lags: 2", "lags: 0") + "labels: {topic: results}\n"
+    run = replay.replay(parsed(text), rows(300), lambda _: None)
+    assert replay.compare(run, lambda _: None).recorder.deviation.whole.max() < 1e-3
+    for name, value in (("CARRY_PRIOR", 1e3), ("CARRY_DECAY", 0.5), ("CARRY_CLIP", 0.1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(verify_corrections, name, value)
+            found = replay.compare(run, lambda _: None).recorder.deviation
+        assert found.whole.max() > 1e-3, name
+        assert found.gate.max() < 1e-3, name
 
 
 @pytest.mark.parametrize(
