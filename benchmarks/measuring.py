@@ -87,6 +87,12 @@ def memory(process: int | str = "self") -> tuple[int, int]:
     return int(lines["VmRSS"].split()[0]) * 1024, int(lines["VmHWM"].split()[0]) * 1024
 
 
+def free_memory() -> int:
+    """Bytes that processes may still take without others being written to the disk (Linux)."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
 def fastest(repeats: int, work: Callable[[], Any], count: int, clock: Callable[[], float] = time.process_time) -> float:
     """µs of CPU an event of the fastest of some repetitions; this process does nothing else, or the clock is that of
     the thread."""

@@ -33,8 +33,9 @@ from rich.markup import escape
 from wire import cluster
 
 CONSOLE = Console(stderr=True, width=120)
-PARTS = ("throughput", "latency", "many-entities", "snapshot", "backfill", "stages", "growth", "cold-start")
+PARTS = ("throughput", "latency", "many-entities", "snapshot", "backfill", "stages", "growth", "cold-start", "million")
 WITH_BARS = PARTS[:5]
+"""Of a run that names no parts; a million entities need 16 GB."""
 FEW = 100
 
 
@@ -44,13 +45,14 @@ class Sizes:
     def __init__(self, arguments: argparse.Namespace) -> None:
         smoke = arguments.smoke
         self.events = arguments.events or (10_000 if smoke else 1_000_000)
-        self.rounds = arguments.rounds or (1 if smoke else 3)
+        self.rounds = arguments.rounds or (1 if smoke else 5)
         self.entities_events, self.entities_rounds = (4_000, 1) if smoke else (1_000_000, 2)
         self.many = 1_000 if smoke else 100_000
         self.rates, self.times = ((latency.CHECKED,), (1.0, 1.0)) if smoke else (latency.RATES, (3.0, 12.0))
         self.window = 10_000 if smoke else growth.WINDOW
         self.staged = 20_000 if smoke else 200_000
         self.state = (self.many, 0.5, 1) if smoke else (state.ENTITIES, state.EPOCH, state.EPOCHS)
+        self.million = arguments.million_entities or (1_000 if smoke else growth.MILLION)
         self.rows = 50_000 if smoke else commands.ROWS
 
 
@@ -121,6 +123,11 @@ class Run:
         found = self.report["stages"] = stages.measure(self.broker, self.sizes.staged, self.arguments.entities)
         self.shows.append(lambda console: stages.show(found, console))
 
+    def million(self) -> None:
+        found = self.report["million"] = growth.measure_million(FEW, self.sizes.million, self.sizes.window)
+        self.checks += growth.checks_million(found)
+        self.shows.append(lambda console: growth.show_million(found, console))
+
     def cold_start(self) -> None:
         found = self.report["cold_start"] = commands.measure_cold(self.broker, self.folder)
         self.shows.append(lambda console: commands.show_cold(found, console))
@@ -131,10 +138,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Events a second from topic to topic, and what the rest costs.")
     parser.add_argument("--events", type=int, help="topic to topic (1,000,000)")
     parser.add_argument("--entities", type=int, default=FEW, help="topic to topic (100)")
-    parser.add_argument("--rounds", type=int, help="topic to topic (3)")
+    parser.add_argument("--rounds", type=int, help="topic to topic (5)")
     for part in PARTS:
-        words = "has bars" if part in WITH_BARS else "has no bar"
+        words = "has bars" if part in (*WITH_BARS, "million") else "has no bar"
         parser.add_argument(f"--{part}", dest="parts", action="append_const", const=part, help=f"this part: {words}")
+    parser.add_argument("--million-entities", type=int, help="with --million: fewer, where memory is short")
     parser.add_argument("--all", dest="parts", action="store_const", const=list(PARTS), help="all parts")
     parser.add_argument("--smoke", action="store_true", help="little of everything, no peers: does it work at all?")
     parser.add_argument("--json", action="store_true", help="checks and figures on stdout")

@@ -20,18 +20,22 @@ from rich.console import Console
 from wire import LOGGER, PLAIN, STAMPED, configuration, create, delete, end, named, read
 
 ROWS = 5_000_000
-BACKFILL_LEAST = 300_000
+FLEET = 100
+LEAST = {1: 500_000, FLEET: 400_000}
+"""Entities → rows/s."""
 COMMAND = [sys.executable, "-m", "ssm_stream"]
 
 
-def write_recording(file: Path, rows: int) -> None:
-    """One entity, an event a second: a linear relation with noise, as Parquet."""
+def write_recording(file: Path, rows: int, entities: int = 1) -> None:
+    """Entities in turn, each with an event a second and a linear relation of its own with noise, as Parquet."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, len(FEATURES)))
-    y = x @ rng.normal(size=len(FEATURES)) + 0.1 * rng.normal(size=rows)
-    ts = 1_600_000_000_000 + 1000 * np.arange(rows)
+    entity = np.arange(rows) % entities
+    y = (x * rng.normal(size=(entities, len(FEATURES)))[entity]).sum(1) + 0.1 * rng.normal(size=rows)
+    ts = 1_600_000_000_000 + 1000 * (np.arange(rows) // entities)
     columns: dict[str, Any] = {name: x[:, i].round(6) for i, name in enumerate(FEATURES)}
-    frame = pl.DataFrame({"entity": pl.Series(["press-1"]).new_from_index(0, rows), "ts": ts, **columns, "target": y})
+    names = pl.Series([f"press-{i + 1}" for i in range(entities)])[entity]
+    frame = pl.DataFrame({"entity": names, "ts": ts, **columns, "target": y})
     frame.write_parquet(file)
 
 
@@ -65,11 +69,14 @@ def backtest(folder: Path, file: Path, title: str, event: str) -> dict[str, floa
 
 
 def measure_backfill(folder: Path, rows: int, plain: bool) -> dict[str, dict[str, float]]:
-    """The default configuration, and plain beside it."""
-    file = folder / "recording.parquet"
-    write_recording(file, rows)
-    kinds = {"default": "", **({"plain": PLAIN} if plain else {})}
-    found = {title: backtest(folder, file, title, event) for title, event in kinds.items()}
+    """The default configuration on one entity and on a fleet, and plain beside it on one."""
+    file, found = folder / "recording.parquet", dict[str, dict[str, float]]()
+    for entities in LEAST:
+        write_recording(file, rows, entities)
+        kinds = {"default": "", **({"plain": PLAIN} if plain and entities == 1 else {})}
+        for title, event in kinds.items():
+            name = title if entities == 1 else f"{title}, {entities} entities"
+            found[name] = {"entities": entities, **backtest(folder, file, title, event)}
     file.unlink()
     for title, one in found.items():
         if one["rows"] != rows:
@@ -79,17 +86,23 @@ def measure_backfill(folder: Path, rows: int, plain: bool) -> dict[str, dict[str
 
 def checks_backfill(measured: dict[str, dict[str, float]]) -> list[Check]:
     """By the command's own clock, which begins when the kernels are loaded."""
-    one = measured["default"]
     return [
-        check(f"backfill, one entity, {one['rows']:,} rows, rows/s", one["rows"] / one["seconds"], ">=", BACKFILL_LEAST)
-    ]
+        check(
+            f"backfill, {int(one['entities'])} {'entity' if one['entities'] == 1 else 'entities'}, "
+            f"{one['rows']:,} rows, rows/s",
+            one["rows"] / one["seconds"], ">=", LEAST[int(one["entities"])],
+        )
+        for title, one in measured.items()
+        if title.startswith("default")
+    ]  # fmt: skip
 
 
 def show_backfill(measured: dict[str, dict[str, float]], console: Console) -> None:
     """In words."""
     for title, one in measured.items():
         console.print(
-            f"[bold]Backfill[/], {title}: {one['rows']:,} rows of one entity in {one['seconds']:.1f} s, "
+            f"[bold]Backfill[/], {title}: {one['rows']:,} rows of {one['entities']:,} entities in "
+            f"{one['seconds']:.1f} s, "
             f"{one['rows'] / one['seconds']:,.0f} rows/s; with the start {one['wall']:.1f} s, "
             f"{one['rows'] / one['wall']:,.0f} rows/s; peak memory {one['peak_bytes'] / 2**20:,.0f} MiB"
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from clients import CHUNK
-from measuring import Check, check, child, memory, say
+from measuring import Check, MissingError, check, child, free_memory, memory, say
 from rich.console import Console
 from rich.table import Table
 
@@ -32,8 +32,12 @@ LEAST = 30_000  # events before the clock runs, at least
 WINDOWS, WINDOW = 3, 100_000  # the median of so many windows of so many events is told
 SMALL = 10_000  # events of a window where a batch has fewer than 10
 
+MILLION, WIDE = 1_000_000, 16
+"""Entities, and features of each, on one box."""
+
 SLOWER_MOST = 2.0
 MEMORY_MOST = 1.2
+RATE_LEAST = 0.5
 
 
 def configuration(features: int, more: str = "") -> Config:
@@ -132,6 +136,46 @@ def checks(measured: dict[str, Any], few: int, many: int) -> list[Check]:
         check(f"entities: events/s of {few:,} by {many:,}, engine", other["us"] / one["us"], "<=", SLOWER_MOST),
         check(f"entities: memory of one by its state, {many:,}", other["resident"] / other["bytes"], "<=", MEMORY_MOST),
     ]
+
+
+def measure_million(few: int, many: int, window: int = WINDOW) -> dict[str, dict[str, Any]]:
+    """The engine with few entities and with a million, of 16 features.
+
+    Raises:
+        MissingError: the machine has not the memory.
+    """
+    needed = many * Engine(configuration(WIDE)).bytes_per_entity * MEMORY_MOST
+    if (free := free_memory()) < needed:
+        raise MissingError(
+            f"{many:,} entities of {WIDE} features need {needed / 2**30:.1f} GiB, free are {free / 2**30:.1f}; "
+            "--million-entities takes fewer"
+        )
+    found = {}
+    for entities in (few, many):
+        job = {"entities": entities, "features": WIDE, "batch": CHUNK, "window": window}
+        one = found[str(entities)] = child("throughput_growth.py", job)
+        say(f"  {entities:,} entities of {WIDE} features: {one['us']:.2f} µs an event")
+    return found
+
+
+def checks_million(measured: dict[str, dict[str, Any]]) -> list[Check]:
+    """Of the engine."""
+    (few, one), (many, other) = measured.items()
+    what = f"{int(many):,} entities of {WIDE} features"
+    return [
+        check(f"{what}: events/s by those at {few}, engine", one["us"] / other["us"], ">=", RATE_LEAST),
+        check(f"{what}: memory of one by its state", other["resident"] / other["bytes"], "<=", MEMORY_MOST),
+    ]
+
+
+def show_million(measured: dict[str, dict[str, Any]], console: Console) -> None:
+    """In words."""
+    for entities, one in measured.items():
+        console.print(
+            f"[bold]{int(entities):,} entities[/] of {WIDE} features, engine alone: {one['us']:.2f} µs an event, "
+            f"{one['events_per_s']:,.0f} events/s; an entity's state {one['bytes']:,} bytes, resident "
+            f"{one['resident']:,.0f}, peak {one['peak']:,.0f}"
+        )
 
 
 TITLES = {"entities": "entities (8 features)", "features": "features (100 entities)", "batches": "events a batch"}

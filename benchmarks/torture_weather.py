@@ -316,12 +316,13 @@ def halted(made: Campaign) -> Job:
 
 
 def more(made: Campaign) -> None:
-    """Send so many events again."""
+    """Send some thousand events more."""
     first = made.load.sent
     made.load = Load(made.kafka.bootstrap_servers, made.job.topic, rate=5_000)
     made.load.sent = first
     made.load.start()
-    time.sleep(2)
+    while made.load.sent < first + 3_000:
+        time.sleep(0.1)
     made.load.done.set()
     made.load.join()
 

@@ -2,7 +2,7 @@
 
 Loading takes half a second of CPU, more than most runs of a test, and the tests start hundreds. Each process is as it
 would be otherwise: a child of the test, with memory, files and threads of its own, which ends by itself or is killed.
-The start is what tests/test_cli.py and others test, with a new interpreter.
+The start is what tests/test_without_torch.py and others test, with a new interpreter.
 """
 
 from __future__ import annotations

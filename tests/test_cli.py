@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import ran
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
@@ -41,15 +42,22 @@ event:
 
 
 def command(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ssm_stream", *arguments], capture_output=True, text=True, timeout=timeout
-    )
+    return ran(*arguments, timeout=timeout)
 
 
 def test_help_waits_for_nothing_heavy() -> None:
     code = (
         "import sys\nimport ssm_stream.cli.app\n"
         "print(sorted({'bytewax', 'confluent_kafka', 'polars', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_run_waits_for_no_library_that_it_does_not_use() -> None:
+    code = (
+        "import sys\nimport ssm_stream.flow.runtime\n"
+        "print(sorted({'jinja2', 'mcp', 'polars', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

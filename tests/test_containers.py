@@ -263,8 +263,8 @@ def test_kafka_s_version_is_the_one_that_the_tests_run_with() -> None:
 
 
 def test_variables_have_a_use_and_a_default() -> None:
-    """Compose sets none for the product, but what switches Bytewax's metrics on: what monitor.yaml names has a default, which
-    is a service of the file."""
+    """Compose sets none for the product, but what switches Bytewax's metrics on: what monitor.yaml names has a default,
+    which is a service of the file."""
     text = (DOCKER / "monitor.yaml").read_text()
     variables = dict(re.findall(r"\$\{(\w+):-([^}]+)\}", text))
     assert set(variables) == set(re.findall(r"\$\{(\w+)", text))

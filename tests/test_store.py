@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -180,6 +181,15 @@ def test_a_member_that_was_believed_dead_does_not_put_an_earlier_head_in_place(t
     found = read_head(blobs, 3)
     assert found is not None
     assert found.name == "later"
+
+
+def test_a_file_system_without_hard_links_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    check_store(config(tmp_path))
+    assert not list(tmp_path.rglob("*.draft"))
 
 
 @pytest.mark.parametrize(("place", "found"), [("s3://bucket/a/", "s3://bucket/a"), ("file:///var/x", "/var/x")])

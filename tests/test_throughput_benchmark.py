@@ -17,7 +17,7 @@ import measuring
 import soak
 import throughput_topics as topics
 
-NAMES = ("pass-through", "latency p99", "entities", "snapshot", "backfill")
+NAMES = ("pass-through", "CPU outside", "exactly once", "latency p99", "entities", "snapshot", "backfill")
 
 
 def report(script: str, *arguments: str) -> dict[str, Any]:

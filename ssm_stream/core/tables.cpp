@@ -36,6 +36,31 @@ nb::tuple judge(nb::handle y_, nb::handle yhat_, nb::handle lower_, nb::handle u
     return nb::make_tuple(count, errors, inside);
 }
 
+// The code of each name; a new one gets the number of those before it.
+void factorize(nb::list names, nb::dict codes, nb::handle out_) {
+    const i64 n = static_cast<i64>(names.size());
+    const Array<i64> out(out_, "out", {n}, true);
+    PyObject* before = nullptr;
+    i64 code = 0;
+    for (i64 i = 0; i < n; ++i) {
+        PyObject* name = PyList_GET_ITEM(names.ptr(), i);
+        if (name != before) {
+            PyObject* found = PyDict_GetItemWithError(codes.ptr(), name);
+            if (!found) {
+                if (PyErr_Occurred()) nb::raise_python_error();
+                const nb::int_ next(codes.size());
+                if (PyDict_SetItem(codes.ptr(), name, next.ptr())) nb::raise_python_error();
+                code = static_cast<i64>(codes.size()) - 1;
+            } else {
+                code = PyLong_AsLongLong(found);
+                if (code == -1 && PyErr_Occurred()) nb::raise_python_error();
+            }
+            before = name;
+        }
+        out[i] = code;
+    }
+}
+
 enum { EVENTS, SCORED, ABSOLUTE, SQUARED, PERSISTENCE, JUDGED, COVERED, WIDTH, COLUMNS = 10 };
 
 // Add n events to the sums (E, COLUMNS) of their entities, in order. follow: persistence says `last` (E,).
@@ -196,6 +221,7 @@ void elementary(const std::string& name, nb::handle x_, nb::handle out_) {
 }  // namespace
 
 void bind_tables(nb::module_& m) {
+    m.def("factorize", &factorize);
     m.def("judge", &judge);
     m.def("count", &count);
     m.def("run_ewma", &run_ewma);

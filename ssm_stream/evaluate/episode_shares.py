@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from ssm_stream.core.lifecycle import KINDS
 from ssm_stream.engine.counts.episode_tally import open_episodes
 from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.factorize import factorize
 
 
 class EpisodeShares:
@@ -26,7 +26,8 @@ class EpisodeShares:
 
     def __init__(self, engine: Engine | None, targets: int = 1) -> None:
         self._stores = [] if engine is None else [each.store for each in engine.target_engines]
-        self._labelled = [Counter[str]() for _ in range(targets)]
+        self._codes: dict[str, int] = {}
+        self._labelled = [np.zeros(0, np.int64) for _ in range(targets)]  # by code
         self._inside = [Counter[tuple[str, str]]() for _ in range(targets)]
         self._longest: list[dict[tuple[str, str], int]] = [{} for _ in range(targets)]
         for store, inside, longest in zip(self._stores, self._inside, self._longest, strict=False):
@@ -34,7 +35,10 @@ class EpisodeShares:
 
     def add(self, names: list[str], y: NDArray[np.float64], target: int = 0) -> None:
         """Count events. y: their targets, NaN for none; target: number of the target"""
-        self._labelled[target].update(compress(names, (~np.isnan(y)).tolist()))
+        codes = factorize(names, self._codes)[~np.isnan(y)]
+        counts = np.bincount(codes, minlength=len(self._codes))
+        counts[: len(self._labelled[target])] += self._labelled[target]
+        self._labelled[target] = counts
 
     def finish(self) -> None:
         """Count the episodes that are still open."""
@@ -64,9 +68,11 @@ class EpisodeShares:
             out[f"{kind}_longest"] = max((self._longest[j].get(key, 0) for j, key in keys), default=0)
         return out
 
-    @staticmethod
-    def _count(labelled: Counter[str], entity: str | None) -> int:
-        return labelled.total() if entity is None else labelled[entity]
+    def _count(self, labelled: NDArray[np.int64], entity: str | None) -> int:
+        if entity is None:
+            return int(labelled.sum())
+        at = self._codes.get(entity, len(labelled))
+        return int(labelled[at]) if at < len(labelled) else 0
 
     def longest_entity(self, kind: str) -> str | None:
         """Return the entity with the longest episode of a kind; None without episodes."""

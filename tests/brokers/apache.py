@@ -62,7 +62,7 @@ class ApacheKafka(LocalKafka):
     """A node in a process of its own, broker and controller in one, with its own data folder."""
 
     kind = "Apache Kafka"
-    patience = 60.0
+    patience = 120.0
 
     @cached_property
     def cluster(self) -> str:

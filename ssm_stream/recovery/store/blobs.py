@@ -113,8 +113,13 @@ class FolderBlobs:
                 return True
             except FileExistsError:
                 return False
+            except OSError:  # a file system without hard links: two members at once write the same
+                there = path.exists()
+                if not there:
+                    draft.replace(path)
+                return not there
             finally:
-                draft.unlink()
+                draft.unlink(missing_ok=True)
 
     def update(self, key: str, change: Callable[[bytes | None], bytes | None]) -> None:
         if (content := change(self.read(key))) is not None:
