@@ -37,14 +37,14 @@ PLAIN: dict[str, Any] = {"lags": 0, "differences": False, "calendar": []}
 """As many inputs as features: what the cost is measured with."""
 
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "no gate": {"model": {"gate": "equal"}},
-    "one decay": {"model": {"half_lives": ["500 events"]}},
+    "no gate": {"model": {"tuning": {"gate": "equal"}}},
+    "one decay": {"model": {"tuning": {"half_lives": ["500 events"]}}},
     "no fleet": {"model": {"fleet": False}},
-    "no embedding": {"model": {"heads": ["moments", "proximal"]}},
-    "no log space": {"model": {"log_space": False}},
+    "no embedding": {"model": {"tuning": {"heads": ["moments", "proximal"]}}},
+    "no log space": {"model": {"tuning": {"log_space": False}}},
     "no calendar": {"event": {"calendar": []}},
     "no meta-training": {"model": {"weights": "untrained"}},
-    "one-step layer": {"model": {"heads": ["gd"], "gate": "equal"}},
+    "one-step layer": {"model": {"tuning": {"heads": ["gd"], "gate": "equal"}}},
 }
 """What is set beside the columns to leave a part out; the last leaves nothing but the paper's layer with its decay."""
 
@@ -142,7 +142,7 @@ def ablation(name: str, profile: str) -> dict[str, dict[str, Any]]:
     """What to set to leave a part out of a profile."""
     change = ABLATIONS[name]
     if name == "no embedding" and profile == "accurate":
-        return {"model": {"heads": [*change["model"]["heads"], "attention"]}}
+        return {"model": {"tuning": {"heads": [*change["model"]["tuning"]["heads"], "attention"]}}}
     return change
 
 

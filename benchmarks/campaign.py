@@ -1,12 +1,15 @@
 """Long campaigns in short steps, which stop at any time, go on where they were, and add up.
 
-    python benchmarks/campaign.py kills                 # or soak, fuzz, fuzz-core, budgets; `make campaign KIND=kills`
+    python benchmarks/campaign.py kills                 # or torture, soak, …; `make campaign KIND=kills`
     python benchmarks/campaign.py kills --minutes 20    # no further step after 20 minutes
+    python benchmarks/campaign.py torture --seed 1000   # beside one that is running
     python benchmarks/campaign.py                       # how far each is on this commit
 
 | kind | a step | the target |
 |---|---|---|
 | kills | `tests/torture/campaign.py`: 20 kills in 60,000 events | 1,000 kills |
+| torture | `benchmarks/torture.py`: 10 rounds of kills, of workers and of three brokers | 100 kills of brokers |
+| weather | `benchmarks/torture_weather.py`: one case, the next one each time | 10 cases |
 | soak | `benchmarks/soak.py`: 30 minutes at 20,000 events/s, which cannot be split | 30 minutes |
 | fuzz | `tests/torture/fuzz.py`: 200,000 inputs | 10,000,000 inputs |
 | fuzz-core | `.ci/fuzz.sh`: 500,000 inputs for each of the core's targets | 10,000,000 inputs |
@@ -27,10 +30,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from measuring import check
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -58,12 +63,14 @@ class Kind(NamedTuple):
         unit: the figure that is counted
         target: how much of it is a whole campaign
         worst: figures of which the largest counts, not the sum
+        bars: figure → its relation to a bar (`<=`, `>=`) and the bar, for a whole campaign
     """
 
     step: Callable[[Figures], Figures]
     unit: str
     target: float
     worst: tuple[str, ...] = ()
+    bars: Mapping[str, tuple[str, float]] = {}
 
 
 def output(command: list[str]) -> str:
@@ -115,6 +122,41 @@ def kills(so_far: Figures) -> Figures:
     return counted
 
 
+NO_FAULTS = ("lost", "twice", "other bits", "process ends by itself")
+RETURN, RETURN_MOST = "broker's return to the first new prediction, s", 30.0
+
+
+def torture(so_far: Figures) -> Figures:
+    """The bars for the number of kills are those of a whole campaign: with 100 of brokers come 300 of workers."""
+    seed = int(so_far.get("steps", 0))
+    try:
+        said = output(python("benchmarks/torture.py", "--rounds", 10, "--seed", seed, "--json"))
+        found = _figures(said)
+    except StepError as error:
+        found = error.figures
+        if not found:
+            raise
+    faults = {name: found[name] for name in NO_FAULTS}
+    counted = {**{name: found[name] for name in ("worker kills", "broker kills", RETURN)}, **faults}
+    if any(faults.values()) or found[RETURN] > RETURN_MOST:
+        raise StepError(f"seed {seed}: {faults}, {found[RETURN]} s", counted)
+    return counted
+
+
+def weather(so_far: Figures) -> Figures:
+    """A case that cannot be had here (no mount, no compiler) is not counted."""
+    from torture_weather import CASES
+
+    name = [*CASES][int(so_far.get("steps", 0)) % len(CASES)]
+    try:
+        found = _figures(output(python("benchmarks/torture_weather.py", name, "--json")))
+    except StepError as error:
+        found = error.figures
+        if found.get("cases"):
+            raise
+    return found
+
+
 def soak(so_far: Figures) -> Figures:
     minutes = 30.0
     found = _figures(output(python("benchmarks/soak.py", "--minutes", minutes, "--json")))
@@ -152,6 +194,19 @@ def budgets(so_far: Figures) -> Figures:
 
 KINDS = {
     "kills": Kind(kills, "kills", 1_000),
+    "torture": Kind(
+        torture,
+        "broker kills",
+        100,
+        (RETURN,),
+        {
+            **dict.fromkeys(NO_FAULTS, ("<=", 0)),
+            "worker kills": (">=", 300),
+            "broker kills": (">=", 100),
+            RETURN: ("<=", RETURN_MOST),
+        },
+    ),
+    "weather": Kind(weather, "cases", 10),
     "soak": Kind(
         soak,
         "minutes",
@@ -166,10 +221,10 @@ KINDS = {
 
 HEAD = """# Campaigns
 
-Long runs in short steps: `make campaign KIND=kills` (or `soak`, `fuzz`, `fuzz-core`, `budgets`) goes on where the last
-run of the same commit on the same kind of machine stopped, and adds to its row. What a step does, and what a whole
-campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the commit: the checkout had
-changes.
+Long runs in short steps: `make campaign KIND=kills` (or `torture`, `weather`, `soak`, `fuzz`, `fuzz-core`, `budgets`)
+goes on where the last run of the same commit on the same kind of machine stopped, and adds to its row. What a step
+does, and what a whole campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the
+commit: the checkout had changes.
 
 | campaign | commit | days | machine | so far | target | figures |
 |---|---|---|---|---|---|---|"""
@@ -264,8 +319,8 @@ def page(entries: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def run(name: str, minutes: float | None) -> int:
-    """Run steps up to the target, or one and more for so long. Returns the exit code."""
+def run(name: str, minutes: float | None, seed: int = 0) -> int:
+    """Run steps up to the target, or one and more for so long. Returns the exit code. seed: added to those of steps"""
     kind, began = KINDS[name], time.monotonic()
     while True:
         entries = read_log()
@@ -276,12 +331,16 @@ def run(name: str, minutes: float | None) -> int:
             return 0
         start = time.monotonic()
         try:
-            found = kind.step(entry["figures"])
+            found = kind.step({**entry["figures"], "steps": entry["figures"].get("steps", 0) + seed})
         except StepError as error:
+            entries = read_log()  # another one may have added its own meanwhile
+            entry = entry_of(entries, name)
             add(entry, error.figures, kind, time.monotonic() - start, failed=True)
             write(entries)
             sys.stderr.write(f"{name}: a step failed: {error}\n")
             return 1
+        entries = read_log()
+        entry = entry_of(entries, name)
         add(entry, found, kind, time.monotonic() - start)
         write(entries)
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
@@ -296,20 +355,34 @@ def status() -> None:
         sys.stdout.write(f"{name:10} {shown(figures.get(kind.unit, 0)):>12} of {shown(kind.target)} {kind.unit}\n")
 
 
+def report(name: str) -> None:
+    """Print what has come of a campaign on this commit, beside its bars, as JSON."""
+    entry, kind = entry_of(read_log(), name), KINDS[name]
+    bars = kind.bars or {kind.unit: (">=", kind.target)}
+    checks = [check(figure, entry["figures"].get(figure), *bar) for figure, bar in bars.items()]
+    sys.stdout.write(json.dumps({"checks": checks, **entry}) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", nargs="?", choices=[*KINDS], help="which; without, how far each is")
     parser.add_argument("--minutes", type=float, help="begin no further step after so long")
+    parser.add_argument("--json", action="store_true", help="at the end, all figures of this commit beside their bars")
+    parser.add_argument("--seed", type=int, default=0, help="added to the steps' seeds (0)")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what a step has started ends, too
     if options.kind is None:
         status()
         return 0
     try:
-        return run(options.kind, options.minutes)
+        code = run(options.kind, options.minutes, options.seed)
     except KeyboardInterrupt:
         sys.stderr.write("stopped: the same command goes on from the last whole step\n")
-        return 130
+        code = 130
+    if options.json:
+        report(options.kind)
+    return code
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def main() -> None:
         file.write_text(
             f"source: {{brokers: '{broker}', topic: {events}}}\n"
             "event: {entity: entity, timestamp: ts, features: [a]}\n"
-            f"ops: {{address: '127.0.0.1:{free_port()}', self_check: false}}\n"
+            f"ops: {{address: '127.0.0.1:{free_port()}'}}\n"
             f"sinks: {{predictions: {sent}, alerts: {raised}, dead_letters: {dead}}}\nrecovery: {{directory: null}}\n"
         )
         command = [sys.executable, "-m", "ssm_stream", "run", str(file)]

@@ -35,7 +35,7 @@ def measure(broker: str, folder: Path, count: int, entities: int, rounds: int) -
     """
 
     def watched(number: int) -> list[topics.Client]:
-        more = f"ops: {{address: '127.0.0.1:{free_port()}', self_check: false}}\n"
+        more = f"ops: {{address: '127.0.0.1:{free_port()}'}}\n"
         title, off = "metrics on and off", number % 2 == 1
         return [topics.Client("watched", "product", title, more=more, alternating="metrics", off_first=off)]
 

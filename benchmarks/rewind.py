@@ -100,7 +100,7 @@ def content(broker: str, topic: str, sink: str, directory: Path) -> dict[str, An
         "sinks": {"predictions": sink, "alerts": f"{sink}-alerts", "dead_letters": f"{sink}-dead"},
         "state": {"shards": 2},
         "recovery": {"directory": str(directory)},
-        "ops": {"address": None, "self_check": False},
+        "ops": {"address": None},
     }
 
 

@@ -15,7 +15,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import Chunk, OutputBatch, ShardBatch
-from ssm_stream.recovery.store.flow_store import read_store
+from ssm_stream.recovery.store.reading import open_store
 
 BATCH = 5_000
 BEFORE = {"broker": 11_000, "pause": 11_000, "kill": 11_000, "planned": 3_000}
@@ -77,11 +77,11 @@ def compare(config: Config, broker: str) -> tuple[dict[str, Outcome], dict[str, 
         twice = sum(n for each, n in more.items() if each in wanted)
         other = more.total() - twice
         outcomes[topic] = Outcome(wanted.total(), max(missing.total() - other, 0), twice, other)
-    stored = read_store(config)
     found = {}
-    for shard in stored.chains:
-        engine = stored.engine(shard, config)
-        found |= {name: engine.state_hash(name, int(shard)) for name in engine.names}
+    with open_store(config) as stored:
+        for shard in stored.chains:
+            engine = stored.engine(shard, config)
+            found |= {name: engine.state_hash(name, int(shard)) for name in engine.names}
     differing = {name for name in states.keys() | found.keys() if states.get(name) != found.get(name)}
     return outcomes, {"entities": len(states), "differing": len(differing)}
 

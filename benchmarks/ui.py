@@ -81,7 +81,7 @@ def holds(broker: str, folder: Path, entities: int, seconds: float) -> dict[str,
     topic, sink = named("events-page"), named("page")
     create(broker, [topic, sink, f"{sink}-alerts", f"{sink}-dead"])
     port = free_port()
-    more = f"ops: {{address: '127.0.0.1:{port}', ui: true, self_check: false}}\n"
+    more = f"ops: {{address: '127.0.0.1:{port}', ui: true}}\n"
     file = folder / "page.yaml"
     file.write_text(configuration(broker, topic, sink, folder / "page-state", more=more))
     command = [sys.executable, "-m", "ssm_stream", "run", str(file)]
@@ -160,7 +160,7 @@ def costs(broker: str, folder: Path, count: int, entities: int, rounds: int) -> 
     """
 
     def looked_at(number: int) -> list[topics.Client]:
-        ops = f"address: '127.0.0.1:{free_port()}', self_check: false, ui: true"
+        ops = f"address: '127.0.0.1:{free_port()}', ui: true"
         title, more, off = "the page on and off", f"ops: {{{ops}}}\n", number % 2 == 1
         return [topics.Client("page", "product", title, more=more, alternating="page", off_first=off)]
 

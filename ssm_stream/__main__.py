@@ -1,5 +1,19 @@
-"""`python -m ssm_stream`: the same as `ssm-stream`."""
+"""`ssm-stream`, and `python -m ssm_stream`: the same."""
 
-from ssm_stream.cli.app import main
+from __future__ import annotations
 
-main()
+import gc
+
+
+def main() -> None:
+    """Entry point."""
+    gc.disable()  # of what modules make while they load, nothing is garbage: looking for it takes a tenth of a start
+    from ssm_stream.cli.app import main as run_command
+
+    gc.freeze()
+    gc.enable()
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,18 @@ from registry import registry_obstacle
 
 from ssm_stream.kafka.client import BrokerError
 
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""Hundreds of processes start in these tests: each that must compile the product itself takes twice as long."""
+gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
+FIRST = (
+    "rewind", "stream", "group", "learner", "secure_kafka", "outages", "torture", "throughput_benchmark", "topics",
+    "repartition", "notify", "transactions", "readings_stream", "resume", "dead_letters", "flows", "control",
+    "added_partitions", "context", "reproduce_alert", "ui", "foresight", "cli", "verify", "episodes", "state",
+    "windows_stream", "tls", "entity_limiter", "rounds", "init", "notify_benchmark", "mcp", "registry_failures",
+)  # fmt: skip
+"""The files that take the longest begin first, so that none is left over for one worker at the end."""
 
 
 def pytest_report_header() -> list[str]:
@@ -25,6 +38,16 @@ def pytest_report_header() -> list[str]:
         raise pytest.UsageError(str(error)) from None
     registry = registry_obstacle() or f"Apicurio ({os.environ['SCHEMA_REGISTRY_HOME']})"
     return [f"kafka: {choice.kind} ({choice.reason})", f"schema registry: {registry}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}": i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +86,16 @@ def private_kafka(tmp_path: Path) -> Iterator[Callable[[], LocalKafka]]:
     yield start
     for broker in started:
         broker.close()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of a server that speaks S3, with a bucket `states`, which the environment has."""
+    from object_server import S3Server
+
+    server = S3Server()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server.environment["AWS_ENDPOINT_URL"].removeprefix("http://")
+    server.stop()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ssm_stream.config.sections import Alerts
 from ssm_stream.engine.engine import Alert, Engine
 
 # Anomaly alerts.
@@ -74,16 +75,15 @@ def test_what_is_switched_off_never_alerts() -> None:
         assert {a.message["kind"] for a in alerts} == {left}
 
 
-@pytest.mark.parametrize(("critical", "severities"), [(3, ["warning", "critical"]), (1.1, ["critical", "critical"])])
-def test_severity_is_critical_from_the_configured_score(critical: float, severities: list[str]) -> None:
+def test_severity_is_critical_from_a_score_of_three() -> None:
     features, y = linear(3000)
     y[2000] += 3.5
     y[2500] += 60
-    settings_ = config(DIRECT, f"alerts: {{critical: {critical}, drift: {{enabled: false}}}}")
+    settings_ = config(DIRECT, "alerts: {drift: {enabled: false}}")
     predicted, alerts = run(Engine(settings_), made(y, features))
     assert started(alerts, "anomaly") == [2000, 2500]
     assert 1.1 < predicted["score"][2000] < 3 < predicted["score"][2500]
-    assert [a.message["severity"] for a in alerts if a.message["phase"] == "started"] == severities
+    assert [a.message["severity"] for a in alerts if a.message["phase"] == "started"] == ["warning", "critical"]
 
 
 AT_ONCE = "alerts: {fleet: {wait: 0}}"
@@ -142,11 +142,12 @@ def test_episodes_start_go_on_and_recover_in_that_order(
     settings_ = config(
         DIRECT,
         f"alerts: {{anomaly: {{budget: 1 per {budget} events, consecutive: {consecutive}, recover_after: {recover}, "
-        f"cooldown: {cooldown}}}, drift: {{budget: 1 per {budget} events, cooldown: {cooldown}}}, "
-        f"ongoing_every: {every}}}",
+        f"cooldown: {cooldown}}}, drift: {{budget: 1 per {budget} events, cooldown: {cooldown}}}}}",
     )
     names = [f"m{i % 2}" for i in range(n)]
-    predicted, alerts = run(Engine(settings_), made(y, features, names))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Alerts, "ongoing_every", every)
+        predicted, alerts = run(Engine(settings_), made(y, features, names))
     assert alerts
     open_since: dict[tuple[str, str], int] = {}
     reported: dict[tuple[str, str], int] = {}
@@ -171,11 +172,12 @@ def test_episodes_start_go_on_and_recover_in_that_order(
         reported[key] = at
 
 
-def test_a_long_episode_is_reported_again() -> None:
+def test_a_long_episode_is_reported_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Alerts, "ongoing_every", 20)
     rng = np.random.default_rng(1)
     features, y = linear(2000)
     y[1000:] += 50 * np.exp(rng.normal(size=1000)) * rng.choice([-1, 1], 1000)
-    sections = "alerts: {ongoing_every: 20, drift: {enabled: false}, anomaly: {recover_after: 100}}"
+    sections = "alerts: {drift: {enabled: false}, anomaly: {recover_after: 100}}"
     _, alerts = run(Engine(config(DIRECT, sections)), made(y, features))
     first = [(a.row, a.message["phase"]) for a in alerts if a.row >= 1000][:3]
     assert first == [(1000, "started"), (1020, "ongoing"), (1040, "ongoing")]

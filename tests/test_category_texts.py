@@ -27,7 +27,7 @@ PRODUCTS = ("A", "B", "Ölfilter 7", "")
 SHOWN = {f"product={product}" for product in PRODUCTS}
 SETTINGS = """source: {brokers: a, topic: t}
 event: {entity: m, timestamp: t, features: [a], categories: [product], target: y, calendar: [], lags: 1}
-alerts: {contributions: 9, anomaly: {budget: 1 per 100 events}, drift: {budget: 1 per 100 events}}
+alerts: {anomaly: {budget: 1 per 100 events}, drift: {budget: 1 per 100 events}}
 state: {shards: 2}
 """
 

@@ -22,6 +22,8 @@ from ssm_stream.config.changes import (
     overall_effect,
     runtime_settings,
 )
+from ssm_stream.config.earlier import REMOVED
+from ssm_stream.config.sections import Sinks
 from ssm_stream.core.lifecycle import KINDS, OPEN
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.growable_arrays import named_arrays
@@ -82,9 +84,6 @@ MIGRATING: list[dict[str, Any]] = [
     {"alerts__fleet": {"enabled": False}},
     {"alerts__fleet": {"share": 0.5, "min_entities": 2}},
     {"alerts__fleet": {"wait": 0}},
-    {"alerts__ongoing_every": 20},
-    {"alerts__critical": 9},
-    {"alerts__contributions": 0},
     {"alerts__language": "ja"},
     {"event__when": {"a": {"above": -1}}},
     {"event__quality": {"columns": {"a": "a_flag"}, "good": [1]}},
@@ -99,7 +98,7 @@ REFUSED: list[dict[str, Any]] = [
     {"model__interval": 0.95},
     {"model__fleet": False},
     {"model__profile": "accurate"},
-    {"model__half_lives": ["6h"]},
+    {"model__tuning__half_lives": ["6h"]},
     {"model__horizon": "3 events"},
     {"model__weights": "untrained"},
     {"state__shards": 3},
@@ -232,7 +231,7 @@ def test_every_setting_that_decides_is_known_here() -> None:
         | {*input_changes.PATHS, "event.aggregate.grace"}
         | {key for change in MIGRATING for key in [*change, *paths(change)]}
     )
-    assert {path.replace("__", ".") for path in tried} >= set(MIGRATES) - {HOLIDAYS}, (
+    assert {path.replace("__", ".") for path in tried} >= set(MIGRATES) - {HOLIDAYS, *REMOVED}, (
         "test_holidays.py, test_input_changes.py"
     )
 
@@ -292,7 +291,7 @@ def test_chains_of_changes_migrate_as_a_whole_snapshot_does(change: dict[str, An
 
 
 def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
-    engine, other = fed(changed(), 400), fed(changed(alerts__critical=9), 400)
+    engine, other = fed(changed(), 400), fed(changed(alerts__anomaly__cooldown=9), 400)
     first, later = BytesIO(), BytesIO()
     engine.write_snapshot(first, full=True)
     other.write_snapshot(BytesIO(), full=True)
@@ -303,34 +302,37 @@ def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
         mixed.load(SnapshotReader(later))
 
 
+def settings_with(config: Config, writers: int) -> dict[str, Any]:
+    """Its runtime settings, of a release with another number of producers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sinks, "writers", writers)
+        return runtime_settings(config)
+
+
 def test_what_lies_outside_of_the_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
-    before = changed(state={"shards": 4}, sinks={"writers": 2})
+    before = changed(state={"shards": 4})
     login = {"sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "${KAFKA_PASSWORD}"}
     kafka = {"security.protocol": "SASL_SSL", **login}
     after = changed(state={"shards": 4}, source__topic="u", source__kafka=kafka)
     assert diff_model_settings(before.model_settings, after.model_settings) == []
-    found = diff_runtime_settings(runtime_settings(before), runtime_settings(after))
+    found = diff_runtime_settings(settings_with(before, 2), runtime_settings(after))
     assert [(change.path, change.effect) for change in found] == [("source.topic", "kept"), ("sinks.writers", "kept")]
     assert overall_effect(found) == "kept"
     assert "secret" not in orjson.dumps(runtime_settings(after)).decode()
 
 
 def test_writers_stay_where_the_state_or_the_broker_has_each() -> None:
-    exactly = {"delivery": "exactly_once", "state": {"shards": 4}, "recovery__directory": "d"}
-    before, after = changed(**exactly), changed(**exactly, sinks={"writers": 2})
-    for first, second, text in ((before, after, "4 → 2"), (after, before, "2 → 4")):
-        (change,) = diff_runtime_settings(runtime_settings(first), runtime_settings(second))
+    exactly = changed(delivery="exactly_once", state={"shards": 4}, recovery__directory="d")
+    four, two = runtime_settings(exactly), settings_with(exactly, 2)
+    for first, second, text in ((four, two, "4 → 2"), (two, four, "2 → 4")):
+        (change,) = diff_runtime_settings(first, second)
         assert change.text.startswith(f"sinks.writers: {text} (refused: ")
-    fewer = changed(state={"shards": 4}, sinks={"writers": 2})
-    assert [
-        each.effect
-        for each in diff_runtime_settings(runtime_settings(changed(state={"shards": 4})), runtime_settings(fewer))
-    ] == ["refused"]
-    assert (
-        diff_runtime_settings(runtime_settings(before), runtime_settings(changed(**exactly, sinks={"writers": 9})))
-        == []
-    ), "no more than shards"
+    least = changed(state={"shards": 4})
+    assert [each.effect for each in diff_runtime_settings(runtime_settings(least), settings_with(least, 2))] == [
+        "refused"
+    ]
+    assert diff_runtime_settings(four, settings_with(exactly, 9)) == [], "no more than shards"
 
 
 def test_states_without_their_settings_are_refused_as_before(whole: bytes) -> None:

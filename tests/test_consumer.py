@@ -11,8 +11,8 @@ from brokers import MockKafka
 
 from ssm_stream.config import Source
 from ssm_stream.kafka.client import BrokerError
-from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, PrefetchConsumer
-from ssm_stream.kafka.partition_queue import PartitionQueue
+from ssm_stream.kafka.consumer import PrefetchConsumer
+from ssm_stream.kafka.partition_queue import AHEAD, FAR_AHEAD, PartitionQueue
 from ssm_stream.kafka.records import Chunk, offset_of
 
 BATCH = 10

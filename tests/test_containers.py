@@ -32,6 +32,7 @@ from typer.main import get_command
 from ssm_stream.cli.app import app
 from ssm_stream.config import Source, load_config
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.ops.supervisor import BYTEWAX_API
 
 OURS = ("topics", "ssm-stream", "replayer")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -262,11 +263,13 @@ def test_kafka_s_version_is_the_one_that_the_tests_run_with() -> None:
 
 
 def test_variables_have_a_use_and_a_default() -> None:
-    """Compose sets none for the product: what monitor.yaml names has a default, which is a service of the file."""
+    """Compose sets none for the product, but what switches Bytewax's metrics on: what monitor.yaml names has a default,
+    which is a service of the file."""
     text = (DOCKER / "monitor.yaml").read_text()
     variables = dict(re.findall(r"\$\{(\w+):-([^}]+)\}", text))
     assert set(variables) == set(re.findall(r"\$\{(\w+)", text))
-    assert not any("environment" in services()[name] for name in OURS)
+    given = {key: value for name in OURS for key, value in services()[name].get("environment", {}).items()}
+    assert given == {BYTEWAX_API: "1"}
     assert variables["KAFKA_BOOTSTRAP_SERVERS"].partition(":")[0] in services()
     # Anything that compose would replace itself is meant for nobody.
     assert "${" not in (DOCKER / "compose.yaml").read_text()

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from test_decoder import FakeMessage
 
 from ssm_stream.config import Config, load_config, parse_config
 from ssm_stream.config.paths import has_list_step, head_of, is_message_field
+from ssm_stream.config.sections import Alerts
 from ssm_stream.contract import message_schemas
 from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
@@ -43,10 +44,17 @@ LIVELY = """
 alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
-  ongoing_every: 7
 """
 QUICK = "recovery: {directory: null}\n"
 KINDS = ("event", "prediction", "alert", "dead-letter", "asyncapi")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def reported_often() -> Iterator[None]:
+    """Open alerts are reported again every 7 events."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Alerts, "ongoing_every", 7)
+        yield
 
 
 def config(event: str = "features: [a, b]", more: str = "", model: str = "", alerts: str = LIVELY) -> Config:

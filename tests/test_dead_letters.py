@@ -6,7 +6,6 @@ import functools
 import json
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import orjson
 import pytest
 from brokers import Kafka, MockKafka
 from confluent_kafka import Message, Producer
+from forked import Forked
 from jsonschema import Draft202012Validator
 from test_stream import Job, events
 from typer.testing import CliRunner
@@ -197,10 +197,10 @@ def test_kills_send_nothing_twice_and_lose_nothing(box: Box) -> None:
     """SIGKILL at random moments; transactions of a run that was killed are ended by the next."""
     n = 20_000
     box.write([box.letter(i, usable(i)) for i in range(n)])
-    command = [sys.executable, "-m", "ssm_stream", "dlq", "redrive", str(box.path), "--yes", "--json"]
+    command = ["dlq", "redrive", str(box.path), "--yes", "--json"]
     rng, cut = random.Random(5), 0
     for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = Forked(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         before = len(box.back())
         until = time.monotonic() + 20
         while process.poll() is None and len(box.back()) == before and time.monotonic() < until:
@@ -220,8 +220,8 @@ def test_kills_send_nothing_twice_and_lose_nothing(box: Box) -> None:
 def test_two_at_a_time_send_nothing_twice(box: Box) -> None:
     n = 3_000
     box.write([box.letter(i, usable(i)) for i in range(n)])
-    command = [sys.executable, "-m", "ssm_stream", "dlq", "redrive", str(box.path), "--yes", "--json"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    command = ["dlq", "redrive", str(box.path), "--yes", "--json"]
+    both = [Forked(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     told = [process.communicate(timeout=60) for process in both]
     codes = [process.returncode for process in both]
     assert 0 in codes, told
@@ -279,7 +279,7 @@ def test_what_would_fail_again_was_cut_or_is_anothers_stays(box: Box) -> None:
 def test_the_judge_says_what_the_decoder_says(box: Box) -> None:
     content = orjson.loads(box.path.read_bytes())
     content |= {"alerts": {"feedback": {"topic": "said"}}, "labels": {"topic": "labels"}}
-    content["event"]["max_bytes"] = 300
+    content["source"]["kafka"] = {"max.partition.fetch.bytes": 300}
     box.path.write_bytes(orjson.dumps(content))
     made = box.config
     tried = {

@@ -22,7 +22,7 @@ from stub_holidays import stub_package
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import config_schema, parse_config
-from ssm_stream.config.file import REMOVED, RENAMED
+from ssm_stream.config.earlier import REMOVED, RENAMED
 from ssm_stream.core import frozen_weights
 
 ROOT = Path(__file__).parent.parent

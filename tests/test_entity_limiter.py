@@ -300,8 +300,8 @@ def test_refused_events_are_dead_letters_as_they_came() -> None:
 
 def test_large_messages_are_not_parsed() -> None:
     config = parse_config(
-        "source: {brokers: a, topic: plant.events}\nevent: {entity: machine, timestamp: ts, features: [load], target: "
-        "temp, max_bytes: 200}\nalerts: {feedback: {topic: feedback}}"
+        "source: {brokers: a, topic: plant.events, kafka: {max.partition.fetch.bytes: 200}}\n"
+        "event: {entity: machine, timestamp: ts, features: [load], target: temp}\nalerts: {feedback: {topic: feedback}}"
     )
     large = event(note="x" * 200)
     batches, letters = decode([event(), large, b"not json", None, event()], config)
@@ -309,7 +309,8 @@ def test_large_messages_are_not_parsed() -> None:
     assert [faults_of(letter)["exception.class.name"] for letter in letters] == [
         "ssm_stream.TooLarge", "ssm_stream.NotJson", "ssm_stream.Tombstone",
     ]  # fmt: skip
-    assert f"{len(large)} bytes, more than 200 (event.max_bytes)" in faults_of(letters[0])["exception.message"]
+    reason = f"{len(large)} bytes, more than 200 (source.kafka: max.partition.fetch.bytes)"
+    assert reason in faults_of(letters[0])["exception.message"]
     assert letters[0].value == large
     batches, letters = decode([event(), large], config)  # all plain
     assert [batch.offsets for _, batch in batches] == [[100]]

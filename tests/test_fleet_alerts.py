@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.config.sections import Alerts
 from ssm_stream.engine.counts.batch_labels import NONE, LabelledEvents
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.endings import ending
@@ -34,9 +35,16 @@ from ssm_stream.kafka.records import ShardBatch
 LIVELY = """alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
-  ongoing_every: 7
 model: {warmup: 10}
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def reported_often() -> Iterator[None]:
+    """Open alerts are reported again every 7 events."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Alerts, "ongoing_every", 7)
+        yield
 
 
 def alert(row: int, entity: str, phase: str = "started", score: float = 2.0, **other: Any) -> Alert:

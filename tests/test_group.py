@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brokers import Kafka, kafka_obstacle
+from forked import Forked
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
@@ -22,9 +23,10 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.membership.commit import Commit, CommitError, parse_commit
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.reader import list_entities
-from ssm_stream.recovery.store import partition as partition_module
-from ssm_stream.recovery.store.flow_store import FlowStore, read_store
-from ssm_stream.recovery.store.partition import PartitionSnapshots
+from ssm_stream.recovery.store.blobs import FolderBlobs
+from ssm_stream.recovery.store.flow_store import FlowStore
+from ssm_stream.recovery.store.partition import flush
+from ssm_stream.recovery.store.reading import open_store
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "scale_out.py"
 MEMBER = """
@@ -74,6 +76,7 @@ def test_the_state_is_in_the_store_alone(tmp_path: Path) -> None:
         ("", {"event": "holidays: {days: [2026-01-01]}"}, "event.holidays"),
         ("", {"source": "kafka: {partition.assignment.strategy: range}"}, "cooperative-sticky"),
         ("recovery: {directory: there}", {}, "recovery.directory"),
+        ("audit: {directory: /var/lib/audit}", {}, "audit.directory: audit"),
         ("alerts: {control: {}}", {}, "alerts.control"),
         ("alerts: {feedback: {topic: verdicts}}", {}, "alerts.feedback"),
         ("labels: {topic: labels, target: y}", {}, "found with labels"),
@@ -145,6 +148,11 @@ def stored(store: FlowStore, name: str, settings: Config) -> Engine:
     return store.partition(3).restore(settings, name)
 
 
+def folder_of(store: FlowStore) -> Path:
+    assert isinstance(store.blobs, FolderBlobs)
+    return store.blobs.folder
+
+
 def hashes(engine: Engine) -> dict[str, str]:
     return {name: engine.state_hash(name, 3) for name in engine.names}
 
@@ -185,13 +193,13 @@ def test_what_a_successor_needs_stays_and_the_rest_goes(tmp_path: Path) -> None:
         learn(engine, 7, 50 * i)
         dead.write(engine, 50 + 7 * i)  # never committed
         dead.wait()
-    partition_module._TIDY.submit(lambda: None).result()
+    flush()
     assert hashes(stored(store, successor.name, settings)) == hashes(own)
-    mine = [file for file in (store.folder / "state").iterdir() if int(file.name.split("-")[1]) % 50 == 0]
-    assert len(mine) <= 3, "the last two, and the one that both began with"
-    found = read_store(settings)
-    assert list_entities(found, settings).total == 5
-    assert [(each.partition, each.offset) for each in found.positions(settings)] == [(3, 300)]
+    mine = [file for file in (folder_of(store) / "state").iterdir() if int(file.name.split("-")[1]) % 50 == 0]
+    assert len(mine) <= 3, "the last two, and the one that both began with, which is kept for a rewind, too"
+    with open_store(settings) as found:
+        assert list_entities(found, settings).total == 5
+        assert [(each.partition, each.offset) for each in found.positions(settings)] == [(3, 300)]
 
 
 def test_a_damaged_snapshot_and_one_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -203,7 +211,7 @@ def test_a_damaged_snapshot_and_one_of_another_model_are_refused(tmp_path: Path)
     files.wait()
     with pytest.raises(StateError, match=r"model\.implicit|model\."):
         stored(store, name, config(tmp_path, "model: {horizon: 3}"))
-    path = store.folder / "state" / name
+    path = folder_of(store) / "state" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -226,8 +234,9 @@ def test_a_folder_of_another_flow_or_topic_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_stored_where_nothing_was_learned(tmp_path: Path) -> None:
     settings = config(tmp_path)
-    assert PartitionSnapshots(FlowStore(settings).folder, 0).name == ""
-    assert read_store(settings).chains == {}
+    assert FlowStore(settings).partition(0).name == ""
+    with open_store(settings) as found:
+        assert found.chains == {}
 
 
 # The whole product.
@@ -270,7 +279,7 @@ def test_a_member_gives_back_what_it_cannot_read_and_goes_on_once_it_can(kafka: 
     with member(file, log):
         kafka.read(topics["predictions"], expected=30, timeout=60)
     [head] = (tmp_path / "store").glob("*/committed/0000")
-    state = head.parents[1] / "state" / head.read_text().split()[0]
+    state = head.parents[1] / "state" / json.loads(head.read_text())["name"]
     content_before = state.read_bytes()
     state.write_bytes(content_before[:-1])
     kafka.produce(topics["events"], events[30:])
@@ -289,8 +298,7 @@ def test_a_member_gives_back_what_it_cannot_read_and_goes_on_once_it_can(kafka: 
 def member(file: Path, log: Path) -> Iterator[None]:
     """A process of the group, stopped by a signal at the end."""
     with log.open("ab") as output:
-        command = [sys.executable, "-m", "ssm_stream", "run", str(file)]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = Forked("run", str(file), stdout=output, stderr=output)
     try:
         yield
         assert process.poll() is None, log.read_text()

@@ -28,6 +28,10 @@ DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "sh
 COLUMNS = ("a", "b", "c", "d")
 """Three numbers, and a category of four values."""
 LEARNED, LATER = 2_400, 2_400
+ALLOWED = 1.005
+"""From event 500 on, mean error over that of a fresh start; of a recording, as the geometric mean of several windows:
+in a single one a state that goes on without any change is up to 2.7 % worse, and as often better.
+`benchmarks/input_changes.py` measures many more changes and streams."""
 LINEAR = "model: {heads: [moments, proximal]}"
 """Heads without random directions, which depend on all inputs."""
 
@@ -100,7 +104,7 @@ def test_it_is_never_worse_than_a_fresh_start(change: str, kind: str) -> None:
     part = events(after, LEARNED, LEARNED + LATER)
     kept, fresh = errors(Engine.restore(after, learned(before)), part), errors(Engine(after), part)
     assert kept[:500].mean() < fresh[:500].mean(), "it begins better"
-    assert kept[500:].mean() < 1.005 * fresh[500:].mean()
+    assert kept[500:].mean() < ALLOWED * fresh[500:].mean()
     assert kept.mean() < fresh.mean()
 
 
@@ -111,7 +115,7 @@ def test_several_targets_go_on(change: str) -> None:
     kept, fresh = errors(Engine.restore(after, learned(before)), part), errors(Engine(after), part)
     for target in range(2):
         assert kept[:500, target].mean() < fresh[:500, target].mean()
-        assert kept[500:, target].mean() < 1.005 * fresh[500:, target].mean()
+        assert kept[500:, target].mean() < ALLOWED * fresh[500:, target].mean()
 
 
 @pytest.mark.parametrize("change", ["added", "category removed", "lags 2 to 8", "past features"])
@@ -160,32 +164,59 @@ def products(engine: Engine) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "stays"),
+    ("before", "after"),
     [
-        # In another order, and without one that weighs little.
-        ("features: [a, b, c]", "features: [c, b, a], lags: 7", True),
-        ("features: [a, b, c]", "features: [a, b]", False),
-        ("features: [a, b]", "features: [a, b, c]", False),  # which may be one of the best
+        # In another order; without one; with one that is new, beside which all features are multiplied.
+        ("features: [a, b, c]", "features: [c, b, a], lags: 7"),
+        ("features: [a, b, c]", "features: [c, a]"),
+        ("features: [a, b]", "features: [c, a, b]"),
     ],
 )
-def test_products_stay_where_all_that_they_multiply_do(before: str, after: str, stays: bool) -> None:
+def test_products_of_numbers_that_stay_keep_what_was_learned_of_them(before: str, after: str) -> None:
     engine = Engine.restore(config(before), snapshot := learned(config(before)))
     was, now = store(engine), store(Engine.restore(config(after), snapshot))
-    chosen = [was.plan.numbers[place - 1] for place in was.shared.pool.product_of[0]]
-    if not stays:
-        assert not now.shared.pool.product_of.any()
-        return
-    assert [now.plan.numbers[place - 1] for place in now.shared.pool.product_of[0]] == chosen
-    blocks = []
-    for each in (was, now):
-        begin = 1 + each.params.F
-        pairs = slice(begin, begin + len(chosen) * (len(chosen) + 1) // 2)
-        pool = each.shared.pool
-        blocks.append(
-            [pool.product_S[0, pairs, pairs], pool.product_W[0, :, pairs], pool.product_mean, pool.product_var]
-        )
-    for old, new in zip(*blocks, strict=True):
-        np.testing.assert_array_equal(new, old)
+    names = [[each.plan.numbers[place - 1] for place in each.shared.pool.product_of[0]] for each in (was, now)]
+    assert min(each.shared.pool.product_of[0].min() for each in (was, now)) > 0
+    assert (np.diff(now.shared.pool.product_of[0]) > 0).all()
+    old, new = ({frozenset((one, other)): at for at, (one, other) in enumerate(pairs(each))} for each in names)
+    both = [pair for pair in new if pair in old]
+    assert len(both) >= 6
+    places = [np.array([of[pair] for pair in both]) for of in (old, new)]
+    for name in ("mean", "var", "count"):
+        found = [
+            getattr(each.shared.pool, f"product_{name}")[0, at] for each, at in zip((was, now), places, strict=True)
+        ]
+        np.testing.assert_array_equal(found[1], found[0])
+    blocks = [1 + each.params.F + at for each, at in zip((was, now), places, strict=True)]
+    W, S = ([getattr(each.shared.pool, f"product_{name}")[0] for each in (was, now)] for name in "WS")
+    np.testing.assert_array_equal(W[1][:, blocks[1]], W[0][:, blocks[0]])
+    np.testing.assert_array_equal(S[1][np.ix_(blocks[1], blocks[1])], S[0][np.ix_(blocks[0], blocks[0])])
+    others = [at for pair, at in new.items() if pair not in old]
+    begin = 1 + now.params.F
+    assert not W[1][:, [begin + at for at in others]].any()
+    assert not now.shared.pool.product_count[0, others].any()
+    if others:  # what is known counts for some events at most, beside them
+        assert now.shared.pool.product_level[0, 0] * S[1][0, 0] < 101
+    if "b" in after:
+        assert set(now.plan.features) <= set(names[1])
+
+
+def pairs(names: list[str]) -> list[tuple[str, str]]:
+    return [(one, other) for i, one in enumerate(names) for other in names[i:]]
+
+
+def test_more_new_features_than_are_multiplied_are_chosen_by_weight() -> None:
+    before, after = config("features: [a]"), config("features: [a, p, q, r, s, t]")
+    engine = Engine.restore(after, learned(before))
+    pool = store(engine).shared.pool
+    assert not pool.product_of.any()
+    assert not pool.product_n.any()
+    rng = np.random.default_rng(0)
+    values, y, names = columns(LEARNED + LATER)
+    at = np.arange(LEARNED, LEARNED + 400)
+    inputs = np.concatenate([values[at, :1], rng.normal(size=(400, 5))], axis=1)
+    engine.process(Events([names[i] for i in at], 1_700_000_000_000 + 60_000 * at, inputs, y[at].copy(), at))
+    assert (store(engine).shared.pool.product_of[0] > 0).all()
 
 
 @pytest.mark.parametrize("cut", [700, LEARNED, LEARNED - 1, LEARNED - 2])
@@ -382,6 +413,8 @@ def test_any_row_of_changes_goes_on(
         assert np.isfinite(store(engine).shared.fleet.S).all()
 
 
+WINDOWS = (0, 4_000, 8_000)
+"""First events of those of a recording that are judged."""
 RECORDED = {
     "gas_turbine_nox.csv.gz": [
         ("at_ambient_temp, ap_ambient_press", "at_ambient_temp, ap_ambient_press, tit_inlet_temp"),
@@ -401,7 +434,7 @@ RECORDED = {
 def test_on_a_recording_it_is_never_worse(name: str, before: str, after: str) -> None:
     if not (DATA / name).exists():
         pytest.skip(f"{name} is not in {DATA}; set SSM_STREAM_DATA to the folder that holds it")
-    rows = list(islice(Recording(DATA / name), 5_000))
+    rows = list(islice(Recording(DATA / name), WINDOWS[-1] + 5_000))
     was, now = (
         parse_config(
             "source: {brokers: 'localhost:9092', topic: events}\n"
@@ -411,10 +444,12 @@ def test_on_a_recording_it_is_never_worse(name: str, before: str, after: str) ->
         )
         for each in (before, after)
     )
-    engine = Engine(was)
-    engine.process(EventReader(was.event).read(rows[:2_500])[0])
-    part = EventReader(now.event).read(rows[2_500:])[0]
-    kept, fresh = errors(Engine.restore(now, engine.snapshot()), part), errors(Engine(now), part)
-    assert kept[:500].mean() < fresh[:500].mean()
-    # What is multiplied is chosen once, where an input is new from other events than there: worth up to a percent.
-    assert kept[500:].mean() < 1.015 * fresh[500:].mean()
+    both = []
+    for first in WINDOWS:
+        engine = Engine(was)
+        engine.process(EventReader(was.event).read(rows[first : first + 2_500])[0])
+        part = EventReader(now.event).read(rows[first + 2_500 : first + 5_000])[0]
+        kept, fresh = errors(Engine.restore(now, engine.snapshot()), part), errors(Engine(now), part)
+        assert kept[:500].mean() < fresh[:500].mean()
+        both.append(kept[500:].mean() / fresh[500:].mean())
+    assert np.exp(np.log(both).mean()) < ALLOWED

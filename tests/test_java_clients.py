@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import yaml
 from brokers import Kafka
 from brokers.apache import LOGGING, kafka_home, kafka_obstacle
 from confluent_kafka import Producer
+from forked import ran
 
 PARTITIONS = 3
 EVENTS = 90
@@ -114,8 +114,7 @@ def run(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
     }
     file = folder / "monitor.yaml"
     file.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
-    command = [sys.executable, "-m", "ssm_stream", "run", str(file), "--until-eof"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = ran("run", str(file), "--until-eof")
     assert done.returncode == 0, done.stderr
     unfinished = transaction(kafka, [topics[name] for name in sinks])
     yield Run(kafka, topics)

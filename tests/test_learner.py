@@ -18,7 +18,7 @@ from ssm_stream.config import Config
 from ssm_stream.core import frozen_weights, kernel, shapes
 from ssm_stream.core.features import FeaturePlan, calendar_columns, kernel_columns
 from ssm_stream.core.frozen_weights import Weights, untrained
-from ssm_stream.core.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams, product_heads
+from ssm_stream.core.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams, corrected_heads, product_heads
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.reference import learner
@@ -134,6 +134,9 @@ CASES = {
         Heads(attention=16),
         entities=3,
         slots=128,
+    ),
+    "late labels": Case(
+        lambda: drift(400, entities=3, seed=7), FeaturePlan(ABC, (), (), 0), Heads(known=True), entities=3
     ),
     "half-lives": Case(
         lambda: drift(300, seed=4), PLAN, Heads(attention=16), half_lives=((0, 6 * 3600.0), (20, 0), (200, 0))
@@ -293,7 +296,12 @@ def places_of(name: str) -> dict[str, list[int]]:
     """Places of the answers by scope and head, such as `norm proximal`."""
     case = CASES[name]
     p = params(case)
-    names = ["mean", *["last"] * (p.lags > 0), *["hour", "week"] * p.seasons]
+    names = [
+        "mean",
+        *["last"] * (p.lags > 0 or p.known),
+        *["corrected"] * len(corrected_heads(p)),
+        *["hour", "week"] * p.seasons,
+    ]
     width = dict.fromkeys(SCALES, 0) | {
         "moments": p.M * p.moments, "proximal": p.prox, "slow": int(p.prox > 0), "embedding": int(p.R > 0),
         "fern": int(p.fern > 0), "gd": p.gd, "log_proximal": p.prox * p.log, "log_embedding": p.log * (p.R > 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -20,6 +21,7 @@ from test_fleet_alerts import LIVELY, struck
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.config.changes import diff_model_settings, overall_effect
+from ssm_stream.config.sections import Alerts
 from ssm_stream.config.sections.maintenance import Span, weekly_spans
 from ssm_stream.contract.message_schemas import prediction_schema
 from ssm_stream.engine.engine import Engine
@@ -32,8 +34,16 @@ from ssm_stream.operators.records import predictions_of
 
 DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 MINUTE = 60_000
-QUICK = "anomaly: {recover_after: 5, cooldown: 0}, ongoing_every: 3"
+QUICK = "anomaly: {recover_after: 5, cooldown: 0}"
 TOPIC = "sinks: {suppressed: hidden}\n"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def reported_often() -> Iterator[None]:
+    """Open alerts are reported again every 3 events."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Alerts, "ongoing_every", 3)
+        yield
 
 
 def windows(*entries: str, alerts: str = QUICK, more: str = "model: {warmup: 10}\n", event: str = "") -> Config:
@@ -314,7 +324,7 @@ def test_limits_are_raised_unless_the_window_has_them_too() -> None:
 )
 def test_no_batch_and_no_restart_changes_anything(cuts: set[int], restarts: set[int], learn: str, pattern: str) -> None:
     more = f", learn: {learn}, entities: '{pattern}'"
-    alerts = "anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}, ongoing_every: 3"
+    alerts = "anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}"
     alerts += ", silence: {after: 20s}, stuck: true, limits: [{column: a, above: 2}]"
     settings_ = windows(once(500_000, 800_000, more), once(1_100_000, 1_300_000, more), alerts=alerts)
     events = fleet(1500, seed=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from test_decoder import chunk
 
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.config.sections import Alerts
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.endings import ending
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
@@ -32,12 +34,19 @@ TWO = "features: [a, b], target: [y, z]"
 LIVELY = """alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
-  ongoing_every: 7
   fleet: {enabled: false}
 model: {warmup: 10}
 """
 OWN = {"state_hash", "config_hash", "budget", "summary"}
 """Of an alert: what another configuration makes otherwise."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def reported_often() -> Iterator[None]:
+    """Open alerts are reported again every 7 events."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Alerts, "ongoing_every", 7)
+        yield
 
 
 def targets(n: int, seed: int = 0, entities: int = 4, gaps: bool = False) -> Events:

@@ -154,13 +154,14 @@ def told(kafka: Kafka, collector: str, tmp_path_factory: pytest.TempPathFactory)
     messages = events(8000, seed=4)
     kafka.produce(topic, messages)
     kafka.produce(topic, [(b"m1", b"no JSON"), (b"m1", b'{"entity": "m1"}'), (b"m1", b"[]"), (b"m1", b"")], 0)
-    ops = {"address": address, "bytewax_metrics": True, "log_every": "1s", "traces": collector}
+    ops = {"address": address, "traces": collector}
     alerts = {"drift": {"budget": "1 per 500 events"}, "anomaly": {"budget": "1 per 100 events"}}
     job = Job(kafka, tmp_path_factory.mktemp("ops"), topic, ops=ops)
     content = orjson.loads(job.path.read_bytes())
     job.path.write_bytes(orjson.dumps({**content, "alerts": alerts}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_TRACES_SAMPLER_ARG", "1.0")
+        patch.setenv("BYTEWAX_DATAFLOW_API_ENABLED", "1")
         process = job.start("--log-format", "json")
     until(lambda: ready(address), 90, process)
     until(lambda: scraped(address).of("ssm_stream_events_total") == len(messages) + 4, 60, process)
@@ -343,7 +344,7 @@ def test_not_ready_while_the_broker_is_away(private_kafka: Callable[[], LocalKaf
     address = f"127.0.0.1:{free_port()}"
     topic = broker.topic("events", 1)
     broker.produce(topic, events(300))
-    job = Job(broker, tmp_path, topic, source={"wait": "60s"}, ops={"address": address, "self_check": False})
+    job = Job(broker, tmp_path, topic, source={"wait": "60s"}, ops={"address": address})
     process = job.start()
     try:
         until(lambda: ready(address), 90, process)
@@ -463,7 +464,7 @@ def test_a_busy_address_that_was_chosen_is_an_error_and_the_default_one_is_not(
         ("{address: nowhere}", "ops.address"),
         ("{address: 'localhost:99999'}", "a port is a number from 1 to 65535"),
         ("{adress: 'localhost:9464'}", "did you mean `address`?"),
-        ("{log_every: never}", "write a duration"),
+        ("{log_every: 5m}", "logged once a minute"),
     ],
 )
 def test_a_wrong_address_is_refused_with_the_cure(ops: str, told: str) -> None:
@@ -480,7 +481,7 @@ def test_an_address_that_others_reach_is_known(address: str, open_: bool) -> Non
 
 
 def test_how_the_process_is_watched_decides_nothing() -> None:
-    assert config().hash == config("ops: {address: null, self_check: false, log_every: null}").hash
+    assert config().hash == config("ops: {address: null}").hash
 
 
 def test_a_budget_in_time_allows_by_the_time_that_passes() -> None:

@@ -18,6 +18,7 @@ from test_transactions import ExactJob
 
 from ssm_stream.config import Source, parse_config
 from ssm_stream.flow.doctor import diagnose
+from ssm_stream.kafka import transactional_producer
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
@@ -130,6 +131,35 @@ def test_a_writer_waits_for_its_coordinator(request_: ApiKey, code: int) -> None
         )
         broker.push_errors(request_, [code] * 3)
         producer = TransactionalProducer(settings, Part("0000", {"t": (0,)}, {}, 1_000_000))
+        producer.close()
+
+
+def test_a_call_that_never_returns_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the coordinator moves: a call that keeps its timeout is made again, one that does not ends the flow, and
+    that is built again."""
+    monkeypatch.setattr(transactional_producer, "STEP", 0.2)
+    monkeypatch.setattr(transactional_producer, "GRACE", 0.2)
+    with EmbeddedBroker(topics={"t": 1, "p": 1, "a": 1, "d": 1}) as broker:
+        settings = parse_config(
+            f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: 15s}}\n"
+            "event: {entity: e, timestamp: t}\nsinks: {predictions: p, alerts: a, dead_letters: d}\n"
+        )
+        producer = TransactionalProducer(settings, Part("0000", {"t": (0,)}, {}, 1_000_000))
+        given: list[float] = []
+
+        def slow(seconds: float) -> str:
+            given.append(seconds)
+            if len(given) < 3:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            return "done"
+
+        assert producer._call("send_offsets_to_transaction", slow) == "done"
+        assert given == [0.2] * 3
+        began = time.monotonic()
+        with pytest.raises(BrokerError, match="has not returned") as found:
+            producer._call("send_offsets_to_transaction", lambda _: time.sleep(20))
+        assert found.value.passes
+        assert time.monotonic() - began < 5
         producer.close()
 
 

@@ -416,7 +416,7 @@ def test_settings_are_counted_where_they_differ_from_their_default() -> None:
     [
         ("source.topic", "restart"), ("delivery", "restart"), ("event.features", "restart"), ("model.rate", "anew"),
         ("model.warmup", "reload"), ("alerts.drift.budget", "reload"), ("sinks.alerts", "reload"),
-        ("state.shards", "anew"), ("state.ttl", "reload"), ("event.max_bytes", "reload"), ("labels.delay", "anew"),
+        ("state.shards", "anew"), ("state.ttl", "reload"), ("event.only", "reload"), ("labels.delay", "anew"),
         ("event.time_zone", "anew"), ("event.derive.mean.over", "restart"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ import campaign  # noqa: E402
 import check_bundle  # noqa: E402
 import check_changelog  # noqa: E402
 import sbom  # noqa: E402
+import tested  # noqa: E402
 import version  # noqa: E402
 import wheels  # noqa: E402
 
@@ -42,6 +43,17 @@ def test_no_other_file_names_the_version() -> None:
         if name in own or not name.startswith(places) or not name.endswith((".md", ".py", ".yaml", ".yml", "file")):
             continue
         assert not pattern.search((ROOT / name).read_text(encoding="utf-8")), name
+
+
+def test_tests_count_for_the_commit_that_they_ran_on() -> None:
+    one, other = "1" * 40, "2" * 40
+    assert tested.known(one, one)
+    assert tested.known(one, other, one[:7])
+    assert tested.known(one, "", one)
+    assert not tested.known(one, other)
+    assert not tested.known(one, other, other)
+    assert not tested.known(one, "", "1"), "one digit names no commit"
+    assert not tested.known("", "", ""), "a checkout with changes is no commit"
 
 
 def test_a_version_is_set_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +195,32 @@ def test_a_failed_step_ends_the_campaign_and_is_counted(
     assert campaign.run("kills", minutes=None) == 1
     (entry,) = campaign.read_log()
     assert entry["figures"] == {"steps": 1, "failures": 1, "kills": 20, "lost": 1}
+
+
+def test_a_step_of_torture_counts_kills_and_faults(
+    counted: list[campaign.Figures], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bars for kills are of a whole campaign; a fault, or a return that takes too long, fails the step."""
+    found = {**dict.fromkeys(campaign.NO_FAULTS, 0), "worker kills": 50, "broker kills": 15, campaign.RETURN: 2.5}
+
+    def output(command: list[str]) -> str:
+        assert command[-3:] == ["--seed", "0", "--json"]
+        raise campaign.StepError("missed", dict(found))
+
+    monkeypatch.setattr(campaign, "output", output)
+    assert campaign.torture({}) == found
+    for fault in ("lost", campaign.RETURN):
+        before, found[fault] = found[fault], 31
+        with pytest.raises(campaign.StepError, match="seed 0"):
+            campaign.torture({})
+        found[fault] = before
+    monkeypatch.setitem(campaign.KINDS, "torture", campaign.KINDS["torture"]._replace(step=lambda _: found, target=30))
+    assert campaign.run("torture", minutes=None) == 0
+    campaign.report("torture")
+    checks = {each["name"]: (each["value"], each["ok"]) for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["worker kills"] == (100, False)
+    assert checks["lost"] == (0, True)
+    assert checks[campaign.RETURN] == (2.5, True)
 
 
 def test_false_alarms_are_judged_where_enough_are_to_be_expected() -> None:

@@ -42,11 +42,9 @@ def config(folder: Path, **changes: Any) -> Config:
 def test_what_decides_no_state_and_what_migrates_one_is_live(tmp_path: Path) -> None:
     old = config(tmp_path)
     assert live_changes(old, config(tmp_path)) == []
-    new = config(
-        tmp_path, alerts__drift__budget="1 per 500 events", sinks__kafka={"linger.ms": 20}, ops__log_every="5s"
-    )
+    new = config(tmp_path, alerts__drift__budget="1 per 500 events", sinks__kafka={"linger.ms": 20}, ops__ui=True)
     told = live_changes(old, new)
-    assert [line.split(":")[0] for line in told] == ["alerts.drift.budget", "sinks.kafka.linger.ms", "ops.log_every"]
+    assert [line.split(":")[0] for line in told] == ["alerts.drift.budget", "sinks.kafka.linger.ms", "ops.ui"]
     assert told[1].startswith("sinks.kafka.linger.ms: unset → *** (kept")
 
 
@@ -128,7 +126,7 @@ def test_a_run_that_is_changed_is_one_that_was_restarted(kafka: Kafka, tmp_path:
     calm.run()
 
     address = f"127.0.0.1:{free_port()}"
-    live = made("live", ops={"address": address, "self_check": False})
+    live = made("live", ops={"address": address})
     process = live.start("--watch", "--log-format", "json")
     told: Callable[[], int] = lambda: sum(live.ids().values())  # noqa: E731
     until(lambda: told() == 2000, 60, process)
@@ -174,7 +172,7 @@ def test_half_a_file_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(reload, "POLL_EVERY", 0.01)
     monkeypatch.setattr(reload, "SETTLED", 0.5)
     file, running_ = tmp_path / "config.yaml", config(tmp_path)
-    whole = {**BASE, "recovery": {"directory": str(tmp_path)}, "model": {"warmup": 20}, "alerts": {"ongoing_every": 7}}
+    whole = {**BASE, "recovery": {"directory": str(tmp_path)}, "model": {"warmup": 20}, "alerts": {"language": "ja"}}
     file.write_bytes(orjson.dumps({**BASE, "recovery": {"directory": str(tmp_path)}}))
     with Reload(file, running_) as found:
         file.write_bytes(b"")
@@ -187,4 +185,4 @@ def test_half_a_file_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.Monke
             time.sleep(0.05)
     STOP.clear()
     assert found.new_config is not None
-    assert found.new_config.alerts.ongoing_every == 7
+    assert found.new_config.alerts.language == "ja"

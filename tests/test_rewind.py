@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from itertools import pairwise
@@ -17,6 +16,7 @@ import numpy as np
 import orjson
 import pytest
 from brokers import Kafka
+from forked import Forked
 from test_labels_stream import job as with_labels
 from test_labels_stream import parted
 from test_readings import shuffled, stream
@@ -288,8 +288,10 @@ def test_a_kill_leaves_the_old_state_or_the_new_one(
 
         return call
 
+    flow = copied(recorded, tmp_path / "flow")
     for step in range(1, 200):
-        flow = copied(recorded, tmp_path / str(step))
+        shutil.rmtree(flow.job.folder / "recovery")
+        shutil.copytree(recorded.job.folder / "recovery", flow.job.folder / "recovery")
         config = with_stored_features(flow.job.config)
         request = read_request(config, at(1250), [("m1", at(1250), at(1400))])
         left[0] = step
@@ -316,7 +318,6 @@ def test_a_kill_leaves_the_old_state_or_the_new_one(
         outcomes.append("new" if now == new else "old")
         if done:
             break
-        shutil.rmtree(tmp_path / str(step))
     assert done
     assert outcomes == sorted(outcomes, reverse=True)
     assert {"old", "new"} == set(outcomes[:-1]), "kills before and after the step that counts"
@@ -341,8 +342,7 @@ def test_each_kept_state_leads_to_the_same_bits(kafka: Kafka, tmp_path: Path) ->
     flow = Flow(kafka, tmp_path / "flow", topic, shards=3)
     sent = 0
     for _ in range(3):
-        command = [sys.executable, "-c", KEEPING, "run", str(flow.job.path)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = Forked("run", str(flow.job.path), code=KEEPING, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wait_for(process, "started")
         for _ in range(10):
             fill(kafka, topic, given, sent, sent + 200)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from brokers.apache import kafka_obstacle
 from brokers.secure import USER, Right, SecureKafka
 from certificates import Authority
+from forked import ran
 from tokens import issuer
 from typer.testing import CliRunner
 
@@ -80,8 +80,7 @@ class Flow(NamedTuple):
         directory = str(self.file.parent / f"state-{uuid.uuid4().hex[:8]}")
         changed = {**self.content, "recovery": {**self.content["recovery"], "directory": directory}}
         self.file.write_text(yaml.safe_dump(changed))
-        command = [sys.executable, "-m", "ssm_stream", "run", str(self.file), "--until-eof"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = ran("run", str(self.file), "--until-eof")
         assert PASSWORD not in done.stdout + done.stderr
         return done
 

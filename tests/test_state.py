@@ -8,7 +8,6 @@ import pickle
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from io import BytesIO
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from forked import Forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -463,6 +463,8 @@ def test_without_an_earlier_state_a_start_is_refused_with_the_cure(tmp_path: Pat
 # Kills.
 
 WRITER = """
+import sys
+
 import test_state
 from test_state import *
 checkpoint_files.MIN_SPARE_BYTES = 1000
@@ -479,10 +481,7 @@ def test_whenever_a_kill_happens_all_states_named_to_bytewax_recently_are_there(
     rng = np.random.default_rng(0)
     for round_ in range(4):
         directory = tmp_path / str(round_)
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-        )  # fmt: skip
+        process = Forked(str(directory), code=WRITER, stdout=subprocess.PIPE)
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         time.sleep(0.3 * rng.random())

@@ -20,6 +20,7 @@ import orjson
 import pytest
 from brokers import Kafka, LocalKafka, MockKafka, free_port
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from forked import Forked
 
 from ssm_stream.autoconfig.feature_selection import select_features, with_columns
 from ssm_stream.config import Config, ConfigError, Event, Source, load_config, parse_config
@@ -73,8 +74,7 @@ class Job:
         return load_config(self.path)
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "ssm_stream", "run", str(self.path), *options]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return Forked("run", str(self.path), *options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def run(self, *options: str, timeout: float = 60) -> str:
         process = self.start("--until-eof", *options)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import yaml
 from brokers import LocalKafka, local_obstacle, start_local
 from certificates import Authority
+from forked import ran
 from structlog.testing import capture_logs
 from tls import Proxy
 from tokens import issuer
@@ -196,8 +195,7 @@ def test_a_run_behind_tls_and_a_login(delivery: str, broker: LocalKafka, authori
         }  # fmt: skip
         file = tmp_path / "monitor.yaml"
         file.write_text(yaml.safe_dump(content))
-        command = [sys.executable, "-m", "ssm_stream", "run", str(file), "--until-eof"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = ran("run", str(file), "--until-eof")
         assert done.returncode == 0, done.stderr
         assert PASSWORD not in done.stdout + done.stderr
         assert len(broker.read(names["predictions"], expected=300)) == 300

@@ -180,7 +180,7 @@ def test_a_better_half_life_is_found_and_holds(steady: Path, tmp_path: Path) -> 
     assert found.held.better
     assert found.after is not None
     assert found.after["mae"] < 0.97 * found.before["mae"]
-    lives = found.settings["model.half_lives"]
+    lives = found.settings["model.tuning.half_lives"]
     assert lives is None or int(lives[0].split()[0]) >= 100
     assert found.verdict.startswith("It held")
     assert all(row["ok"] for row in found.checks())
@@ -248,21 +248,26 @@ def test_the_learner_is_tried_and_its_cost_stands_beside() -> None:
     plain = config("features: [a, b]")
     assert candidates("profile", plain, ONE) == [{"model.profile": "accurate"}]
     assert candidates("window", plain, ONE) == [], "nothing attends"
-    assert candidates("gate", plain, ONE) == [{"model.gate": "equal"}]
-    assert [each["model.embedding.size"] for each in candidates("embedding_size", plain, ONE)] == [16, 32, 128, 256]
-    assert [each["model.embedding.scale"] for each in candidates("embedding_scale", plain, ONE)] == [0.5, 2.0]
-    heads = [each["model.heads"] for each in candidates("heads", plain, ONE)]
+    assert candidates("gate", plain, ONE) == [{"model.tuning.gate": "equal"}]
+    assert [each["model.tuning.embedding.size"] for each in candidates("embedding_size", plain, ONE)] == [
+        16,
+        32,
+        128,
+        256,
+    ]
+    assert [each["model.tuning.embedding.scale"] for each in candidates("embedding_scale", plain, ONE)] == [0.5, 2.0]
+    heads = [each["model.tuning.heads"] for each in candidates("heads", plain, ONE)]
     assert ["moments", "products", "proximal", "embedding"] in heads
     assert len(heads) == 5
     accurate = config("features: [a, b]", "model: {profile: accurate, heads: [moments, attention]}\n")
     assert candidates("profile", accurate, ONE) == [], "the list of heads decides"
-    assert [each["model.window"] for each in candidates("window", accurate, ONE)] == [128, 256]
+    assert [each["model.tuning.window"] for each in candidates("window", accurate, ONE)] == [128, 256]
     assert candidates("embedding_size", accurate, ONE) == []
     alone = config("features: [a]", "model: {heads: [moments]}\n")
     assert candidates("gate", alone, ONE) == []
-    assert {"model.heads": ["moments", "fern"]} in candidates("heads", alone, ONE)
+    assert {"model.tuning.heads": ["moments", "fern"]} in candidates("heads", alone, ONE)
     kept = config("features: [a]", "model: {embedding: {size: 32}}\n")
-    assert all("embedding" in each["model.heads"] for each in candidates("heads", kept, ONE))
+    assert all("embedding" in each["model.tuning.heads"] for each in candidates("heads", kept, ONE))
 
 
 def test_more_embedding_is_found_where_it_pays_and_what_it_costs(tmp_path: Path) -> None:
@@ -271,8 +276,8 @@ def test_more_embedding_is_found_where_it_pays_and_what_it_costs(tmp_path: Path)
     file = written(tmp_path, {"a": a, "b": b, "y": np.sin(1.5 * a) + np.cos(1.5 * b) + 0.05 * rng.normal(size=4000)})
     only = config("features: [a, b], lags: 0, calendar: []", "model: {heads: [embedding], embedding: {size: 16}}\n")
     found = searched(only, file, tmp_path / "kept", groups=["embedding_size"])
-    assert found.settings["model.embedding.size"] > 16
-    memory = {each.settings["model.embedding.size"]: each.memory for each in found.tried}
+    assert found.settings["model.tuning.embedding.size"] > 16
+    memory = {each.settings["model.tuning.embedding.size"]: each.memory for each in found.tried}
     assert memory[32] < memory[64] < memory[128] < memory[256]
     assert all(0 < each.micros < 1e4 for each in found.tried)
     content = found.as_json()
@@ -417,7 +422,7 @@ def test_the_climb_ends_at_the_configuration() -> None:
     ]:
         loaded = config(event, more)
         way = steps(loaded, ONE._replace(negative=False, entities=frozenset("mn")))
-        assert with_settings(loaded, way[0].settings).model.heads == ["gd"]
+        assert with_settings(loaded, way[0].settings).model.tuned.heads == ["gd"]
         last = [step for step in way if not step.beyond][-1]
         assert last.settings == {}, (event, more, way)
         assert len({str(step.settings) for step in way}) == len(way)
@@ -515,14 +520,14 @@ sinks:
 
 def test_an_edit_changes_its_lines_only() -> None:
     settings = {
-        "event.features": ["a", "c"], "event.lags": 4, "model.half_lives": ["100 events", "6h"],
+        "event.features": ["a", "c"], "event.lags": 4, "model.tuning.half_lives": ["100 events", "6h"],
         "alerts.drift.budget": "1 per 30d", "event.calendar": ["hour"],
     }  # fmt: skip
     out = edited(COMMENTED, settings, "m.yaml")
     found = parse_config(out)
     assert found.event.features == ["a", "c"]
     assert found.event.lags == 4
-    assert [each.text for each in found.model.half_lives or []] == ["100 events", "6h"]
+    assert [each.text for each in found.model.tuned.half_lives or []] == ["100 events", "6h"]
     assert found.alerts.drift.budget.seconds == 30 * 86400
     for kept in ("# Our machine.", "# the broker", "# the first", "- a # load", "  lags: 4   # hours", "# as agreed"):
         assert kept in out
@@ -542,7 +547,16 @@ def test_an_edit_changes_its_lines_only() -> None:
         ("event: {entity: e, timestamp: t, features: [a]}", {"event.lags": 3}, "features: [a], lags: 3}"),
         ("event: {entity: e, timestamp: t}\nmodel: {}\n", {"model.fleet": False}, "model: {fleet: false}"),
         ("event: {entity: e, timestamp: t, lags: 3} # x\n", {"event.lags": 4}, "lags: 4} # x"),
-        ("event: {entity: e, timestamp: t}\n", {"model.half_lives": None}, "model:\n  half_lives: null\n"),
+        (
+            "event: {entity: e, timestamp: t}\n",
+            {"model.tuning.half_lives": None},
+            "model:\n  tuning:\n    half_lives: null\n",
+        ),
+        (
+            "event: {entity: e, timestamp: t}\nmodel: {tuning: null}\n",
+            {"model.tuning.embedding.size": 32},
+            "tuning: {embedding: {size: 32}}",
+        ),
         ("event: {entity: e, timestamp: t}\r\n", {"model.fleet": False}, "\r\nmodel:\r\n  fleet: false\r\n"),
         ("event: {entity: e, timestamp: t, features: []}\n", {"event.features": ["x: y", "ü"]}, "['x: y', ü]"),
     ],
@@ -551,8 +565,10 @@ def test_edits_of_all_layouts(text: str, settings: dict[str, Any], expected: str
     out = edited(HEAD + text, settings, "m.yaml")
     assert expected in out
     for key, value in settings.items():
-        section, name = key.split(".")
-        assert yaml.safe_load(out)[section][name] == value
+        found = yaml.safe_load(out)
+        for part in key.split("."):
+            found = found[part]
+        assert found == value
 
 
 def test_an_edit_that_would_say_more_is_refused() -> None:

@@ -77,7 +77,7 @@ class Flow:
     def __init__(self, kafka: Kafka, folder: Path) -> None:
         self.kafka, self.topic, self.feedback = kafka, kafka.topic("events", 3), kafka.topic("feedback")
         self.address = f"127.0.0.1:{free_port()}"
-        ops = {"address": self.address, "self_check": False}
+        ops = {"address": self.address}
         self.job = Job(kafka, folder, self.topic, ops=ops)
         content = orjson.loads(self.job.path.read_bytes())
         self.control = kafka.topic("control")

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, config_schema, parse_config
-from ssm_stream.config.file import REMOVED, RENAMED, WITHOUT_EFFECT
+from ssm_stream.config.earlier import MOVED, REMOVED, RENAMED, WITHOUT_EFFECT
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.recovery.reader import rebuild_config
 
 RELEASES = sorted((Path(__file__).parent / "golden").glob("release-*"))
 SMALL = "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"
@@ -37,12 +39,39 @@ def test_old_keys_that_change_nothing_are_read_as_before() -> None:
     for old, cure in REMOVED.items():
         section, _, key = old.partition(".")
         content = yaml.safe_load(SMALL)
-        content.setdefault(section, {})[key] = True
+        content.setdefault(section, {})[key] = "other"
         with pytest.raises(ConfigError, match=rf"{re.escape(old)}: unknown key; {re.escape(cure)}"):
             parse_config(yaml.safe_dump(content))
         for value in WITHOUT_EFFECT[old]:
             content[section][key] = value
             assert parse_config(yaml.safe_dump(content)) == parse_config(SMALL)
+
+
+def test_keys_that_have_moved_are_read_at_both_places() -> None:
+    known = properties_of(config_schema())
+    assert set(MOVED.values()) <= set(known)
+    assert not set(MOVED) & set(known)
+    old = "model: {half_lives: [6h], window: 256, embedding: {size: 32}, log_space: false, heads: [fern, embedding]"
+    new = old.replace("model: {", "model: {tuning: {") + "}"
+    assert parse_config(f"{SMALL}{old}}}\n") == parse_config(f"{SMALL}{new}}}\n")
+    both = parse_config(f"{SMALL}model: {{window: 256, gate: equal, tuning: {{window: 128}}}}\n").model.tuned
+    assert (both.window, both.gate) == (128, "equal"), "the new place counts"
+    with pytest.raises(ConfigError, match=r"config:3: model\.tuning\.window"):
+        parse_config(f"{SMALL}model: {{window: 4}}\n")
+
+
+@pytest.mark.parametrize("more", ["", "model: {tuning: {window: 256, embedding: {size: 32}}}\n"])
+def test_the_settings_of_a_state_are_read_as_they_were_written(more: str) -> None:
+    """They have the names and places that these had when states were first written."""
+    config = parse_config(SMALL + more)
+    settings = config.model_settings
+    assert (settings["alerts"]["critical"], settings["model"]["gate"]) == (3.0, "learned")
+    metadata = {"config": config.hash, "settings": settings}
+    assert rebuild_config(metadata).hash == config.hash
+    assert metadata["settings"] == parse_config(SMALL + more).model_settings, "it is left as it is"
+    other = {**settings, "alerts": {**settings["alerts"], "critical": 5.0}}
+    with pytest.raises(StateError, match="cannot read the settings of the state"):
+        rebuild_config({"config": "another", "settings": other})
 
 
 # Against the releases before.
@@ -93,7 +122,7 @@ def test_every_key_of_its_configuration_is_still_read(release: Path) -> None:
     new = properties_of(orjson.loads(CliRunner().invoke(app, ["schema", "config"]).stdout))
     assert len(old) > 60
     for path, (_, required) in old.items():
-        if any(path == key or path.startswith(f"{key}.") for key in (*RENAMED, *REMOVED)):
+        if any(path == key or path.startswith(f"{key}.") for key in (*RENAMED, *REMOVED, *MOVED)):
             continue
         assert path in new, f"{path} is gone without a word"
         assert required or not new[path][1], f"{path} has become required"

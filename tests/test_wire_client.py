@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from brokers import Kafka
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -22,6 +23,7 @@ from ssm_stream.kafka.wire import library
 from ssm_stream.kafka.wire.fetching import BatchFetcher, Fetched, Fetcher, MessageFetcher, fetcher_of
 from ssm_stream.kafka.wire.library import PLUGINS, is_available, with_plugin
 from ssm_stream.kafka.wire.messages import ReadMessage, keys_of, values_of
+from ssm_stream.kafka.wire.values import WrittenValues
 
 PRODUCER = {"linger.ms": 5, "delivery.report.only.error": True, "partitioner": "murmur2_random"}
 
@@ -254,3 +256,42 @@ def test_a_run_writes_the_same_bytes_either_way(tmp_path: Path) -> None:
         out.append((tmp_path / way / "out.txt").read_bytes())
     assert out[0] == out[1]
     assert out[0].count(b"\n") > 2_000
+
+
+def test_rows_are_produced_from_where_they_were_written(kafka: Kafka) -> None:
+    topic, pieces = kafka.topic("wire", 1), [[b'{"k":', b',"i":', b"}"]]
+    names = [["ä", "m" * 300, 'q"'][i % 3] for i in range(3_000)]
+    rows = WrittenValues(native.write_json(pieces, names, [list(range(3_000))]))
+    want = [orjson.dumps({"k": name, "i": i}) for i, name in enumerate(names)]
+    assert list(rows) == [rows[i] for i in range(3_000)] == want
+    assert rows[-1] == want[-1]
+    assert rows[2_990:] == want[2_990:]
+    with pytest.raises(IndexError):
+        rows[3_000]
+    producer = KafkaProducer({"bootstrap.servers": kafka.bootstrap_servers, **PRODUCER})
+    assert producer.hand_over(topic, names, rows, 0) == 3_000
+    del rows
+    assert producer.flush(20) == 0
+    assert producer.failure() is None
+    found = read_all(kafka.bootstrap_servers, topic, [0], 1_000, batches(topic))[0]
+    assert [(row[3], row[4]) for row in found] == [
+        (name.encode(), value) for name, value in zip(names, want, strict=True)
+    ]
+
+
+def test_a_chunk_has_so_many_messages_at_most(kafka: Kafka) -> None:
+    topic = kafka.topic("wire", 2)
+    for partition in range(2):
+        kafka.produce(topic, [b"%d" % i for i in range(1_000)], partition)
+    consumer = consumer_of(kafka.bootstrap_servers)
+    fetcher, sizes = fetcher_of(consumer, topic), list[int]()
+    for partition in range(2):
+        fetcher.add(topic, partition)
+        consumer.incremental_assign([TopicPartition(topic, partition, 0)])
+    deadline = time.monotonic() + 20
+    while sum(sizes) < 2_000 and time.monotonic() < deadline:
+        sizes += [len(each.messages) for each in fetcher.fetch(300, lambda _: nullcontext())]
+    fetcher.close()
+    consumer.close()
+    assert sum(sizes) == 2_000
+    assert max(sizes) == 300

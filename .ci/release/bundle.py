@@ -25,7 +25,7 @@ import version
 
 ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
-EXTRAS = ("excel", "holidays", "mcp", "notify", "registry", "zstd")
+EXTRAS = ("excel", "holidays", "mcp", "notify", "registry", "store", "zstd")
 """Everything but torch and notebooks, which no plant's machine needs, and traces."""
 NEEDED_GLIBC = "2.31"
 """What the wheels of others need: Bytewax 0.21 is for Debian 11, Ubuntu 20.04, RHEL 9 and later. Our own need less."""

@@ -41,11 +41,19 @@ def tool(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+def of_pyenv(wanted: str) -> str | None:
+    """Return the program of a Python that pyenv has installed, whether or not it is chosen there."""
+    if (pyenv := shutil.which("pyenv")) is None:
+        return None
+    done = subprocess.run([pyenv, "prefix", wanted], capture_output=True, text=True, check=False)
+    return f"{done.stdout.strip()}/bin/python{wanted}" if done.returncode == 0 else None
+
+
 def interpreters() -> dict[str, str]:
     """Return version → program of the Pythons that are here and run."""
     found = {}
     for wanted in PYTHONS:
-        for program in (sys.executable, shutil.which(f"python{wanted}")):
+        for program in (sys.executable, shutil.which(f"python{wanted}"), of_pyenv(wanted)):
             if program is None:
                 continue
             ask = [program, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
@@ -90,7 +98,7 @@ def main() -> None:
             raise SystemExit(f"{wheel.name}: wanted {platform_tag}")
         sys.stdout.write(f"{wheel.name}: needs glibc {glibc_of(wheel)} or later\n")
     for absent in sorted(set(PYTHONS) - set(pythons)):
-        sys.stderr.write(f"no wheel for Python {absent}, which this machine does not have\n")
+        sys.stderr.write(f"no wheel for Python {absent}: no python{absent} here runs\n")
 
 
 if __name__ == "__main__":

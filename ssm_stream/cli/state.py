@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
-from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
+from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.state_view import ls_json, print_difference, print_ls, print_report
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.engine.entity_report import EntityReport
-    from ssm_stream.recovery.comparison import StateDifference
     from ssm_stream.recovery.prime import Priming
-    from ssm_stream.recovery.reader import EntityList, Position, StoredState
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,30 +47,31 @@ def ls(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.exclusions import read_rewinds
-    from ssm_stream.recovery.generations.report import list_generations
     from ssm_stream.recovery.reader import list_entities
     from ssm_stream.recovery.resume.gaps import read_gaps
     from ssm_stream.recovery.settings_files import require_stored_features
-    from ssm_stream.recovery.store.flow_store import with_stored_state
+    from ssm_stream.recovery.store.reading import kept_states, with_stored_state
 
     with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
         like = require_stored_features(loaded)
-        stored, found = with_stored_state(
+        stored, found, kept, rewinds, gaps = with_stored_state(
             loaded,
-            lambda stored: (stored, list_entities(stored, like, by=by.value, limit=limit or None)),
+            lambda stored: (
+                stored,
+                list_entities(stored, like, by=by.value, limit=limit or None),
+                kept_states(loaded, stored),
+                read_rewinds(stored.directory),
+                read_gaps(stored.directory),
+            ),
         )
-        kept, rewinds = list_generations(stored.directory), read_rewinds(stored.directory)
-        gaps = read_gaps(stored.directory)
     positions = stored.positions(loaded)
     if as_json:
         rows = {"generations": kept.as_json(), "rewinds": [each.to_json() for each in rewinds]}
         rows["gaps"] = [each._asdict() for each in gaps]
-        print_json({**_ls_json(stored, positions, found), **rows})
+        print_json({**ls_json(stored, positions, found), **rows})
     else:
-        _print_ls(
-            stored, positions, found, [kept.text, *(each.text for each in rewinds), *(each.text for each in gaps)]
-        )
+        print_ls(stored, positions, found, [kept.text, *(each.text for each in rewinds), *(each.text for each in gaps)])
 
 
 @app.command("audit")
@@ -83,19 +82,23 @@ def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
 
     Example: ssm-stream state audit examples/soft-sensor.yaml
     """
-    from ssm_stream.ops.audit import AuditError, verify_audit
+    from ssm_stream.ops.audit import AuditError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.group.audit import verify
 
-    with report_errors(AuditError, OSError):
+    with report_errors(AuditError, RecoveryError, OSError):
         loaded = load_config(config)
         if loaded.audit.directory is None:
             raise ConfigError("audit.directory: null, so nothing is recorded: name a directory")
-        found = verify_audit(loaded.audit.directory)
+        found = verify(loaded)
     if as_json:
         print_json({**found._asdict(), "ok": not found.faults, "faults": [fault._asdict() for fault in found.faults]})
     else:
-        again = f", {found.again} of them from epochs that a restart repeated" if found.again else ""
+        why = "from epochs that a restart repeated" if loaded.state.store is None else "of epochs that do not count"
+        again = f", {found.again} of them {why}" if found.again else ""
         primed = f", {found.primed} of them of examples (state prime)" if found.primed else ""
-        typer.echo(f"{found.lines:,} records of {found.shards} shards{again}{primed}")
+        parts = "shards" if loaded.state.store is None else "partitions"
+        typer.echo(f"{found.lines:,} records of {found.shards} {parts}{again}{primed}")
         typer.echo(f"{found.hashes:,} hashes of the states of {found.entities:,} entities")
         for fault in found.faults:
             typer.echo(f"{fault.file}:{fault.line}: {fault.text}")
@@ -122,7 +125,7 @@ def show(
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.reader import find_entity
     from ssm_stream.recovery.settings_files import require_stored_features
-    from ssm_stream.recovery.store.flow_store import with_stored_state
+    from ssm_stream.recovery.store.reading import with_stored_state
 
     with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
@@ -139,7 +142,7 @@ def show(
             f"{found.primed['by']} (SHA-256 {found.primed['sha256'][:16]}…)"
         )
     for report in found.targets:
-        _print_report(report, top)
+        print_report(report, top)
 
 
 @app.command("export")
@@ -157,9 +160,13 @@ def export(
     from ssm_stream.recovery.settings_files import require_stored_features
 
     with report_errors(RecoveryError, StateError, OSError):
-        done = export_state(require_stored_features(load_config(config)), file)
+        loaded = load_config(config)
+        done = export_state(require_stored_features(loaded), file)
     when = f" (process {done.owner} continues from there)" if done.owner else ""
-    typer.echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
+    if loaded.state.store is not None:
+        typer.echo(f"{file}: {done.shards} partitions, {done.size:,} bytes, as the group's members have committed them")
+    else:
+        typer.echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
 
 
 @app.command("import")
@@ -168,20 +175,24 @@ def import_(
     file: Annotated[Path, typer.Argument(help="File that `export` wrote.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Move the present state aside first.")] = False,
 ) -> None:
-    """Fill the recovery directory from an export, so that the next start continues from there with the same bits.
+    """Fill the recovery directory, or a group's store, from an export: the next start continues with the same bits.
+
+    The flow must be stopped, in a group all of its members.
 
     Example: ssm-stream state import examples/soft-sensor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.kafka.client import BrokerError
     from ssm_stream.recovery.bytewax_db import RecoveryError
-    from ssm_stream.recovery.export import import_state
+    from ssm_stream.recovery.group.transfer import import_state
 
-    with report_errors(RecoveryError, StateError, OSError):
+    with report_errors(BrokerError, RecoveryError, StateError, OSError):
         loaded = load_config(config)
         done = import_state(loaded, file, force=force)
     if done.aside is not None:
         typer.echo(f"the former state is in {done.aside}")
-    typer.echo(f"{loaded.recovery.directory}: {done.shards} shards; the next start continues with epoch {done.epoch}")
+    parts = "shards" if loaded.state.store is None else "partitions"
+    typer.echo(f"{done.place}: {done.parts} {parts}; the next start {done.goes_on}")
 
 
 @app.command()
@@ -193,15 +204,22 @@ def reset(
 ) -> None:
     """Start anew: move the whole state aside, or delete one entity from it.
 
+    The flow must be stopped, in a group all of its members.
+
     Example: ssm-stream state reset examples/soft-sensor.yaml PUMP-3
     """
     from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.kafka.client import BrokerError
     from ssm_stream.recovery.bytewax_db import RecoveryError
-    from ssm_stream.recovery.reset import reset_entity, reset_state
+    from ssm_stream.recovery.group.reset import reset_entity, reset_state
 
-    with report_errors(RecoveryError, StateError):
+    with report_errors(BrokerError, RecoveryError, StateError):
         loaded = load_config(config)
-        what = f"the state in {loaded.recovery.directory}" if entity is None else f"the state of {entity!r}"
+        what = (
+            f"the state in {loaded.recovery.directory or loaded.state.store}"
+            if entity is None
+            else f"the state of {entity!r}"
+        )
         if entity is None:
             reset_state(loaded, dry=True)
         else:
@@ -214,8 +232,8 @@ def reset(
         if entity is None:
             typer.echo(f"moved to {reset_state(loaded)}: the next start begins at source.start")
         else:
-            shard = reset_entity(loaded, entity)
-            typer.echo(f"{entity!r} (shard {shard}) starts anew; what other entities have learned from it stays")
+            shard, part = reset_entity(loaded, entity), "shard" if loaded.state.store is None else "partition"
+            typer.echo(f"{entity!r} ({part} {shard}) starts anew; what other entities have learned from it stays")
 
 
 @app.command()
@@ -286,7 +304,7 @@ def diff(
     if as_json:
         print_json({**found._asdict(), "changes": [change._asdict() for change in found.changes]})
     else:
-        _print_difference(found, first, second)
+        print_difference(found, first, second)
     if found.any:
         raise typer.Exit(FAILED)
 
@@ -305,79 +323,3 @@ def _describe_priming(found: Priming, *, done: bool) -> str:
     if done:
         lines.append(f"state hash {found.hash}" + ("; the audit has a record of it" if found.audited else ""))
     return "\n".join(lines)
-
-
-def _ls_json(stored: StoredState, positions: list[Position], found: EntityList) -> dict[str, Any]:
-    return {
-        "directory": str(stored.directory),
-        "process": stored.owner,
-        "epoch": stored.epoch,
-        "positions": [position._asdict() for position in positions],
-        "shards": {
-            shard: {"files": len(chain), "bytes": sum(each.size for each in chain), "latest": chain[-1].name}
-            for shard, chain in stored.chains.items()
-        },
-        "total": found.total,
-        "entities": [{"shard": shard, **line.as_json()} for shard, line in found.lines],
-    }
-
-
-def _print_ls(stored: StoredState, positions: list[Position], found: EntityList, more: list[str]) -> None:
-    from ssm_stream.engine.entity_report import iso_seconds
-
-    console = output()
-    process = "no process runs on it" if stored.owner is None else f"process {stored.owner} runs on it"
-    size = sum(each.size for chain in stored.chains.values() for each in chain)
-    about = "as its members have committed it" if stored.by_partition else f"epoch {stored.epoch}, {process}"
-    console.print(f"{stored.directory}: {about}", markup=False)
-    parts = "partitions" if stored.by_partition else "shards"
-    console.print(f"{len(stored.chains)} {parts}, {found.total:,} entities, {size:,} bytes", markup=False)
-    for topic, partition, offset in positions:
-        console.print(f"  {topic} partition {partition}: next offset {offset:,}", markup=False)
-    for text in more:
-        console.print(text, markup=False)
-    columns = ("entity", "shard", "last labelled", "events", "bytes", "open", "hash")
-    table = new_table(columns, fold=("entity", "open"), text=("shard", "last labelled", "hash"))
-    for shard, line in found.lines:
-        cells = (shard, iso_seconds(line.last) or "never", f"{line.n:,}", f"{line.bytes:,}", ", ".join(line.open))
-        table.add_row(line.entity, *cells, line.hash)
-    print_table(table, console)
-    if found.total > len(found.lines):
-        console.print(f"and {found.total - len(found.lines):,} more (--limit 0 shows all)", markup=False)
-
-
-def _print_report(report: EntityReport, top: int) -> None:
-    from ssm_stream.engine.entity_report import iso_seconds
-
-    rows = [
-        ("target", report.target),
-        ("labelled events", f"{report.n:,}"),
-        ("last of them", iso_seconds(report.last) or "never"),
-        ("watermark then", iso_seconds(report.watermark) or "none"),
-        ("mean gap", f"{report.gap:.6g} s"),
-        ("usual error", f"{report.error:.6g}"),
-        ("interval", f"± {report.half_width:.6g}"),
-    ]
-    for episode in report.episodes:
-        since = f"since {iso_seconds(episode.since)}, {episode.events:,} events, highest score {episode.peak:.3g}"
-        rows.append((f"open {episode.kind}", since))
-    for name, weight in list(report.weights.items())[:top]:
-        rows.append((f"weight of {name}", f"{weight:+.4g}"))
-    if len(report.weights) > top:
-        rows.append(("", f"and {len(report.weights) - top} more weights"))
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        typer.echo(f"  {name:{width}}  {value}")
-
-
-def _print_difference(found: StateDifference, first: Path, second: Path) -> None:
-    typer.echo(f"the same in both: {found.same:,}")
-    for title, names in (
-        (f"only in {first}", found.only_first),
-        (f"only in {second}", found.only_second),
-        ("differ", found.differ),
-    ):
-        shown = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
-        typer.echo(f"{title}: {len(names):,}" + (f": {shown}" if names else ""))
-    for change in found.changes:
-        typer.echo(f"made with another setting: {change.text}")

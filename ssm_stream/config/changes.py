@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from ssm_stream.config import Config, input_changes
+from ssm_stream.config.earlier import MOVED
 from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
 
 Effect = Literal["kept", "migrated", "refused"]
@@ -95,14 +96,13 @@ RUNTIME_EFFECTS = {
     "event.entity_default": "it applies to messages from now on",
     "event.only": "it applies to messages from now on; entities that it leaves out keep their state",
     "event.format": "it applies to messages from now on",
-    "event.max_bytes": "it applies to messages from now on",
     "alerts.control": "stops that are announced there apply from now on",
     "alerts.shadow": "it applies to episodes that start from now on; open ones go on where they began",
     "state.max_entities": "it applies to entities that are new from now on",
     "state.when_full": "it applies to entities that are new from now on",
     "delivery": "results of the epoch that the start repeats may be delivered twice",
 }
-GONE = ("event.framed",)
+GONE = ("event.framed", "event.max_bytes")
 """Settings of earlier releases that the messages themselves replace."""
 _INDEPENDENT = "the state does not depend on it"
 
@@ -156,7 +156,13 @@ def diff_model_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change
             return _effect(path)
         return ("migrated", input_changes.describe(path, before, after)) if refused is None else ("refused", refused)
 
-    return [Change(path, was, now, *effect(path)) for path, was, now in diff_settings(old, new)]
+    return [Change(_place(path), was, now, *effect(path)) for path, was, now in diff_settings(old, new)]
+
+
+def _place(path: str) -> str:
+    """Return the place in the file of a setting that states name by an earlier one."""
+    old = next((old for old in MOVED if path == old or path.startswith(f"{old}.")), "")
+    return MOVED[old] + path.removeprefix(old) if old else path
 
 
 def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
@@ -187,7 +193,7 @@ def runtime_settings(config: Config) -> dict[str, Any]:
     """The settings that a state does not depend on, without any that may hold a secret."""
     source = {"brokers", "topic", "partitions", "start", "group", "batch", "wait"}
     sinks = {"predictions", "alerts", "dead_letters"}
-    limits = {"event": {"entity_default", "max_bytes", "only"}, "state": {"max_entities", "when_full"}}
+    limits = {"event": {"entity_default", "only"}, "state": {"max_entities", "when_full"}}
     content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks, **limits})
     content["sinks"]["writers"] = config.writers
     content["recovery"] = {"epoch_interval": config.epoch_interval}

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from pydantic import model_validator
 
+from ssm_stream.config.descriptions import describe
 from ssm_stream.config.group_assignment import with_group
 from ssm_stream.config.sections import (
     Alerts,
@@ -28,6 +29,7 @@ from ssm_stream.config.sections import (
 )
 from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.config.sections.maintenance import as_time
+from ssm_stream.config.sections.model import Embedding
 from ssm_stream.config.sections.registry import OF_REGISTRY
 from ssm_stream.core import frozen_weights
 
@@ -82,7 +84,7 @@ class Config(Section):
                 "delivery: found 'exactly_once' with recovery.directory: null; the positions that were delivered "
                 "are kept with the state: name a recovery.directory"
             )
-        if self.audit.directory is not None and self.recovery.directory is None:
+        if self.audit.directory is not None and self.recovery.directory is None and self.state.store is None:
             raise ValueError(
                 f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit "
                 "records the saved states: name a recovery.directory"
@@ -298,6 +300,12 @@ class Config(Section):
         settings = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
         # Alerts are the same wherever they go, and their config hash whatever is announced while the flow runs.
         del settings["alerts"]["feedback"], settings["alerts"]["shadow"], settings["alerts"]["control"]
+        # States from when these were settings, or had another place, keep their hash.
+        settings["alerts"] |= {
+            name: getattr(self.alerts, name) for name in ("ongoing_every", "critical", "contributions")
+        }
+        del settings["model"]["tuning"]
+        settings["model"] |= self.model.tuned.model_dump(mode="json")
         # States from before these settings keep their hash.
         if self.alerts.language == "en":
             del settings["alerts"]["language"]
@@ -325,12 +333,12 @@ class Config(Section):
                 del settings["event"][name]
         if self.event.holidays:
             del settings["event"]["holidays"]["of"]  # the days alone count, wherever they come from
-        if self.model.embedding == type(self.model.embedding)():
+        if self.model.tuned.embedding == Embedding():
             del settings["model"]["embedding"]
         del settings["state"]["store"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
-            ("event", ["entity_default", "format", "max_bytes", "only"]),
+            ("event", ["entity_default", "format", "only"]),
             ("state", ["max_entities", "when_full"]),
         ):
             for name in limits:
@@ -352,6 +360,7 @@ def settings_hash(settings: dict[str, Any]) -> str:
 def config_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the file."""
     schema = Config.model_json_schema(mode="validation")
+    describe(schema)
     for part in schema["$defs"].values():
         for field in part["properties"].values():
             if isinstance(default := field.get("default"), dict) and "text" in default:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from ssm_stream.config import client_properties
 from ssm_stream.config.config import Config
+from ssm_stream.config.earlier import REMOVED, RENAMED, adapt
 from ssm_stream.config.sections import ConfigError, Section
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.core import frozen_weights
@@ -25,29 +26,6 @@ MAX_FILE_BYTES = 65_536
 """Bytes of a file that is the content of one value: a password, a key, a chain of certificates."""
 SECRET_KEYS = {"kafka", "properties", "token", "apprise", "authorization", "webhook"}
 """Keys whose values are in no message."""
-RENAMED = {
-    "alerts.fleet.least": "alerts.fleet.min_entities",
-    "labels.when": "labels.marker",
-    "ops.engine_metrics": "ops.bytewax_metrics",
-    "sinks.schema_registry": "schema_registry",
-}
-"""Keys that have another name now: the old one is an error that names the new one."""
-REMOVED = {
-    "event.framed": (
-        "leave it out: a schema registry's frame before JSON is skipped by itself; for Avro and Protobuf, write "
-        "`event.format` and `schema_registry`"
-    ),
-    "ops.traces_share": (
-        "leave it out: OpenTelemetry's own variable OTEL_TRACES_SAMPLER_ARG sets the share, which is 0.01 without it"
-    ),
-}
-"""Keys that are gone → the cure."""
-WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
-    "event.framed": (False, None),
-    "sinks.schema_registry": (None,),
-    "ops.traces_share": (0.01,),
-}
-"""Keys of earlier releases → values that changed nothing, as in a file with all defaults: these are read as before."""
 
 
 def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Config:
@@ -106,7 +84,7 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
     raw = {**(absent or {}), **raw}
-    _drop_without_effect(raw)
+    adapt(raw)
     _check_secrets(raw, name, root)
     secrets: list[str] = []
     raw = _fill(raw, name, root, (), secrets)
@@ -123,17 +101,6 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
         where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
         raise ConfigError(f"{where}: {error}") from error
     return config
-
-
-def _drop_without_effect(raw: dict[Any, Any]) -> None:
-    """Remove the keys of earlier releases whose values change nothing."""
-    for path, values in WITHOUT_EFFECT.items():
-        above, _, key = path.rpartition(".")
-        section = raw.get(above)
-        if isinstance(section, dict) and key in section:
-            found = section[key]
-            if any(type(found) is type(value) and found == value for value in values):
-                del section[key]
 
 
 def _yaml_error(error: yaml.YAMLError, text: str) -> str:

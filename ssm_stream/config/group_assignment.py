@@ -38,7 +38,10 @@ def _refusals(config: Any) -> Iterator[str]:
     """Yield what speaks against the group, each with the cure."""
     source, event, state = config.source, config.event, config.state
     if state.store is None:
-        yield "state.store: null; members find each other's states there: name a folder that all of them reach"
+        yield (
+            "state.store: null; members find each other's states there: name a folder that all of them reach, or "
+            "the URL of an object store"
+        )
     if source.partitions is not None:
         yield "found with source.partitions; the group assigns the partitions: leave one of the two out"
     if "directory" in config.recovery.model_fields_set and config.recovery.directory is not None:
@@ -66,8 +69,13 @@ def _refusals(config: Any) -> Iterator[str]:
         yield "found with event.features: auto; members must agree on them: list them (ssm-stream init does)"
     if event.holidays:
         yield f"found with event.holidays, whose learned days are not handed over yet: {MANUAL}"
-    if config.audit.directory is not None:
-        yield f"found with audit.directory; its chain does not move with a partition yet: leave it out, or {MANUAL}"
+    if config.audit.directory is not None and (
+        config.audit.directory.is_absolute() or ".." in config.audit.directory.parts
+    ):
+        yield (
+            f"found with audit.directory: {config.audit.directory}; the records move with their partition, in the "
+            "store: write a name there, audit.directory: audit"
+        )
     strategy = str(source.kafka.get("partition.assignment.strategy", ""))
     if strategy not in STRATEGIES:
         yield (

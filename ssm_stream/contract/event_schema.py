@@ -219,8 +219,8 @@ def _reading(config: Config) -> Schema:
         fields.append(Field(event.signal, {"anyOf": [NAME, WHOLE], "description": words}))
     words = "The signal's value. Missing or null: it is unknown from then on."
     fields.append(Field(event.value, {"anyOf": kinds, "description": words}))
-    signals = ", ".join(sorted(event.signals))
-    words = f"One value of one signal, in a JSON object of at most {event.max_bytes} bytes. Signals: {signals}."
+    signals, most = ", ".join(sorted(event.signals)), config.source.max_message_bytes
+    words = f"One value of one signal, in a JSON object of at most {most} bytes. Signals: {signals}."
     return {**_document("Reading", words, fields), "examples": [example_event(config)]}
 
 
@@ -234,8 +234,9 @@ def _operation(config: Config) -> Schema:
     fields = _who_and_when(event, event.entity, event.timestamp)
     fields += [Field(path, of_number) for path in aggregate.numbers]
     fields += [Field(path, of_condition) for path in aggregate.fields if path not in aggregate.numbers]
+    most = config.source.max_message_bytes
     words = (
-        f"One operation, such as a request, in a JSON object of at most {event.max_bytes} bytes. A window of "
+        f"One operation, such as a request, in a JSON object of at most {most} bytes. A window of "
         f"{format_duration(aggregate.every)} of an entity's operations is a row. Other keys are ignored."
     )
     return {**_document("Event", words, fields), "examples": [example_event(config)]}
@@ -267,10 +268,11 @@ def _event(config: Config) -> Schema:
     fields = [field for field in fields if field.path not in config.source.context_columns]
     if (by_id := _event_id(config)) is not None:
         fields.append(_id(by_id, "By which labels name this event."))
-    words = f"A JSON object of at most {event.max_bytes} bytes. Keys that are not named here are ignored."
+    most = config.source.max_message_bytes
+    words = f"A JSON object of at most {most} bytes. Keys that are not named here are ignored."
     if event.features == "auto":
         words = (
-            f"A JSON object of at most {event.max_bytes} bytes. Its inputs are selected from the first events at start "
+            f"A JSON object of at most {most} bytes. Its inputs are selected from the first events at start "
             "(event.features: auto): any key may be one."
         )
     return {**_document("Event", words, fields), "examples": [example_event(config)]}

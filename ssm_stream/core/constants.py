@@ -19,6 +19,9 @@ UNIT_RATE = 0.02
 ROUNDING = 1e-12  # of target and prediction: an error up to here is rounding, which is no unit
 STACK_CLIP = 20.0  # usual errors that the stacking gates hear
 
+# corrections
+CARRY_DECAY, CARRY_PRIOR, CARRY_CLIP = 0.999, 10.0, 4.0  # of Σ e e′ and Σ e², errors in usual ones
+
 # attention
 FLOOR = 0.05  # of an input's part in the metric: an input without weight still tells situations apart a little
 AGED = 0.02  # per event

@@ -10,6 +10,7 @@ struct EntityFields {
     Field<double> unit;                       // usual absolute error
     Field<double> target;                     // (10,) statistics of the target
     Field<double> y_last;                     // (max(lags, 1),) past targets, newest first
+    Field<double> missed;                     // (corrected,) last known errors of the heads that are corrected
     Field<double> u_last;                     // (U,) last known features, then those of the last events
     Field<double> v_mean, v_var, v_count;     // (F,) of the numeric inputs
     Field<float> loss;                        // (2, T) decayed losses of the answers
@@ -21,12 +22,12 @@ struct EntityFields {
 // The fields of a row.
 struct Entity {
     i64& n;
-    double &time, &unit, *target, *y_last, *u_last, *v_mean, *v_var, *v_count;
+    double &time, &unit, *target, *y_last, *missed, *u_last, *v_mean, *v_var, *v_count;
     float *loss, *W, *season;
     std::int8_t* season_n;
     SSM_INLINE Entity(const EntityFields& f, char* row)
         : n(*f.n.in(row)), time(*f.time.in(row)), unit(*f.unit.in(row)), target(f.target.in(row)), y_last(f.y_last.in(row)),
-          u_last(f.u_last.in(row)), v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)),
+          missed(f.missed.in(row)), u_last(f.u_last.in(row)), v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)),
           loss(f.loss.in(row)), W(f.W.in(row)), season(f.season.in(row)), season_n(f.season_n.in(row)) {}
 };
 

@@ -7,7 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.shapes import LOG_RESIDUAL, RESIDUAL, LearnerParams, PoolState, Scratch, factors, product_heads
+from ssm_stream.core.shapes import (
+    LOG_RESIDUAL,
+    RESIDUAL,
+    LearnerParams,
+    PoolState,
+    Scratch,
+    corrected_heads,
+    factors,
+    product_heads,
+)
 
 
 class HeadNames(NamedTuple):
@@ -40,8 +49,6 @@ def product_names(p: LearnerParams) -> list[str]:
 
 def answer_names(p: LearnerParams, many: bool) -> list[str]:
     """Names of the answers, (T,), in the kernel's order. many: whether the pool has several entities"""
-    bases = ["running mean"] + (["last target"] if p.lags else [])
-    bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
     moments, quick, slow, waves = head_names(p)
     pooled = (moments if p.moments else []) + quick + slow + waves
     pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
@@ -49,10 +56,15 @@ def answer_names(p: LearnerParams, many: bool) -> list[str]:
     if p.window:
         count = 4 + (p.lags > 0) + (3 if p.log else 0)
         pooled += [f"attention {i + 1}" for i in range(count)]
-    names = bases + [f"fleet: {name}" for name in pooled + product_names(p)]
-    if many:
-        names += [f"entity: {name}" for name in quick + slow] + [f"norm: {name}" for name in pooled]
-    return names
+    heads = [f"fleet: {name}" for name in pooled + product_names(p)]
+    heads += [f"entity: {name}" for name in quick + slow] + [f"norm: {name}" for name in pooled]
+    bases = [
+        "running mean",
+        *["last target"] * (p.lags > 0 or p.known),
+        *(f"{heads[at - p.bases]}, corrected" for at in corrected_heads(p)),
+    ]
+    bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
+    return bases + (heads if many else heads[: p.B + product_heads(p)])
 
 
 class Product(NamedTuple):
@@ -66,6 +78,12 @@ class Product(NamedTuple):
     weight: float
 
 
+def head_weight(p: LearnerParams, w: Scratch, at: int) -> float:
+    """The head's weight in the prediction, by its answer and by the corrected one."""
+    heads = corrected_heads(p)
+    return float(w.g[at] + sum(w.g[p.bases - len(heads) + i] for i, head in enumerate(heads) if head == at))
+
+
 def product_parts(p: LearnerParams, w: Scratch, pool: PoolState, k: int) -> list[Product]:
     """The products of the event in the scratch, before it is learned; none before pool k has chosen them."""
     if not factors(p) or not pool.product_of[k].all():
@@ -74,7 +92,7 @@ def product_parts(p: LearnerParams, w: Scratch, pool: PoolState, k: int) -> list
     weights = np.zeros(p.X - p.L)
     for h in range(product_heads(p)):
         at, kind = p.bases + p.B + h, (RESIDUAL, LOG_RESIDUAL)[h]
-        share = float(w.g[at] * w.scale[0, kind, 1])
+        share = float(head_weight(p, w, at) * w.scale[0, kind, 1])
         if kind == LOG_RESIDUAL:
             share *= 1.0 + float(w.a[at])
         weights += share * pool.product_W[k, h, first : first + len(weights)].astype(np.float64)

@@ -19,6 +19,7 @@ inline bool complete(Params& p) {
                       window * (4 + past + 3 * p.log);
     p.factors = p.products * (p.F < FACTORS ? p.F : i64(FACTORS)), p.pairs = p.factors * (p.factors + 1) / 2;
     p.product_heads = p.products * (1 + p.log);
+    p.corrected = p.known ? 2 * (p.M * p.moments > 0) + p.products : 0;
     p.wide_X = rounded(p.X, 16);
     p.rows = p.M + (window && p.log);
     p.past_features = p.feature_lags > 1 ? p.features * (1 + p.feature_lags) : p.features;
@@ -27,7 +28,7 @@ inline bool complete(Params& p) {
     p.heads = p.B + p.prox + 2;
     return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + 2 * p.seasons &&
            p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.fern % 4 == 0 && p.B == heads &&
-           p.T == p.bases + 2 * p.B + p.product_heads + p.prox + slow && p.bases == 1 + past + 2 * p.seasons && p.Q <= p.features + p.categories + 2;
+           p.T == p.bases + 2 * p.B + p.product_heads + p.prox + slow && !(p.known && (past || p.seasons)) && p.bases == 1 + (past || p.known) + p.corrected + 2 * p.seasons && p.Q <= p.features + p.categories + 2;
 }
 
 // A field as Python sees it: shape without padding, bytes from one element to the next along each axis.
@@ -78,6 +79,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("unit", f.unit, {});
     put("target", f.target, {10});
     put("y_last", f.y_last, {p.lags > 1 ? p.lags : 1});
+    put("missed", f.missed, {p.corrected});
     put("u_last", f.u_last, {p.past_features});
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
@@ -114,6 +116,7 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("other", f.other, {p.Q});
     put("top", f.top, {GATES});
     put("top2", f.top2, {GATES});
+    put("carry", f.carry, {p.corrected ? 2 : 0, CORRECTED});
     put("regret", f.regret, {2, p.T}, 8);
     put("regret2", f.regret2, {2, p.T}, 8);
     put("loss", f.loss, {p.T}, 8);

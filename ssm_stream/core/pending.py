@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.shapes import G, LearnerParams
+from ssm_stream.core.shapes import BASES, G, LearnerParams
 
 
 class Pending(NamedTuple):
@@ -27,7 +27,7 @@ class Pending(NamedTuple):
         entity no label yet; had the pool one
     number (E, H, 3): distances from the prediction to the bounds of its interval; share of the prediction that
         stands on other entities
-    v (E, H, F), named (E, H, categories), steps (E, H, 2) int8: inputs; base (E, H, 5); places (E, H) int64
+    v (E, H, F), named (E, H, categories), steps (E, H, 2) int8: inputs; base (E, H, 8); places (E, H) int64
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 1): answers, which of them count, the gates' own
     past (E, H, 2, lags) float32: attention's other keys
     """
@@ -78,7 +78,7 @@ def new_pending(p: LearnerParams, E: int, H: int) -> Pending:
         v=np.zeros((E, H, p.F)),
         named=np.zeros((E, H, p.categories)),
         steps=np.zeros((E, H, 2), np.int8),
-        base=np.zeros((E, H, 5)),
+        base=np.zeros((E, H, BASES)),
         places=np.zeros((E, H), np.int64),
         a=np.zeros((E, H, p.T)),
         active=np.zeros((E, H, p.T), np.int8),

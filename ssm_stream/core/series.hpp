@@ -83,6 +83,18 @@ SSM_INLINE double log_normal(double x) {
     const double z = std::bit_cast<double>(bits - (from & EXPONENT)), r = __builtin_fma(z, middle.inverse, -1.0);
     return __builtin_fma(static_cast<double>(from >> 52), LOG_2, middle.log) + log_near(r);
 }
+// out = a log x for n of x from 1 on, finite: the same bits, a number a lane.
+SSM_INLINE void logs_from_one(const double* x, const double* a, double* out, i64 n) {
+    constexpr double WHOLE = 0x1p52;
+    SSM_VECTORS
+    for (i64 i = 0; i < n; ++i) {
+        const u64 bits = std::bit_cast<u64>(x[i]), from = bits - u64(FIRST);  // never below zero
+        const Middle& middle = MIDDLES[(from >> 46) & 63];
+        const double z = std::bit_cast<double>(bits - (from & u64(EXPONENT))), r = __builtin_fma(z, middle.inverse, -1.0);
+        const double k = std::bit_cast<double>((from >> 52) | std::bit_cast<u64>(WHOLE)) - WHOLE;
+        out[i] = a[i] * (__builtin_fma(k, LOG_2, middle.log) + log_near(r));
+    }
+}
 SSM_ALONE double log_special(double x) {
     if (x == 0.0) return -INFINITY_;
     if (x < 0.0 || x != x) return std::numeric_limits<double>::quiet_NaN();

@@ -40,6 +40,7 @@ SLOTS = 256  # slots of a pool
 BINS, DEPTH, LEAVES = 32, 3, 8  # random ferns
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
 FACTORS = 8  # numbers that are multiplied with each other
+CORRECTED = 3  # heads, at most, whose answers are corrected by what they missed last
 CHOOSE_AT = 200  # events that the heads on products learn before they choose these
 G = 6  # gates: two of regrets, two of losses, two that stack
 HOURS, WEEK = 24, 168
@@ -59,6 +60,7 @@ class LearnerParams(NamedTuple):
     features, categories, cycles: columns of an event by kind, in that order
     products, log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events
         attended to, or 0
+    known: 1 where the last known target answers, and corrects heads, though none is an input
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
@@ -89,6 +91,7 @@ class LearnerParams(NamedTuple):
     window: int
     bases: int
     lags: int
+    known: int
     differences: int
     feature_lags: int
     seasons: int
@@ -131,6 +134,7 @@ class EntityState(NamedTuple):
     v_mean, v_var, v_count (E, F): running mean and variance of the numeric inputs; values seen of each, at most 2,000
     u_last (E, U): last known features; with U = features · (1 + k) and feature_lags k > 1 also those of the last k
         events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
+    missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     season (E, 192), season_n (E, 192) int8: usual target of the hour and of the hour of the week; events of each
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
@@ -144,6 +148,7 @@ class EntityState(NamedTuple):
     v_count: NDArray[np.float64]
     u_last: NDArray[np.float64]
     y_last: NDArray[np.float64]
+    missed: NDArray[np.float64]
     target: NDArray[np.float64]
     season: NDArray[np.float32]
     season_n: NDArray[np.int8]
@@ -168,7 +173,8 @@ class PoolState(NamedTuple):
     differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
     regret, regret2 (P, 2, T); loss (P, T), losses (P,); stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
-    top, top2 (P, G): of the gates; unit (P,): usual absolute error
+    top, top2 (P, G): of the gates; carry (P, 2, CORRECTED): decayed sums of e e′ and of e², e′ an error of a head that
+        is corrected and e the one that was known before it; unit (P,): usual absolute error
     surprise (P, 3): fast and slow mean of the first moment head's |error|; events that the slow one holds, decayed
     product_n (P,) int64: events that the heads on products have learned; product_of (P, k) int64: numbers that are
         multiplied, plus one (0 = not chosen yet); product_mean, product_var, product_count (P, J): of the products, as
@@ -211,6 +217,7 @@ class PoolState(NamedTuple):
     stack_waiting: NDArray[np.int64]
     top: NDArray[np.float64]
     top2: NDArray[np.float64]
+    carry: NDArray[np.float64]
     unit: NDArray[np.float64]
     surprise: NDArray[np.float64]
     product_n: NDArray[np.int64]
@@ -278,7 +285,7 @@ class Scratch(NamedTuple):
     phi_fleet, phi_norm (R,) float32: embedding; leaf_fleet, leaf_norm (BINS,) int64
     q (4, B + prox + 2): standardised answers of the heads: fleet, norm, entity, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
-    base (5,): base, its logarithm, the entity's mean, least and greatest answer allowed
+    base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 1,) answers of the gates; g (T,) total
         weights; off (T,): room. Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
@@ -337,13 +344,15 @@ ONES = 3  # row of Scratch.attend
 # flags of Scratch.flag
 CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
-BASE, LOG_BASE, MEAN, LOW, HIGH = range(5)
+BASE, LOG_BASE, MEAN, LOW, HIGH, MISSED = range(6)
+BASES = MISSED + CORRECTED
 # rows of Scratch.q; the first three are the scopes, also in Scratch.size
 FLEET, NORM, ENTITY, PRODUCTS = range(4)
 
 
 class Heads(NamedTuple):
-    """Which heads answer; see `config.Model`. size, scale: of the embedding; None: all features of the weights"""
+    """Which heads answer; see `config.Model`. size, scale: of the embedding; None: all features of the weights
+    known: labels come by themselves: without past targets the last one answers, and what heads missed corrects them"""
 
     moments: bool = True
     products: bool = True
@@ -355,6 +364,7 @@ class Heads(NamedTuple):
     log_space: bool = True
     learned_gate: bool = True
     heads_only: bool = False
+    known: bool = False
     size: int | None = None
     scale: float = 1.0
 
@@ -394,7 +404,9 @@ def learner_params(
     if heads.attention:
         attended = 4 + (plan.lags > 0) + 3 * log
     B = int(linear + log * (prox + (R > 0)) + attended)
-    bases = 1 + (plan.lags > 0) + 2 * plan.seasons
+    known = heads.known and not plan.lags
+    corrected = known * (2 * (heads.moments and M > 0) + heads.products)
+    bases = int(1 + (plan.lags > 0 or known) + corrected + 2 * plan.seasons)
     frequency = (heads.scale * weights.frequency[used]).tobytes()
     omega_fleet, omega_norm = _directions(frequency, F, 1), _directions(frequency, F, 2)
     rng = np.random.default_rng(3)
@@ -422,6 +434,7 @@ def learner_params(
         window=heads.attention,
         bases=bases,
         lags=plan.lags,
+        known=int(known),
         differences=int(plan.changes),
         feature_lags=plan.feature_lags,
         seasons=int(plan.seasons),
@@ -472,6 +485,18 @@ def factors(p: LearnerParams) -> int:
 def product_heads(p: LearnerParams) -> int:
     """Heads on products: of the residual, and in log space."""
     return p.products * (1 + p.log)
+
+
+def corrected_heads(p: LearnerParams) -> list[int]:
+    """Places of the heads that are corrected, among the answers; none where the last known target does not answer.
+
+    They are the first moment head of the fleet scope, the one on products, and the first moment head of the norm scope.
+    """
+    if not p.known:
+        return []
+    moments = [p.bases] * (p.moments and p.M > 0)
+    norm = p.bases + p.B + product_heads(p) + p.prox + (p.prox > 0)
+    return [*moments, *([p.bases + p.B] * p.products), *([norm] * len(moments))]
 
 
 def embedding_features(trained: int, R: int) -> NDArray[np.int64]:

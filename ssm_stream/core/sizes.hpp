@@ -11,14 +11,14 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 6, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8 };
-enum { LEVEL_ROOMS = 9 };  // working space of mean_shift.hpp, rows
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 6, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3 };
+enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
 enum Flag { CODES, FRESH, MANY, SEASONS, FLAGS };           // of Scratch.flag
-enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, BASES };       // of Scratch.base
+enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, MISSED, BASES = MISSED + CORRECTED };  // of Scratch.base
 enum Which { FLEET, NORM, ENTITY, PRODUCTS, ANSWERING };     // scopes, and the products: who answers
 enum Rate { PUSH, RIDGE, LEVEL, PULL, KEEP, RATES };        // ω, ρ, level, ωe and λ of an event for a moment head
 enum Near { NEAR, NEAR_LOG, NEAR_PLAIN, NEAR_PAST, HELD };  // of `near`
@@ -41,6 +41,7 @@ struct Params {
     i64 moments, products, prox, log, gd, fern, window;  // heads: there or not, how many, how many events attended to
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
+    i64 known;                         // whether the last known target answers, and corrects heads; without lags only
     i64 step_hour, step_weekday;       // Mode
     i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer
     double slow_step, embedding_step, fern_step, fern_decay, top_decay;
@@ -58,6 +59,7 @@ struct Params {
     i64 rows;                          // moment heads of a pooled scope: with attention one more, in log space
     i64 factors, pairs, product_heads; // inputs that are multiplied, their products, and the heads on these
     i64 X;                             // inputs of these heads
+    i64 corrected;                     // heads whose answers are corrected by what they missed last
     i64 wide_L, wide_N, wide_X, wide_T;  // rounded up to whole vectors
     i64 answers;                       // room for answers and gates in the scratch
     i64 heads;                         // room for the answers of a scope

@@ -101,16 +101,16 @@ def code_slots(needed: int) -> int:
 
 def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slots: int) -> LearnerParams:
     """Return sizes and rates of the learner. frozen: its frozen weights; slots: the least number of code slots"""
-    model = config.model
+    model, tuned = config.model, config.model.tuned
     K = code_slots(slots)
-    names = model.heads or ["moments", "products", "proximal", "embedding", "fern"]
-    if model.heads is None and model.profile == "accurate":
+    names = tuned.heads or ["moments", "products", "proximal", "embedding", "fern"]
+    if tuned.heads is None and model.profile == "accurate":
         names = [*names, "attention"]
     heads = shapes.Heads(
         "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
-        model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
-        model.gate == "heads", model.embedding.size, model.embedding.scale,
+        tuned.window if "attention" in names else 0, "gd" in names, tuned.log_space, tuned.gate == "learned",
+        tuned.gate == "heads", config.labels is not None, tuned.embedding.size, tuned.embedding.scale,
     )  # fmt: skip
-    lives = model.half_lives
+    lives = tuned.half_lives
     half_lives = None if lives is None else tuple((life.events, life.seconds) for life in lives)
     return shapes.learner_params(plan, frozen, heads, half_lives, K)

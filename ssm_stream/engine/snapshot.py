@@ -268,7 +268,8 @@ def _load_rows(store: EntityStore, metadata: dict[str, Any], reader: SnapshotRea
     empty = np.zeros(0, np.int64)
     gone, mine, theirs = (empty, empty, empty) if full else map(reader.read, ("gone", "rows", "pool_rows"))
     # Before room is made for as many as the names claim: the file must hold their rows, too.
-    entity_rows, pool_rows = reader.row_count("clock.number") + len(gone), reader.row_count("pool.n")
+    moved = metadata.get("moved")  # of a file whose rows are in later ones
+    entity_rows, pool_rows = moved or (reader.row_count("clock.number") + len(gone), reader.row_count("pool.n"))
     more = len(store.pools) - (0 if full else pools_before)
     if len(added) > entity_rows or (fleet and (more > pool_rows or len(store.pools) != len(metadata["pools"]))):
         raise incompatible_array(f"{reader.prefix}names")
@@ -289,9 +290,9 @@ def _load_rows(store: EntityStore, metadata: dict[str, Any], reader: SnapshotRea
         store.resize_pools(growable_arrays.rows_to_reserve(pools))
     if metadata["norm"] and not len(store.shared.norm.near):
         store.resize_pools(len(store.shared.pool.n), norm=True)
-    if full:
+    if full and not moved:
         return _Rows(np.arange(used), np.arange(pools), full)
-    return _Rows(_ascending(mine, used), _ascending(theirs, pools), full)
+    return _Rows(_ascending(mine, used), _ascending(theirs, pools), False)
 
 
 def _load_arrays(store: EntityStore, reader: SnapshotReader, rows: _Rows, *, migrates: bool) -> None:

@@ -185,6 +185,12 @@ class SnapshotReader:
             file.write(block)
             left -= len(block)
 
+    def empty(self) -> NDArray[Any]:
+        """Skip the next array; return one like it without rows."""
+        _, dtype, shape = self._left[-1]
+        self.skip()
+        return np.empty((0, *shape[1:]), dtype)
+
     def skip(self) -> None:
         """Skip the next array."""
         self._file.seek(_bytes_of(self._left.pop()), 1)

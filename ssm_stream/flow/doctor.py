@@ -42,6 +42,7 @@ from ssm_stream.kafka.sample import SampleCounts, decode_sample
 from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
 from ssm_stream.recovery.directory import writable_by_others
+from ssm_stream.recovery.store.check import probe
 
 LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numpy")
 PYTHONS = ((3, 11), (3, 13))  # Bytewax has wheels for none later
@@ -167,11 +168,11 @@ def _configuration(config: Config) -> Check:
 
 def _recovery(config: Config) -> Check:
     directory = config.recovery.directory or config.state.store
+    if isinstance(directory, str):
+        return Check("recovery", *probe(config))
     if directory is None:
         return Check("recovery", True, f"off: every start begins at the {config.source.start} events")
-    above = directory.absolute()
-    while not above.exists() and above != above.parent:
-        above = above.parent
+    above = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
     if not above.is_dir():
         return Check("recovery", False, f"{above} is not a directory", "correct recovery.directory")
     problem = _unwritable(above)

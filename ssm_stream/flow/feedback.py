@@ -61,8 +61,10 @@ class FeedbackDecoder:
         for message in chunk.messages:
             try:
                 value = message.value()
-                if value is not None and len(value) > self.config.event.max_bytes:
-                    raise FeedbackError(Fault.TOO_LARGE, too_large_reason(len(value), self.config.event.max_bytes))
+                if value is not None and len(value) > self.config.source.max_message_bytes:
+                    raise FeedbackError(
+                        Fault.TOO_LARGE, too_large_reason(len(value), self.config.source.max_message_bytes)
+                    )
                 feedback.append(self._read(value))
             except FeedbackError as error:
                 place = (chunk.topic, chunk.partition, offset_of(message))

@@ -203,7 +203,7 @@ def _observers(
         observers.append(keeper)
     if config.ops.traces is not None:
         observers.append(Traces(config))
-    if config.audit.directory is not None:
+    if config.audit.directory is not None and config.state.store is None:  # else `run_group` has it
         observers.append(Audit(config.audit.directory, config.hash))
     if not ui and not config.ops.ui:
         return Observers(*observers), None

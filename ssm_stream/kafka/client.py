@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka
@@ -18,6 +18,7 @@ from ssm_stream.kafka.outages.classify import is_fenced as is_fenced
 from ssm_stream.kafka.outages.classify import kafka_error as kafka_error
 from ssm_stream.kafka.outages.classify import passes
 from ssm_stream.kafka.wire.library import latest_client, with_plugin
+from ssm_stream.kafka.wire.values import WrittenValues
 
 LOGGER = logging.getLogger("ssm_stream.kafka")
 """Receives librdkafka's log lines. They are dropped unless the application configures logging: without a handler Python
@@ -217,13 +218,16 @@ class KafkaProducer(Producer):
         client = latest_client()
         self._batches = native.Producing(client) if client else None
 
-    def hand_over(self, topic: str, keys: list[str], values: list[bytes], begin: int) -> int:
+    def hand_over(self, topic: str, keys: list[str], values: Sequence[bytes], begin: int) -> int:
         """Hand over messages, from `begin` on, until one is not taken; their delivery is reported by `failure` alone.
 
         Returns:
             how many were taken: 0 also where messages must go one by one, by `produce`, which raises why
         """
-        return 0 if self._batches is None else self._batches.produce(topic, keys, values, begin)[0]
+        if self._batches is None:
+            return 0
+        given = values.native if isinstance(values, WrittenValues) else list(values)
+        return self._batches.produce(topic, keys, given, begin)[0]
 
     @property
     def takes_batches(self) -> bool:

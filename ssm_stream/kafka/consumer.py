@@ -27,7 +27,7 @@ from ssm_stream.kafka.client import (
 )
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import watermarks
-from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
+from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
 from ssm_stream.kafka.wire.library import with_plugin
@@ -41,8 +41,6 @@ PROBE_INTERVAL = 2.0  # seconds between requests to a cluster that is away
 MEASURE_INTERVAL = 1.0  # seconds between measurements of the partitions' ends
 NEW_PARTITIONS_INTERVAL = 5.0
 """Seconds between checks for partitions that were added: well below the minutes after which producers use them."""
-AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
-FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
 
 
 class Additions:
@@ -271,19 +269,12 @@ class PrefetchConsumer:
 
     def _wait_for_room(self, consumer: Consumer) -> bool:
         """Wait until the queues have room for another chunk, pause or resume partitions. Return False at the end."""
-        batch, topic = self.source.batch, self.source.topic
+        batch = self.source.batch
         with self._change:
             while self._consumer is consumer:
                 queues = list(self._queues.values())
-                starving = any(not (queue.waiting or queue.at_end or queue.error) for queue in queues)
-                if starving or sum(queue.waiting for queue in queues) < AHEAD * batch:
-                    for queue in queues:
-                        if starving and queue.waiting >= FAR_AHEAD * batch and not queue.paused:
-                            consumer.pause([TopicPartition(topic, queue.partition)])
-                            queue.paused = True
-                        elif queue.paused and queue.waiting < batch:
-                            consumer.resume([TopicPartition(topic, queue.partition)])
-                            queue.paused = False
+                if has_room(queues, batch):
+                    adjust_pauses(consumer, self.source.topic, queues, batch, room=True)
                     return True
                 self._change.wait(IDLE_POLL)
             return False

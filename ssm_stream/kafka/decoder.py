@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from operator import methodcaller
 from typing import Any
 
@@ -77,7 +78,7 @@ class Decoder:
         plain = config.event.format in ("json", "auto") and bare
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
-        self._max_bytes = config.event.max_bytes
+        self._max_bytes = config.source.max_message_bytes
         self._framed = False  # whether messages with a schema registry's frame have come
         full = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._keep_raw = full or config.event.makes_rows
@@ -104,9 +105,9 @@ class Decoder:
         out: list[Decoded] = []
         if self._fast is not None and (plain := self._read_fast(self._fast, chunk)) is not None:
             events, refused = self.reader.translate(plain, [])
+            out += self._split(chunk, events)
         else:
-            events, refused = self._read_each(chunk, values_of(chunk.messages), out)
-        out += self._split(chunk, events)
+            refused = self._read_each(chunk, values_of(chunk.messages), out)
         if refused:
             refused.sort()
             records = [self._dead_letter(chunk, refusal) for refusal in refused]
@@ -115,10 +116,12 @@ class Decoder:
             out.append((key, OutputBatch(chunk.topic, chunk.partition, offsets[0], offsets[-1], records)))
         return out
 
-    def _read_each(
-        self, chunk: Chunk, values: list[bytes | None], out: list[Decoded]
-    ) -> tuple[Events, list[RefusedDocument]]:
-        """Return the events of messages of any kind, and the refusals; append the labels among them to `out`."""
+    def _read_each(self, chunk: Chunk, values: list[bytes | None], out: list[Decoded]) -> list[RefusedDocument]:
+        """Append the events and labels of messages of any kind to `out`, in the order of the messages; return the
+        refusals.
+
+        A run of labels between events is a batch of its own, so that no order depends on how messages are cut.
+        """
         refused: list[RefusedDocument] = []
         is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
         read = self._label_format if is_label_topic else self._format
@@ -127,8 +130,27 @@ class Decoder:
         add_fields(self._fields, documents, chunk.messages, positions)
         if self._join is not None and not is_label_topic:
             self._join_facts(self._join, chunk, documents, positions)
-        if self._labels is not None:
-            documents, positions = self._split_labels(chunk, documents, positions, refused, out)
+        if self._labels is None:
+            return refused + self._add_events(chunk, documents, positions, out)
+        at = range(len(documents)) if positions is None else positions
+        if is_label_topic:
+            return refused + self._add_labels(chunk, self._labels, documents, at, out)
+        if (marker := self._when) is None:
+            return refused + self._add_events(chunk, documents, at, out)
+        end = 0
+        for label, run in groupby(type(each) is dict and marker(each) is not None for each in documents):
+            begin, end = end, end + len(list(run))
+            some, their = documents[begin:end], at[begin:end]
+            if label:
+                refused += self._add_labels(chunk, self._labels, some, their, out)
+            else:
+                refused += self._add_events(chunk, some, their, out)
+        return refused
+
+    def _add_events(
+        self, chunk: Chunk, documents: list[Any], positions: Sequence[int] | None, out: list[Decoded]
+    ) -> list[RefusedDocument]:
+        """Append the events of documents to `out`; return the refusals. positions: among the messages; None: all"""
         events, misfits = self.reader.read(documents)
         if self._labels is not None:
             events, nameless = self._labels.add_ids(documents, events)
@@ -136,7 +158,8 @@ class Decoder:
         if positions is not None:
             events = replace(events, position=np.array(positions, np.int64)[events.position])
             misfits = [m._replace(position=positions[m.position]) for m in misfits]
-        return events, refused + misfits
+        out += self._split(chunk, events)
+        return misfits
 
     def _join_facts(
         self,
@@ -202,37 +225,19 @@ class Decoder:
         key, last = batches[-1]
         return [*batches[:-1], (key, last._replace(timestamps=timestamps))]
 
-    def _split_labels(
-        self,
-        chunk: Chunk,
-        documents: list[Any],
-        positions: list[int] | None,
-        refused: list[RefusedDocument],
-        out: list[Decoded],
-    ) -> tuple[list[Any], list[int]]:
-        """Append the labels among the documents to `out`; return the other documents and their positions among the
-        messages."""
-        assert self.config.labels is not None
-        assert self._labels is not None
-        at = list(range(len(documents))) if positions is None else positions
-        if chunk.topic == self.config.labels.topic:
-            chosen = list(range(len(documents)))
-        elif (when := self._when) is None:
-            return documents, at
-        else:
-            chosen = [i for i, d in enumerate(documents) if type(d) is dict and when(d) is not None]
-        labels, misfits = self._labels.read([documents[i] for i in chosen])
-        refused += [m._replace(position=at[chosen[m.position]]) for m in misfits]
-        messages = [chunk.messages[at[chosen[i]]] for i in labels.position.tolist()]
+    def _add_labels(
+        self, chunk: Chunk, reader: LabelReader, documents: list[Any], positions: Sequence[int], out: list[Decoded]
+    ) -> list[RefusedDocument]:
+        """Append the labels of documents to `out`; return the refusals. positions: among the messages"""
+        labels, misfits = reader.read(documents)
+        messages = [chunk.messages[positions[i]] for i in labels.position.tolist()]
         # A position is an offset from here on.
         offsets = np.array([offset_of(message) for message in messages], np.int64)
         labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
         shards = self._shards.values_of(labels.entity)
         whole = LabelBatch(chunk.partition, labels, topic=self._topic(chunk))
         out += [(key, whole._replace(labels=labels.take(rows))) for key, rows in rows_by_shard(shards)]
-        taken = set(chosen)
-        rest = [i for i in range(len(documents)) if i not in taken]
-        return [documents[i] for i in rest], [at[i] for i in rest]
+        return [m._replace(position=positions[m.position]) for m in misfits]
 
     def _topic(self, chunk: Chunk) -> str | None:
         """Return the topic of a chunk as its batches have it: None with a single one."""

@@ -28,6 +28,7 @@ from ssm_stream.ingest.timestamps import EPOCH
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.records import Headers, LabelBatch, OutputBatch, ProducerRecord, RawMessage, ShardBatch
+from ssm_stream.kafka.wire.values import WrittenValues
 from ssm_stream.ops.observers import Sent
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def encode_predictions(
     ahead: float | None = None,
     targets: Sequence[str] = (),
     frame: bytes = b"",
-) -> list[bytes]:
+) -> Sequence[bytes]:
     """Return the prediction messages of a batch as JSON.
 
     The bytes are those of a dict per event through orjson, in a fifth of the time. A missing target (NaN) is null.
@@ -104,7 +105,7 @@ def encode_predictions(
         return [_template(stem, fields, target, frame, idle, numbered=bool(of_row)) for target in targets or (None,)]
 
     if events.idle is None:
-        return native.write_rows(templates(None), names, [*numbers, *ids])
+        return WrittenValues(native.write_json(templates(None), names, [*numbers, *ids]))
     out = native.write_rows(templates(False), names, [*numbers, *ids])
     rows = np.flatnonzero(np.repeat(events.idle, m or 1))
     given = [i for i, name in enumerate(fields) if name not in OF_PREDICTION]
@@ -113,6 +114,14 @@ def encode_predictions(
     for i, value in zip(rows.tolist(), written, strict=True):
         out[i] = value
     return out
+
+
+def with_gaps(values: list[bytes], gaps: Mapping[int, int], m: int) -> list[bytes]:
+    """Return the messages with the field `gap` where offsets are missing before the event. m: messages an event"""
+    for row, missing in gaps.items():
+        for i in range(m * row, m * row + m):
+            values[i] = values[i][:-1] + b',"gap":%d}' % missing
+    return values
 
 
 def _repeat(items: Iterable[T], m: int) -> list[T]:
@@ -154,10 +163,8 @@ class Encoder:
         write = self.outputs.prediction
         frame = write.frame if write.schema is None else b""
         values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, frame)
-        for row, missing in (gaps or {}).items():
-            m = len(self._targets) or 1
-            for i in range(m * row, m * row + m):
-                values[i] = values[i][:-1] + b',"gap":%d}' % missing
+        if gaps:
+            values = with_gaps(list(values), gaps, len(self._targets) or 1)
         if write.schema is not None:
             values = list(map(write.of_json, values))
         keys, offsets = batch.events.entity, batch.offsets

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from confluent_kafka import Consumer, TopicPartition
+
 from ssm_stream.kafka.records import Chunk
+
+AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
+FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
 
 Decode = Callable[[Chunk], list[Any]]
 """Decodes the chunks of one partition into items of the dataflow."""
@@ -73,3 +78,21 @@ class PartitionQueue:
         if taken:
             self.taken = taken[-1].next
         return taken
+
+
+def has_room(queues: Sequence[PartitionQueue], batch: int) -> bool:
+    """Return whether another chunk of `batch` messages may be read: a partition has none, or they have few together."""
+    starving = any(not (queue.waiting or queue.at_end or queue.error) for queue in queues)
+    return starving or sum(queue.waiting for queue in queues) < AHEAD * batch
+
+
+def adjust_pauses(consumer: Consumer, topic: str, queues: Iterable[PartitionQueue], batch: int, *, room: bool) -> None:
+    """Pause the partitions that are far ahead of the others, and resume those that are no longer; without room, pause
+    all."""
+    for queue in queues:
+        if not queue.paused and (not room or queue.waiting >= FAR_AHEAD * batch):
+            consumer.pause([TopicPartition(topic, queue.partition)])
+            queue.paused = True
+        elif queue.paused and room and queue.waiting < batch:
+            consumer.resume([TopicPartition(topic, queue.partition)])
+            queue.paused = False

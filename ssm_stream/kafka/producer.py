@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from operator import length_hint
 from typing import Any
@@ -121,7 +121,7 @@ class OutputProducer:
                 self._produce(ProducerRecord(topic, keys[at], values[at], None, offsets[at]))
                 at += 1
 
-    def _produce_some(self, topic: str, keys: list[str], values: list[bytes], begin: int) -> int:
+    def _produce_some(self, topic: str, keys: list[str], values: Sequence[bytes], begin: int) -> int:
         """Produce from `begin` on until the client refuses one, and return the number of those before it."""
         if self._producer.takes_batches:
             return self._producer.hand_over(topic, keys, values, begin)

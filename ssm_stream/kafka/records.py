@@ -180,7 +180,7 @@ class OutputBatch(NamedTuple):
     others: list[ProducerRecord]
     predictions: str | None = None
     keys: list[str] = []  # noqa: RUF012  # of a tuple
-    values: list[bytes] = []  # noqa: RUF012
+    values: Sequence[bytes] = ()
     offsets: list[int] = []  # noqa: RUF012
 
     @property
@@ -202,7 +202,8 @@ class OutputBatch(NamedTuple):
     def caused_from(self, offset: int) -> OutputBatch:
         """Return the batch without what messages before that offset caused."""
         others = [record for record in self.others if record.offset >= offset]
-        at = bisect_left(self.offsets, offset)
+        if not (at := bisect_left(self.offsets, offset)):
+            return self._replace(others=others)
         return self._replace(others=others, keys=self.keys[at:], values=self.values[at:], offsets=self.offsets[at:])
 
 

@@ -57,7 +57,7 @@ class Redecoder:
 
     def __init__(self, config: Config) -> None:
         self._decoder, self._feedback = Decoder(config), FeedbackReader(config)
-        self._max_bytes = config.event.max_bytes
+        self._max_bytes = config.source.max_message_bytes
         self._verdicts = config.alerts.feedback.topic if config.alerts.feedback else None
         self._control, self._stops = config.control_topic, ControlReader(config)
         self._alerts = config.sinks.alerts if config.notify else None

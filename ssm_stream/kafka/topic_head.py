@@ -146,7 +146,7 @@ class FirstMessages:
                 return False
             messages = chunk.messages[: self._left]
             self._left -= len(messages)
-            fits = [each for each in messages if len(each.value() or b"") <= self._config.event.max_bytes]
+            fits = [each for each in messages if len(each.value() or b"") <= self._config.source.max_message_bytes]
             self._search.add(parse_documents(fits, self._format, self._fields))
             missing = len(self._search.missing)
             if not missing:

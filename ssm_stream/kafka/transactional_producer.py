@@ -37,8 +37,11 @@ Sources = Mapping[str, tuple[int, ...]]
 
 MAX_TIMEOUT = 900.0
 """Seconds that a transaction may last, by the brokers' default (transaction.max.timeout.ms)."""
+STEP = 5.0
+"""Seconds after which a call of the producer is made again, which goes on with it. Where a coordinator moves while it
+is under way, one may never return, whatever its timeout: noticed soon, the flow is built again soon."""
 READING = "reading the marker"
-GROUP_DENIED = KafkaError.GROUP_AUTHORIZATION_FAILED
+GROUP_DENIED, TOO_LARGE = KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE
 RESTART = "correct that and start again: the flow continues after the last result that consumers have seen"
 
 
@@ -217,7 +220,7 @@ class TransactionalProducer(OutputProducer):
                 if place.metadata and place.metadata != self._metadata:  # none: an operator has set it
                     raise MarkerError(
                         f"delivery: exactly_once: the marker of {self._name} was written with {place.metadata}, now "
-                        f"there are {self._metadata} (the smaller of sinks.writers and state.shards): set them back, "
+                        f"there are {self._metadata} (as many as state.shards, at most four): set it back, "
                         "or start with another recovery.directory and source.group"
                     )
                 end = watermarks(consumer, place, seconds)[1]
@@ -296,9 +299,7 @@ class TransactionalProducer(OutputProducer):
         deadline = time.monotonic() + 2 * self._wait
         while True:
             try:
-                self._limit_time(
-                    "commit_transaction", lambda: self._producer.commit_transaction(self._wait), self._wait
-                )
+                self._limit_time("commit_transaction", lambda: self._producer.commit_transaction(STEP), STEP)
                 return
             except KafkaException as error:
                 # Only commit may be called again: the marker tells the next start how this one ended.
@@ -320,7 +321,10 @@ class TransactionalProducer(OutputProducer):
                 f"groups. If there is no other, a transaction was open for longer than {self._timeout:g} s, as when "
                 "the machine was paused: start again",
             )
-        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART), passes=passes(reason))
+        # A topic that takes less than at the start: a new producer sends smaller batches, or refuses the message.
+        smaller = reason.code() == TOO_LARGE and max_output_bytes(self.config) < self._part.max_bytes
+        cure = self._cures.get(reason.code(), RESTART)
+        return BrokerError(f"{found}: {text}", cure, passes=smaller or passes(reason))
 
     @property
     def _cures(self) -> Mapping[int, str]:
@@ -330,6 +334,7 @@ class TransactionalProducer(OutputProducer):
             KafkaError.CLUSTER_AUTHORIZATION_FAILED: transactions,  # some brokers answer so
             GROUP_DENIED: grant_cure("Read", "consumer group", self._name),
             KafkaError.TOPIC_AUTHORIZATION_FAILED: grant_cure("Write", "topic", *self.config.sinks.topics),
+            TOO_LARGE: "raise max.message.bytes of that topic, which is less than one of these messages has",
             KafkaError.INVALID_TRANSACTION_TIMEOUT: (
                 f"raise the broker's transaction.max.timeout.ms to {self._timeout * 1000:.0f} at least, or shorten "
                 "recovery.epoch_interval or source.wait if they are long, and start again"
@@ -342,12 +347,14 @@ class TransactionalProducer(OutputProducer):
         Raises:
             BrokerError: the broker refuses, or does not answer.
         """
+        most = self._wait if what == READING else STEP
+
+        def attempt(left: float) -> T:
+            seconds = min(left, most)
+            return self._limit_time(what, lambda: call(seconds), seconds)
+
         try:
-            return patiently(
-                f"{what} of {self._name}",
-                lambda left: self._limit_time(what, lambda: call(left), left),
-                self._wait,
-            )
+            return patiently(f"{what} of {self._name}", attempt, self._wait)
         except KafkaException as error:
             raise self._error(what, error) from error
 

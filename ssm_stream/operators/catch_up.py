@@ -6,7 +6,7 @@ the episodes that are open for consumers with those that its state has now.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,27 @@ class CatchUpDecoder:
             yield key, CaughtUp(int(key), topic, partition, offset, mine)
 
 
+class GroupCatchUpDecoder(CatchUpDecoder):
+    """The same where a partition's state is its own."""
+
+    def _caught_up(self, topic: str, partition: int, offset: int) -> Iterator[tuple[str, CaughtUp]]:
+        source = self._source.number(topic, partition)
+        mine = [each for each in self._catch_up.open if each.started.pool[1] == source]
+        yield shard_key(partition), CaughtUp(partition, topic, partition, offset, mine)
+
+
 class Undelivered:
     """The episodes that begin in events that are read again: consumers may not have their beginning.
 
-    directory: the recovery directory; None: nothing is ever read again
+    Args:
+        directory: the recovery directory; None: nothing is ever read again, but for what `stored` opens
+        stored: opens the file of a shard that is elsewhere
     """
 
-    def __init__(self, encoder: Encoder, directory: Path | None) -> None:
-        self._encoder, self._directory = encoder, directory
+    def __init__(
+        self, encoder: Encoder, directory: Path | None, stored: Callable[[str], UndeliveredFile] | None = None
+    ) -> None:
+        self._encoder, self._directory, self._stored = encoder, directory, stored
         self._file: UndeliveredFile | None = None
 
     def add(self, shard: str, alerts: list[Alert], ids: EventIds) -> None:
@@ -150,6 +163,8 @@ class Undelivered:
             self._file.write()
 
     def _open(self, shard: str) -> UndeliveredFile:
+        if self._file is None and self._stored is not None:
+            self._file = self._stored(shard)
         if self._file is None:
             assert self._directory is not None, "only a state in files is read again"
             self._file = UndeliveredFile(self._directory, shard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
@@ -16,6 +16,7 @@ from ssm_stream.kafka.records import CaughtUp, LabelBatch, OutputBatch, Predicte
 from ssm_stream.operators.catch_up import Undelivered
 from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, LearnedBatch, RunObserver
+from ssm_stream.recovery.catch_up import UndeliveredFile
 from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
 from ssm_stream.recovery.ended_episodes import add_ended
 from ssm_stream.recovery.resume.gaps import GapNotes
@@ -158,6 +159,14 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def snapshot(self) -> bytes:
         with explained():
             return self.engine.snapshot() if self._files is None else self._write_snapshot(self._files)
+
+    def follow_rewind(self, stored: Callable[[str], UndeliveredFile]) -> None:
+        """Note in a store what consumers do not have of events that are read again. stored: opens a shard's file"""
+        self._undelivered = Undelivered(self._encoder, None, stored)
+
+    def write_notes(self) -> None:
+        """Write what consumers do not have, before the snapshot."""
+        self._undelivered.write()
 
     def _write_snapshot(self, files: ShardCheckpoints) -> bytes:
         began = time.perf_counter()

@@ -10,8 +10,12 @@ offset must be the same.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
-from collections.abc import Iterator
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +33,16 @@ class AuditError(RuntimeError):
     """There is no audit in the directory."""
 
 
-def _hash(record: dict[str, Any]) -> str:
+def user_and_machine() -> str:
+    """Return the user and the machine, for records of what somebody has done."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
+
+
+def record_hash(record: dict[str, Any]) -> str:
     content = {name: value for name, value in record.items() if name != "hash"}
     return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
@@ -67,34 +80,22 @@ class Audit(RunObserver):
         return self._shards[shard]
 
 
-class AuditFile:
-    """The audit of one shard, continued after its last line.
+class AuditChain(ABC):
+    """The audit of one shard: each record continues the one before.
 
-    folder: of all shards' files; shard: its key
+    shard: its key; number, previous: of the record to be continued
     """
 
-    def __init__(self, folder: Path, config_hash: str, shard: str) -> None:
-        self._config_hash = config_hash
+    def __init__(self, config_hash: str, shard: str, number: int = 0, previous: str = FIRST) -> None:
+        self.shard, self._config_hash = shard, config_hash
         self._touched: dict[int, dict[str, None]] = {}
         self._positions: dict[int, list[int]] = {}
         self._hashes: dict[str, dict[str, str]] = {}
-        self._number, self._previous = 0, FIRST
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = folder / f"{shard}{ENDING}"
-        last = b""
-        if self._file.exists():
-            content = self._file.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):  # what a kill has left half written
-                with self._file.open("r+b") as file:
-                    file.truncate(whole)
-            last = content[:whole].rstrip(b"\n").rpartition(b"\n")[2]
-        if last:
-            try:
-                record = orjson.loads(last)
-                self._number, self._previous = int(record["number"]), str(record["hash"])
-            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-                self._previous = "unreadable"  # `verify_audit` reports the line before
+        self._number, self._previous = number, previous
+
+    @abstractmethod
+    def _store(self, record: dict[str, Any]) -> None:
+        """Store a record."""
 
     def add(self, batch: LearnedBatch) -> None:
         """Note the entities and offsets of a batch."""
@@ -128,18 +129,51 @@ class AuditFile:
         entities = {str(primed["source"]): {primed["entity"]: state_hash}}
         self._append({"state": state, "positions": {}, "entities": entities, "primed": primed})
 
+    def write_reset(self, state: str, entity: str) -> None:
+        """Append the line of an entity that was deleted. state: file of the snapshot"""
+        self._append({"state": state, "positions": {}, "entities": {}, "reset": entity})
+
     def _append(self, content: dict[str, Any]) -> None:
         record: dict[str, Any] = {
-            "shard": self._file.name.removesuffix(ENDING),
+            "shard": self.shard,
             "number": self._number + 1,
             "config_hash": self._config_hash,
             **content,
             "previous": self._previous,
         }
-        record["hash"] = _hash(record)
+        record["hash"] = record_hash(record)
+        self._store(record)
+        self._number, self._previous = record["number"], record["hash"]
+
+
+class AuditFile(AuditChain):
+    """A chain in a file, continued after its last line.
+
+    folder: of all shards' files; shard: its key
+    """
+
+    def __init__(self, folder: Path, config_hash: str, shard: str) -> None:
+        super().__init__(config_hash, shard)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = folder / f"{shard}{ENDING}"
+        last = b""
+        if self._file.exists():
+            content = self._file.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):  # what a kill has left half written
+                with self._file.open("r+b") as file:
+                    file.truncate(whole)
+            last = content[:whole].rstrip(b"\n").rpartition(b"\n")[2]
+        if last:
+            try:
+                record = orjson.loads(last)
+                self._number, self._previous = int(record["number"]), str(record["hash"])
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+                self._previous = "unreadable"  # `verify_audit` reports the line before
+
+    def _store(self, record: dict[str, Any]) -> None:
         with self._file.open("ab") as file:
             file.write(orjson.dumps(record) + b"\n")
-        self._number, self._previous = record["number"], record["hash"]
 
 
 class Fault(NamedTuple):
@@ -178,9 +212,9 @@ def records(folder: Path) -> Iterator[tuple[str, int, dict[str, Any] | None, str
         previous, number = FIRST, 0
         lines = path.read_bytes().split(b"\n")
         for i, line in enumerate(lines[:-1], 1):
-            record, fault = _read(line)
+            record, fault = read_record(line)
             if record is not None:
-                if record["hash"] != _hash(record):
+                if record["hash"] != record_hash(record):
                     fault = "its content does not match its hash: it was altered"
                 elif record["previous"] != previous or record["number"] != number + 1:
                     fault = f"it does not continue the line before (number {number}): lines are missing or were moved"
@@ -195,7 +229,8 @@ def records(folder: Path) -> Iterator[tuple[str, int, dict[str, Any] | None, str
             )
 
 
-def _read(line: bytes) -> tuple[dict[str, Any] | None, str]:
+def read_record(line: bytes) -> tuple[dict[str, Any] | None, str]:
+    """Return a line's record, and what is wrong with it; empty: nothing."""
     try:
         record = orjson.loads(line)
         complete = all(name in record for name in ("number", "positions", "entities", "previous", "hash"))
@@ -210,21 +245,26 @@ def verify_audit(folder: Path) -> Summary:
     Raises:
         AuditError, OSError: as `records`.
     """
+    return verify_records(records(folder))
+
+
+def verify_records(found: Iterable[tuple[str, int, dict[str, Any] | None, str]]) -> Summary:
+    """Check records against earlier hashes of the same entity and offset; as `records` yields them."""
     lines = again = hashes = primed = 0
     shards: set[str] = set()
     names: set[str] = set()
     faults: list[Fault] = []
     ends: dict[tuple[str, str], int] = {}
     first_hashes: dict[tuple[str, ...], str] = {}
-    for file, line, record, fault in records(folder):
+    for file, line, record, fault in found:
         lines += 1
         if fault:
             faults.append(Fault(file, line, fault))
         if record is None:
             continue
         shards.add(file)
-        if "primed" in record:  # what is processed again from here on has another state
-            primed += 1
+        primed += "primed" in record
+        if "primed" in record or "reset" in record:  # what is processed again from here on has another state
             first_hashes = {key: value for key, value in first_hashes.items() if key[0] != file}
         for partition, (first, after) in record["positions"].items():
             before = ends.get((file, partition))

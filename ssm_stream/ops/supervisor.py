@@ -22,6 +22,10 @@ from ssm_stream.ops.self_check import check_core
 from ssm_stream.ops.server import OpsServer, serve
 
 LOG = structlog.get_logger("ssm_stream")
+BYTEWAX_API = "BYTEWAX_DATAFLOW_API_ENABLED"
+"""Environment variable that switches Bytewax's own server on."""
+PROGRESS_EVERY = 60.0
+"""Seconds between log lines that report the progress."""
 TICK = 0.5
 """Seconds between checks."""
 CHECK_AFTER = 3.0
@@ -35,6 +39,9 @@ class Supervisor:
         ConfigError: the server cannot listen on `ops.address`.
     """
 
+    bytewax_port = ""
+    """Port that the last supervisor of this process chose for Bytewax: the next one chooses another."""
+
     def __init__(
         self, config: Config, metrics: Metrics, health: Health, site: MountedSite | None = None, process: int = 0
     ) -> None:
@@ -43,16 +50,16 @@ class Supervisor:
         self._cache: tempfile.TemporaryDirectory[str] | None = None
         metrics.ready = lambda: health.ready
         self._server: OpsServer | None = serve(config, metrics, health, site, process)
-        if config.ops.bytewax_metrics and self._server is not None:
+        if BYTEWAX_API in os.environ and self._server is not None:
             self._serve_bytewax_metrics()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def _serve_bytewax_metrics(self) -> None:
-        """Have Bytewax serve its metrics on a free port, by its environment variables, and collect them there."""
-        port = free_port()
+        """Have Bytewax serve its metrics on a free port, unless its variable names one, and collect them there."""
+        if os.environ.get("BYTEWAX_DATAFLOW_API_PORT", "") == self.bytewax_port:
+            Supervisor.bytewax_port = os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(free_port())
+        port = int(os.environ["BYTEWAX_DATAFLOW_API_PORT"])
         self._cache = tempfile.TemporaryDirectory(prefix="ssm-stream-")
-        os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
-        os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(port)
         os.environ["BYTEWAX_DATAFLOW_API_CACHE_PATH"] = str(Path(self._cache.name))
         self._metrics.registry.register(BytewaxMetrics(port))
 
@@ -71,11 +78,9 @@ class Supervisor:
             self._cache.cleanup()
 
     def _run(self) -> None:
-        every = self._config.ops.log_every
-        next_line = time.monotonic() + every if every else float("inf")
         before, ready, worked = self._counts(), False, 0.0
-        due = self._config.ops.self_check and self._server is not None
-        began = time.monotonic()
+        due = self._server is not None
+        began = last_line = time.monotonic()
         while not self._done.wait(TICK):
             now = time.monotonic()
             if not ready and self._health.ready:
@@ -85,10 +90,11 @@ class Supervisor:
                 worked = now
             if due and worked and now - worked >= CHECK_AFTER:
                 due, self._metrics.verify_deviation = False, check_core()
-            if now >= next_line and every:
+            if now - last_line >= PROGRESS_EVERY:
                 counts = self._counts()
-                self._log_progress(counts, before, every + now - next_line)
-                before, next_line = counts, now + every
+                self._log_progress(counts, before, now - last_line)
+                before, last_line = counts, now
+        self._log_progress(self._counts(), before, time.monotonic() - last_line)
 
     def _counts(self) -> dict[str, float]:
         total = self._metrics.total

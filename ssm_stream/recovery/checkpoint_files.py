@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
@@ -27,12 +27,14 @@ from ssm_stream.engine.snapshot_format import SnapshotReader, StateError, damage
 
 FOLDER = "state"
 TOKEN = b"ssm-stream state in "
-_NAME = r"\d{4}-\d{8,}-[0-9a-f]{16}\.state"
-_TOKEN = re.compile(TOKEN + b"(" + _NAME.encode() + b")")
+STATE_NAME = r"\d{4}-\d{8,}-[0-9a-f]{16}\.state"
+_TOKEN = re.compile(TOKEN + b"(" + STATE_NAME.encode() + b")")
 RETAINED = 3
 """Checkpoints: the one being written, the one that the epoch started from, and one more in case that one is torn."""
 FULL_WRITE_SHARE = 0.5
 """Share of changed rows from which all are written: picking rows out costs about twice as much as writing a row."""
+ROOM = 1 << 28
+"""Bytes of rows that the files of a state may name without having them, apart from a multiple of what they have."""
 MIN_SPARE_BYTES = 1 << 24
 """Size of a file from which overwriting it is faster than writing a new one."""
 
@@ -209,7 +211,7 @@ def read_chain(folder: Path, name: str, *, verify: bool = False) -> list[Checkpo
             with damage_as_state_error():
                 chain.append(Checkpoint(name, reader.size, bool(reader.metadata["whole"])))
                 name = reader.metadata["after"]
-                if name and re.fullmatch(_NAME, name) is None:
+                if name and re.fullmatch(STATE_NAME, name) is None:
                     raise StateError("the snapshot is damaged: its predecessor is not the name of a state file")
     return chain[::-1]
 
@@ -220,11 +222,22 @@ def load_chain(engine: Engine, folder: Path, chain: Sequence[Checkpoint]) -> Non
     Raises:
         StateError: a file is missing or damaged, or another configuration made the state; names the file.
     """
+    named = 0
     for checkpoint in chain:
         with open_checkpoint(folder, checkpoint.name) as reader:
+            named += _named_bytes(engine, reader.metadata)
+            if named > 4 * sum(each.size for each in chain) + ROOM:
+                raise StateError("the snapshot is damaged: it names far more entities than its files have")
             engine.load(reader)
             if checkpoint is chain[-1]:
                 engine.finish_load()
+
+
+def _named_bytes(engine: Engine, metadata: dict[str, Any]) -> int:
+    """Return the memory of the rows that a file names, and that later files have."""
+    with damage_as_state_error():
+        moved = [own["moved"] for own in metadata["targets"] if "moved" in own]
+        return sum(int(n) * engine.bytes_per_entity + int(pools) * engine.bytes_per_pool for n, pools in moved)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_report import entity_hash
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.export import read_engines
-from ssm_stream.recovery.reader import StoredState, require_directory, with_state
+from ssm_stream.recovery.reader import StoredState, with_state
 from ssm_stream.recovery.settings_files import require_stored_features
+from ssm_stream.recovery.store.reading import with_stored_state
 
 
 class EntityHashes(NamedTuple):
@@ -42,7 +43,7 @@ class StateDifference(NamedTuple):
 
 
 def hash_state(path: Path) -> EntityHashes:
-    """The entity hashes of a recovery directory, of that of a configuration file, or of an export.
+    """The entity hashes of a recovery directory, of the state of a configuration file, or of an export.
 
     Raises:
         ConfigError, RecoveryError, StateError: there is no state, or it is damaged.
@@ -52,7 +53,8 @@ def hash_state(path: Path) -> EntityHashes:
         return hash_directory(path)
     if path.suffix in (".yaml", ".yml", ".json"):
         config = load_config(path)
-        return hash_directory(require_directory(config), require_stored_features(config))
+        like = require_stored_features(config)
+        return with_stored_state(config, lambda stored: _hash_stored(stored, like))
     return hash_file(path)
 
 
@@ -63,12 +65,13 @@ def hash_directory(directory: Path, like: Config | None = None) -> EntityHashes:
         RecoveryError, StateError: it is damaged or empty.
     """
 
-    def read(stored: StoredState) -> EntityHashes:
-        if not stored.chains:
-            raise RecoveryError(f"recovery.directory: {directory} holds no state")
-        return _hash_engines((stored.metadata(shard), stored.engine(shard, like)) for shard in stored.chains)
+    return with_state(directory, lambda stored: _hash_stored(stored, like))
 
-    return with_state(directory, read)
+
+def _hash_stored(stored: StoredState, like: Config | None) -> EntityHashes:
+    if not stored.chains:
+        raise RecoveryError(f"{stored.place} holds no state")
+    return _hash_engines((stored.metadata(shard), stored.engine(shard, like)) for shard in stored.chains)
 
 
 def hash_file(file: Path) -> EntityHashes:

@@ -281,8 +281,8 @@ def _require_writers(config: Config, directory: Path) -> None:
             writers = max([writers, *(int(key) + 1 for (key,) in database.execute(query))])
     if writers > config.writers:
         raise RecoveryError(
-            f"sinks.writers: the state in {directory} was made with {writers} writers (the smaller of "
-            f"sinks.writers and state.shards), now there are {config.writers}: set it back, or start with another "
+            f"state.shards: the state in {directory} was made with {writers} writers (as many as state.shards, at "
+            f"most four), now there are {config.writers}: set it back, or start with another "
             "recovery.directory"
         )
 

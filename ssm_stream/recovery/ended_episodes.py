@@ -11,7 +11,7 @@ from ssm_stream.engine.episodes.ids import Ended, load_ended
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError
-from ssm_stream.recovery.reader import read_state
+from ssm_stream.recovery.reader import StoredState, read_state
 from ssm_stream.recovery.settings_files import read_json, write_json
 
 FILE = "ended.json"
@@ -25,13 +25,30 @@ def find_open_episodes(directory: Path, like: Config) -> list[list[Any]]:
         like: as of `rebuild_config`
     """
     try:
-        stored, rows = read_state(directory), list[list[Any]]()
-        for shard in stored.chains:
-            rows += stored.engine(shard, like).episodes.end_all()
+        stored = read_state(directory)
+        rows = open_episodes(stored, like)
         waiting = (each for each in _read(directory) if shard_key(_shard(each, like.state.shards)) not in stored.chains)
         return rows + [each.to_json() for each in waiting]
     except (RecoveryError, StateError):
         return []
+
+
+def open_episodes(stored: StoredState, like: Config) -> list[list[Any]]:
+    """Return the open episodes of a state as JSON has them.
+
+    Raises:
+        StateError: it is damaged.
+    """
+    return [row for shard in stored.chains for row in stored.engine(shard, like).episodes.end_all()]
+
+
+def ended_of_source(directory: Path, source: int) -> list[Ended]:
+    """Return the ended episodes of a partition.
+
+    Raises:
+        RecoveryError: the file is damaged.
+    """
+    return [each for each in _read(directory) if each.started.pool[1] == source]
 
 
 def write_ended(directory: Path, rows: list[list[Any]]) -> None:

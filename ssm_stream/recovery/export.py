@@ -36,7 +36,7 @@ from ssm_stream.recovery.directory import IMPORTING, MARK, fill_databases, make_
 from ssm_stream.recovery.ended_episodes import FILE
 from ssm_stream.recovery.exclusions import EXCLUSIONS
 from ssm_stream.recovery.locking import lock
-from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory, with_state
+from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory
 from ssm_stream.recovery.reset import move_aside
 from ssm_stream.recovery.settings_files import (
     FEATURE_SELECTION,
@@ -46,8 +46,11 @@ from ssm_stream.recovery.settings_files import (
     read_runtime_settings,
     write_json,
 )
+from ssm_stream.recovery.store.reading import with_stored_state
 
 KIND = "ssm-stream export"
+ASSIGNMENT = "assignment"
+"""Of an export's header: how the state is divided, where each partition has one of its own."""
 LAST_DAY = "9999-12-31"
 REWOUND = {"exclusions": EXCLUSIONS, "catch_up": CATCH_UP}
 """Of an export's header → file of the directory, which rewinds have made."""
@@ -73,13 +76,12 @@ def export_state(config: Config, file: Path) -> ExportResult:
         RecoveryError, StateError: the directory is empty or damaged.
         OSError: the file cannot be written.
     """
-    directory = require_directory(config)
-    return with_state(directory, lambda stored: _export(stored, config, file))
+    return with_stored_state(config, lambda stored: _export(stored, config, file))
 
 
 def _export(stored: StoredState, config: Config, file: Path) -> ExportResult:
     if stored.empty:
-        raise RecoveryError(f"recovery.directory: {stored.directory} holds no state: there is nothing to export")
+        raise RecoveryError(f"{stored.place} holds no state: there is nothing to export")
     # On the disk of the file, which needs as much.
     with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as name:
         folder = Path(name)
@@ -99,8 +101,9 @@ def _export(stored: StoredState, config: Config, file: Path) -> ExportResult:
             "holidays": read_json(stored.directory / HOLIDAYS),
             **{name: read_json(stored.directory / file) for name, file in REWOUND.items()},
             "context": {file.name: read_json(file) for file in sorted(stored.directory.glob(FIRST_POSITIONS))},
-            "epoch": stored.epoch,
-            "parts": stored.parts,
+            **({ASSIGNMENT: "group"} if stored.by_partition else {}),
+            "epoch": max(stored.epoch, 1),
+            "parts": max(stored.parts, 1),
             "rows": [[row.part, row.step, row.key, row.epoch, _to_json(row)] for row in stored.rows],
         }
         draft = folder / "draft"
@@ -126,7 +129,7 @@ def _write_whole(stored: StoredState, shard: str, config: Config, file: Path) ->
         with file.open("wb") as out:
             engine.write_snapshot(out, full=True)
         return
-    shutil.copyfile(stored.directory / FOLDER / chain[0].name, file)
+    shutil.copyfile(stored.files / chain[0].name, file)
     with file.open("rb") as copied:
         reader = SnapshotReader(copied)
         reader.check()
@@ -160,7 +163,7 @@ def _from_json(value: Any, names: dict[str, str]) -> Any:
     raise ValueError(f"unknown kind of snapshot {kind!r}")
 
 
-class _Export:
+class Export:
     """An open export, checked.
 
     Raises:
@@ -207,7 +210,7 @@ def read_engines(file: Path) -> Iterator[tuple[dict[str, Any], Engine]]:
         reader = SnapshotReader(content)
         if reader.metadata.get("kind") == KIND:
             reader.check()
-            yield from _Export(reader, file).engines()
+            yield from Export(reader, file).engines()
             return
         engine = Engine(rebuild_config(reader.metadata))
         engine.load(reader)
@@ -225,7 +228,7 @@ def load_exported_engines(file: Path, config: Config) -> tuple[dict[str, Engine]
     with file.open("rb") as content:
         reader = SnapshotReader(content)
         reader.check()
-        export = _Export(reader, file)
+        export = Export(reader, file)
         engines = {}
         for name, (metadata, engine) in zip(reader.names, export.engines(config), strict=True):
             if metadata["config"] != config.hash:
@@ -270,7 +273,9 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> ImportRe
     with file.open("rb") as content:
         reader = SnapshotReader(content)
         reader.check()
-        export = _Export(reader, file)
+        export = Export(reader, file)
+        if ASSIGNMENT in export.metadata:
+            raise RecoveryError(f"{file}: the export of a group's state: import it with source.assignment: group")
         with damage_as_state_error():
             resolved = _with_features(config, export.metadata["feature_selection"])
             if days := export.metadata.get("holidays"):  # all of them: the next start decides on later ones
@@ -299,7 +304,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> ImportRe
     return ImportResult(len(_shards(export)), export.metadata["epoch"], aside)
 
 
-def _shards(export: _Export) -> list[str]:
+def _shards(export: Export) -> list[str]:
     return [value["state"] for *_, value in export.metadata["rows"] if isinstance(value, dict) and "state" in value]
 
 
@@ -321,7 +326,7 @@ def _is_used(directory: Path) -> bool:
         return True
 
 
-def _fill(directory: Path, export: _Export) -> None:
+def _fill(directory: Path, export: Export) -> None:
     folder, building = directory / FOLDER, directory / IMPORTING
     building.mkdir()
     folder.mkdir(exist_ok=True)

@@ -6,10 +6,7 @@ with events. The snapshot has a record of the priming, and so has the audit.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
-import os
-import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +25,7 @@ from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.kafka.records import shard_key
-from ssm_stream.ops.audit import AuditFile
+from ssm_stream.ops.audit import AuditFile, user_and_machine
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, ShardCheckpoints, referenced_file
 from ssm_stream.recovery.reader import StoredState, rebuild_config
@@ -141,15 +138,6 @@ def _source(stored: StoredState, config: Config, entity: str, source: int | None
             f"has read {', '.join(map(str, known))}: name the one of {entity!r} with --source"
         )
     return source
-
-
-def user_and_machine() -> str:
-    """Return the user and the machine."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
 
 
 def read_examples(config: Config, entity: str, file: Path) -> Events:

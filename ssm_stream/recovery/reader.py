@@ -5,6 +5,7 @@ While a process runs, the content read is the end of one epoch of all shards and
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from ssm_stream.config import Config
+from ssm_stream.config.earlier import adapt
 from ssm_stream.core import frozen_weights
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.entity_report import (
@@ -73,6 +75,20 @@ class StoredState(NamedTuple):
     """The snapshots that Bytewax would load."""
     chains: dict[str, list[Checkpoint]]
     """By shard's key: the files with its state, the whole one first."""
+    state_files: Path | None = None
+    """Folder of these files, where it is not in the directory."""
+    store: str = ""
+    """Place of a group's store."""
+
+    @property
+    def place(self) -> str:
+        """Return what messages call it."""
+        return self.store or str(self.directory)
+
+    @property
+    def files(self) -> Path:
+        """Folder of the files with the state."""
+        return self.state_files or self.directory / FOLDER
 
     @property
     def by_partition(self) -> bool:
@@ -86,13 +102,13 @@ class StoredState(NamedTuple):
 
     def metadata(self, shard: str) -> dict[str, Any]:
         """The header of a shard's whole snapshot."""
-        with open_checkpoint(self.directory / FOLDER, self.chains[shard][0].name) as reader:
+        with open_checkpoint(self.files, self.chains[shard][0].name) as reader:
             return reader.metadata
 
     def engine(self, shard: str, like: Config | None = None) -> Engine:
         """The engine of a shard, under the settings that made its state. like: as for `rebuild_config`"""
         engine = Engine(rebuild_config(self.metadata(shard), like))
-        load_chain(engine, self.directory / FOLDER, self.chains[shard])
+        load_chain(engine, self.files, self.chains[shard])
         return engine
 
     def positions(self, config: Config) -> list[Position]:
@@ -119,8 +135,8 @@ def require_directory(config: Config) -> Path:
     """
     if config.state.store is not None:
         raise RecoveryError(
-            "state.store: only `state ls` and `state show` read the store of a group so far; its partitions go on by "
-            "themselves"
+            "state.store: the state is in the store of a group, which this command does not change: its partitions go "
+            "on by themselves"
         )
     if config.recovery.directory is None:
         raise RecoveryError("recovery.directory: null, so no state is stored: name a directory")
@@ -203,7 +219,8 @@ def rebuild_config(metadata: dict[str, Any], like: Config | None = None) -> Conf
                 f"the state was made with the weights {digest}, which are not available: name their file in "
                 "model.weights"
             )
-        content = {**metadata["settings"], "model": {**model, "weights": available[digest]}}
+        content = copy.deepcopy({**metadata["settings"], "model": {**model, "weights": available[digest]}})
+        adapt(content)
         topics = {
             "source": {"brokers": "-", "topic": "none"},
             "sinks": {"predictions": None, "alerts": None, "dead_letters": "none-dead"},
@@ -294,9 +311,9 @@ def find_entity(
                 found for each in engine.target_engines if (found := report_entity(each, entity, source)) is not None
             ]
             return EntityDetails(entity, shard, engine.bytes_per_entity, hashes, targets, engine.primed.get(entity))
-    raise unknown_entity(entity, stored.directory)
+    raise unknown_entity(entity, stored.place)
 
 
-def unknown_entity(entity: str, directory: Path) -> RecoveryError:
+def unknown_entity(entity: str, place: str) -> RecoveryError:
     """The error for an entity that the state does not have."""
-    return RecoveryError(f"the state in {directory} has no entity {entity!r}: ssm-stream state ls lists them")
+    return RecoveryError(f"the state in {place} has no entity {entity!r}: ssm-stream state ls lists them")

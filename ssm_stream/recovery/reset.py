@@ -118,7 +118,7 @@ def _find_shard(stored: StoredState, config: Config, entity: str) -> tuple[str, 
             engine = files.restore(made, stored.chains[shard][-1].name)
             if entity in engine:
                 return shard, engine, files
-    raise unknown_entity(entity, stored.directory)
+    raise unknown_entity(entity, stored.place)
 
 
 def name_file(stored: StoredState, shard: str, token: bytes) -> None:

@@ -118,8 +118,10 @@ def learn_unit(units: Tensor, n: Tensor, error: Tensor, rounding: Tensor, start:
 def learn_gates(
     p: LearnerParams, meta: Meta, state: State, own: EntityState, experts: Experts, mixed: Mixed, y: Tensor,
     max_waiting: Tensor,
-) -> tuple[GateState, EntityState]:  # fmt: skip
+) -> tuple[GateState, EntityState, Tensor, Tensor]:  # fmt: skip
     """Update the weights of experts and gates by their errors, in units of the entity's usual error.
+
+    Returns state of the pool and of the entities, that unit (B,), and where (B,) there is one.
 
     max_waiting (B,): events that may wait to be swept
     """
@@ -157,4 +159,6 @@ def learn_gates(
     return (
         new._replace(unit=learn_unit(s.unit, n, error, rounding, start)),
         own._replace(loss=loss, unit=learn_unit(own.unit, own.running.n, error, rounding, start)),
+        unit,
+        judged & bool(p.learned_gate),
     )

@@ -24,7 +24,8 @@ class Inputs(NamedTuple):
     """What is known before the target, of the event's entities.
 
     v (B, F): numeric inputs; seasons (B,): are the last two of them the calendar's? many (B,): has the pool a second
-        entity? base, log_base, mean (B,): what residuals count from, its logarithm, the entity's mean target
+        entity? base, log_base, mean, last (B,): what residuals count from, its logarithm, the entity's mean target, and
+        its last one
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
         standardised by pool and by entity; q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
     low, high (B,): bounds of all predictions
@@ -36,6 +37,7 @@ class Inputs(NamedTuple):
     base: Tensor
     log_base: Tensor
     mean: Tensor
+    last: Tensor
     fleet: Tensor
     entity: Tensor
     norm: Tensor
@@ -146,7 +148,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
             [learner_codes.hourly(codes, ts) for codes, ts in zip(s.codes, event.ts.tolist(), strict=True)]
         )
     mean = torch.where(new, s.running.y_mean, own.running.y_mean)
-    last = torch.where(new, mean, own.y_last[:, 0]) if p.lags else mean
+    last = torch.where(new, mean, own.y_last[:, 0]) if p.lags or p.known else mean
     base = last if p.lags else torch.zeros_like(mean)
     v = numbers(p, own, event, last, mean)
     codes = find_codes(p, s, event)
@@ -161,7 +163,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     reach = torch.where(s.running.n > 0, 0.5 * (s.high - s.low), math.inf)
     return Inputs(
         v=v, seasons=seasons, many=s.entities + new > 1, base=base,
-        log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean,
+        log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
         fleet=torch.cat([one, z, codes], 1), entity=torch.cat([one, z_own, codes], 1),
         norm=torch.cat([one, z_own, z, codes], 1), past=past, q_mean=q_mean, q_deviation=q_deviation,
         low=s.low - reach, high=s.high + reach,
@@ -262,7 +264,7 @@ def learn_past(
 ) -> tuple[State, EntityState]:
     """Lags, last features, usual targets of the hour, gaps and counts."""
     new = own.running.n == 0
-    if p.lags:
+    if p.lags or p.known:
         shifted = torch.cat([y[:, None], own.y_last[:, :-1]], 1)
         own = own._replace(y_last=torch.where(new[:, None], y[:, None], shifted))
     u = event.u[:, : p.features]

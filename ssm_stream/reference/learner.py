@@ -20,7 +20,7 @@ Symbols, with a leading batch of B pools of E entities each
     M  moment heads               H  quick proximal heads   T  experts                  R  embedding's features
 
 `state.py` has the state, `inputs.py` the inputs and running statistics, `codes.py` the codes, `heads.py` and
-`attention.py` and `products.py` the heads, `gates.py` the gates.
+`attention.py` and `products.py` the heads, `gates.py` the gates, `corrections.py` what corrects answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams, product_heads
+from ssm_stream.core.shapes import (
+    LOG_RESIDUAL,
+    Q_CLIP,
+    RESIDUAL,
+    VALUE,
+    LearnerParams,
+    corrected_heads,
+    product_heads,
+)
+from ssm_stream.reference.corrections import correct, learn_corrections
 from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix
 from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, may_wait, read
 from ssm_stream.reference.inputs import (
@@ -97,12 +106,18 @@ def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
 
 
 def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
-    """Experts that need no head, and which are active: the mean, the last target, the usual ones of hour and week."""
+    """Experts that need no head, and which are active: the mean, the last target, the usual ones of hour and week.
+
+    Between them is room for the corrected answers.
+    """
     on = torch.full_like(x.seasons, not p.heads_only)
     experts, active = [x.mean], [on]
-    if p.lags:
-        experts.append(x.base)
+    if p.lags or p.known:
+        experts.append(x.last)
         active.append(on)
+    for _ in corrected_heads(p):
+        experts.append(torch.zeros_like(x.mean))
+        active.append(torch.zeros_like(on))
     if p.seasons:
         experts += [x.v[:, -2] + x.base, x.v[:, -1] + x.base]
         active += [x.seasons & on, x.seasons & on]
@@ -150,6 +165,7 @@ def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
         add(norm, 1, x.many)
     on = torch.cat(active, 1)
     given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
+    given = correct(p, s.gates, own, x, given)
     return Prediction(own, x, fleet, products, norm, own_heads, given, mix(p, meta, s.gates, own, x, given))
 
 
@@ -208,7 +224,9 @@ def _learn_heads(
             p, meta, s.norm, prediction.norm._replace(x=x.norm), own_targets, decay, logs, max_waiting
         )
         norm = choose(x.many, learned, s.norm)
-    gates, own = learn_gates(p, meta, s, own, prediction.experts, prediction.mixed, y, max_waiting)
+    gates, own, unit, judged = learn_gates(p, meta, s, own, prediction.experts, prediction.mixed, y, max_waiting)
+    corrected, after = learn_corrections(p, gates, own, prediction.experts, y, unit)
+    gates, own = choose(judged, corrected, gates), choose(judged, after, own)
     return s._replace(fleet=fleet, products=products, norm=norm, gates=gates, surprise=means), own
 
 

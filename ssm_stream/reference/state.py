@@ -19,6 +19,7 @@ from ssm_stream.core.shapes import (
     WEEK,
     G,
     LearnerParams,
+    corrected_heads,
     embedding_features,
     factors,
     past_features,
@@ -80,7 +81,7 @@ class EntityState(NamedTuple):
     """Of the entities, leading shape (B, E); of one event's entities, (B,).
 
     time (): of the last labelled event, ms; u_last (U,): past features, as in `shapes.EntityState`
-    y_last (max(lags, 1),): targets before, newest first
+    y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
     season, season_n (HOURS + WEEK,): usual target of the hour and of the hour of the week; events of each
     W (H + 1, L): the entity's own proximal heads, the slow one last; loss (2, T), unit (): of the gates
     """
@@ -89,6 +90,7 @@ class EntityState(NamedTuple):
     time: Tensor
     u_last: Tensor
     y_last: Tensor
+    missed: Tensor
     season: Tensor
     season_n: Tensor
     W: Tensor
@@ -98,7 +100,8 @@ class EntityState(NamedTuple):
 
 class GateState(NamedTuple):
     """regret, regret2 (B, 2, T); loss (B, T), losses (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; waiting (B,)
-    as of the heads; top, top2 (B, G); unit (B,): usual absolute error."""
+    as of the heads; top, top2 (B, G); carry (B, 2, corrected): Σ e e′ and Σ e² of corrected heads; unit (B,): usual
+    absolute error."""
 
     regret: Tensor
     regret2: Tensor
@@ -110,6 +113,7 @@ class GateState(NamedTuple):
     waiting: Tensor
     top: Tensor
     top2: Tensor
+    carry: Tensor
     unit: Tensor
 
 
@@ -260,15 +264,15 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         running=running(),
         entity=EntityState(
             running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
-            season=zeros(E, seasons), season_n=zeros(E, seasons), W=zeros(E, p.prox + (p.prox > 0), p.L),
-            loss=zeros(E, 2, experts), unit=zeros(E),
+            missed=zeros(E, len(corrected_heads(p))), season=zeros(E, seasons), season_n=zeros(E, seasons),
+            W=zeros(E, p.prox + (p.prox > 0), p.L), loss=zeros(E, 2, experts), unit=zeros(E),
         ),
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
         surprise=zeros(3),
         gates=GateState(
             regret=zeros(2, experts), regret2=zeros(2, experts), loss=zeros(experts), losses=zeros(),
             S=zeros(2, experts, experts), R=zeros(2, experts), W=zeros(2, experts), waiting=zeros(),
-            top=zeros(G), top2=zeros(G), unit=zeros(),
+            top=zeros(G), top2=zeros(G), carry=zeros(2, len(corrected_heads(p))), unit=zeros(),
         ),
         fleet=heads(p.L),
         products=products() if p.products else None,

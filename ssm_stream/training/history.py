@@ -92,13 +92,15 @@ class Stretches:
         self.u = np.hstack([first.features, cycles])
         self.first, self.fleet, self.recipe = first, model.fleet, recipe
         self.length = min(recipe.events, split)
-        names = model.heads or ["moments", "products", "proximal", "embedding", "fern"]
-        attends = "attention" in names or (model.heads is None and model.profile == "accurate")
+        tuned = model.tuned
+        names = tuned.heads or ["moments", "products", "proximal", "embedding", "fern"]
+        attends = "attention" in names or (tuned.heads is None and model.profile == "accurate")
         heads = Heads(
             "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
-            PLAIN if attends else 0, "gd" in names, model.log_space, model.gate == "learned", model.gate == "heads",
+            PLAIN if attends else 0, "gd" in names, tuned.log_space, tuned.gate == "learned",
+            tuned.gate == "heads",
         )  # fmt: skip
-        lives = model.half_lives
+        lives = tuned.half_lives
         half_lives = tuple((life.events, life.seconds) for life in lives) if lives else None
         self.p = shapes.learner_params(engine.plan, start, heads, half_lives, engine.params.K)
 

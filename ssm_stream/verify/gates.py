@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, ROUNDING, STACK_CLIP, TOP_PRIOR, UNIT_RATE
-from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
+from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams, corrected_heads
+from ssm_stream.verify.corrections import Corrections
 from ssm_stream.verify.reference import Array, sweep
 
 KNOWN = 30.0
@@ -44,10 +45,14 @@ class Weights(NamedTuple):
 
 
 class OwnLosses:
-    """Of one entity: loss (2, T): decayed losses of the experts; unit: usual absolute error."""
+    """Of one entity.
+
+    loss (2, T): decayed losses of the experts; unit: usual absolute error; missed (J,): last errors of corrected heads
+    """
 
     def __init__(self, p: LearnerParams) -> None:
         self.loss, self.unit = np.zeros((2, p.T)), 0.0
+        self.missed = np.zeros(len(corrected_heads(p)))
 
 
 class Gates:
@@ -55,7 +60,7 @@ class Gates:
 
     regret, regret2 (2, T): decayed regrets and their squares; loss (T,), losses: decayed losses and their count;
     S (2, T, T), P, W (2, T): decayed moments and weights of the stacking gates; top, top2 (G,): regrets of the gates;
-    unit: usual absolute error; waiting: events since a sweep
+    unit: usual absolute error; waiting: events since a sweep; corrections: of the heads whose answers are corrected
     """
 
     def __init__(self, p: LearnerParams) -> None:
@@ -66,6 +71,7 @@ class Gates:
         self.P, self.W = np.zeros((2, 2, p.T))
         self.top, self.top2 = np.zeros((2, G))
         self.unit, self.waiting = 0.0, 0
+        self.corrections = Corrections(p)
 
     def weights(self, active: NDArray[np.bool_], own: OwnLosses, low: float, high: float) -> Weights:
         """Return the weights. active (t,): experts that count; low, high: bounds of a prediction"""
@@ -124,6 +130,7 @@ class Gates:
             self.loss *= POOL_DECAY
             self.loss[:t] += lost
             self.losses = POOL_DECAY * self.losses + 1.0
+            self.corrections.learn(a, active, own.missed, y, unit)
         own.unit = _usual(own.unit if own.unit > rounding else unit, n[0], error)
         self.unit = _usual(self.unit if self.unit > rounding else unit, n[1], error)
 

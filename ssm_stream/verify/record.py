@@ -243,7 +243,9 @@ class Recorder:
         self._made = w.made.copy()
         a = self._a.copy()
         a[layout.at[layout.alone]] = answers[layout.alone]
-        weights = self.gates[k].weights(self._active, self._losses[e], *w.base[[LOW, HIGH]].tolist())
+        low, high = w.base[[LOW, HIGH]].tolist()
+        self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
+        weights = self.gates[k].weights(self._active, self._losses[e], low, high)
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
         scale = float(w.scale[event.scopes - 1, RESIDUAL, 1]) or max(abs(found), MIN_NORM)
         d.reference[t] = weights.predict(a, self._active)

@@ -180,17 +180,28 @@ class LocalKafka(Kafka):
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
+        self.launch()
+        self.await_answer()
+
+    def launch(self) -> None:
+        """Start the process."""
         self.directory.mkdir(parents=True, exist_ok=True)
         # setpriv: a test run that is killed takes its broker along.
         guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-        log = self.directory / "broker.log"
-        with log.open("ab") as output:
+        with (self.directory / "broker.log").open("ab") as output:
             self.process = subprocess.Popen(
                 [*guard, *self.command()], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 process_group=0,
             )  # fmt: skip
+
+    def await_answer(self) -> None:
+        """Wait until the started process answers.
+
+        Raises:
+            BrokerError: it ends before, or takes too long.
+        """
         deadline = time.monotonic() + self.patience
-        while self.process.poll() is None and time.monotonic() < deadline:
+        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.2).close()
                 check_broker(self.source(wait=10))
@@ -199,6 +210,7 @@ class LocalKafka(Kafka):
             except OSError:
                 time.sleep(0.02)
         self.stop()
+        log = self.directory / "broker.log"
         raise BrokerError(f"{self.kind} did not start: {log.read_text()[-500:]}", f"see {log}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:

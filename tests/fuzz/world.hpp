@@ -99,7 +99,8 @@ struct World {
         p.step_hour = p.step_weekday = BY_RULE;
         p.F = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : 0)) + p.cycles + p.lags + 2 * p.seasons;
         p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
-        p.bases = 1 + (p.lags > 0) + 2 * p.seasons;
+        p.known = p.lags == 0 && !p.seasons;
+        p.bases = 1 + (p.lags > 0) + 4 * p.known + 2 * p.seasons;
         p.B = p.M + p.prox + 1 + 1 + 1 + p.gd + p.log * (p.prox + 1) + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
         const i64 factors = p.F < FACTORS ? p.F : FACTORS;
         p.X = 1 + p.F + factors * (factors + 1) / 2 + p.K;

@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from brokers import start_local
 from confluent_kafka import Message
+from forked import Forked
 from measuring import check, say
 
 from ssm_stream.config import Config, load_config
@@ -49,7 +50,7 @@ from ssm_stream.recovery.reader import read_state
 from torture.victim import PLACES
 
 PARTITIONS, SHARDS, ENTITIES = 4, 3, 60
-VICTIM = Path(__file__).with_name("victim.py")
+VICTIM = Path(__file__).with_name("victim.py").read_text(encoding="utf-8")
 BATCH = 100
 LIFE = 1.7
 """Seconds that a run gets to work, about: with it the events last for all runs."""
@@ -161,8 +162,7 @@ class Campaign:
     def start(self, place: str = "", count: int = 1, seconds: float = 0.0) -> subprocess.Popen[str]:
         workers = self.rng.choice([1, 3])
         options = map(str, (self.path, workers, self.pace, place, count, seconds))
-        command = [sys.executable, str(VICTIM), *options]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return Forked(*options, code=VICTIM, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def note(self, name: str, process: subprocess.Popen[str], timeout: float = 90.0) -> Fault:
         """Wait for the end."""

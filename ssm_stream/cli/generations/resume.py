@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssm_stream.cli.errors import FAILED, report_errors
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.generations.confirmation import Change, carry_out
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import load_config
@@ -55,22 +56,22 @@ def resume(
 
     with report_errors(BrokerError, RecoveryError, StateError, OSError):
         loaded = load_config(config)
-        request, owner = read_request(loaded, since, anew=anew), None
-        if dry or not yes:
-            plan, owner = plan_resume(loaded, request)
-        if not dry:
-            if not yes:
-                typer.echo(_describe(plan, owner, done=False), err=True)
-                if owner is None and not plan.empty and not typer.confirm("resume?", err=True):
-                    raise typer.Exit(FAILED)
-            plan = resume_state(loaded, request)
+        request = read_request(loaded, since, anew=anew)
+        change = Change(
+            plan=lambda: plan_resume(loaded, request),
+            apply=lambda: resume_state(loaded, request),
+            describe=_describe,
+            possible=lambda found: not found.empty,
+            question="resume?",
+        )
+        plan, owner = carry_out(change, yes=yes, dry=dry)
     if as_json:
         print_json({**plan.as_json(), "process": owner, "done": not dry and not plan.empty})
     else:
-        typer.echo(_describe(plan, owner, done=not dry))
+        typer.echo(_describe(plan, owner, not dry))
 
 
-def _describe(plan: Plan, owner: str | None, *, done: bool) -> str:
+def _describe(plan: Plan, owner: str | None, done: bool) -> str:
     """Return what was done, or would be, a sentence a line."""
     lines = [each.text for each in plan.places]
     for each in plan.markers:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ssm_stream.cli.errors import FAILED, report_errors
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.generations.confirmation import Change, carry_out
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import load_config
@@ -58,7 +59,7 @@ def rewind(
     (`ended_by: rewind`).
 
     Printed are the events to be read again, how long that takes, and whether the broker still has them. The flow must
-    be stopped; --dry-run may be used while it runs.
+    be stopped, in a group all of its members; --dry-run may be used while it runs.
 
     Examples: ssm-stream state rewind examples/soft-sensor.yaml --to 2026-03-02T06:00 --dry-run
 
@@ -67,28 +68,27 @@ def rewind(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.group.rewind import plan_rewind
+    from ssm_stream.recovery.group.rewind import rewind as rewind_state
     from ssm_stream.recovery.rewind.plan import read_request
-    from ssm_stream.recovery.rewind.rewind import plan_rewind
-    from ssm_stream.recovery.rewind.rewind import rewind as rewind_state
     from ssm_stream.recovery.settings_files import require_stored_features
 
     stretches = [_stretch(each) for each in without or []]
     with report_errors(BrokerError, RecoveryError, StateError, OSError):
         loaded = require_stored_features(load_config(config))
         request = read_request(loaded, to, stretches)
-        owner = None
-        if dry or not yes:
-            plan, owner = plan_rewind(loaded, request)
-        if not dry:
-            if not yes:
-                typer.echo(_describe(plan, owner, done=False), err=True)
-                if owner is None and not plan.lost and not typer.confirm("rewind?", err=True):
-                    raise typer.Exit(FAILED)
-            plan = rewind_state(loaded, request)
+        change = Change(
+            plan=lambda: plan_rewind(loaded, request),
+            apply=lambda: rewind_state(loaded, request),
+            describe=_describe,
+            possible=lambda found: not found.lost,
+            question="rewind?",
+        )
+        plan, owner = carry_out(change, yes=yes, dry=dry)
     if as_json:
         print_json({**plan.as_json(), "process": owner, "done": not dry})
     else:
-        typer.echo(_describe(plan, owner, done=not dry))
+        typer.echo(_describe(plan, owner, not dry))
 
 
 def _stretch(text: str) -> tuple[str, str, str]:
@@ -98,7 +98,7 @@ def _stretch(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-def _describe(plan: Plan, owner: str | None, *, done: bool) -> str:
+def _describe(plan: Plan, owner: str | None, done: bool) -> str:
     """Return what was done, or would be, a sentence a line."""
     from ssm_stream.ingest.timestamps import ms_to_iso
 
@@ -123,7 +123,12 @@ def _describe(plan: Plan, owner: str | None, *, done: bool) -> str:
     if plan.lost:
         lines.append("so it is refused: choose a later time, or begin anew (ssm-stream state reset)")
     if owner is not None:
-        lines.append(f"process {owner} runs on the state: stop it first")
+        group = "(partitions " in owner
+        lines.append(
+            f"members of the group run on the state: {owner}: stop them first"
+            if group
+            else f"process {owner} runs on the state: stop it first"
+        )
     if done:
         lines.append("the next start reads from there (ssm-stream run)")
     return "\n".join(lines)

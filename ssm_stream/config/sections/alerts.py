@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -171,6 +171,12 @@ def _switch(value: object) -> object:
 class Alerts(Section):
     """When to call a person."""
 
+    # Not settings: an open episode is reported again (`ongoing`) after so many events of its entity, the score from
+    # which the severity is `critical`, and the features that an alert names at most.
+    ongoing_every: ClassVar[int] = 500
+    critical: ClassVar[float] = 3.0
+    contributions: ClassVar[int] = 5
+
     budget: TeamBudget | None = None
     """Null: `anomaly` and `drift` each have a budget for an entity."""
     shadow: bool = False
@@ -192,12 +198,6 @@ class Alerts(Section):
     """Null or false: no such topic is read. Only `ssm-stream run` reads it."""
     feedback: Feedback | None = None
     """Null: none is read."""
-    ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
-    """An open episode is reported again (`ongoing`) after so many events of its entity."""
-    critical: Annotated[float, Field(gt=1)] = 3.0
-    """Score from which an alert's severity is `critical`; below it is `warning`."""
-    contributions: Annotated[int, Field(ge=0, le=100)] = 5
-    """Features named in an alert, the weightiest first."""
     language: Literal["en", "ja"] = "en"
     """Language of `summary`, the alert as a sentence: English or Japanese. Its times are in `event.time_zone`."""
 

@@ -16,7 +16,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A section of the file: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 KafkaProperties = dict[str, str | int | float | bool]

@@ -88,8 +88,6 @@ class Event(Section):
     """Readings: how far behind the entity's latest reading one may come and still be used. A row waits until the
     entity has a reading that is so much later. `0s`: a row is made at once, of what came before. Later ones than that
     are dead letters."""
-    max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
-    """A larger message is a dead letter and is not parsed."""
     format: Annotated[str, AfterValidator(_format)] = "json"
     """How an event is read from the bytes of its message: `json`, with or without a schema registry's frame, which is
     skipped; `avro` and `protobuf`, by the schema in `schema_registry` that the message names; `auto`: each message by
@@ -113,7 +111,8 @@ class Event(Section):
     what only follows the same causes, such as a vibration or a temperature: as an input it explains a fault away that
     it shows itself."""
     lags: Annotated[int, Field(ge=0, le=64)] = 8
-    """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement."""
+    """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement; where targets come as
+    `labels`, the last known one corrects it all the same."""
     differences: bool | None = None
     """Use each feature's change since the entity's last event as an input too. Default: where `lags` is 1 or more; a
     change predicts the target's next step, but hardly its level."""

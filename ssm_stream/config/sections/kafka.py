@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -91,7 +91,16 @@ class Source(Section):
     time."""
     kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md. Secrets (passwords, keys) only
-    as `${NAME}`, from the environment, or `${file:/path}`."""
+    as `${NAME}`, from the environment, or `${file:/path}`. A message with more bytes than `max.partition.fetch.bytes`
+    (1 MiB) is a dead letter, and is not parsed."""
+
+    @model_validator(mode="after")
+    def _usable_size(self) -> Source:
+        try:
+            self.max_message_bytes  # noqa: B018
+        except (TypeError, ValueError):
+            raise ValueError("kafka: max.partition.fetch.bytes is no whole number of bytes, such as 1048576") from None
+        return self
 
     @property
     def context_columns(self) -> list[str]:
@@ -127,6 +136,12 @@ class Source(Section):
         return self.group or f"ssm-stream-{self.topic}"
 
     @property
+    def max_message_bytes(self) -> int:
+        """Bytes of the largest message that is parsed: as many as are fetched of a partition at a time."""
+        names = ("max.partition.fetch.bytes", "fetch.message.max.bytes")
+        return int(next((self.kafka[name] for name in names if name in self.kafka), 1_048_576))
+
+    @property
     def names(self) -> list[str]:
         """The events topics."""
         return self.topics or [self.topic]
@@ -158,6 +173,8 @@ class Source(Section):
 class Sinks(Section):
     """Where results go."""
 
+    writers: ClassVar[int] = 4  # the most producers: no setting, as a recovery state continues with those that it has
+
     predictions: Topic | None = "predictions"
     """Topic of one prediction an event; null: none."""
     alerts: Topic | None = "alerts"
@@ -170,8 +187,6 @@ class Sinks(Section):
     is compacted; `ssm-stream doctor --create-topics` makes it so. Null: none are written."""
     dead_letters: Topic = "dead-letters"
     """Topic of the messages that could not be used, untouched, with the reason in the headers."""
-    writers: Annotated[int, Field(ge=1, le=64)] = 4
-    """Producers; fixed for the life of the recovery state, whatever the number of workers."""
     kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties of the producers, on top of `source.kafka`."""
     format: Literal["json", "avro"] = "json"

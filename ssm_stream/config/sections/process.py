@@ -5,13 +5,28 @@ from __future__ import annotations
 import pathlib
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from ssm_stream.config.quantities import Duration
 from ssm_stream.config.sections.base import Section
 
 MIN_TOKEN_LENGTH = 16
 LOOPBACK = ("127.", "localhost:", "[::1]:")
+OBJECT_STORES = ("s3", "gs", "az")
+"""Schemes of the URLs of object stores."""
+
+
+def _store(place: object) -> object:
+    """Return a folder as a path, and the URL of an object store as text."""
+    if not isinstance(place, str) or "://" not in place:
+        return pathlib.Path(place) if isinstance(place, str) else place
+    scheme, _, rest = place.partition("://")
+    if scheme == "file":
+        return pathlib.Path(rest)
+    if scheme not in OBJECT_STORES or not rest.strip("/"):
+        known = ", ".join(f"{each}://BUCKET/PREFIX" for each in OBJECT_STORES)
+        raise ValueError(f"found {place!r}; write a folder, or one of {known}")
+    return place.rstrip("/")
 
 
 class State(Section):
@@ -27,8 +42,9 @@ class State(Section):
     when_full: Literal["refuse", "evict"] = "refuse"
     """What happens to a new entity then. `refuse`: its events are dead letters until one of the others has had no
     events for `ttl`. `evict`: the one with the oldest last event makes room, and starts afresh should it come back."""
-    store: pathlib.Path | None = None
-    """With `source.assignment: group`: folder of the partitions' states, which all processes reach; null: none."""
+    store: Annotated[pathlib.Path | str | None, BeforeValidator(_store)] = None
+    """With `source.assignment: group`: where the partitions' states are, for all processes: a folder, or the URL of an
+    object store, `s3://BUCKET/PREFIX` (also `gs://`, `az://`), which needs the extra `store`; null: none."""
 
 
 class Recovery(Section):
@@ -48,7 +64,8 @@ class Audit(Section):
     """A record of every entity's state after each epoch, for proof of what was predicted from what."""
 
     directory: pathlib.Path | None = None
-    """Folder of the records, a file a shard; null: none. Needs a recovery.directory."""
+    """Folder of the records, a file a shard; null: none. Needs a recovery.directory. With `source.assignment: group` a
+    name in the store, such as `audit`: the records move with their partition."""
 
 
 def _token(token: SecretStr) -> SecretStr:
@@ -63,12 +80,6 @@ class Ops(Section):
     address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5}$")] | None = "127.0.0.1:9464"
     """`host:port` of `/healthz`, `/readyz`, `/metrics` and `/config`, without encryption or login; null: none. In a
     cluster, process N listens on port + N."""
-    bytewax_metrics: bool = False
-    """Bytewax's own metrics on `/metrics` too. Its server, which they come from, listens on all interfaces."""
-    self_check: bool = True
-    """After the start, once, compare results of the core on this processor with golden ones, bit by bit."""
-    log_every: Duration | None = 60.0
-    """Time between log lines that report the flow's progress; null: none."""
     traces: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     """Where OpenTelemetry traces go, by OTLP over HTTP, such as `http://localhost:4318/v1/traces`; null: nowhere. Needs
     the extra `otel`. One batch in a hundred is traced, or the share in `OTEL_TRACES_SAMPLER_ARG`."""

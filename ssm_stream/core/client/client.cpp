@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "../json/rows.hpp"
 #include "library.hpp"
 #include "messages.hpp"
 
@@ -174,9 +175,10 @@ class Reading {
     }
 
     // Up to `most` messages: the one that was waited for, and those that follow it within `linger` ms. By partition, in the order in
-    // which they came: (partition, messages or None, [(code, text) of an event of the client], whether such an event came last)
-    nb::list read(i64 most, int linger) {
-        if (!open() || !first_ || most < 1 || most > 1'000'000) throw nb::value_error("read: closed, nothing waited for, or a number out of range");
+    // which they came, up to `chunk` at a time: (partition, messages or None, [(code, text) of an event of the client], whether such an
+    // event came last)
+    nb::list read(i64 most, i64 chunk, int linger) {
+        if (!open() || !first_ || chunk < 1 || most < 1 || most > 1'000'000) throw nb::value_error("read: closed, nothing waited for, or a number out of range");
         std::vector<Part> parts;
         std::vector<int> partitions;
         {
@@ -189,7 +191,7 @@ class Reading {
                 Message& message = *found_[static_cast<std::size_t>(i)];
                 std::size_t k = parts.size();
                 while (k-- > 0 && partitions[k] != message.partition) {}
-                if (k >= parts.size()) k = parts.size(), parts.emplace_back(), partitions.push_back(message.partition);
+                if (k >= parts.size() || (parts[k].messages && parts[k].messages->size() >= chunk)) k = parts.size(), parts.emplace_back(), partitions.push_back(message.partition);
                 Part& part = parts[k];
                 if (message.err) {
                     const char* text = l_.message_errstr(&message);
@@ -197,7 +199,8 @@ class Reading {
                 } else {
                     if (!part.messages) {
                         part.messages = std::make_unique<Messages>(message.partition);
-                        part.messages->all.reserve(static_cast<std::size_t>(n - i));
+                        const std::size_t expected = static_cast<std::size_t>(std::min<std::ptrdiff_t>(n - i, chunk));
+                    part.messages->reserve(expected, expected * (message.len + message.key_len));
                     }
                     keep(l_, message, *part.messages);
                 }
@@ -246,19 +249,27 @@ class Producing {
     }
 
     // Hands over the messages from `begin` on. Returns how many the client took, and its error for the first that it did not, or 0.
-    std::pair<i64, int> produce(const std::string& topic, nb::list keys, nb::list values, i64 begin) {
+    // values: a list of bytes, or `json::Rows`
+    std::pair<i64, int> produce(const std::string& topic, nb::list keys, nb::object values, i64 begin) {
         {
             const std::lock_guard guard(failure_->lock);
             if (failure_->gone) throw std::runtime_error("produce: the client is closed");
         }
-        const i64 n = static_cast<i64>(values.size());
+        const json::Rows* rows = nb::isinstance<json::Rows>(values) ? nb::cast<const json::Rows*>(values) : nullptr;
+        if (!rows && !PyList_Check(values.ptr())) throw nb::type_error("produce: want a list of values, or rows");
+        const i64 n = rows ? rows->size() : static_cast<i64>(PyList_GET_SIZE(values.ptr()));
         if (static_cast<i64>(keys.size()) != n || begin < 0 || begin > n) throw nb::value_error("produce: want a key a value");
         batch_.assign(static_cast<std::size_t>(n - begin), Message{});
         for (i64 i = begin; i < n; ++i) {
             Message& message = batch_[static_cast<std::size_t>(i - begin)];
-            PyObject* value = PyList_GET_ITEM(values.ptr(), i);
-            if (!PyBytes_Check(value)) throw nb::type_error("produce: want values of bytes");
-            message.payload = PyBytes_AS_STRING(value), message.len = static_cast<std::size_t>(PyBytes_GET_SIZE(value));
+            if (rows) {
+                const std::string_view value = (*rows)[i];
+                message.payload = const_cast<char*>(value.data()), message.len = value.size();
+            } else {
+                PyObject* value = PyList_GET_ITEM(values.ptr(), i);
+                if (!PyBytes_Check(value)) throw nb::type_error("produce: want values of bytes");
+                message.payload = PyBytes_AS_STRING(value), message.len = static_cast<std::size_t>(PyBytes_GET_SIZE(value));
+            }
             Py_ssize_t size = 0;
             const char* key = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(keys.ptr(), i), &size);
             if (!key) nb::raise_python_error();

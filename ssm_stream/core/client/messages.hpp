@@ -2,10 +2,11 @@
 #pragma once
 #include <nanobind/nanobind.h>
 
-#include <string>
+#include <cstring>
 #include <string_view>
 #include <vector>
 
+#include "../block.hpp"
 #include "../sizes.hpp"
 
 namespace ssm::client {
@@ -29,9 +30,16 @@ class Messages {
     explicit Messages(int partition) : partition(partition) {}
 
     Text keep(const void* from, std::size_t size) {
-        const Text text{bytes_.size(), size, from != nullptr};
-        if (from) bytes_.append(static_cast<const char*>(from), size);
+        const Text text{used_, size, from != nullptr};
+        if (!from) return text;
+        if (bytes_.size() < used_ + size) bytes_.grow(2 * (used_ + size), used_);
+        std::memcpy(bytes_.data() + used_, from, size);
+        used_ += size;
         return text;
+    }
+    void reserve(std::size_t messages, std::size_t bytes) {
+        all.reserve(messages);
+        bytes_.grow(bytes, 0);
     }
     std::string_view view(const Text& text) const { return {bytes_.data() + text.at, text.size}; }
     std::string_view value(i64 i) const { return view(all[static_cast<std::size_t>(i)].value); }
@@ -43,7 +51,8 @@ class Messages {
     std::size_t longest = 0;  // of the values
 
   private:
-    std::string bytes_;
+    Block bytes_;
+    std::size_t used_ = 0;
 };
 
 }  // namespace ssm::client

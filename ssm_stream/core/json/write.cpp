@@ -1,12 +1,15 @@
 // The writer of a chunk's messages: JSON from templates, names and columns of numbers.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/unique_ptr.h>
 
 #include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "decimal.hpp"
+#include "rows.hpp"
 
 namespace nb = nanobind;
 
@@ -50,12 +53,17 @@ char* write_string(char* p, std::string_view text) {
     return p;
 }
 
-// A column of numbers: an array of floats, whole numbers or truth values, or a list of whole numbers.
+// A column of numbers: an array of floats, whole numbers or truth values, or a list of whole numbers, which is copied.
 class Column {
   public:
     Column(nb::handle of, const PowersOfFive& fives) : fives_(&fives) {
         if (PyList_Check(of.ptr())) {
-            list_ = nb::borrow(of);
+            const Py_ssize_t n = PyList_GET_SIZE(of.ptr());
+            whole_.reserve(static_cast<std::size_t>(n));
+            for (Py_ssize_t i = 0; i < n; ++i) {
+                whole_.push_back(PyLong_AsLongLong(PyList_GET_ITEM(of.ptr(), i)));
+                if (whole_.back() == -1 && PyErr_Occurred()) nb::raise_python_error();
+            }
             return;
         }
         if (PyObject_GetBuffer(of.ptr(), &view_, PyBUF_CONTIG_RO | PyBUF_FORMAT)) nb::raise_python_error();
@@ -66,11 +74,11 @@ class Column {
             throw nb::type_error("columns: want one axis of float64, int64 or bool, or a list of int");
         }
     }
-    Column(Column&& other) noexcept : list_(std::move(other.list_)), view_(other.view_), kind_(other.kind_), fives_(other.fives_) { other.kind_ = 0; }
+    Column(Column&& other) noexcept : whole_(std::move(other.whole_)), view_(other.view_), kind_(other.kind_), fives_(other.fives_) { other.kind_ = 0; }
     ~Column() {
         if (kind_) PyBuffer_Release(&view_);
     }
-    i64 size() const { return kind_ ? view_.shape[0] : PyList_GET_SIZE(list_.ptr()); }
+    i64 size() const { return kind_ ? view_.shape[0] : static_cast<i64>(whole_.size()); }
     char* write(char* p, i64 row) const {
         if (kind_ == 'd') return write_number(p, static_cast<const double*>(view_.buf)[row], *fives_);
         if (kind_ == 'l') return write_number(p, static_cast<const i64*>(view_.buf)[row]);
@@ -79,13 +87,11 @@ class Column {
             std::memcpy(p, value ? "true\0" : "false", 5);
             return p + (value ? 4 : 5);
         }
-        const i64 value = row < size() ? PyLong_AsLongLong(PyList_GET_ITEM(list_.ptr(), row)) : -1;
-        if (value == -1 && PyErr_Occurred()) nb::raise_python_error();
-        return write_number(p, value);
+        return write_number(p, whole_[static_cast<std::size_t>(row)]);
     }
 
   private:
-    nb::object list_;
+    std::vector<i64> whole_;
     Py_buffer view_{};
     char kind_ = 0;  // of the array; 0: a list
     const PowersOfFive* fives_;
@@ -131,7 +137,7 @@ class Pieces {
 
 // n messages: each the pieces of a template with a name, and then a number of each column, between them; the templates take
 // turns, K + 2 pieces each.
-nb::object write_rows(nb::sequence templates, nb::list names, nb::sequence columns) {
+std::unique_ptr<json::Rows> written(nb::sequence templates, nb::list names, nb::sequence columns) {
     const PowersOfFive& fives = powers_of_five();
     std::vector<Column> numbers;
     for (nb::handle column : columns) numbers.emplace_back(column, fives);
@@ -141,27 +147,46 @@ nb::object write_rows(nb::sequence templates, nb::list names, nb::sequence colum
     for (const Column& column : numbers)
         if (column.size() < n) throw nb::value_error("columns: fewer rows than names");
     if (n && !pieces.templates()) throw nb::value_error("templates: none");
-    nb::object out = nb::steal(PyList_New(n));
-    if (!out.is_valid()) nb::raise_python_error();
-    std::vector<char> buffer;
+    std::vector<std::string_view> texts;
+    texts.reserve(static_cast<std::size_t>(n));
+    for (i64 i = 0; i < n; ++i) texts.push_back(text_of(names, i));
+    auto rows = std::make_unique<json::Rows>(n);
+    const nb::object kept = nb::borrow(names);  // the texts are those of its items
+    nb::gil_scoped_release without;
     const std::size_t room = pieces.longest() + NUMBER_BYTES * numbers.size() + Pieces::BLOCK + 2;
     std::size_t turn = 0;  // the first piece of the template
-    for (i64 i = 0; i < n; ++i) {
-        const std::string_view name = text_of(names, i);
-        if (buffer.size() < room + 6 * name.size()) buffer.resize(2 * (room + 6 * name.size()));
-        char* p = write_string(pieces.copy(buffer.data(), turn), name);
+    for (const std::string_view name : texts) {
+        const i64 i = rows->size();
+        char* p = write_string(pieces.copy(rows->reserve(room + 6 * name.size()), turn), name);
         for (std::size_t k = 0; k < numbers.size(); ++k) p = numbers[k].write(pieces.copy(p, turn + k + 1), i);
-        p = pieces.copy(p, turn + count - 1);
+        rows->add(pieces.copy(p, turn + count - 1));
         turn = turn + count < pieces.templates() * count ? turn + count : 0;
-        PyObject* message = PyBytes_FromStringAndSize(buffer.data(), p - buffer.data());
-        if (!message) nb::raise_python_error();
-        PyList_SET_ITEM(out.ptr(), i, message);
     }
+    return rows;
+}
+
+nb::bytes row_of(const json::Rows& rows, i64 i) {
+    if (i < 0 || i >= rows.size()) throw nb::index_error("rows: no such row");
+    const std::string_view text = rows[i];
+    return nb::bytes(text.data(), text.size());
+}
+
+nb::object list_of(const json::Rows& rows) {
+    nb::object out = nb::steal(PyList_New(rows.size()));
+    if (!out.is_valid()) nb::raise_python_error();
+    for (i64 i = 0; i < rows.size(); ++i) PyList_SET_ITEM(out.ptr(), i, row_of(rows, i).release().ptr());
     return out;
 }
 
 }  // namespace
 
-void bind_writer(nb::module_& m) { m.def("write_rows", &write_rows); }
+void bind_writer(nb::module_& m) {
+    nb::class_<json::Rows>(m, "JsonRows")
+        .def("__len__", &json::Rows::size)
+        .def("row", &row_of)
+        .def("rows", &list_of);
+    m.def("write_json", &written);
+    m.def("write_rows", [](nb::sequence templates, nb::list names, nb::sequence columns) { return list_of(*written(templates, names, columns)); });
+}
 
 }  // namespace ssm

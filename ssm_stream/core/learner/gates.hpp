@@ -7,6 +7,7 @@
 // Beyond the answers in use, what is known of answers is zero, to whole vectors.
 #pragma once
 #include "../entity.hpp"
+#include "corrections.hpp"
 #include "heads.hpp"
 
 namespace ssm::SSM_ISA {
@@ -187,6 +188,7 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
             pool.top2[r] = p.top_decay * pool.top2[r] + regret * regret;
         }
         learn_losses(p, w, s, pool, count, y, unit);
+        learn_corrections(p, w, s, pool, count, y, unit);
     }
     learn_unit(s.unit, static_cast<double>(s.n), error, rounding, unit);
     learn_unit(pool.unit, static_cast<double>(pool.n), error, rounding, unit);

@@ -2,7 +2,7 @@
 //
 // A prediction's slope by each input, in the target's unit per standard deviation of the entity's input; per presence for
 // the constant and the codes. Heads in log space count with their slope at their answer, attention with the moment head
-// that it corrects; what the embedding's waves, the ferns and the corrections add bends locally and is left out.
+// that it corrects; what the embedding's waves, the ferns and the corrections of attention add bends locally and is left out.
 #pragma once
 #include "learner.hpp"
 
@@ -35,9 +35,12 @@ struct Implicit {
         for (i64 j = 0; j < used; ++j) put(1 + F + j, share * codes[j]);
     }
     SSM_INLINE void put(i64 j, double more) { out[j] = static_cast<float>(clip(out[j] + more, LARGEST_WEIGHT)); }
-    // of the answer at hand, or of one after it
+    // of the answer at hand, or of one after it; with what is answered by its correction
     SSM_INLINE double share(const double* scale, int kind, i64 further = 0) const {
-        const double share = w.g[at + further] * scale[2 * kind + 1];
+        double weight = w.g[at + further];
+        for (i64 i = 0; i < p.corrected; ++i)
+            if (corrected_head(p, i) == at + further) weight += w.g[first_corrected(p) + i];
+        const double share = weight * scale[2 * kind + 1];
         return kind == LOG_RESIDUAL ? share * (1.0 + w.a[at + further]) : share;
     }
 
@@ -98,7 +101,7 @@ inline double fleet_share(const Params& p, const Scratch& w) {
     for (i64 i = 0; i < w.places[0]; ++i) {
         const double weight = std::fabs(w.g[i]);
         all_of += weight;
-        if (i >= p.bases && !(own <= i && i < stop)) shared += weight;
+        if (i >= first_corrected(p) && !(own <= i && i < stop)) shared += weight;
     }
     return all_of > 0.0 ? shared / all_of : 0.0;
 }

@@ -90,6 +90,7 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     const double last = p.lags > 0 && !fresh ? s.y_last[0] : mean;
     w.base[BASE] = p.lags > 0 ? last : 0.0;
     w.base[MEAN] = mean;
+    for (i64 i = 0; i < CORRECTED; ++i) w.base[MISSED + i] = i < p.corrected ? s.missed[i] : 0.0;
     const double reach = pool.n > 0 ? 0.5 * (pool.high - pool.low) : INFINITE;
     w.base[LOW] = pool.low - reach;
     w.base[HIGH] = pool.high + reach;
@@ -319,10 +320,8 @@ inline void learn_target(const Params& p, const Scratch& w, Entity& s, Pool& poo
 // Lags and the usual targets of the hour; called before `count`.
 inline void take_target(const Params& p, Entity& s, i64 hour, i64 weekday, double y) {
     const bool fresh = s.n == 0;
-    if (p.lags > 0) {
-        for (i64 i = p.lags - 1; i > 0; --i) s.y_last[i] = fresh ? y : s.y_last[i - 1];
-        s.y_last[0] = y;
-    }
+    for (i64 i = p.lags - 1; i > 0; --i) s.y_last[i] = fresh ? y : s.y_last[i - 1];
+    if (p.lags > 0 || p.known) s.y_last[0] = y;
     if (!p.seasons) return;
     for (int kind = 0; kind < 2; ++kind) {
         const i64 at = kind == 0 ? hour : HOURS + 24 * weekday + hour;

@@ -6,6 +6,7 @@
 #pragma once
 #include "../state.hpp"
 #include "attention.hpp"
+#include "corrections.hpp"
 #include "gates.hpp"
 #include "inputs.hpp"
 #include "products.hpp"
@@ -110,7 +111,8 @@ inline i64 answers(const Learner& l) {
     Put put{w, 0};
     const double bases = p.heads_only ? 0.0 : 1.0;
     put(w.base[MEAN], bases);
-    if (p.lags > 0) put(w.base[BASE], bases);
+    if (p.lags > 0 || p.known) put(l.s.n > 0 ? l.s.y_last[0] : w.base[MEAN], bases);
+    for (i64 i = 0; i < p.corrected; ++i) put(0.0, 0.0);
     if (p.seasons)
         for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], bases * static_cast<double>(w.flag[SEASONS]));
     answer_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, logs, put);
@@ -122,6 +124,7 @@ inline i64 answers(const Learner& l) {
                 put(w.scale + 8, r < p.prox ? RESIDUAL : VALUE, q[r] = dot(l.s.W + r * p.wide_L, w.entity, whole(D)), true);
         answer_scope(p, w, l.norm, scope_of(p, w, NORM), D + p.F, logs, put);
     }
+    correct(p, w, l.pool, put.at);
     return put.at;
 }
 

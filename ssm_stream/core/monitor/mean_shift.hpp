@@ -69,9 +69,10 @@ struct Room {
     double *before;  // fast mean before the event
     double *limit;   // of the last budget
     double *least;   // of the unit: a share of the smallest step, or its root
+    double *far;     // w, before it is bounded
     SSM_INLINE Room(double* room, i64 W)
         : value(room), heard(room + W), origin(room + 2 * W), count(room + 3 * W), ratio(room + 4 * W), df(room + 5 * W),
-          before(room + 6 * W), limit(room + 7 * W), least(room + 8 * W) {}
+          before(room + 6 * W), limit(room + 7 * W), least(room + 8 * W), far(room + 9 * W) {}
 };
 
 // What a normal number exceeds in one event of `events` (Hastings 1955; Abramowitz & Stegun 26.2.23).
@@ -150,13 +151,14 @@ template <bool quick> SSM_INLINE void follow_values(const Levels& s, const Room&
         room.df[j] = df;
         room.ratio[j] = gap * gap / (unit * unit * df);
     }
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) room.far[j] = min(1.0 + room.ratio[j], 1e300);  // not log1p, which takes longer: 1e-13 of w
+    series::logs_from_one(room.far, room.df, room.far, W);
 }
 
 // w of column j. Beyond `most` the fast mean is set back to where w is `most`.
 SSM_INLINE double surprise(const Levels& s, const Room& room, i64 j, double most) {
-    const double df = room.df[j];
-    // Not log1p, which takes longer: what 1 + x rounds off is 1e-13 of w.
-    const double w = df * series::log(1.0 + room.ratio[j]);
+    const double w = room.far[j], df = room.df[j];
     if (!(w > most)) return w;
     const double base = s.base[j], unit = unit_of(s.rms[j], room.least[j], room.origin[j], base);
     const double far = std::copysign(std::sqrt(df * series::expm1(most / df)), s.mean[j] - base) * unit;

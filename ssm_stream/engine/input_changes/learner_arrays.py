@@ -14,6 +14,8 @@ from ssm_stream.engine.input_changes.input_map import Indices, InputMap, take, w
 Array = NDArray[Any]
 GATES = ("stack_", "regret", "top")
 """Prefixes of arrays of the gates that pools have."""
+EVENTS_KEPT = 100.0
+"""Events that moments count for at most once there are inputs that explain much of the errors before."""
 BY_NUMBER = ("v_mean", "v_var", "v_count")
 BY_CODED = ("value", "seen", "dead", "slot", "missing", "other")
 
@@ -83,6 +85,17 @@ def past_features(inputs: InputMap, array: Array) -> Array:
         return take(array[:, kept * width : (kept + 1) * width], inputs.features, 1, np.nan)
 
     return np.concatenate([back(i) for i in range(new.feature_lags + 1 if new.feature_lags > 1 else 1)], axis=1)
+
+
+def discounted_level(level: Array, S: Array) -> Array:
+    """Return the level (P, M) of moments S (P, M, D, n) that count for EVENTS_KEPT events at most; the weights stay.
+
+    The first input is the constant, so that its moment is the number of events, decayed.
+    """
+    now = np.where(level == 0, 1, level)
+    events = now * S[:, :, 0, 0]
+    found: Array = (now * np.minimum(1.0, EVENTS_KEPT / np.maximum(events, 1e-9))).astype(level.dtype)
+    return found
 
 
 class HeadArrays:

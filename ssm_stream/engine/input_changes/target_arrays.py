@@ -23,6 +23,7 @@ SAME = (
     "R",
     "K",
     "bases",
+    "known",
     "moments",
     "products",
     "prox",

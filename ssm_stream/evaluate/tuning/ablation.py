@@ -92,17 +92,18 @@ def parts(config: Config, targets: Targets) -> list[Part]:
     """Return what can be left out of a configuration, as far as something is left to predict from."""
     event, model = config.event, config.model
     found: list[Part] = []
-    if model.gate == "learned":
-        found.append(Part("gate", "model", {"model.gate": "equal"}))
+    if model.tuned.gate == "learned":
+        found.append(Part("gate", "model", {"model.tuning.gate": "equal"}))
     if model.fleet and len(targets.entities) > 1:
         found.append(Part("fleet", "model", {"model.fleet": False}))
     heads = heads_of(config)
     if len(heads) > 1:
         found += [
-            Part(f"head {head}", "model", {"model.heads": [each for each in heads if each != head]}) for head in heads
+            Part(f"head {head}", "model", {"model.tuning.heads": [each for each in heads if each != head]})
+            for head in heads
         ]
-    if model.log_space and not targets.negative:
-        found.append(Part("log space", "model", {"model.log_space": False}))
+    if model.tuned.log_space and not targets.negative:
+        found.append(Part("log space", "model", {"model.tuning.log_space": False}))
     if event.calendar:
         found.append(Part("calendar", "inputs", {"event.calendar": []}))
     if event.holidays:

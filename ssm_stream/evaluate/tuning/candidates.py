@@ -51,16 +51,16 @@ def candidates(group: str, config: Config, targets: Targets) -> list[Settings]:
     if group == "calendar":
         return [{"event.calendar": value} for value in CALENDARS if value != event.calendar]
     if group == "half_lives":
-        now = None if model.half_lives is None else [each.text for each in model.half_lives]
+        now = None if model.tuned.half_lives is None else [each.text for each in model.tuned.half_lives]
         lists = [None if each is None else [f"{n} events" for n in each] for each in HALF_LIVES]
-        uses = model.heads is None or "moments" in model.heads or "attention" in model.heads
-        return [{"model.half_lives": value} for value in lists if uses and value != now]
+        uses = model.tuned.heads is None or "moments" in model.tuned.heads or "attention" in model.tuned.heads
+        return [{"model.tuning.half_lives": value} for value in lists if uses and value != now]
     if group in ("profile", "window", "heads", "gate", "embedding_size", "embedding_scale"):
         return _of_the_learner(group, config)
     if group == "derive":
         return _derived(config)
     if group == "log_space":
-        return [] if targets.negative else [{"model.log_space": not model.log_space}]
+        return [] if targets.negative else [{"model.tuning.log_space": not model.tuned.log_space}]
     if group == "fleet":
         return [{"model.fleet": not model.fleet}] if len(targets.entities) > 1 else []
     return without_columns(config)
@@ -85,8 +85,8 @@ COLUMN_KEYS = ("event.features", "event.categories", "event.inputs")
 def heads_of(config: Config) -> list[str]:
     """Return the heads that predict."""
     model = config.model
-    if model.heads is not None:
-        return list(model.heads)
+    if model.tuned.heads is not None:
+        return list(model.tuned.heads)
     return [*HEADS, *(["attention"] if model.profile == "accurate" else [])]
 
 
@@ -94,22 +94,24 @@ def _of_the_learner(group: str, config: Config) -> list[Settings]:
     """Return the values of a group of `model` that changes what the learner consists of, and so what it costs."""
     model, heads = config.model, heads_of(config)
     if group == "profile":  # with a list of heads, the profile decides nothing
-        return [{"model.profile": name} for name in PROFILES if model.heads is None and name != model.profile]
+        return [{"model.profile": name} for name in PROFILES if model.tuned.heads is None and name != model.profile]
     if group == "window":
-        return [{"model.window": n} for n in WINDOWS if "attention" in heads and n != model.window]
+        return [{"model.tuning.window": n} for n in WINDOWS if "attention" in heads and n != model.tuned.window]
     if group == "gate":
-        other = "equal" if model.gate == "learned" else "learned"
-        return [{"model.gate": other}] if len(heads) > 1 else []
+        other = "equal" if model.tuned.gate == "learned" else "learned"
+        return [{"model.tuning.gate": other}] if len(heads) > 1 else []
     if group == "heads":
         fewer = [[each for each in heads if each != head] for head in heads if len(heads) > 1]
-        if model.embedding != type(model.embedding)():
+        if model.tuned.embedding != type(model.tuned.embedding)():
             fewer = [each for each in fewer if "embedding" in each]
-        return [{"model.heads": each} for each in [*fewer, *([*heads, head] for head in HEADS if head not in heads)]]
+        return [
+            {"model.tuning.heads": each} for each in [*fewer, *([*heads, head] for head in HEADS if head not in heads)]
+        ]
     if "embedding" not in heads:
         return []
     if group == "embedding_size":
-        return [{"model.embedding.size": n} for n in SIZES if n != model.embedding.size]
-    return [{"model.embedding.scale": scale} for scale in SCALES if scale != model.embedding.scale]
+        return [{"model.tuning.embedding.size": n} for n in SIZES if n != model.tuned.embedding.size]
+    return [{"model.tuning.embedding.scale": scale} for scale in SCALES if scale != model.tuned.embedding.scale]
 
 
 def _derived(config: Config) -> list[Settings]:
@@ -172,7 +174,7 @@ def describe(settings: Settings, before: Config) -> str:
     """Return in a few words what the settings change of a configuration."""
     parts: list[str] = []
     for key, value in settings.items():
-        name = key.partition(".")[2]
+        name = key.partition(".")[2].removeprefix("tuning.")
         if key == "event.derive":
             continue  # its names are among the features
         if key.startswith("event.derive."):

@@ -113,12 +113,12 @@ def steps(config: Config, targets: Targets) -> list[Step]:
     """Return the steps from the paper's layer to the configuration, and attention if that has none."""
     model, event = config.model, config.event
     configured: list[str] = [name for name in HEADS if name != "attention" or model.profile == "accurate"]
-    configured = [*model.heads] if model.heads else configured
-    left: Settings = {"model.heads": ["gd"], "model.gate": "heads", "model.profile": "fast"}
+    configured = [*model.tuned.heads] if model.tuned.heads else configured
+    left: Settings = {"model.tuning.heads": ["gd"], "model.tuning.gate": "heads", "model.profile": "fast"}
     if model.fleet and len(targets.entities) > 1:
         left["model.fleet"] = False
-    if model.log_space and not targets.negative:
-        left["model.log_space"] = False
+    if model.tuned.log_space and not targets.negative:
+        left["model.tuning.log_space"] = False
     if event.calendar:
         left["event.calendar"] = []
     numbers = has_numbers(config)
@@ -147,16 +147,16 @@ def steps(config: Config, targets: Targets) -> list[Step]:
             left.pop("model.profile", None)
         gated = _add_gate(left, found, len(heads) > 1 or name == "attention", gated)
         heads.append(name)
-        left["model.heads"] = list(heads)
+        left["model.tuning.heads"] = list(heads)
         if set(heads) == set(configured):
-            left.pop("model.heads")
+            left.pop("model.tuning.heads")
         add(HEADS[name])
-    left.pop("model.heads", None)
+    left.pop("model.tuning.heads", None)
     left.pop("model.profile", None)
     _add_gate(left, found, True, gated)
-    add("log space", "model.log_space")
+    add("log space", "model.tuning.log_space")
     add("fleet: one pool learns from all entities", "model.fleet")
-    if model.heads is None and model.profile == "fast":
+    if model.tuned.heads is None and model.profile == "fast":
         found.append(Step(f"{HEADS['attention']} (model.profile: accurate)", {"model.profile": "accurate"}, True))
     return [step for step in found if _possible(config, step)]
 
@@ -165,7 +165,7 @@ def _add_gate(left: Settings, found: list[Step], due: bool, gated: bool) -> bool
     """Add the step of the gate if it is due and not there yet; return whether it is there."""
     if not due or gated:
         return gated
-    left.pop("model.gate")
+    left.pop("model.tuning.gate")
     found.append(Step("gate: weighs heads and bases by their errors", dict(left)))
     return True
 

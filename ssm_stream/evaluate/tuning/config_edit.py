@@ -81,7 +81,9 @@ def changed_keys(settings: dict[str, Any]) -> str:
 def _put(content: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
-        content = content.setdefault(part, {})
+        if content.get(part) is None:
+            content[part] = {}
+        content = content[part]
     content[last] = value
 
 
@@ -92,6 +94,8 @@ def _with(text: str, path: list[str], value: Any) -> str:
     above: yaml.Node | None = None
     for depth, part in enumerate(path):
         assert node is not None
+        if node.tag == "tag:yaml.org,2002:null" and above is not None:
+            return _replaced(text, above, node, _nested(path[depth:], value))
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"`{'.'.join(path[:depth])}` is no section")
         found = next(((k, v) for k, v in node.value if k.value == part), None)

@@ -162,6 +162,8 @@ def with_settings(config: Config, settings: dict[str, Any]) -> Config:
         for name in {key.partition(".")[0] for key in settings}:
             section: BaseModel = getattr(config, name)
             content = section.model_dump()
+            if name == "model":
+                content["tuning"] = config.model.tuned.model_dump()
             for key, value in settings.items():
                 first, *path = key.split(".")
                 if first == name:

@@ -38,6 +38,8 @@ class GroupMetrics(Collector):
         held = [] if member is None else list(member.held.items())
         yield GaugeMetricFamily("ssm_stream_partitions_held", "Partitions that the group assigns.", value=len(held))
         now = self._rebalances + (0 if member is None else member.rebalances)
+        partitions = 0 if member is None else member.consumer.topic_partitions
+        yield GaugeMetricFamily("ssm_stream_topic_partitions", "Partitions of the events topic.", value=partitions)
         yield CounterMetricFamily("ssm_stream_rebalances", "Times that partitions came or went.", value=now)
         size = GaugeMetricFamily(
             "ssm_stream_stored_snapshot_bytes", "State in the store, to be loaded by a successor.", labels=["partition"]
@@ -45,7 +47,12 @@ class GroupMetrics(Collector):
         written = GaugeMetricFamily(
             "ssm_stream_stored_snapshot_timestamp_seconds", "When the state was last stored.", labels=["partition"]
         )
+        unowned = GaugeMetricFamily(
+            "ssm_stream_partition_unowned_seconds", "From its last commit until it was read on.", labels=["partition"]
+        )
         for partition, each in sorted(held):
+            if each.unowned is not None:
+                unowned.add_metric([str(partition)], each.unowned)
             size.add_metric([str(partition)], each.snapshots.size)
             written.add_metric([str(partition)], each.snapshots.written_at)
-        yield from (size, written)
+        yield from (size, written, unowned)

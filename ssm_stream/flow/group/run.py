@@ -23,8 +23,14 @@ from ssm_stream.kafka.membership.commit import CommitError
 from ssm_stream.kafka.membership.topic import topic_id
 from ssm_stream.operators.failures import restore_stderr
 from ssm_stream.operators.group.member import Member
+from ssm_stream.ops.observers import Observers
 from ssm_stream.ops.supervisor import Supervisor
+from ssm_stream.recovery.catch_up import read_catch_up
+from ssm_stream.recovery.exclusions import read_rewinds, with_windows
+from ssm_stream.recovery.store.audit import GroupAudit
+from ssm_stream.recovery.store.blobs import StoreAwayError
 from ssm_stream.recovery.store.flow_store import FlowStore
+from ssm_stream.recovery.store.notes import local_notes
 
 LOG = structlog.get_logger("ssm_stream")
 MAX_PARTITION = 9999
@@ -44,7 +50,13 @@ def run_group(prepared: Prepared) -> None:
     if (last := max(prepared.partitions[config.source.topic])) > MAX_PARTITION:
         raise ConfigError(f"source.assignment: group: partition {last} of {config.source.topic!r}; a store has 10,000")
     store = FlowStore(config, topic_id(config.source))
-    metrics = GroupMetrics(prepared.metrics)
+    with local_notes(store.blobs) as notes:  # of a rewind: all members have stopped for it
+        catch_up = read_catch_up(notes)
+        config = with_windows(config, [each for made in read_rewinds(notes) for each in made.excluded])
+    metrics, observers, audit = GroupMetrics(prepared.metrics), prepared.observers, None
+    if config.audit.directory is not None:
+        audit = GroupAudit(store.blobs, str(config.audit.directory), config.hash)
+        observers = Observers(observers, audit)
     # As in `runtime`: the collector would walk what has no cycles, and workers would wait for each other.
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
@@ -53,7 +65,7 @@ def run_group(prepared: Prepared) -> None:
     with contextlib.closing(prepared.observers), supervisor:
         failing_since, away = math.inf, GIVEN_BACK[0]
         while not STOP.is_set():
-            member = Member(config, store, decoders(config, prepared.observers), prepared.observers)
+            member = Member(config, store, decoders(config, observers), observers, catch_up, audit)
             health.member = metrics.member = member
             member.consumer.join()
             try:
@@ -64,7 +76,7 @@ def run_group(prepared: Prepared) -> None:
                 STOP.wait(away)
                 away = min(2 * away, GIVEN_BACK[1])
                 continue
-            except BrokerError as error:
+            except (BrokerError, StoreAwayError) as error:
                 failing_since = min(math.inf if member.commit_count else failing_since, time.monotonic())
                 if time.monotonic() - failing_since > config.source.wait:
                     raise

@@ -257,5 +257,5 @@ def _of_output(config: Config, topic: str, facts: TopicFacts, largest: int) -> I
                 f"set sinks.kafka: {{batch.size: {limit * 9 // 10}}}, or raise max.message.bytes of {topic!r}",
                 stops=False,
             )
-    if topic == config.sinks.dead_letters and largest <= limit < config.event.max_bytes:
+    if topic == config.sinks.dead_letters and largest <= limit < config.source.max_message_bytes:
         LOG.info("dead_letters_cut", topic=topic, beyond=limit)

@@ -165,7 +165,7 @@ def message_format(config: Config, *, labels: bool = False) -> MessageFormat:
         ConfigError: the format is not installed, or cannot be imported.
         RegistryError: the packages that it needs are not installed.
     """
-    name, max_bytes = config.event.format, config.event.max_bytes
+    name, max_bytes = config.event.format, config.source.max_message_bytes
     if name in OF_REGISTRY:
         return SchemaFormat(config, "auto" if labels else name, max_bytes, config.event.timestamp_format)
     if name == "json" or labels:
@@ -213,7 +213,7 @@ def max_size(values: Values) -> int:
 
 def too_large_reason(size: int, max_bytes: float) -> str:
     """Return the reason of a dead letter with the fault TooLarge."""
-    return f"the value has {size} bytes, more than {max_bytes} (event.max_bytes)"
+    return f"the value has {size} bytes, more than {max_bytes} (source.kafka: max.partition.fetch.bytes)"
 
 
 def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> RefusedDocument:

@@ -6,6 +6,7 @@ it what they need done (`_in_reader`). While partitions are taken away it waits 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -19,10 +20,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from ssm_stream.config import Config
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
-from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, LEAVE_TIMEOUT, PrefetchConsumer
+from ssm_stream.kafka.consumer import LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit
 from ssm_stream.kafka.membership.fencing import end_transactions
-from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
+from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.wire.fetching import IDLE_POLL
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
@@ -79,6 +80,8 @@ class GroupConsumer(PrefetchConsumer):
         self._polled = 0.0
         self._after = -1  # the partition that was taken from last
         self.joined = False
+        self.topic_partitions = 0
+        """Partitions that the topic had at the last rebalance."""
         self.member = self.transactions = ""
         """Ids of this member in the group, and of its transactions."""
         self.former = set[str]()
@@ -197,18 +200,11 @@ class GroupConsumer(PrefetchConsumer):
         batch, now = self.source.batch, time.monotonic()
         with self._change:
             queues = list(self._queues.values())
-            starving = any(not (each.waiting or each.at_end or each.error) for each in queues)
-            room = starving or sum(each.waiting for each in queues) < AHEAD * batch
+            room = has_room(queues, batch)
             if not room and now - self._polled < STALLED:
                 self._change.wait(IDLE_POLL)
                 return False
-            for each in queues:
-                if not each.paused and (not room or each.waiting >= FAR_AHEAD * batch):
-                    consumer.pause([self._place(each.partition)])
-                    each.paused = True
-                elif each.paused and room and each.waiting < batch:
-                    consumer.resume([self._place(each.partition)])
-                    each.paused = False
+            adjust_pauses(consumer, self.source.topic, queues, batch, room=room)
             self._polled = now if room else self._polled
             return True
 
@@ -247,6 +243,9 @@ class GroupConsumer(PrefetchConsumer):
         partitions = sorted(place.partition for place in places)
         self.joined = True
         try:
+            with contextlib.suppress(KafkaException):  # a count for the metrics: the next rebalance has it
+                found = consumer.list_topics(self.source.topic, timeout=1.0).topics[self.source.topic]
+                self.topic_partitions = len(found.partitions)
             if partitions:
                 self._assign(consumer, partitions)
         except Exception as error:  # noqa: BLE001  # ends the reading

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -22,9 +23,15 @@ from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransactions
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import shard_key
+from ssm_stream.operators.catch_up import GroupCatchUpDecoder
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.observers import RunObserver
+from ssm_stream.recovery.catch_up import CatchUp
+from ssm_stream.recovery.ended_episodes import ended_of_source
+from ssm_stream.recovery.positions import Positions
+from ssm_stream.recovery.store.audit import GroupAudit
 from ssm_stream.recovery.store.flow_store import FlowStore
+from ssm_stream.recovery.store.notes import StoredUndelivered, local_notes
 from ssm_stream.recovery.store.partition import PartitionSnapshots
 
 LOG = structlog.get_logger("ssm_stream")
@@ -32,20 +39,39 @@ LOG = structlog.get_logger("ssm_stream")
 
 @dataclass
 class HeldPartition:
-    """A partition with its state. committed: offset and snapshot that the group has"""
+    """A partition with its state.
+
+    committed: offset and snapshot that the group has
+    unowned: seconds from its last commit until this member read on, None if there was none
+    """
 
     logic: ShardLogic
     snapshots: PartitionSnapshots
     committed: tuple[int | None, str]
+    unowned: float | None = None
 
 
 class Member:
     """Holds partitions between the reader and the dataflow; `Rebalances` of the reader.
 
     decoder: makes what decodes the chunks of a partition
+    catch_up: what a rewind has left to be read again
+    audit: of the partitions
     """
 
-    def __init__(self, config: Config, store: FlowStore, decoder: Callable[[], Decode], observers: RunObserver) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: FlowStore,
+        decoder: Callable[[], Decode],
+        observers: RunObserver,
+        catch_up: CatchUp | None = None,
+        audit: GroupAudit | None = None,
+    ) -> None:
+        self._audit = audit
+        self._catch_up = catch_up
+        self.resume: Positions = {}
+        """Where each partition was read on."""
         self.config, self._store, self.observers = config, store, observers
         self.held: dict[int, HeldPartition] = {}
         self.rebalances = 0
@@ -60,9 +86,16 @@ class Member:
         self._leaving: set[int] = set()
         self._pending: dict[int, Commit] = {}
         self._commits = 0
-        self.consumer = GroupConsumer(config, self, decoder, observers)
+        self.consumer = GroupConsumer(config, self, self._following(decoder), observers)
         self._producer: CommittingProducer | GroupTransactions | None = None
         self.discard_producer()
+
+    def _following(self, decoder: Callable[[], Decode]) -> Callable[[], Decode]:
+        """Return what makes decoders that mark what was delivered before a rewind."""
+        found = self._catch_up
+        if found is None:
+            return decoder
+        return lambda: GroupCatchUpDecoder(decoder(), self.config.source, found, self.resume)
 
     # The dataflow.
 
@@ -122,6 +155,7 @@ class Member:
         """Write the snapshot of a partition, at the end of an epoch."""
         held, began = self.held[partition], time.perf_counter()
         self.observers.before_snapshot(held.logic)
+        held.logic.write_notes()
         name = held.snapshots.write(held.logic.engine, self.positions[partition])
         self.observers.on_snapshot(held.logic, name, time.perf_counter() - began, held.snapshots.written)
         self.observers.on_evicted(held.logic.engine.pop_evicted_count())
@@ -138,6 +172,8 @@ class Member:
         for partition, offset in self.positions.items():
             held = self.held[partition]
             held.snapshots.wait()
+            if self._audit is not None:
+                self._audit.wait(shard_key(partition))
             if (offset, held.snapshots.name) != held.committed:
                 gone = STOP.is_set() or partition in self._leaving
                 owner = ("", "") if gone else (self.consumer.transactions, self.consumer.member)
@@ -152,6 +188,8 @@ class Member:
             held.committed = commit.offset, commit.snapshot
             if commit.snapshot:
                 held.snapshots.commit(commit.offset or 0)
+                if self._audit is not None:
+                    self._audit.commit(shard_key(partition))
             self.observers.on_durable(self.config.source.topic, partition, commit.offset or 0)
         self._pending = {}
 
@@ -175,19 +213,33 @@ class Member:
         self.rebalances += 1
         found = {}
         for partition, commit in commits.items():
-            if commit.offset is None and (head := self._store.head(partition)) is not None:
+            head = self._store.head(partition)
+            if commit.offset is None and head is not None:
                 LOG.warning(
-                    "resumed_from_store", partition=partition, offset=head[1], why="the group has no committed offset"
+                    "resumed_from_store",
+                    partition=partition,
+                    offset=head.offset,
+                    why="the group has no committed offset",
                 )
-                commit = Commit(head[1], head[0])
+                commit = Commit(head.offset, head.name)
             began, snapshots = time.perf_counter(), self._store.partition(partition)
             logic = ShardLogic(self.config, None, self.observers)
             logic.key = shard_key(partition)
+            self.resume[self.config.source.topic, partition] = commit.offset or 0
+            if self._catch_up is not None:
+                logic.follow_rewind(partial(StoredUndelivered, self._store.blobs, self._catch_up.number))
             if commit.snapshot:
                 logic.engine = snapshots.restore(self.config, commit.snapshot)
-            elif commit.offset is not None and not commit.member:
+            else:
+                with local_notes(self._store.blobs) as notes:
+                    logic.engine.episodes.add_ended(ended_of_source(notes, partition))
+            if not commit.snapshot and commit.offset is not None and not commit.member:
                 LOG.warning("no_snapshot", partition=partition, offset=commit.offset, why="none was committed with it")
-            self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot))
+            if self._audit is not None:
+                self._audit.resume(shard_key(partition), commit.snapshot)
+            unowned = None if head is None else max(time.time() - head.at / 1000, 0.0)
+            snapshots.written_at = 0.0 if head is None else head.at / 1000
+            self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot), unowned)
             found[partition] = commit
             LOG.info(
                 "partition_taken",
@@ -195,6 +247,7 @@ class Member:
                 offset=commit.offset,
                 entities=len(logic.engine),
                 bytes=snapshots.size,
+                unowned_s=None if unowned is None else round(unowned, 1),
                 seconds=round(time.perf_counter() - began, 3),
             )
         return found

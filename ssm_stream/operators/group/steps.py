@@ -19,6 +19,7 @@ from ssm_stream.operators.failures import explained
 from ssm_stream.operators.group.member import Member
 from ssm_stream.operators.sink import KafkaWriter
 from ssm_stream.operators.source import BUSY, IDLE
+from ssm_stream.recovery.store.blobs import StoreAwayError
 
 WHOLE = "0000"
 """The one part of source and sink."""
@@ -80,7 +81,9 @@ class PartitionLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch 
 
     def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         self._partition = values[0].partition
-        return self._member.held[self._partition].logic.on_batch(values)
+        out, keep = self._member.held[self._partition].logic.on_batch(values)
+        # Bytewax ends an epoch in the sink only where something came: an event that causes nothing is committed, too.
+        return list(out) or [OutputBatch(self._member.config.source.topic, self._partition, -1, -1, [])], keep
 
     def snapshot(self) -> bytes:
         if self._partition is not None and not self._member.must_abort:
@@ -121,7 +124,7 @@ class GroupWriter(KafkaWriter):
                 return
             try:
                 self._producer.deliver()
-            except BrokerError as error:
+            except (BrokerError, StoreAwayError) as error:
                 self._member.fail(error)
                 return
         self._member.committed()

@@ -13,11 +13,11 @@ from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.producer import Marker
 from ssm_stream.kafka.transactional_producer import write_markers
+from ssm_stream.ops.audit import user_and_machine
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, source_part
 from ssm_stream.recovery.catch_up import CATCH_UP, read_catch_up
 from ssm_stream.recovery.directory import fill_databases
 from ssm_stream.recovery.generations.store import FolderStore
-from ssm_stream.recovery.prime import user_and_machine
 from ssm_stream.recovery.reader import StoredState, read_sound_state, require_directory, with_state
 from ssm_stream.recovery.replacement import replacement
 from ssm_stream.recovery.reset import locked_state

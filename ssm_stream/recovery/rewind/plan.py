@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from ssm_stream.config import Config, ConfigError
@@ -20,9 +21,9 @@ from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import Chunk, Message, ShardBatch
 from ssm_stream.kafka.topic_reader import Span, open_topic
 from ssm_stream.recovery.bytewax_db import RecoveryError
-from ssm_stream.recovery.checkpoint_files import load_chain, open_checkpoint, read_chain
+from ssm_stream.recovery.checkpoint_files import Checkpoint, load_chain, open_checkpoint, read_chain
 from ssm_stream.recovery.exclusions import with_windows
-from ssm_stream.recovery.generations.store import FolderStore, Generation
+from ssm_stream.recovery.generations.store import FolderStore, Generation, ShardGeneration
 from ssm_stream.recovery.positions import Positions
 from ssm_stream.recovery.reader import StoredState
 
@@ -130,25 +131,54 @@ class Plan(NamedTuple):
         }  # fmt: skip
 
 
+class KeptFiles(Protocol):
+    """The files of kept states."""
+
+    @property
+    def files(self) -> Path:
+        """Their folder."""
+
+    def chain(self, shard: ShardGeneration) -> list[Checkpoint]:
+        """Return the files of a shard's state, the whole one first."""
+
+
+class FolderKept(FolderStore):
+    """Those of a recovery directory."""
+
+    def chain(self, shard: ShardGeneration) -> list[Checkpoint]:
+        """Return the files of a shard's state."""
+        return read_chain(self.files, shard.files[-1])
+
+
 def make_plan(config: Config, stored: StoredState, request: Request) -> Plan:
-    """Return what a rewind would do.
+    """Return what a rewind of a recovery directory would do.
 
     Args:
         config: as its state was learned
 
     Raises:
-        RecoveryError: no generation is from before the time, or it is later than a stretch begins.
+        RecoveryError, StateError, BrokerError: as of `plan_for`; or no generation is from before the time.
+    """
+    kept = FolderKept(stored.directory)
+    return plan_for(config, stored, request, choose(kept.all(), request), kept)
+
+
+def plan_for(config: Config, stored: StoredState, request: Request, generation: Generation, kept: KeptFiles) -> Plan:
+    """Return what a rewind to a kept state would do.
+
+    Args:
+        config: as its state was learned
+
+    Raises:
         StateError: the configuration cannot continue with it.
         BrokerError: the broker does not answer.
     """
-    store = FolderStore(stored.directory)
-    generation = choose(store.all(), request)
     learned = with_windows(config, request.excluded)
     for shard in generation.shards.values():
-        with open_checkpoint(store.files, shard.files[0]) as reader:
+        with open_checkpoint(kept.files, shard.files[0]) as reader:
             require_compatible_state(reader.metadata, learned)
     partitions = list(_partitions(config, stored, generation))
-    rate = None if any(each.lost for each in partitions) else _measure(learned, store, generation, partitions)
+    rate = None if any(each.lost for each in partitions) else _measure(learned, kept, generation, partitions)
     return Plan(request, generation, partitions, rate, learned)
 
 
@@ -187,7 +217,7 @@ def _partitions(config: Config, stored: StoredState, generation: Generation) -> 
             yield Reread(topic, partition, min(begin, end), end, first)
 
 
-def _measure(config: Config, store: FolderStore, generation: Generation, partitions: list[Reread]) -> float | None:
+def _measure(config: Config, kept: KeptFiles, generation: Generation, partitions: list[Reread]) -> float | None:
     """Return the rate at which the first events are learned again, in memory; None without any."""
     mine = [each for each in partitions if each.topic in config.source.names and each.begin < each.end]
     if not mine:
@@ -199,7 +229,7 @@ def _measure(config: Config, store: FolderStore, generation: Generation, partiti
     decoder, events, seconds = Decoder(config, control=recorded_stops(config)), 0, 0.0
     for key, shard in generation.shards.items():
         engines[key] = Engine(config)
-        load_chain(engines[key], store.files, read_chain(store.files, shard.files[-1]))
+        load_chain(engines[key], kept.files, kept.chain(shard))
     spans = {each.partition: Span(each.begin, min(each.begin + most, each.end)) for each in mine}
     with open_topic(with_topic(config.source, topic)) as reader:
         for messages in reader.read(spans):

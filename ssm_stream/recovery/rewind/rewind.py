@@ -10,6 +10,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.episodes.ids import Ended
 from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.transactional_producer import read_markers
+from ssm_stream.ops.audit import user_and_machine
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, parse_source_part
 from ssm_stream.recovery.catch_up import CATCH_UP, CatchUp, read_catch_up, remove_undelivered
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file
@@ -17,7 +18,6 @@ from ssm_stream.recovery.directory import fill_databases
 from ssm_stream.recovery.exclusions import EXCLUSIONS, Rewind, read_rewinds
 from ssm_stream.recovery.generations.store import FolderStore
 from ssm_stream.recovery.positions import Positions
-from ssm_stream.recovery.prime import user_and_machine
 from ssm_stream.recovery.reader import StoredState, require_directory, with_state
 from ssm_stream.recovery.replacement import replacement
 from ssm_stream.recovery.reset import locked_state
@@ -56,15 +56,11 @@ def rewind(config: Config, request: Request) -> Plan:
     """
     with locked_state(config, ABSENT, dry=False) as stored:
         plan = make_plan(config, stored, request)
-        if plan.lost:
-            raise RecoveryError(
-                f"{plan.lost:,} of the {plan.events:,} messages to be read again are no longer on the broker: what "
-                "they would teach would be missing. Nothing was changed"
-            )
-        catch_up = _catch_up(config, stored, plan)
+        require_messages(plan)
+        catch_up = plan_catch_up(config, stored, plan)
         generation, store = plan.generation, FolderStore(stored.directory)
         store.fetch(generation, stored.directory / FOLDER)
-        rewinds = [*read_rewinds(stored.directory), _rewind(request)]
+        rewinds = [*read_rewinds(stored.directory), rewind_record(request)]
         with replacement(stored.directory) as folder:
             rows = [
                 (row.part, row.step, row.key, row.epoch, pickle.dumps(value))
@@ -80,7 +76,21 @@ def rewind(config: Config, request: Request) -> Plan:
     return plan
 
 
-def _rewind(request: Request) -> Rewind:
+def require_messages(plan: Plan) -> None:
+    """Check that the broker still has what is to be read again.
+
+    Raises:
+        RecoveryError: it has not.
+    """
+    if plan.lost:
+        raise RecoveryError(
+            f"{plan.lost:,} of the {plan.events:,} messages to be read again are no longer on the broker: what "
+            "they would teach would be missing. Nothing was changed"
+        )
+
+
+def rewind_record(request: Request) -> Rewind:
+    """Return the record of a rewind that is made now."""
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Rewind(at, user_and_machine(), ms_to_iso(request.to), request.excluded)
 
@@ -106,12 +116,12 @@ def _value(row: SnapshotRow, stored: StoredState, plan: Plan) -> Any:
     return next((each.begin for each in plan.partitions if (each.topic, each.partition) == place), row.value)
 
 
-def _catch_up(config: Config, stored: StoredState, plan: Plan) -> CatchUp:
+def plan_catch_up(config: Config, stored: StoredState, plan: Plan) -> CatchUp:
     """Return what the next runs have to bear in mind: what was delivered, and which episodes consumers see as open."""
     before = read_catch_up(stored.directory)
     now: Positions = {(each.topic, each.partition): each.end for each in plan.partitions}
     delivered, caught_up, open_ = dict(now), dict(now), list[Ended]()
-    if config.delivery == "exactly_once":
+    if config.delivery == "exactly_once" and not stored.by_partition:  # a group commits with its results
         for at, offset in read_markers(config, now).items():
             caught_up[at] = max(offset, now[at])
     waiting = set[int]()

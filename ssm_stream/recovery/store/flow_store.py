@@ -1,110 +1,77 @@
-"""The folder of one flow in the store: all members of its group reach it, each writes the partitions that it holds."""
+"""The store of one flow: all members of its group reach it, each writes the partitions that it holds."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.engine.snapshot_format import StateError
-from ssm_stream.recovery.bytewax_db import RecoveryError, SnapshotRow, source_part
-from ssm_stream.recovery.checkpoint_files import FOLDER, read_chain
-from ssm_stream.recovery.reader import ATTEMPTS, StoredState, require_directory, with_state
-from ssm_stream.recovery.settings_files import read_json, write_json
-from ssm_stream.recovery.store.partition import HEADS, PartitionSnapshots, read_head
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.store.blobs import Blobs, FolderBlobs
+from ssm_stream.recovery.store.head import Head, read_head
+from ssm_stream.recovery.store.partition import PartitionSnapshots
 
-T = TypeVar("T")
 FLOW = "flow.json"
 
 
-def flow_folder(config: Config) -> Path:
-    """Return the folder of a flow: its name is that of its group.
+def open_blobs(config: Config) -> Blobs:
+    """Return the files of a flow: below its group's name.
 
     Raises:
         RecoveryError: the flow has no store.
+        ConfigError: the extra for object stores is missing.
     """
-    if config.state.store is None:
+    store = config.state.store
+    if store is None:
         raise RecoveryError("state.store: null, so no state is stored: name a folder")
-    return config.state.store / config.source.group_id
+    if isinstance(store, Path):
+        return FolderBlobs(store / config.source.group_id)
+    from ssm_stream.recovery.store.object_store import ObjectBlobs
+
+    return ObjectBlobs(f"{store}/{config.source.group_id}", config.source.wait)
 
 
 class FlowStore:
     """The snapshots of a flow.
 
     Raises:
-        RecoveryError: the folder cannot be used, or belongs to another flow.
+        RecoveryError: the store cannot be used, or has the state of another flow.
     """
 
     def __init__(self, config: Config, topic_id: str | None = None) -> None:
-        self.folder = flow_folder(config)
-        try:
-            for each in (self.folder / FOLDER, self.folder / HEADS):
-                each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecoveryError(f"state.store: {self.folder} cannot be used: {error}") from error
+        self.blobs, self._config = open_blobs(config), config
         self._identify(_identity(config, topic_id))
 
     def _identify(self, identity: dict[str, Any]) -> None:
         """Write what flow this is, or compare."""
-        file = self.folder / FLOW
-        found = read_json(file)
-        if found is None:
-            write_json(file, identity)
+        if self.blobs.create(FLOW, orjson.dumps(identity)):
             return
+        try:
+            found = orjson.loads(self.blobs.read(FLOW) or b"{}")
+        except orjson.JSONDecodeError as error:
+            raise RecoveryError(f"state.store: {self.blobs.place}/{FLOW} is damaged: restore it") from error
         differing = [k for k in identity if found.get(k) != identity[k] and None not in (found.get(k), identity[k])]
         if differing:
             what = ", ".join(f"{key} {found.get(key)!r}, here {identity[key]!r}" for key in differing)
             cure = "the topic was created again, or this is another cluster" if "topic_id" in differing else what
             raise RecoveryError(
-                f"state.store: {self.folder} holds the state of another flow ({what}): "
+                f"state.store: {self.blobs.place} holds the state of another flow ({what}): "
                 + (f"{cure}: " if cure != what else "")
                 + "give this one a source.group of its own"
             )
 
     def partition(self, partition: int) -> PartitionSnapshots:
         """Return the snapshots of a partition."""
-        return PartitionSnapshots(self.folder, partition)
+        config = self._config
+        return PartitionSnapshots(self.blobs, config.source.topic, partition, config.recovery.keep)
 
-    def head(self, partition: int) -> tuple[str, int] | None:
-        """Return the snapshot of a partition that was committed last, and its offset; None without one."""
-        return read_head(self.folder, partition)
+    def head(self, partition: int) -> Head | None:
+        """Return the snapshot of a partition that was committed last; None without one."""
+        return read_head(self.blobs, partition)
 
 
 def _identity(config: Config, topic_id: str | None) -> dict[str, Any]:
     event = config.event
     return {"topic": config.source.topic, "topic_id": topic_id, "entity": event.entity, "targets": list(event.targets)}
-
-
-def with_stored_state(config: Config, read: Callable[[StoredState], T]) -> T:
-    """Call `read` with the state of a flow, wherever it is; again where a process has replaced files meanwhile.
-
-    Raises:
-        RecoveryError, StateError: it is damaged, or there is none.
-    """
-    if config.state.store is None:
-        return with_state(require_directory(config), read)
-    for _ in range(ATTEMPTS):
-        try:
-            return read(read_store(config))
-        except StateError:
-            time.sleep(0.05)
-    return read(read_store(config))
-
-
-def read_store(config: Config) -> StoredState:
-    """Return what the members of a group have committed last, whether or not they run.
-
-    Raises:
-        RecoveryError: there is no store.
-        StateError: a file is damaged.
-    """
-    folder = flow_folder(config)
-    heads = {}
-    for file in sorted((folder / HEADS).glob("[0-9][0-9][0-9][0-9]")):
-        if (found := read_head(folder, int(file.name))) is not None:
-            heads[int(file.name)] = found
-    rows = [SnapshotRow(0, "monitor.source", source_part(0, p), 0, at) for p, (_, at) in heads.items()]
-    chains = {f"{p:04d}": read_chain(folder / FOLDER, name) for p, (name, _) in heads.items() if name != "-"}
-    return StoredState(folder, 0, None, 0, rows, chains)

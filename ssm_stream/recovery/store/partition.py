@@ -1,167 +1,215 @@
 """The snapshots of one partition in the store that all members of a group reach.
 
-A snapshot is a file PARTITION-OFFSET-CONTENT.state: the state before the message of that offset, whole or what changed
-since the snapshot that it names. The last part is a checksum of all of its content, the predecessors' included: a name
-always means the same state, and a member that was believed dead cannot overwrite another's.
+A snapshot is a file PARTITION-OFFSET-CONTENT.state with what an epoch changed, and the names of the earlier files that
+have the rest of the state before the message of that offset. The last part of a name is a checksum of the content: a
+name always means the same state, and a member that was believed dead cannot overwrite another's.
 
-A file is complete, under its final name and on the disk before its name is committed with the offset. Only the member
-that has just committed deletes, and only files of earlier offsets than its own: what a successor needs has later ones.
+A file is complete, under its final name and safe in the store before its name is committed with the offset. Only the
+member that has just committed deletes, and only files of earlier offsets than its own: what a successor needs has later
+ones, or is among the files that it began with.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import threading
 import time
-import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from io import BytesIO
+from typing import NamedTuple
+
+import structlog
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot import require_compatible_state
+from ssm_stream.engine.snapshot import require_compatible_state, times_of
+from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.recovery.bytewax_db import RecoveryError
-from ssm_stream.recovery.checkpoint_files import (
-    FOLDER,
-    FULL_WRITE_SHARE,
-    Checkpoint,
-    load_chain,
-    open_checkpoint,
-    read_chain,
-    sync,
-)
+from ssm_stream.recovery.checkpoint_files import FOLDER, load_chain, open_checkpoint
+from ssm_stream.recovery.store.blobs import Blobs
+from ssm_stream.recovery.store.chain import read_log
+from ssm_stream.recovery.store.head import Head, write_head
+from ssm_stream.recovery.store.kept import KeptStates
+from ssm_stream.recovery.store.live_rows import LiveRows
 
-HEADS = "committed"
-"""Folder with a file a partition: the snapshot that was committed last, for those that do not read the commits."""
+LOG = structlog.get_logger("ssm_stream.store")
 ORPHANED = 3600.0
 """Seconds after which a file that no commit names is deleted: its member was killed before the commit."""
 SWEEP = 60.0
 """Seconds between two searches for such files."""
-_DISK, _TIDY = ThreadPoolExecutor(4, "store"), ThreadPoolExecutor(1, "store-tidy")
-_OWN = uuid.uuid4().hex[:8]
-"""Of this process: its drafts have names of their own."""
+_PUBLISH, _TIDY = ThreadPoolExecutor(16, "store"), ThreadPoolExecutor(8, "store-tidy")
+
+
+class _Todo(NamedTuple):
+    """What is to be noted of a commit. needed: files that stay; time: the latest event time, ms"""
+
+    head: Head
+    needed: set[str]
+    time: float | None
 
 
 class PartitionSnapshots:
-    """Writes, commits and loads the snapshots of one partition. folder: of the flow in the store"""
+    """Writes, commits and loads the snapshots of one partition.
 
-    def __init__(self, folder: Path, partition: int) -> None:
-        self.folder, self.partition = folder, partition
+    Args:
+        blobs: of the flow
+        keep: seconds for which earlier states are kept; None: none are
+    """
+
+    def __init__(self, blobs: Blobs, topic: str, partition: int, keep: float | None = None) -> None:
+        self.blobs, self.partition = blobs, partition
         self.written = 0
-        """Bytes of the last file."""
+        """Bytes that were written for the last snapshot."""
         self.written_at = 0.0
         """When it was written, s since 1970."""
-        self._chain: list[Checkpoint] = []
-        self._committed: list[Checkpoint] = []
-        self._known = set[str]()  # files that it has loaded or written
-        self._on_disk: Future[None] | None = None
-        self._swept = time.monotonic()
-
-    @property
-    def name(self) -> str:
+        self.name = ""
         """The latest snapshot; empty: there is none."""
-        return self._chain[-1].name if self._chain else ""
+        self._rows = LiveRows(fleet=True)
+        self._committed: list[str] = []
+        self._known = set[str]()  # files that it has loaded or written
+        self._time: float | None = None
+        self._publishing: list[Future[None]] = []
+        self._swept = time.monotonic()
+        self._change, self._tidying = threading.Lock(), threading.Lock()
+        self._todo: _Todo | None = None
+        self._stale = set[str]()
+        self.kept = KeptStates(blobs, topic, partition, keep)
 
     @property
     def size(self) -> int:
         """Bytes that a successor has to load."""
-        return sum(each.size for each in self._chain)
+        return self._rows.size
+
+    @property
+    def files(self) -> list[str]:
+        """The files of the latest snapshot, the first one whole."""
+        return [each.name for each in self._rows.files]
 
     def restore(self, config: Config, name: str) -> Engine:
         """Return the engine with the state of a snapshot.
 
         Raises:
             StateError: a file is missing or damaged, or another model made the state.
+            RecoveryError: the store refuses.
         """
-        chain = read_chain(self.folder / FOLDER, name)
-        with open_checkpoint(self.folder / FOLDER, chain[0].name) as reader:
-            require_compatible_state(reader.metadata, config)
-        engine = Engine(config)
-        load_chain(engine, self.folder / FOLDER, chain)
-        self._chain = self._committed = chain
-        self._known = {each.name for each in chain}
-        self.written_at = (self.folder / FOLDER / name).stat().st_mtime
+        rows = LiveRows(fleet=config.model.fleet)
+        with self.blobs.fetch(FOLDER, [name]) as folder:
+            names = read_log(folder, name)
+        with self.blobs.fetch(FOLDER, names) as folder:
+            for each in names:
+                with open_checkpoint(folder, each) as reader:
+                    if each == names[0]:
+                        require_compatible_state(reader.metadata, config)
+                    rows.add(each, reader)
+            rows.require_whole()
+            engine = Engine(config)
+            load_chain(engine, folder, rows.checkpoints)
+        self._rows, self.name = rows, name
+        self._committed = self.files
+        self._known = set(self._committed)
         return engine
 
     def write(self, engine: Engine, offset: int) -> str:
         """Write what has changed, or all of it where that costs about the same; returns the name of the snapshot.
 
-        It is not on the disk before `wait` returns.
+        It is not safe in the store before `wait` returns.
 
         Raises:
             RecoveryError: it cannot be written.
         """
         self.wait()
-        chain, states = self._chain, self.folder / FOLDER
-        later = sum(each.size for each in chain[1:])
-        whole = not chain or later >= chain[0].size or engine.changed_share > FULL_WRITE_SHARE
-        draft = states / f"{self.partition:04d}.{_OWN}.draft"
+        whole = self._rows.must_rewrite(engine)
+        self.written = 0
+        if whole:
+            self._rows = LiveRows(fleet=engine.config.model.fleet)
+        else:
+            for dead, content in self._rows.drop_dead():
+                dead.name = self._put(dead.name.split("-")[1], content)
+            self._rows.clean(engine)
+        draft = self.blobs.draft(f"{self.partition:04d}")
+        base = "" if whole else " ".join(self.files)
         try:
-            with draft.open("wb") as file:
-                content = engine.write_snapshot(file, full=whole, base="" if whole else chain[-1].name)
-                size = file.seek(0, os.SEEK_END)
+            with draft.open("w+b") as file:
+                content_name = engine.write_snapshot(file, full=whole, base=base)
+                self.written += file.seek(0, os.SEEK_END)
+                file.seek(0)
+                reader = SnapshotReader(file)
+                name = f"{self.partition:04d}-{offset:08d}-{content_name}.state"
+                self._rows.add(name, reader)
         except OSError as error:
             raise RecoveryError(f"state.store: {draft} cannot be written: {error}") from error
-        name = f"{self.partition:04d}-{offset:08d}-{content}.state"
-        self._chain = [*([] if whole else chain), Checkpoint(name, size, whole)]
-        self.written, self.written_at = size, time.time()
+        self._time = max((each for each in times_of(reader.metadata) if each == each), default=None)
+        self.name, self.written_at = name, time.time()
         self._known.add(name)
-        self._on_disk = _DISK.submit(_publish, draft, states / name)
+        self._publishing.append(_PUBLISH.submit(self.blobs.publish, draft, f"{FOLDER}/{name}"))
+        return name
+
+    def _put(self, offset: str, content: bytes) -> str:
+        """Write a small file of the state; returns its name."""
+        name = f"{self.partition:04d}-{offset}-{SnapshotReader(BytesIO(content)).name}.state"
+        self.written += len(content)
+        self._known.add(name)
+        self._publishing.append(_PUBLISH.submit(self.blobs.write, f"{FOLDER}/{name}", content))
         return name
 
     def wait(self) -> None:
-        """Wait until the last snapshot is on the disk under its name.
+        """Wait until the last snapshot is safe in the store under its name.
 
         Raises:
             RecoveryError: it cannot be written.
         """
-        if self._on_disk is None:
-            return
-        try:
-            self._on_disk.result()
-        except OSError as error:
-            raise RecoveryError(f"state.store: {self.folder} cannot be written: {error}") from error
-        self._on_disk = None
+        while self._publishing:
+            self._publishing[0].result()
+            del self._publishing[0]
 
     def commit(self, offset: int) -> None:
         """Note that the group has committed the latest snapshot with an offset, and delete what nobody needs."""
-        before, self._committed = self._committed, self._chain
-        needed = {each.name for each in [*before, *self._committed]}
-        stale, self._known = self._known - needed, needed
-        _TIDY.submit(self._tidy, self.name, offset, stale, needed)
+        before, self._committed = self._committed, self.files
+        needed = {*before, *self._committed}
+        stale, self._known = self._known - needed, set(needed)
+        head = Head(self.name, offset, time.time_ns() // 1_000_000, self._committed)
+        with self._change:
+            waits = self._todo is not None
+            self._todo = _Todo(head, needed, self._time)
+            self._stale |= stale
+        if not waits:
+            _TIDY.submit(self._tidy)
 
-    def _tidy(self, name: str, offset: int, stale: set[str], needed: set[str]) -> None:
-        states, now = self.folder / FOLDER, time.time()
-        with contextlib.suppress(OSError):  # the next one deletes
-            _replace(self.folder / HEADS / f"{self.partition:04d}", f"{name} {offset}\n".encode())
-            for old in stale:
-                (states / old).unlink(missing_ok=True)
-            if time.monotonic() - self._swept < SWEEP:
-                return
-            self._swept = time.monotonic()
-            for file in states.glob(f"{self.partition:04d}[-.]*"):
-                old_draft = file.suffix == ".draft"
-                earlier = old_draft or int(file.name.split("-")[1]) < offset
-                if earlier and file.name not in needed and now - file.stat().st_mtime > ORPHANED:
-                    file.unlink(missing_ok=True)
+    def _tidy(self) -> None:
+        """Note the newest commit in the store, and delete what was needed by earlier ones alone."""
+        with self._tidying:
+            with self._change:
+                todo, self._todo = self._todo, None
+                stale, self._stale = self._stale, set()
+            assert todo is not None
+            try:
+                write_head(self.blobs, self.partition, todo.head)
+                stale |= self.kept.keep(todo.head, todo.time)
+                needed = todo.needed | self.kept.files
+                self.blobs.delete(f"{FOLDER}/{each}" for each in sorted(stale - needed))
+                if time.monotonic() - self._swept >= SWEEP:
+                    self._swept = time.monotonic()
+                    self._sweep(todo.head.offset, needed)
+            except (RecoveryError, OSError) as error:  # a later sweep deletes
+                LOG.warning("store_not_tidied", partition=self.partition, error=str(error))
+
+    def _sweep(self, offset: int, needed: set[str]) -> None:
+        """Delete what members left behind that were killed."""
+        orphaned = time.time() - ORPHANED
+        old = [
+            each.key
+            for each in self.blobs.find(FOLDER)
+            if (name := each.key.rpartition("/")[2]).startswith(f"{self.partition:04d}-")
+            and name not in needed
+            and int(name.split("-")[1]) < offset
+            and each.modified < orphaned
+        ]
+        self.blobs.delete(old)
+        for draft in self.blobs.drafts(orphaned):
+            draft.unlink(missing_ok=True)
 
 
-def _publish(draft: Path, path: Path) -> None:
-    sync(draft)
-    draft.replace(path)
-    sync(path.parent)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f"{path.name}.{_OWN}.draft")
-    draft.write_bytes(content)
-    draft.replace(path)
-
-
-def read_head(folder: Path, partition: int) -> tuple[str, int] | None:
-    """Return the snapshot of a partition that was committed last, and its offset; None without one."""
-    try:
-        name, offset = (folder / HEADS / f"{partition:04d}").read_text().split()
-        return name, int(offset)
-    except (OSError, ValueError):
-        return None
+def flush() -> None:
+    """Wait until what was committed is noted in the store, and what nobody needs is deleted."""
+    for each in [_TIDY.submit(time.sleep, 0.01) for _ in range(8)]:
+        each.result()

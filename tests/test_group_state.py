@@ -1,0 +1,193 @@
+"""The commands on the state of a group, with members on Apache Kafka: which work while they run, and which do not."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brokers import Kafka, kafka_obstacle
+from object_server import S3Server
+from test_group import member
+from typer.testing import CliRunner
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import Config, load_config
+
+pytestmark = pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+
+
+class Group:
+    """Topics of two partitions and the file of their members."""
+
+    def __init__(self, kafka: Kafka, folder: Path, **more: Any) -> None:
+        self.kafka, self.folder = kafka, folder
+        self.topics = {name: kafka.topic(name, 2) for name in ("events", "predictions", "alerts", "dead")}
+        self.file, self.log = folder / "member.yaml", folder / "member.log"
+        sinks = {"predictions": self.topics["predictions"], "alerts": self.topics["alerts"]}
+        self.content: dict[str, Any] = {
+            "source": {"brokers": kafka.bootstrap_servers, "topic": self.topics["events"], "assignment": "group"},
+            "event": {"entity": "machine", "timestamp": "ts", "features": ["load"]},
+            "sinks": {**sinks, "dead_letters": self.topics["dead"]},
+            "delivery": "exactly_once",
+            "recovery": {"epoch_interval": "200ms"},
+            "state": {"store": str(folder / "store")},
+            "ops": {"address": None},
+            **more,
+        }
+        self.write()
+        self.sent = 0
+
+    def write(self) -> None:
+        self.file.write_text(json.dumps(self.content))
+
+    @property
+    def config(self) -> Config:
+        return load_config(self.file)
+
+    def send(self, count: int, machines: int = 6) -> None:
+        events = []
+        for _ in range(count):
+            i, name = self.sent, f"m{self.sent % machines}"
+            value = {"machine": name, "ts": 1_700_000_000_000 + 1000 * i, "load": i % 7, "target": (i * i) % 5}
+            events.append((name, json.dumps(value)))
+            self.sent += 1
+        self.kafka.produce(self.topics["events"], events)
+
+    def predictions(self, expected: int) -> list[Any]:
+        return self.kafka.read(self.topics["predictions"], expected=expected, timeout=60)
+
+    def learn(self, expected: int) -> None:
+        with member(self.file, self.log):
+            self.predictions(expected)
+
+
+def call(*arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["state", *arguments])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def entities(file: Path) -> dict[str, str]:
+    rows = json.loads(call("ls", str(file), "--json"))["entities"]
+    return {row["entity"]: row["hash"] for row in rows}
+
+
+def test_what_reads_works_while_members_run_and_what_changes_names_those_to_stop(kafka: Kafka, tmp_path: Path) -> None:
+    group = Group(kafka, tmp_path, audit={"directory": "audit"})
+    file, export = str(group.file), tmp_path / "group.state"
+    group.send(120)
+    with member(group.file, group.log):
+        group.predictions(120)
+        time.sleep(1.0)
+        assert len(entities(group.file)) == 6
+        assert "state hash" in call("show", file, "m3")
+        assert "2 partitions" in call("export", file, str(export))
+        assert "the same in both: 6" in call("diff", file, str(export))
+        assert "unbroken" in call("audit", file)
+        for command in (["reset", file, "-y"], ["reset", file, "m3", "-y"], ["import", file, str(export), "--force"]):
+            refused = call(*command, code=1)
+            assert "has 1 members" in refused
+            assert "(partitions 0, 1)" in refused
+            assert "stop them first" in refused
+    before = entities(group.file)
+    call("reset", file, "m3", "-y")
+    assert set(entities(group.file)) == before.keys() - {"m3"}
+    group.send(60)
+    group.learn(180)
+    after = entities(group.file)
+    assert after.keys() == before.keys()
+    audit = json.loads(call("audit", file, "--json"))
+    assert audit["ok"]
+    assert (audit["shards"], audit["entities"]) == (2, 6)
+    assert len(group.predictions(180)) == 180, "none twice"
+    assert "--force" in call("import", file, str(export), code=1)
+    call("import", file, str(export), "--force")
+    assert entities(group.file) == before
+    group.learn(180 + 60)
+    assert entities(group.file).keys() == before.keys()
+    again = entities(group.file)
+    assert {name for name in after if again[name] != after[name]} >= {"m3"}, "which had not been reset in the export"
+    call("reset", file, "-y")
+    call("ls", file)
+    group.learn(180 + 60 + 180)
+    assert len(entities(group.file)) == 6
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_state_in_a_bucket_is_moved_in_and_out(kafka: Kafka, tmp_path: Path) -> None:
+    group = Group(kafka, tmp_path, state={"store": "s3://states/commands"})
+    file, export = str(group.file), tmp_path / "group.state"
+    group.send(60)
+    group.learn(60)
+    before = entities(group.file)
+    call("export", file, str(export))
+    call("reset", file, "-y")
+    assert entities(group.file) == {}
+    call("import", file, str(export))
+    assert entities(group.file) == before
+    group.send(30)
+    group.learn(90)
+    assert len(group.predictions(90)) == 90
+
+
+def test_a_rewind_forgets_and_learns_again_without_sending_twice(kafka: Kafka, tmp_path: Path) -> None:
+    group = Group(kafka, tmp_path)
+    file = str(group.file)
+    group.send(120)
+    group.learn(120)
+    group.send(120)
+    group.learn(240)
+    before = entities(group.file)
+    to = "2023-11-14T22:15:20Z"  # the event with number 120
+    with member(group.file, group.log):
+        deadline = time.monotonic() + 30
+        while "stop them first" not in call("rewind", file, "--to", to, "--dry-run"):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert "has 1 members" in call("rewind", file, "--to", to, "-y", code=1)
+    stretch = ["--without", "m3", to, "2023-11-15"]
+    plan = json.loads(call("rewind", file, "--to", to, *stretch, "-y", "--json"))
+    assert plan["done"]
+    assert plan["events"] >= 120
+    assert entities(group.file) != before
+    ends = {0: 0, 1: 0}
+    with member(group.file, group.log):
+        deadline = time.monotonic() + 60
+        while sum(ends.values()) < 240:
+            assert time.monotonic() < deadline
+            rows = json.loads(call("ls", file, "--json"))["positions"]
+            ends = {row["partition"]: row["offset"] for row in rows}
+            time.sleep(0.2)
+    after = entities(group.file)
+    assert after.keys() == before.keys()
+    assert after["m3"] != before["m3"], "what it did since then is not learned again"
+    assert len(group.predictions(240)) == 240, "nothing is sent a second time"
+    assert "rewound to" in call("ls", file)
+    group.send(60)
+    group.learn(300)
+    assert len(group.predictions(300)) == 300
+
+
+def test_members_wait_for_a_store_that_is_away(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = S3Server()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    group = Group(kafka, tmp_path, state={"store": "s3://states/away"})
+    group.send(60)
+    with member(group.file, group.log):
+        group.predictions(60)
+        server.stop()
+        group.send(60)
+        deadline = time.monotonic() + 30
+        while "store_away" not in group.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        server.start()
+        assert len(group.predictions(120)) == 120
+    server.stop()
+    log = group.log.read_text()
+    assert "store_back" in log
+    assert log.count('"event": "started"') == 1, "the same process goes on"
