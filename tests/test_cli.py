@@ -159,7 +159,7 @@ def test_demo_ends_by_itself_with_marks_a_picture_and_a_sentence() -> None:
         "checkout/errors: errors",
     ):
         assert f"{event}\n" in live
-    assert re.search(r"✓ right \(relation changed\): 03-1\d \d\d:\d\d PUMP-3: power", live)
+    assert re.search(r"✓ right \(relation changed\): 03-1\d \d\d:\d\d (?:critical: )?PUMP-3: power", live)
     for pump in ("PUMP-3", "PUMP-5", "PUMP-7"):
         assert re.search(rf"{pump} +ssm-stream [ ▁▂▃▄▅▆▇█]+ 0\.\d+\n +frozen +[ ▁▂▃▄▅▆▇█]+ \d\.\d+\n", last)
     assert len(re.findall(r"^  [✓✗] (?:right|wrong) ", last, re.M)) >= 5
