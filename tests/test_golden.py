@@ -12,14 +12,13 @@ import pytest
 
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot_format import VERSION, StateError
+from ssm_stream.engine.snapshot_format import VERSION
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
-from make import AFTER, BEFORE, KINDS, SOURCE, go_on  # noqa: E402  # the script that made the files
+from make import AFTER, BEFORE, SOURCE, go_on  # noqa: E402  # the script that made the files
 
-FILES = sorted(GOLDEN.glob(f"format-{VERSION}*/*.state.gz"))
-FORMER = sorted(set(GOLDEN.glob("*/*.state.gz")) - set(FILES))
+FILES = sorted(GOLDEN.glob("*/*.state.gz"))
 
 
 def expected_of(file: Path) -> dict[str, Any]:
@@ -42,10 +41,3 @@ def test_a_golden_state_goes_on_with_the_same_bits(file: Path) -> None:
     # JSON holds every bit of a float: none may differ.
     assert orjson.loads(orjson.dumps(go_on(engine, BEFORE, BEFORE + AFTER))) == expected["said"]
     assert {name: engine.state_hash(name) for name in engine.names} == expected["hashes_after"]
-
-
-@pytest.mark.parametrize("file", FORMER, ids=lambda file: f"{file.parent.name}-{file.name.split('.')[0]}")
-def test_a_state_of_a_former_format_is_refused_with_the_cure(file: Path) -> None:
-    config = parse_config(SOURCE + KINDS[file.name.split(".")[0]])
-    with pytest.raises(StateError, match=f"this release reads {VERSION}: use the release that wrote it"):
-        Engine.restore(config, gzip.decompress(file.read_bytes()))
