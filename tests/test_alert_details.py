@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from engines import config, run
-from test_fleet_alerts import LIVELY, struck
+from test_fleet_alerts import LIVELY, reported_often, struck  # noqa: F401  # the fixture
 
 from ssm_stream.engine import alerts as module
 from ssm_stream.engine import report_collector

@@ -227,7 +227,11 @@ ONLY_COMPOSED = {
     "log.message.timestamp.type",  # the recording is of 2016
     "log.retention.hours",
 }
-ONLY_TESTED = {"offsets.topic.num.partitions", "transaction.state.log.num.partitions"}  # a start is quicker with few
+ONLY_TESTED = {  # a start is quicker with few partitions, and an idle node writes nothing
+    "offsets.topic.num.partitions",
+    "transaction.state.log.num.partitions",
+    "metadata.max.idle.interval.ms",
+}
 PLACES = {"listeners", "advertised.listeners", "listener.security.protocol.map", "controller.quorum.voters", "log.dirs"}
 
 

@@ -13,7 +13,7 @@ from engines import config, cut
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_fleet_alerts import LIVELY, struck
+from test_fleet_alerts import LIVELY, reported_often, struck  # noqa: F401  # the fixture
 
 from ssm_stream.config import Config
 from ssm_stream.core import lifecycle

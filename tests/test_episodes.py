@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config
+from ssm_stream.config.sections.alerts import Alerts
 from ssm_stream.contract.message_schemas import alert_headers, alert_schema, suppressed_schema
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
@@ -222,7 +223,10 @@ PARTITIONED: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 @pytest.mark.parametrize("targets", [1, 2])
-def test_every_episode_begins_once_and_ends_at_most_once_on_either_topic(targets: int) -> None:
+def test_every_episode_begins_once_and_ends_at_most_once_on_either_topic(
+    targets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Alerts, "ongoing_every", 7)
     config_, events = several(targets)
     alerts, hidden = messages(Engine(config_), events)
     ids = [m["id"] for m in alerts + hidden]

@@ -86,7 +86,7 @@ def test_the_databases_of_a_running_flow_are_left_alone(tmp_path: Path, monkeypa
 def test_nothing_is_taken_over_without_a_state_on_disk(tmp_path: Path) -> None:
     old = config(tmp_path, recovery__directory=None)
     with pytest.raises(RefusedError, match="a reload would lose what was learned"):
-        live_changes(old, config(tmp_path, recovery__directory=None, alerts__critical=9.0))
+        live_changes(old, config(tmp_path, recovery__directory=None, alerts__drift__budget="1 per 500 events"))
 
 
 def lines(process: subprocess.Popen[str]) -> list[dict[str, Any]]:

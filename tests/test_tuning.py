@@ -68,7 +68,7 @@ def searched(config: Config, file: Path, folder: Path, **plan: Any) -> Tuning:
 
 
 def test_a_trial_has_the_errors_and_alerts_of_a_backtest(steady: Path) -> None:
-    plain = config("features: [a, b], lags: 2", "alerts: {drift: {budget: 1 per 100 events}}\n")
+    plain = config("features: [a, b], lags: 2", "alerts: {drift: {budget: 1 per 20 events}}\n")
     trial, expected = run_trial(plain, steady), backtest(plain, Recording(steady))
     figures = trial.figures()
     for name in ("mae", "mae_persistence", "coverage", "interval_width"):

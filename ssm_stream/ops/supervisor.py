@@ -17,7 +17,7 @@ from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.ops.bytewax_metrics import BytewaxMetrics, free_port
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ops.observers import MountedSite
+from ssm_stream.ops.observers import MountedSite, PartitionPosition
 from ssm_stream.ops.self_check import check_core
 from ssm_stream.ops.server import OpsServer, serve
 
@@ -47,6 +47,8 @@ class Supervisor:
     ) -> None:
         self._config, self._metrics, self._health = config, metrics, health
         self._done = threading.Event()
+        self._places: list[PartitionPosition] = []
+        self._entities = 0
         self._cache: tempfile.TemporaryDirectory[str] | None = None
         metrics.ready = lambda: health.ready
         self._server: OpsServer | None = serve(config, metrics, health, site, process)
@@ -83,6 +85,7 @@ class Supervisor:
         began = last_line = time.monotonic()
         while not self._done.wait(TICK):
             now = time.monotonic()
+            self._look()
             if not ready and self._health.ready:
                 ready = True
                 LOG.info("ready", after_s=round(now - began, 1), positions=self._positions())
@@ -110,20 +113,26 @@ class Supervisor:
             counts["alerts_in_shadow"] = total("ssm_stream_alerts_suppressed_total", by=SHADOW)
         return counts
 
+    def _look(self) -> None:
+        """Note where each partition is read, and how many entities there are, while there are readers."""
+        if places := sorted(place for reader in self._metrics.readers for place in reader.positions()):
+            self._places = places
+            self._entities = sum(len(shard.engine) for shard in self._metrics.shards)
+
     def _positions(self) -> dict[str, int]:
-        """Return `topic-partition` → next offset."""
-        places = [place for reader in self._metrics.readers for place in reader.positions()]
-        return {f"{place.topic}-{place.partition}": place.next for place in sorted(places)}
+        """Return `topic-partition` → next offset; at the stop, as they were last seen."""
+        return {f"{place.topic}-{place.partition}": place.next for place in self._places}
 
     def _log_progress(self, counts: dict[str, float], before: dict[str, float], seconds: float) -> None:
         """Log the counts since the line before."""
+        self._look()
         since: dict[str, Any] = {name: int(count - before[name]) for name, count in counts.items()}
-        lags = [place.lag for reader in self._metrics.readers for place in reader.positions()]
+        lags = [place.lag for place in self._places]
         LOG.info(
             "progress",
             **since,
             events_per_s=round(since["events"] / seconds, 1),
             lag=sum(lag for lag in lags if lag is not None),
-            entities=sum(len(shard.engine) for shard in self._metrics.shards),
+            entities=self._entities,
             positions=self._positions(),
         )

@@ -93,7 +93,7 @@ class StoredState(NamedTuple):
     @property
     def by_partition(self) -> bool:
         """Return True if each partition has a state of its own: it is a group's store."""
-        return not self.parts
+        return bool(self.rows) and not self.parts
 
     @property
     def empty(self) -> bool:

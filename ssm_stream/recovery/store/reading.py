@@ -74,4 +74,4 @@ def kept_states(config: Config, stored: StoredState) -> GenerationList:
     Raises:
         RecoveryError: the store refuses.
     """
-    return list_kept(open_blobs(config)) if stored.by_partition else list_generations(stored.directory)
+    return list_generations(stored.directory) if config.state.store is None else list_kept(open_blobs(config))
