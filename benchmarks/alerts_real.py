@@ -187,9 +187,13 @@ def recordings(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
 
 
 def errors_of(stream: Stream, judged: Judged) -> tuple[Floats, Floats, Floats]:
-    """By entity: events that count, their share inside the interval, mean absolute error."""
-    count = (judged.nth >= FROM) & np.isfinite(stream.y) & np.isfinite(judged.lower) & np.isfinite(judged.yhat)
-    y, entity, names = stream.y[count], stream.entity[count], len(stream.names)
+    """By entity, and target where there are several: events that count, their share inside the interval, mean absolute
+    error."""
+    targets = 1 if stream.y.ndim == 1 else stream.y.shape[1]
+    of = stream.entity[:, None] * targets + np.arange(targets) if targets > 1 else stream.entity
+    old = judged.nth >= FROM if judged.nth.ndim == stream.y.ndim else (judged.nth >= FROM)[:, None]
+    count = old & np.isfinite(stream.y) & np.isfinite(judged.lower) & np.isfinite(judged.yhat)
+    y, entity, names = stream.y[count], of[count], len(stream.names) * targets
     inside = (judged.lower[count] <= y) & (y <= judged.upper[count])
     events = np.bincount(entity, minlength=names).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
