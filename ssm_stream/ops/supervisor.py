@@ -85,7 +85,7 @@ class Supervisor:
         began = last_line = time.monotonic()
         while not self._done.wait(TICK):
             now = time.monotonic()
-            self._look()
+            self._update_positions()
             if not ready and self._health.ready:
                 ready = True
                 LOG.info("ready", after_s=round(now - began, 1), positions=self._positions())
@@ -113,7 +113,7 @@ class Supervisor:
             counts["alerts_in_shadow"] = total("ssm_stream_alerts_suppressed_total", by=SHADOW)
         return counts
 
-    def _look(self) -> None:
+    def _update_positions(self) -> None:
         """Note where each partition is read, and how many entities there are, while there are readers."""
         if places := sorted(place for reader in self._metrics.readers for place in reader.positions()):
             self._places = places
@@ -125,7 +125,7 @@ class Supervisor:
 
     def _log_progress(self, counts: dict[str, float], before: dict[str, float], seconds: float) -> None:
         """Log the counts since the line before."""
-        self._look()
+        self._update_positions()
         since: dict[str, Any] = {name: int(count - before[name]) for name, count in counts.items()}
         lags = [place.lag for place in self._places]
         LOG.info(
