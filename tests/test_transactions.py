@@ -219,6 +219,23 @@ def test_another_number_of_writers_is_refused(job: Callable[..., ExactJob]) -> N
         assert "as many as state.shards, at most four" in output
 
 
+def test_another_flow_of_the_same_group_is_refused_with_the_cure(job: Callable[..., ExactJob]) -> None:
+    """It would leave out what the first has put out. With other names for its topics a flow of that state goes on."""
+    first = job(1_000, "first")
+    first.run()
+    second = ExactJob(first.kafka, first.folder.parent / "second", first.topic)
+    process = second.start("--until-eof")
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    assert f"by a flow whose sinks.predictions is {first.predictions}, here it is {second.predictions}" in output
+    assert "Name another source.group" in output
+    moved = orjson.loads(second.path.read_bytes())["sinks"]
+    first.write(sinks=moved)
+    first.kafka.produce(first.topic, events(100, seed=7))
+    first.run()
+    assert len(first.kafka.read(second.predictions)) == 100
+
+
 def test_a_second_process_takes_over_and_the_first_one_says_so(job: Callable[..., ExactJob], kafka: Kafka) -> None:
     """Two with the same group and directories of their own, as on two machines: the older one is shut out."""
     first = job(1_000, "first")

@@ -190,10 +190,7 @@ class TransactionalProducer(OutputProducer):
         self._dropped = 0
         # A transaction lasts for an epoch, and for as long as the next steps of all writers take.
         self._timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), MAX_TIMEOUT)
-        super().__init__(
-            config,
-            transactional_properties(self._name, self._wait, self._timeout, part.max_bytes),
-        )
+        super().__init__(config, transactional_properties(self._name, self._wait, self._timeout, part.max_bytes))
         self._call("init_transactions", self._producer.init_transactions)
         self._done = self._call(READING, self._read_marker)  # not before: the predecessor may go on
         for (topic, partition), offset in part.resume.items():
@@ -217,12 +214,8 @@ class TransactionalProducer(OutputProducer):
             for place in committed(consumer, places, seconds):
                 if place.offset < 0:
                     continue
-                if place.metadata and place.metadata != self._metadata:  # none: an operator has set it
-                    raise MarkerError(
-                        f"delivery: exactly_once: the marker of {self._name} was written with {place.metadata}, now "
-                        f"there are {self._metadata} (as many as state.shards, at most four): set it back, "
-                        "or start with another recovery.directory and source.group"
-                    )
+                if place.metadata:  # none: an operator has set it
+                    self._require_own(*place.metadata.split(maxsplit=1))
                 end = watermarks(consumer, place, seconds)[1]
                 if place.offset > end:
                     raise MarkerError(
@@ -233,9 +226,23 @@ class TransactionalProducer(OutputProducer):
                 marker[place.topic, place.partition] = place.offset
         return marker
 
+    def _require_own(self, writers: str, to: str = "") -> None:
+        """Refuse a marker of other writers or, where nothing is recovered, flows. to: none: of earlier releases"""
+        text, mine = f"delivery: exactly_once: the marker of {self._name} was written", self._metadata.split(maxsplit=1)
+        if writers != mine[0]:
+            raise MarkerError(
+                f"{text} with {writers}, now there are {mine[0]} (as many as state.shards, at most four): set it back, "
+                "or start with another recovery.directory and source.group"
+            )
+        if to and to != mine[1] and not self._part.resume:
+            raise MarkerError(
+                f"{text} by a flow whose sinks.predictions is {to[3:]}, here it is {mine[1][3:]}, and nothing is in "
+                "the recovery directory: what was put out there would be left out here. Name another source.group"
+            )
+
     @property
     def _metadata(self) -> str:
-        return f"writers={self.config.writers}"
+        return f"writers={self.config.writers} to={self.config.sinks.predictions}"
 
     def produce(self, output: OutputBatch) -> OutputBatch:
         place = (output.topic, output.partition)
@@ -253,8 +260,7 @@ class TransactionalProducer(OutputProducer):
         return super().produce(output)
 
     def explain(self, error: Exception) -> Exception:
-        """Return the reason for which a transaction ended: only one call reports it, and what fails afterwards, as
-        messages that were purged, is its consequence."""
+        """Return why a transaction ended: only one call reports it; what fails afterwards is its consequence."""
         if not isinstance(error, BrokerError | KafkaException):
             return error
         cause = error if isinstance(error, KafkaException) else None
