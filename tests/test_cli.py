@@ -45,20 +45,15 @@ def command(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess
     return ran(*arguments, timeout=timeout)
 
 
-def test_help_waits_for_nothing_heavy() -> None:
-    code = (
-        "import sys\nimport ssm_stream.cli.app\n"
-        "print(sorted({'bytewax', 'confluent_kafka', 'polars', 'torch'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_a_run_waits_for_no_library_that_it_does_not_use() -> None:
-    code = (
-        "import sys\nimport ssm_stream.flow.runtime\n"
-        "print(sorted({'jinja2', 'mcp', 'polars', 'torch'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        pytest.param("cli.app", {"bytewax", "confluent_kafka", "polars", "torch"}, id="help"),
+        pytest.param("flow.runtime", {"jinja2", "mcp", "polars", "torch"}, id="run"),
+    ],
+)
+def test_a_start_waits_for_no_library_that_it_does_not_use(module: str, heavy: set[str]) -> None:
+    code = f"import sys\nimport ssm_stream.{module}\nprint(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -132,6 +132,11 @@ def read_writer_markers(config: Config, places: Iterable[tuple[str, int]]) -> di
     return found
 
 
+def _note(config: Config) -> str:
+    """Return what a marker carries: of how many writers it is, and of which flow."""
+    return f"writers={config.writers} to={config.sinks.predictions}"
+
+
 def _commit(consumer: Consumer, places: list[TopicPartition], _: float) -> None:
     consumer.commit(offsets=places, asynchronous=False)
 
@@ -145,7 +150,7 @@ def write_markers(config: Config, markers: Mapping[str, Marker]) -> None:
     last_error = LastError(config.source, config.sinks.kafka)
     for part, own in markers.items():
         name = transactional_id(config, part)
-        places = [TopicPartition(*at, offset, f"writers={config.writers}") for at, offset in sorted(own.items())]
+        places = [TopicPartition(*at, offset, _note(config)) for at, offset in sorted(own.items())]
         try:
             with open_consumer(config.source, last_error, **{"group.id": name}) as consumer:
                 patiently(
@@ -182,12 +187,10 @@ class TransactionalProducer(OutputProducer):
     """
 
     def __init__(self, config: Config, part: Part) -> None:
-        self._name, self._part = transactional_id(config, part.key), part
-        self._wait = config.source.wait
-        self._open = False
+        self._name, self._part, self._wait = transactional_id(config, part.key), part, config.source.wait
         self._done: Marker = {}
         self._next: Marker = {}
-        self._dropped = 0
+        self._open, self._dropped = False, 0
         # A transaction lasts for an epoch, and for as long as the next steps of all writers take.
         self._timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), MAX_TIMEOUT)
         super().__init__(config, transactional_properties(self._name, self._wait, self._timeout, part.max_bytes))
@@ -215,7 +218,7 @@ class TransactionalProducer(OutputProducer):
                 if place.offset < 0:
                     continue
                 if place.metadata:  # none: an operator has set it
-                    self._require_own(*place.metadata.split(maxsplit=1))
+                    self._require_own(place.metadata)
                 end = watermarks(consumer, place, seconds)[1]
                 if place.offset > end:
                     raise MarkerError(
@@ -226,23 +229,20 @@ class TransactionalProducer(OutputProducer):
                 marker[place.topic, place.partition] = place.offset
         return marker
 
-    def _require_own(self, writers: str, to: str = "") -> None:
-        """Refuse a marker of other writers or, where nothing is recovered, flows. to: none: of earlier releases"""
-        text, mine = f"delivery: exactly_once: the marker of {self._name} was written", self._metadata.split(maxsplit=1)
-        if writers != mine[0]:
+    def _require_own(self, note: str) -> None:
+        """Refuse a marker of other writers or, where nothing is recovered, flows. Earlier releases named no flow."""
+        (writers, _, to), (mine, _, here) = note.partition(" "), _note(self.config).partition(" ")
+        text = f"delivery: exactly_once: the marker of {self._name} was written"
+        if writers != mine:
             raise MarkerError(
-                f"{text} with {writers}, now there are {mine[0]} (as many as state.shards, at most four): set it back, "
+                f"{text} with {writers}, now there are {mine} (as many as state.shards, at most four): set it back, "
                 "or start with another recovery.directory and source.group"
             )
-        if to and to != mine[1] and not self._part.resume:
+        if to and to != here and not self._part.resume:
             raise MarkerError(
-                f"{text} by a flow whose sinks.predictions is {to[3:]}, here it is {mine[1][3:]}, and nothing is in "
+                f"{text} by a flow whose sinks.predictions is {to[3:]}, here it is {here[3:]}, and nothing is in "
                 "the recovery directory: what was put out there would be left out here. Name another source.group"
             )
-
-    @property
-    def _metadata(self) -> str:
-        return f"writers={self.config.writers} to={self.config.sinks.predictions}"
 
     def produce(self, output: OutputBatch) -> OutputBatch:
         place = (output.topic, output.partition)
@@ -280,7 +280,7 @@ class TransactionalProducer(OutputProducer):
                 raise cause from error
             raise
         if self._open:
-            places = [TopicPartition(*place, offset, self._metadata) for place, offset in self._next.items()]
+            places = [TopicPartition(*place, offset, _note(self.config)) for place, offset in self._next.items()]
             self._call(
                 "send_offsets_to_transaction",
                 lambda left: self._producer.send_offsets_to_transaction(places, self._group, left),

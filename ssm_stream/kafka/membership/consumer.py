@@ -243,11 +243,11 @@ class GroupConsumer(PrefetchConsumer):
         partitions = sorted(place.partition for place in places)
         self.joined = True
         try:
+            if partitions:
+                self._assign(consumer, partitions)
             with contextlib.suppress(KafkaException):  # a count for the metrics: the next rebalance has it
                 found = consumer.list_topics(self.source.topic, timeout=1.0).topics[self.source.topic]
                 self.topic_partitions = len(found.partitions)
-            if partitions:
-                self._assign(consumer, partitions)
         except Exception as error:  # noqa: BLE001  # ends the reading
             self._broken = self._broken or self._explain(error)
 

@@ -25,7 +25,7 @@ from ssm_stream.ops.audit import (
     verify_records,
 )
 from ssm_stream.ops.observers import LearnedBatch, ObservedShard, RunObserver
-from ssm_stream.recovery.store.blobs import Blobs
+from ssm_stream.recovery.store.blobs import Blobs, await_writes
 from ssm_stream.recovery.store.head import read_heads
 
 Record = dict[str, Any]
@@ -85,9 +85,7 @@ class StoredChain(AuditChain):
         Raises:
             RecoveryError: one cannot be written.
         """
-        while self._writing:
-            self._writing[0].result()
-            del self._writing[0]
+        await_writes(self._writing)
 
     def commit(self) -> None:
         """Note that the group has committed the latest record; put many together."""

@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,6 +21,17 @@ from ssm_stream.recovery.checkpoint_files import sync
 
 _OWN = uuid.uuid4().hex[:8]
 """Of this process: its drafts have names of their own."""
+
+
+def await_writes(writes: list[Future[None]]) -> None:
+    """Wait until files that are on their way are in the store, and drop them from the list.
+
+    Raises:
+        RecoveryError: one cannot be written; it stays in the list.
+    """
+    while writes:
+        writes[0].result()
+        del writes[0]
 
 
 class StoreAwayError(RecoveryError):

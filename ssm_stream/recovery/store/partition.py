@@ -26,7 +26,7 @@ from ssm_stream.engine.snapshot import require_compatible_state, times_of
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, load_chain, open_checkpoint
-from ssm_stream.recovery.store.blobs import Blobs
+from ssm_stream.recovery.store.blobs import Blobs, await_writes
 from ssm_stream.recovery.store.chain import read_log
 from ssm_stream.recovery.store.head import Head, write_head
 from ssm_stream.recovery.store.kept import KeptStates
@@ -158,9 +158,7 @@ class PartitionSnapshots:
         Raises:
             RecoveryError: it cannot be written.
         """
-        while self._publishing:
-            self._publishing[0].result()
-            del self._publishing[0]
+        await_writes(self._publishing)
 
     def commit(self, offset: int) -> None:
         """Note that the group has committed the latest snapshot with an offset, and delete what nobody needs."""
