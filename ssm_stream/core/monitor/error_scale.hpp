@@ -170,7 +170,7 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
         return;
     }
     const double q = room[LEVERAGE] = place_gain(s);
-    const double moments = q * events_of(s, at.age), far = min(1.0, LEVERAGE_MOST * static_cast<double>(s.D) / (moments + SMALLEST));
+    const double moments = q * events_of(s, at.age), far = std::sqrt(min(1.0, LEVERAGE_MOST * static_cast<double>(s.D) / (moments + SMALLEST)));
     const double context = far * weighted(s.w, s.W, s.phi, s.width);
     const double least = max(SHARE_LEAST * number[SIZE], rounding);
     const double most = max(USUAL_MOST * max(number[SIZE], number[PLAIN]), least);
