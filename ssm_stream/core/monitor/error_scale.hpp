@@ -321,7 +321,8 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
 constexpr double KNOWN_FROM = 500.0;  // errors of the entity
 SSM_INLINE bool is_known(const Scale& s) { return s.number[SIZE] <= 0.0 || s.number[SEEN] >= KNOWN_FROM; }
 
-// The usual size of errors over that of this context: 1 where the context says nothing.
+// The usual size of errors, in the target's unit; and that over the size of this context: 1 where the context says nothing.
+SSM_INLINE double usual(const Scale& s) { return s.number[SIZE] > 0.0 ? series::exp(s.number[LEVEL_OF]) : 0.0; }
 SSM_INLINE double usual_by_context(const Scale& s) {
     return s.number[SIZE] > 0.0 ? series::exp(s.number[LEVEL_OF]) / s.room[CONTEXT_ONLY] : 1.0;
 }
