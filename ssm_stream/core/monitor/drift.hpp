@@ -42,7 +42,9 @@ constexpr double FIRST = 250.0, BLOCK_FIRST = 16.0;     // errors (blocks) of th
 constexpr i64 AGAIN = 100;                              // events after an alarm that are held against the old reference
 constexpr double YOUNG = 4000.0;                        // events in which centre and scale follow the errors
 constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many events' worth of those seen
-constexpr double AT_FIRST = 2.0; // caution of a young entity, whose reference is small; it ends with its youth
+// The evidence of a young entity counts for less, by so much more of its logarithm: scores that are not quite standard normal
+// yet grow evidence of nothing at a rate of their own, so that the rarer a budget, the more it would be passed. It ends with youth.
+constexpr double AT_FIRST = 0.3;
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // Of the squares of the running means of z and z², over those of independent ones: events' memory; the most that one counts;
 // standard error of what is learned, as of independent z.
@@ -287,8 +289,9 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     double total = 0.0;
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
     number[CAUTION] = max(number[CAUTION] - LESS_CAUTION / budget, 0.0);
-    const double caution = number[CAUTION] + AT_FIRST * max(1.0 - (s.before + number[SEEN]) / YOUNG, 0.0);
-    const double evidence = total / (OVERSHOOT * budget * series::exp(caution));
+    const double threshold = OVERSHOOT * budget, youth = 1.0 - (s.before + number[SEEN]) / YOUNG;
+    const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
+    const double evidence = total / (threshold * series::exp(caution));
     if (evidence >= 1.0) alarm(s);
     return evidence;
 }
