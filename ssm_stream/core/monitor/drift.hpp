@@ -48,7 +48,7 @@ constexpr double AT_FIRST = 0.3;
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // Of the squares of the running means of z and z², over those of independent ones: events' memory; the most that one counts;
 // standard error of what is learned, as of independent z.
-constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.25, WANDER_ONE = (2.0 - Z_RATE) / Z_RATE;
+constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.15, WANDER_ONE = (2.0 - Z_RATE) / Z_RATE;
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
 // Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.

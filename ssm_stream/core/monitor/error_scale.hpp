@@ -15,7 +15,7 @@
 // P φ ψ, w in the same direction at the rate of the entity's own number of events. ψ of the context leaves ρ out, so that
 // nothing that the context can explain is left to the recent past.
 //
-// Far from the contexts that are known (φ'Pφ large), the context counts for less. The scale of interval and anomaly score
+// Far from the contexts that are known (φ'Pφ large), the context counts as at their edge. The scale of interval and anomaly score
 // leans on the plain running mean of |e| as far as that has explained recent errors better (a logistic gate on decayed
 // losses log s + |e|/s).
 #pragma once
@@ -41,7 +41,7 @@ constexpr double CELL_CLIP = 4.0;        // of an error, over its scale
 constexpr double CELL_UNIT = 1.0 / 4096.0, CELL_MOST = 7.9;
 constexpr int CELL_VISITS = 200;         // beyond, a cell forgets
 constexpr double SIDE_MOST = 1.5;
-constexpr double LEVERAGE_MOST = 6.0;    // times the usual, from which on the context counts the less
+constexpr double LEVERAGE_MOST = 6.0;    // times the usual: the edge of what is known
 constexpr double INPUT_MOST = 5.0, CENTRED_MOST = 6.0;  // of φ
 constexpr double FEW = 10.0;             // events before which φ is 0
 constexpr double SMALLEST = 1e-300, LARGEST = 1e300;
