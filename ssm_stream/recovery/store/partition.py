@@ -101,7 +101,8 @@ class PartitionSnapshots:
                 with open_checkpoint(folder, each) as reader:
                     if each == names[0]:
                         require_compatible_state(reader.metadata, config)
-                    rows.add(each, reader)
+                    rows.load(each, reader)
+            rows.count()
             rows.require_whole()
             engine = Engine(config)
             load_chain(engine, folder, rows.checkpoints)
