@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer.testing
 from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
 from registry import registry_obstacle
 
@@ -22,6 +23,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """Hundreds of processes start in these tests: each that must compile the product itself takes twice as long."""
 gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
+"""The commands are made from their functions once, which takes 30 ms, and not for each that a test runs."""
 FIRST = (
     "rewind", "stream", "group", "learner", "secure_kafka", "outages", "torture", "throughput_benchmark", "topics",
     "repartition", "notify", "transactions", "readings_stream", "resume", "dead_letters", "flows", "control",
@@ -38,6 +41,15 @@ def pytest_report_header() -> list[str]:
         raise pytest.UsageError(str(error)) from None
     registry = registry_obstacle() or f"Apicurio ({os.environ['SCHEMA_REGISTRY_HOME']})"
     return [f"kafka: {choice.kind} ({choice.reason})", f"schema registry: {registry}"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.cache is None or hasattr(config, "workerinput") or chosen().kind != "Apache Kafka":
+        return
+    from brokers.preparation import prepare
+
+    all_of_them = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.collectonly
+    config.add_cleanup(prepare(config.cache.mkdir, whole=all_of_them))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
