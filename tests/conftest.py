@@ -9,11 +9,13 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import typer.testing
 from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
+from brokers.keeper import Keeper, kept
 from registry import registry_obstacle
 
 from ssm_stream.kafka.client import BrokerError
@@ -44,12 +46,14 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.cache is None or hasattr(config, "workerinput") or chosen().kind != "Apache Kafka":
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None) or config.option.collectonly:
         return
-    from brokers.preparation import prepare
-
-    all_of_them = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.collectonly
-    config.add_cleanup(prepare(config.cache.mkdir, whole=all_of_them))
+    with suppress(BrokerError):  # the report's header says which
+        if chosen().kind == "Apache Kafka":
+            folder = cache.mkdir("kafka") if (cache := getattr(config, "cache", None)) is not None else None
+            keeper = Keeper(folder, whole=config.args_source is pytest.Config.ArgsSource.TESTPATHS)
+            keeper.start()
+            config.add_cleanup(keeper.end)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,9 +68,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """The broker that `choose_broker` names, one for the session: use topics of your own (`kafka.topic(...)`)."""
+    """The broker that `choose_broker` names, one for all tests: use topics of your own (`kafka.topic(...)`)."""
     directory = tmp_path_factory.mktemp("kafka")
     choice = chosen()
+    if (shared := kept()) is not None:
+        yield shared
+        return
     try:
         broker = start_broker(choice, directory)
     except subprocess.SubprocessError as error:  # only Docker: its image may be out of reach

@@ -1,25 +1,23 @@
 """Made once for all starts of Apache Kafka, and kept in pytest's cache: its classes, and a formatted data folder.
 
 An archive of the classes that a broker loads (class data sharing) takes half of the CPU off a start, and a run of all
-tests has thirty. It is made beside their collection; a broker that starts before does without.
+tests has thirty. It is made beside their collection.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer
 
-from brokers.apache import FORMATTED, ApacheKafka, kafka_home
-from brokers.prepared import ARCHIVE, FOLDER
+from brokers.apache import FORMATTED, ApacheKafka
+from brokers.prepared import ARCHIVE
 from brokers.prepared import FORMATTED as FORMATTED_FOLDER
 from ssm_stream.kafka.client import LOGGER
 
@@ -60,10 +58,12 @@ def exercise(broker: ApacheKafka) -> None:
     broker.read(topic)
 
 
-def make(folder: Path, work: Path, ended: threading.Event) -> None:
-    """Fill the folder. What fails leaves it as it is; tests go without."""
-    with suppress(Exception):
-        broker = Model(work)
+def prepare(cache: Path, ended: threading.Event) -> None:
+    """Fill the folder, unless that has been done, until `ended`. What fails leaves it as it is; tests go without."""
+    if (cache / ARCHIVE).exists():
+        return
+    with tempfile.TemporaryDirectory(dir=cache) as temporary, suppress(Exception):
+        broker = Model(work := Path(temporary) / "broker")
         try:
             exercise(broker)
             process = broker.process
@@ -73,30 +73,10 @@ def make(folder: Path, work: Path, ended: threading.Event) -> None:
                 if ended.wait(0.05):
                     return
             if (made := work / ARCHIVE).exists():
-                made.replace(folder / ARCHIVE)
                 (data := work / FORMATTED_FOLDER).mkdir()
                 for name, content in FORMATTED.items():
                     (data / name).write_bytes(content)
-                data.rename(folder / FORMATTED_FOLDER)
+                data.rename(cache / FORMATTED_FOLDER)
+                made.rename(cache / ARCHIVE)
         finally:
             broker.stop(signal.SIGKILL)
-
-
-def prepare(cache: Callable[[str], Path], *, whole: bool) -> Callable[[], None]:
-    """Take what is in the cache. If that is nothing and all tests run, fill it in a thread; returns what ends that."""
-    home = kafka_home()
-    assert home is not None
-    folder = cache(f"kafka-{name_of(home)}")
-    os.environ[FOLDER] = str(folder)
-    if not whole or (folder / ARCHIVE).exists():
-        return lambda: None
-    work, ended = Path(tempfile.mkdtemp(dir=folder)), threading.Event()
-    thread = threading.Thread(target=make, args=(folder, work, ended))
-    thread.start()
-
-    def end() -> None:
-        ended.set()
-        thread.join()
-        shutil.rmtree(work)
-
-    return end
