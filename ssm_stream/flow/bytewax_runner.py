@@ -16,6 +16,7 @@ from bytewax.dataflow import Dataflow
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.flow.dataflow import build
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.operators.failures import EXPECTED
 from ssm_stream.operators.runner import bytewax_options, require_recovery
 from ssm_stream.ops.observers import RunObserver
@@ -97,3 +98,8 @@ class DeferredService:
     def observers(self) -> RunObserver:
         """Observers of the run."""
         return self._run().observers
+
+    @property
+    def facts(self) -> RowFacts | None:
+        """The context topics whose facts rows get."""
+        return self._run().facts

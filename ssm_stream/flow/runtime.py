@@ -22,6 +22,7 @@ from ssm_stream.flow.dataflow import build
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.kafka.client import STOP, BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.context.rows import RowFacts, row_facts
 from ssm_stream.kafka.foresight.topics import require_foreseen
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
@@ -81,6 +82,7 @@ class Prepared(NamedTuple):
     health: Health
     site: MountedSite | None
     begun: frozenset[str] = frozenset()
+    facts: RowFacts | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -178,8 +180,9 @@ def prepare(
     files = not embedded
     begun = begun_topics(config) if files else frozenset[str]()
     return Prepared(
-        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun
-    )
+        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun,
+        row_facts(config, flow=True),
+    )  # fmt: skip
 
 
 def _prepare_embedded(config: Config) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ssm_stream.config import Config
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.ops.observers import RunObserver
 from ssm_stream.recovery.catch_up import PendingCatchUp
 
@@ -44,6 +45,10 @@ class Service(Protocol):
     @property
     def interrupted(self) -> bool:
         """Whether a run before may have put out results past the positions that this one begins at."""
+
+    @property
+    def facts(self) -> RowFacts | None:
+        """The context topics whose facts rows get; None where no row has any."""
 
     @property
     def observers(self) -> RunObserver:
