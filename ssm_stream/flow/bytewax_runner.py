@@ -62,6 +62,7 @@ class DeferredService:
     files = False
     catch_up = None
     begun = frozenset[str]()
+    interrupted = True  # what Bytewax's recovery holds does not tell
 
     def __init__(self, settings: Config, *, until_eof: bool = False) -> None:
         self.settings, self.until_eof = settings, until_eof

@@ -48,6 +48,7 @@ from ssm_stream.recovery.directory import (
     epoch_interval,
     join_recovery,
     make_directory,
+    note_clean_end,
     open_recovery,
     writable_by_others,
 )
@@ -82,6 +83,12 @@ class Prepared(NamedTuple):
     site: MountedSite | None
     begun: frozenset[str] = frozenset()
     facts: RowFacts | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a run before may have put out results past the positions that this one begins at."""
+        # What a dead writer has put out past them is aborted.
+        return self.config.delivery == "at_least_once" and (self.recovery is None or self.recovery.interrupted)
 
     @property
     def flow(self) -> Dataflow:
@@ -309,6 +316,9 @@ def run(
             _run(prepared, workers, process, addresses)
         finally:
             restore_stderr()
+    recovery = prepared.recovery
+    if recovery is not None and recovery.lock is not None and (directory := prepared.config.recovery.directory):
+        note_clean_end(directory)
 
 
 def release(prepared: Prepared) -> None:

@@ -127,7 +127,9 @@ def service_source(service: Service) -> KafkaSource:
         each.model_copy(update={"start": "earliest"}) if each.topic in begun else each for each in config.source.each
     ]
     labels = labels_topic(config)
-    control = ControlTopic(config).windows if config.control_topic is not None else None
+    control = (
+        ControlTopic(config, interrupted=service.interrupted).windows if config.control_topic is not None else None
+    )
 
     def report_missing(paths: int, sentences: list[str]) -> None:
         observers.on_missing_paths(paths)

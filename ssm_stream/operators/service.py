@@ -43,6 +43,10 @@ class Service(Protocol):
         """The topics that the state has read some of: partitions that are added to them begin at their beginning."""
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a run before may have put out results past the positions that this one begins at."""
+
+    @property
     def facts(self) -> RowFacts | None:
         """The context topics whose facts rows get; None where no row has any."""
 
