@@ -403,7 +403,7 @@ def test_a_recording_in_avro_gives_the_predictions_of_its_json(
     number = client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
     expected = Flow(plain).send(rows).records
     found = Flow(avro).send(in_avro(schema, number, rows)).records
-    assert len(expected) >= 3000
+    assert len(expected) >= len(rows)
     assert avro.hash == plain.hash
     assert [(record.value or b"")[5:] for record in found] == [record.value for record in expected], "to the bit"
 
