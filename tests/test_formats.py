@@ -36,6 +36,7 @@ from test_cli import command
 from test_contract import Flow
 from test_decoder import FakeMessage
 from test_init import plant, ssm_stream
+from test_recording_forms import NAMES
 from test_stream import Job, events
 
 from ssm_stream.autoconfig.feature_selection import select_features
@@ -381,7 +382,7 @@ def avro_schema_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "record", "name": "Row", "fields": [{"name": n, "type": ["null", kind]} for n, kind in names]}
 
 
-@pytest.mark.parametrize("name", ["steel_energy", "gas_turbine_nox", "parking_birmingham", "skab_shared"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_recording_in_avro_gives_the_predictions_of_its_json(
     name: str, url: str, client: SchemaRegistryClient, subject: str
 ) -> None:
@@ -402,7 +403,7 @@ def test_a_recording_in_avro_gives_the_predictions_of_its_json(
     number = client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
     expected = Flow(plain).send(rows).records
     found = Flow(avro).send(in_avro(schema, number, rows)).records
-    assert len(expected) >= 3000
+    assert len(expected) >= len(rows)
     assert avro.hash == plain.hash
     assert [(record.value or b"")[5:] for record in found] == [record.value for record in expected], "to the bit"
 
