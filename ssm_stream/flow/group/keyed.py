@@ -13,7 +13,7 @@ from ssm_stream.kafka.topic_reader import read_topic
 
 LOG = structlog.get_logger("ssm_stream")
 SAMPLE, TOTAL = 300, 20_000
-"""Messages of each partition that are looked at, and of all together, at most."""
+"""Messages of each partition that are read, and of all together, at most."""
 
 
 def require_keyed(config: Config, partitions: int) -> None:

@@ -27,7 +27,7 @@ from ssm_stream.kafka.records import Message, offset_of, raw_message
 from ssm_stream.kafka.topic_reader import open_topic
 
 LOG = structlog.get_logger("ssm_stream.maintenance")
-SILENT = 3.0
+QUIET = 3.0
 """Seconds without messages after which what a broker that answers still has of a partition are no messages."""
 READ_EVERY = 0.5
 """Seconds between two requests for new messages, while events come."""
@@ -196,7 +196,7 @@ class ControlTopic:
                 self._read(ends)
                 if self._positions != before:
                     began, before = time.monotonic(), dict(self._positions)
-                elif time.monotonic() - began > SILENT:  # what is left are markers of transactions
+                elif time.monotonic() - began > QUIET:  # what is left are markers of transactions
                     break
                 time.sleep(0.005)
             self._cached.clear()
