@@ -114,6 +114,7 @@ def _run_member(member: Member) -> None:
     failing_since = math.inf
     while member.begin():
         try:
+            member.producer()  # what the broker refuses here ends this attempt, and no dataflow with its process
             cli_main(
                 build_member_flow(member),
                 workers_per_process=1,
