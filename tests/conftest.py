@@ -9,10 +9,13 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import typer.testing
 from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
+from brokers.keeper import Keeper, kept
 from registry import registry_obstacle
 
 from ssm_stream.kafka.client import BrokerError
@@ -22,6 +25,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """Hundreds of processes start in these tests: each that must compile the product itself takes twice as long."""
 gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
+"""The commands are made from their functions once, which takes 30 ms, and not for each that a test runs."""
 FIRST = (
     "rewind", "stream", "group", "learner", "secure_kafka", "outages", "torture", "throughput_benchmark", "topics",
     "repartition", "notify", "transactions", "readings_stream", "resume", "dead_letters", "flows", "control",
@@ -40,6 +45,17 @@ def pytest_report_header() -> list[str]:
     return [f"kafka: {choice.kind} ({choice.reason})", f"schema registry: {registry}"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None) or config.option.collectonly:
+        return
+    with suppress(BrokerError):  # the report's header says which
+        if chosen().kind == "Apache Kafka":
+            folder = cache.mkdir("kafka") if (cache := getattr(config, "cache", None)) is not None else None
+            keeper = Keeper(folder, whole=config.args_source is pytest.Config.ArgsSource.TESTPATHS)
+            keeper.start()
+            config.add_cleanup(keeper.end)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {f"test_{name}": i for i, name in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
@@ -52,9 +68,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """The broker that `choose_broker` names, one for the session: use topics of your own (`kafka.topic(...)`)."""
+    """The broker that `choose_broker` names, one for all tests: use topics of your own (`kafka.topic(...)`)."""
     directory = tmp_path_factory.mktemp("kafka")
     choice = chosen()
+    if (shared := kept()) is not None:
+        yield shared
+        return
     try:
         broker = start_broker(choice, directory)
     except subprocess.SubprocessError as error:  # only Docker: its image may be out of reach

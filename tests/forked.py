@@ -130,6 +130,7 @@ def main() -> None:
     """Load what `ssm-stream run` does, serve, and be what was asked for."""
     gc.disable()
     import numpy.random
+    import typer.main
 
     import ssm_stream.cli.app
     import ssm_stream.flow.group.run
@@ -139,6 +140,8 @@ def main() -> None:
     import ssm_stream.ops.logging
 
     assert numpy.random
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(ssm_stream.cli.app.app)
     gc.freeze()
     gc.enable()
     request = serve(socket.socket(fileno=int(sys.argv[1])))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 import pytest
+from forked import ran
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator
@@ -552,6 +551,5 @@ def test_the_schema_has_the_inputs_that_were_picked_for_the_state(tmp_path: Path
     selection = select_features(made, [{"e": "m", "t": i, "load": i * i, "target": i} for i in range(50)])
     (tmp_path / "state").mkdir()
     write_feature_selection(tmp_path / "state", made, selection.config)
-    command = [sys.executable, "-m", "ssm_stream", "schema", "event", str(path)]
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    told = json.loads(ran("schema", "event", str(path)).stdout)
     assert "load" in told["properties"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brokers import Kafka, kafka_obstacle
-from forked import Forked
+from forked import Forked, ran
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
@@ -76,6 +77,11 @@ def test_the_state_is_in_the_store_alone(tmp_path: Path) -> None:
         ("recovery: {directory: there}", {}, "recovery.directory"),
         ("audit: {directory: /var/lib/audit}", {}, "audit.directory: audit"),
         ("labels: {topic: labels, target: y}", {}, "labels.marker"),
+        (
+            "",
+            {"source": "context: [{topic: t, columns: [load]}]", "event": "layout: readings, signal: s, target: y"},
+            "rows of messages",
+        ),
     ],
 )
 def test_what_members_cannot_share_yet_is_refused_with_the_cure(
@@ -99,8 +105,7 @@ def test_a_group_needs_a_store_and_a_store_a_group() -> None:
 def test_options_that_a_member_does_not_have_are_refused(tmp_path: Path, option: str) -> None:
     file = tmp_path / "member.yaml"
     file.write_text(MEMBER.format(store=tmp_path, source="", event="", state="", more=""))
-    command = [sys.executable, "-m", "ssm_stream", "run", str(file), *option.split()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = ran("run", str(file), *option.split())
     assert done.returncode == 2
     assert "source.assignment: group" in " ".join(done.stderr.split())
 
@@ -239,10 +244,11 @@ def test_nothing_is_stored_where_nothing_was_learned(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_members_come_go_and_are_killed_and_nothing_is_lost_twice_or_forgotten(delivery: str) -> None:
-    options = ["--changes", "4", "--seconds", "30", "--most", "3", "--rate", "1000", "--seed", "3", "--json"]
+def test_members_come_go_and_are_killed_and_nothing_is_lost_twice_or_forgotten(kafka: Kafka, delivery: str) -> None:
+    options = ["--changes", "4", "--seconds", "30", "--most", "3", "--rate", "400", "--seed", "3", "--json"]
     command = [sys.executable, str(SCRIPT), *options, "--delivery", delivery]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout, done.stderr
     figures: dict[str, Any] = json.loads(done.stdout)
     assert figures["events"] > 5_000

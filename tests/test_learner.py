@@ -84,6 +84,13 @@ def drift(n: int, pools: int = 3, entities: int = 1, features: int = 3, step: in
     return Stream(e, u, ts, y)
 
 
+def few_and_many(n: int) -> Stream:
+    """Two pools of two entities, then two of six."""
+    s = drift(n, 4, 6, seed=6)
+    s.e[:, :2] %= 2
+    return s
+
+
 def coded(n: int, entities: int = 3) -> Stream:
     """Names, a whole-numbered feature, unknown values, events without a target; categories move the target.
 
@@ -107,33 +114,34 @@ class Case(NamedTuple):
     half_lives: tuple[tuple[float, float], ...] | None = None
     weights: Weights = untrained()
     entities: int = 1
-    slots: int = 64
+    slots: int = 32
 
 
 ABC = ("a", "b", "c")
 PLAN = FeaturePlan(ABC, calendar=("auto",), lags=4)
 EVERY = Heads(attention=16, gd=True)
 CASES = {
-    "fast": Case(lambda: drift(2_000, 2), FeaturePlan(ABC, calendar=("auto",), lags=8), Heads()),
+    "fast": Case(lambda: drift(1_000, 2, step=1_200_000), FeaturePlan(ABC, calendar=("auto",), lags=8), Heads()),
     "accurate": Case(
-        lambda: drift(1_200, 2, seed=3), FeaturePlan(ABC, calendar=("auto",), lags=8), Heads(attention=128)
+        lambda: drift(600, 2, step=1_200_000, seed=3),
+        FeaturePlan(ABC, calendar=("auto",), lags=8),
+        Heads(attention=128),
     ),
     "every head": Case(lambda: drift(500), PLAN, EVERY),
     "entities": Case(lambda: drift(500, entities=3, seed=2), PLAN, EVERY, entities=3),
     "large embedding": Case(lambda: drift(300, seed=9), PLAN, Heads(size=128, scale=2.0)),
     "small embedding": Case(lambda: drift(300, 2, seed=9), PLAN, Heads(size=16, scale=0.5)),
-    "two in a pool": Case(lambda: drift(1_100, 2, entities=2, seed=5), PLAN, Heads(), entities=2),
-    "fleet": Case(lambda: drift(1_200, 2, entities=6, seed=6), PLAN, Heads(), entities=6),
+    "fleets of two and of six": Case(lambda: few_and_many(1_200), PLAN, Heads(), entities=6),
     "fleet with codes": Case(
-        lambda: coded(1_200), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), Heads(), entities=3, slots=128
+        lambda: coded(1_200), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), Heads(), entities=3, slots=80
     ),
-    "codes": Case(lambda: coded(400), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), EVERY, entities=3, slots=128),
+    "codes": Case(lambda: coded(400), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), EVERY, entities=3, slots=80),
     "no past": Case(
         lambda: coded(300),
         FeaturePlan(("a", "b"), ("c", "d"), ("hour", "weekday_cycle"), 0, False),
         Heads(attention=16),
         entities=3,
-        slots=128,
+        slots=80,
     ),
     "late labels": Case(
         lambda: drift(400, entities=3, seed=7), FeaturePlan(ABC, (), (), 0), Heads(known=True), entities=3
@@ -176,7 +184,7 @@ CASES = {
         FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3, feature_lags=3),
         EVERY,
         entities=3,
-        slots=128,
+        slots=80,
     ),
     "past features alone": Case(
         lambda: drift(300, 2, seed=6), FeaturePlan(ABC, differences=False, feature_lags=5), Heads()
@@ -269,7 +277,7 @@ def defined(case: Case, s: Stream) -> Run:
     u, steps = columns(case.plan, s)
     meta, state = learner.new_meta(p, case.weights), learner.new_state(p, pools, case.entities)
     a, active, made = np.zeros((n, pools, p.T)), np.zeros((n, pools, p.T), bool), np.zeros((n, pools, G + 1))
-    with torch.no_grad():
+    with torch.inference_mode():
         for t in range(n):
             event = learner.Event(
                 torch.from_numpy(s.e[t]), torch.from_numpy(u[t]), torch.from_numpy(np.tile(steps[t], (pools, 1))),
@@ -705,7 +713,7 @@ def predict_by_definition(config: Config, events: Events, count: int) -> NDArray
     columns, steps = kernel_columns(engine.plan, events.features, events.ts)
     meta, state = learner.new_meta(p, frozen_weights.load(None)), learner.new_state(p, 1, golden.ENTITIES)
     found = np.empty(count)
-    with torch.no_grad():
+    with torch.inference_mode():
         for t in range(count):
             at = slice(t, t + 1)
             event = learner.Event(

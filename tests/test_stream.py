@@ -566,12 +566,7 @@ def test_broker_away_at_start(tmp_path: Path) -> None:
     """A clear error after the configured wait: who was asked, why not, what to do. Exit code 1."""
     path = tmp_path / "config.yaml"
     path.write_text("source: {brokers: '127.0.0.1:9', topic: t, wait: 2s}\nevent: {entity: e, timestamp: t}\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ssm_stream", "run", str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = Forked("run", str(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     began = time.monotonic()
     output = finished(process, 20)
     assert process.returncode == 1

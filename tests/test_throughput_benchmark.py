@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import EXTERNAL, local_obstacle
+from brokers import Kafka
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import measuring
@@ -20,12 +20,11 @@ import throughput_topics as topics
 NAMES = ("pass-through", "CPU outside", "exactly once", "latency p99", "entities", "snapshot", "backfill")
 
 
-def report(script: str, *arguments: str) -> dict[str, Any]:
+def report(kafka: Kafka, script: str, *arguments: str) -> dict[str, Any]:
     """What a benchmark prints with --json."""
-    servers = os.environ.get(EXTERNAL)
-    if servers is None and (obstacle := local_obstacle()):
-        pytest.skip(obstacle)
-    environment = {**os.environ, **({} if servers is None else {"KAFKA_BOOTSTRAP_SERVERS": servers})}
+    if kafka.kind == "mock":
+        pytest.skip("not on the embedded broker")
+    environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
     command = [sys.executable, str(measuring.HERE / script), *arguments, "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -37,8 +36,8 @@ def report(script: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_a_smoke_run_has_every_check() -> None:
-    found = report("throughput.py", "--smoke")
+def test_a_smoke_run_has_every_check(kafka: Kafka) -> None:
+    found = report(kafka, "throughput.py", "--smoke")
     names = [check["name"] for check in found["checks"]]
     assert all(any(word in name for name in names) for word in NAMES), names
     assert not any("quix" in name for name in names), "the peers were not asked for"
@@ -51,8 +50,8 @@ def test_a_smoke_run_has_every_check() -> None:
     assert paced["counted"] > 500
 
 
-def test_a_steady_stream_for_twenty_seconds() -> None:
-    found = report("soak.py", "--minutes", "0.34", "--rate", "1000", "--entities", "200")
+def test_a_steady_stream_for_twenty_seconds(kafka: Kafka) -> None:
+    found = report(kafka, "soak.py", "--minutes", "0.34", "--rate", "1000", "--entities", "200")
     assert {check["name"]: check["ok"] for check in found["checks"]} == {
         "soak: memory of the last third by the first's": True,
         "soak: growth of the lag, seconds of the stream": True,

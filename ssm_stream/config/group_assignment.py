@@ -57,6 +57,8 @@ def _refusals(config: Any) -> Iterator[str]:
             "found with labels.topic, which members do not read yet: let labels come on the events topic "
             f"(labels.marker), or {MANUAL}"
         )
+    if event.makes_rows and source.context:
+        yield f"found with source.context and rows of messages, which members do not join yet: {MANUAL}"
     if event.features == "auto":
         yield "found with event.features: auto; members must agree on them: list them (ssm-stream init does)"
     if config.audit.directory is not None and (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class PoolCodes:
 
     def gap(self) -> float:
         """The median gap between an entity's events, s; NaN while too few are known."""
-        return float(np.median(self.gaps)) if len(self.gaps) == GAPS else math.nan
+        return statistics.median(self.gaps) if len(self.gaps) == GAPS else math.nan
 
     def age(self, ts: float) -> float:
         """Seconds since the first labelled event; 0 before it."""

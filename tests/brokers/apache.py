@@ -11,6 +11,7 @@ import uuid
 from functools import cached_property
 from pathlib import Path
 
+from brokers import prepared
 from brokers.base import LocalKafka
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.ops.bytewax_metrics import free_port
@@ -77,7 +78,8 @@ class ApacheKafka(LocalKafka):
         logging = self.directory / "log4j2.properties"
         logging.write_text(LOGGING)
         options = os.environ.get("KAFKA_JVM", " ".join(QUICK)).split()
-        return ["java", *options, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{kafka_home()}/libs/*", *arguments]
+        configured = f"-Dlog4j2.configurationFile={logging}"
+        return ["java", *options, *prepared.options(), configured, "-cp", f"{kafka_home()}/libs/*", *arguments]
 
     def command(self) -> list[str]:
         settings = self.directory / "server.properties"
@@ -107,11 +109,13 @@ class ApacheKafka(LocalKafka):
         }
 
     def _format(self, settings: Path) -> None:
-        """Write the node's settings and format its data folder; where this process has formatted one already, as a copy
-        of that with the node's ids, which saves the start of a JVM."""
+        """Write the node's settings and format its data folder; where one has been formatted already, as a copy of
+        that with the node's ids, which saves the start of a JVM."""
         of_node = self.settings(free_port())
         settings.write_text("".join(f"{name}={value}\n" for name, value in of_node.items()))
         data = Path(str(of_node["log.dirs"]))
+        if not FORMATTED:
+            FORMATTED.update(prepared.formatted())
         if FORMATTED:
             ids = {"directory.id": cluster_id(), "cluster.id": self.cluster, "node.id": of_node["node.id"]}
             data.mkdir()

@@ -36,7 +36,7 @@ import orjson
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from brokers import start_local
+from brokers import Kafka, start_local
 from confluent_kafka import Message
 from forked import Forked
 from measuring import check, say
@@ -122,9 +122,8 @@ class Fault(NamedTuple):
 class Campaign:
     """A broker, a topic and a recovery directory, and runs that are disturbed."""
 
-    def __init__(self, folder: Path, n: int, seed: int) -> None:
-        self.folder, self.rng = folder, random.Random(seed)
-        self.kafka = start_local(folder / "broker")
+    def __init__(self, kafka: Kafka, folder: Path, n: int, seed: int) -> None:
+        self.kafka, self.folder, self.rng = kafka, folder, random.Random(seed)
         self.n, self.faults = n, list[Fault]()
         self.pace = 0.0
         self.topics = {
@@ -230,7 +229,6 @@ class Campaign:
         return Told(*seen, states)
 
     def close(self) -> None:
-        self.kafka.close()
         if self.disk:
             subprocess.run(["umount", str(self.directory)], check=False, capture_output=True)
 
@@ -261,10 +259,10 @@ def orphans(alerts: Counter[tuple[bytes | None, bytes | None]]) -> list[str]:
 
 
 def campaign(
-    folder: Path, n: int, kills: int, seed: int, progress: Callable[[str], None] = lambda _: None
+    kafka: Kafka, folder: Path, n: int, kills: int, seed: int, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """All of it. Returns the figures."""
-    made = Campaign(folder, n, seed)
+    made = Campaign(kafka, folder, n, seed)
     try:
         progress("the engine that nobody disturbs")
         wanted = undisturbed(made.config, made.kafka.read(made.topics["events"]))
@@ -322,9 +320,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    kafka = start_local(folder / "broker")
     try:
-        figures = campaign(folder, options.events, options.kills, options.seed, say)
+        figures = campaign(kafka, folder, options.events, options.kills, options.seed, say)
     finally:
+        kafka.close()
         shutil.rmtree(folder, ignore_errors=True)
     faults = figures.pop("faults")
     for (name, code), count in sorted(faults.items()):
