@@ -105,14 +105,17 @@ def _figures(said: str) -> Figures:
     return {one["name"]: one["value"] for one in report.get("checks", []) if one["value"] is not None}
 
 
+COUNTED = ("changes", "events", "ended_by_themselves")
+
+
 def _counts(said: str) -> Figures:
-    """Return changes and events of the JSON that a campaign of members prints."""
+    """Return what was done, and ends of processes, of the JSON that a campaign of members prints."""
     begin = said.find("{")
     try:
         report = json.loads(said[begin:]) if begin >= 0 else {}
     except ValueError:
         return {}
-    return {name: float(report[name]) for name in ("changes", "events") if isinstance(report.get(name), int)}
+    return {name: float(report[name]) for name in COUNTED if isinstance(report.get(name), int)}
 
 
 def python(script: str, *options: object) -> list[str]:
