@@ -13,6 +13,9 @@
 | soak | `benchmarks/soak.py`: 30 minutes at 20,000 events/s, which cannot be split | 30 minutes |
 | fuzz | `tests/torture/fuzz.py`: 200,000 inputs | 10,000,000 inputs |
 | fuzz-core | `.ci/fuzz.sh`: 500,000 inputs for each of the core's targets | 10,000,000 inputs |
+| members | `benchmarks/scale_out.py`: 10 joins, leaves, kills, pauses; of brokers in every second step | 200 changes |
+| gaps | the same, 8 changes, one at a time: for how long a partition has no results | 40 changes |
+| gaps-848 | the same with Kafka 4's protocol and the broker's session | 40 changes |
 | budgets | the detectors on 1,000,000 events of each stream where nothing happens | 10,000,000 events a stream |
 
 Each step has a seed of its own, by what came before it. Its figures are added to `docs/campaigns/log.json` as it ends,
@@ -47,12 +50,12 @@ Figures = dict[str, float]
 class StepError(RuntimeError):
     """A step found a fault, or could not run. The text has its last lines.
 
-    figures: what it counted all the same
+    figures: what it counted all the same; counts: of what was done
     """
 
-    def __init__(self, text: str, figures: Figures | None = None) -> None:
+    def __init__(self, text: str, figures: Figures | None = None, counts: Figures | None = None) -> None:
         super().__init__(text)
-        self.figures = figures or {}
+        self.figures, self.counts = figures or {}, counts or {}
 
 
 class Kind(NamedTuple):
@@ -87,7 +90,8 @@ def output(command: list[str]) -> str:
             os.killpg(process.pid, signal.SIGTERM)
             raise
     if process.returncode:
-        raise StepError(f"{' '.join(command)} ended with {process.returncode}\n{said[-2000:]}", _figures(said))
+        text = f"{' '.join(command)} ended with {process.returncode}\n{said[-2000:]}"
+        raise StepError(text, _figures(said), _counts(said))
     return said
 
 
@@ -99,6 +103,19 @@ def _figures(said: str) -> Figures:
     except ValueError:
         return {}
     return {one["name"]: one["value"] for one in report.get("checks", []) if one["value"] is not None}
+
+
+COUNTED = ("changes", "events", "ended_by_themselves")
+
+
+def _counts(said: str) -> Figures:
+    """Return what was done, and ends of processes, of the JSON that a campaign of members prints."""
+    begin = said.find("{")
+    try:
+        report = json.loads(said[begin:]) if begin >= 0 else {}
+    except ValueError:
+        return {}
+    return {name: float(report[name]) for name in COUNTED if isinstance(report.get(name), int)}
 
 
 def python(script: str, *options: object) -> list[str]:
@@ -177,6 +194,40 @@ def fuzz_core(so_far: Figures) -> Figures:
     return {"inputs": inputs, "crashes": 0}
 
 
+MEMBER_FAULTS = (
+    "messages lost", "messages twice", "messages with other bytes", "states that differ",
+    "members that needed a person",
+)  # fmt: skip
+PLANNED_GAP, KILL_GAP = "gap of a planned change, median, s", "gap of a kill, longest, s"
+
+
+def scale_out(seed: int, *options: object) -> Figures:
+    """Run a campaign of members; return its checks, and how much was done. A gap does not end the campaign."""
+    try:
+        said = output(python("benchmarks/scale_out.py", "--seed", seed, "--most", 3, "--json", *options))
+    except StepError as error:
+        if "messages lost" not in error.figures or any(error.figures[name] for name in MEMBER_FAULTS):
+            raise
+        return {**error.figures, **error.counts}
+    return {**_figures(said), **_counts(said)}
+
+
+def members(so_far: Figures) -> Figures:
+    """In every second step the broker, a single node, is killed, too."""
+    seed = int(so_far.get("steps", 0))
+    return scale_out(seed, "--changes", 10, "--rate", 2500, *(["--brokers"] if seed % 2 else []))
+
+
+def member_gaps(so_far: Figures) -> Figures:
+    return scale_out(int(so_far.get("steps", 0)), "--changes", 8, "--apart", 22)
+
+
+def member_gaps_848(so_far: Figures) -> Figures:
+    """The session is the broker's, 45 s: what comes of a kill takes as long."""
+    seed = int(so_far.get("steps", 0))
+    return scale_out(seed, "--changes", 8, "--apart", 60, "--protocol", "consumer")
+
+
 def budgets(so_far: Figures) -> Figures:
     """Count false alarms of each detector and budget; over a whole campaign their rate may be 1.2 times the budget."""
     import alerts_streams as streams
@@ -215,16 +266,37 @@ KINDS = {
     ),
     "fuzz": Kind(fuzz, "inputs", 10_000_000),
     "fuzz-core": Kind(fuzz_core, "inputs", 10_000_000),
+    "members": Kind(
+        members,
+        "changes",
+        200,
+        (),
+        {**dict.fromkeys(MEMBER_FAULTS, ("<=", 0)), "changes": (">=", 200), "events": (">=", 2_000_000)},
+    ),
+    "gaps": Kind(
+        member_gaps,
+        "changes",
+        40,
+        (PLANNED_GAP, KILL_GAP),
+        {**dict.fromkeys(MEMBER_FAULTS, ("<=", 0)), PLANNED_GAP: ("<=", 3.0), KILL_GAP: ("<=", 15.0)},
+    ),
+    "gaps-848": Kind(
+        member_gaps_848,
+        "changes",
+        40,
+        (PLANNED_GAP, KILL_GAP),
+        dict.fromkeys(MEMBER_FAULTS, ("<=", 0)),
+    ),
     "budgets": Kind(budgets, "events a stream", 10_000_000),
 }
 
 
 HEAD = """# Campaigns
 
-Long runs in short steps: `make campaign KIND=kills` (or `torture`, `weather`, `soak`, `fuzz`, `fuzz-core`, `budgets`)
-goes on where the last run of the same commit on the same kind of machine stopped, and adds to its row. What a step
-does, and what a whole campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the
-commit: the checkout had changes.
+Long runs in short steps: `make campaign KIND=kills` (or `torture`, `weather`, `soak`, `fuzz`, `fuzz-core`, `members`,
+`gaps`, `gaps-848`, `budgets`) goes on where the last run of the same commit on the same kind of machine stopped, and
+adds to its row. What a step does, and what a whole campaign is: `benchmarks/campaign.py`, which writes this page from
+`log.json`. A `+` behind the commit: the checkout had changes.
 
 | campaign | commit | days | machine | so far | target | figures |
 |---|---|---|---|---|---|---|"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 from collections import Counter
@@ -21,6 +22,8 @@ BATCH = 5_000
 BEFORE = {"broker": 11_000, "pause": 11_000, "kill": 11_000, "planned": 3_000}
 """For so long after it, ms, a change may begin a gap: a dead member holds the group back until its session ends, and
 one that joins has to start."""
+AFTER = {"planned": 8_000, "kill": 14_000}
+"""For so long after it, ms, a change counts as the cause of what began."""
 Digests = Counter[bytes]
 """Of a topic's messages, by key and value."""
 
@@ -101,20 +104,38 @@ class Gap(NamedTuple):
     cause: str
 
 
-def gaps(broker: str, topic: str, changes: list[Change], least: float) -> list[Gap]:
-    """Times between two results of a partition by the producers' clocks that are longer than `least`, s."""
+def result_times(broker: str, topic: str) -> dict[int, list[int]]:
+    """The times of the results of each partition by the producers' clocks, ms, ascending."""
     times: dict[int, list[int]] = {}
     for message in read(broker, topic):
         partition = int(message.value().split(b'"id":"')[1].split(b'"')[0].split(b"-")[-2])
         times.setdefault(partition, []).append(message.timestamp()[1])
+    return {partition: sorted(stamps) for partition, stamps in times.items()}
+
+
+def gaps(times: dict[int, list[int]], changes: list[Change], least: float) -> list[Gap]:
+    """Times between two results of a partition that are longer than `least`, s."""
     found = []
     for partition, stamps in times.items():
-        stamps.sort()
         for begin, end in itertools.pairwise(stamps):
             if end - begin > 1000 * least:
                 causes = {each.kind for each in changes if begin - BEFORE[each.kind] <= each.at <= end}
                 cause = next((each for each in BEFORE if each in causes), "none")
                 found.append(Gap(partition, (end - begin) / 1000, cause))
+    return found
+
+
+def gaps_of_changes(times: dict[int, list[int]], changes: list[Change], kind: str) -> list[float]:
+    """By change of a kind, the longest time without results that a partition has had from then on, s."""
+    found = []
+    for change in (each for each in changes if each.kind == kind):
+        longest = 0
+        for stamps in times.values():
+            at = bisect.bisect_left(stamps, change.at)
+            until = bisect.bisect_right(stamps, change.at + AFTER[kind])
+            some = stamps[max(at - 1, 0) : until + 1]
+            longest = max([longest, *(end - begin for begin, end in itertools.pairwise(some))])
+        found.append(longest / 1000)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64
 
+from ssm_stream.core import native
 from ssm_stream.engine import snapshot_format as snapshots
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError
 
 
 def test_a_restored_engine_has_the_same_snapshot() -> None:
@@ -74,3 +76,74 @@ def test_foreign_bytes_with_a_right_checksum_are_refused(head: bytes) -> None:
     state = snapshots.PREFIX.pack(snapshots.MAGIC, snapshots.VERSION, 0, *sums) + head
     with pytest.raises(StateError, match="damaged"):
         Engine.restore(config(), state)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["u1", "f4", "i8", "?"]), st.lists(st.integers(0, 4), max_size=3), st.integers(1, 40),
+    st.lists(st.integers(0, 39), max_size=60), st.booleans(), st.integers(0, 1 << 30),
+)  # fmt: skip
+def test_rows_are_gathered_and_scattered_as_numpy_does(
+    kind: str, shape: list[int], count: int, chosen: list[int], padded: bool, seed: int
+) -> None:
+    """Whatever lies between the rows, and between the numbers of a row."""
+    wide = tuple(size + padded for size in shape)
+    block = np.random.default_rng(seed).integers(0, 2, (count, 3, *wide)).astype(kind)
+    array = block[(slice(None), 1, *map(slice, shape))]
+    rows = np.array([each % count for each in chosen], np.int64)
+    size = array.itemsize * int(np.prod(shape, dtype=int))
+    first, some = len(rows) // 3, len(rows) - len(rows) // 3
+    buffer = np.zeros(some * size + 5, np.uint8)
+    native.gather_rows(array, rows, first, some, buffer)
+    assert buffer[: some * size].tobytes() == array[rows[first:]].tobytes()
+    target, expected = np.zeros_like(block), np.zeros_like(block)
+    view = target[(slice(None), 1, *map(slice, shape))]
+    native.scatter_rows(view, rows, first, some, buffer)
+    expected[(slice(None), 1, *map(slice, shape))][rows[first:]] = array[rows[first:]]
+    assert np.array_equal(target, expected), "and nothing else is written"
+    whole = np.zeros(count * size, np.uint8)
+    native.gather_rows(array, None, 0, count, whole)
+    assert whole.tobytes() == array.tobytes()
+
+
+def test_rows_that_are_not_there_are_refused() -> None:
+    array, buffer = np.zeros((4, 2)), np.zeros(64, np.uint8)
+    for rows, first, count in ((None, 1, 4), (np.array([0, 4]), 0, 2), (np.array([-1]), 0, 1), (np.array([1]), 0, 2)):
+        with pytest.raises(IndexError):
+            native.gather_rows(array, rows, first, count, buffer)
+    for first, count in ((-1, 1), (0, -1)):
+        with pytest.raises(ValueError, match="fewer bytes"):
+            native.gather_rows(array, None, first, count, buffer)
+    with pytest.raises(ValueError, match="fewer bytes"):
+        native.scatter_rows(array, None, 0, 4, buffer[:63])
+    frozen = np.zeros((4, 2))
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        native.scatter_rows(frozen, None, 0, 4, buffer)
+
+
+def test_damage_is_found_while_a_snapshot_is_read() -> None:
+    """The checksum comes last; an error of what is read before is that of the checksum."""
+    file = BytesIO()
+    snapshots.write(file, {}, [ArrayPart("a", np.arange(400_000)), ArrayPart("b", np.arange(7))])
+    content = bytearray(file.getvalue())
+
+    def read(reader: SnapshotReader) -> None:
+        with reader.checking():
+            reader.read("a")
+            reader.skip()
+            reader.finish()
+
+    for at in (len(content) - 3, len(content) - 2_000_000):
+        damaged = bytearray(content)
+        damaged[at] ^= 1
+        with pytest.raises(StateError, match="checksum of its body"):
+            read(SnapshotReader(BytesIO(bytes(damaged))))
+        reader = SnapshotReader(BytesIO(bytes(damaged)))
+        with pytest.raises(StateError, match="checksum of its body"), reader.checking():
+            raise StateError("something else")
+    reader = SnapshotReader(BytesIO(bytes(content)))
+    with reader.checking():
+        reader.skip()
+        assert reader.read("b").tolist() == list(range(7))
+        reader.finish()

@@ -52,23 +52,15 @@ def _refusals(config: Any) -> Iterator[str]:
         yield f"found with source.topics; one events topic is shared so far: one flow a topic, or {MANUAL}"
     if source.repartition is not None:
         yield f"found with source.repartition, which one process copies, and members do not agree on one yet: {MANUAL}"
-    if source.context:
-        yield f"found with source.context, which members do not read yet: {MANUAL}"
-    if config.labels is not None:
-        yield f"found with labels, which are not handed over with a partition yet: {MANUAL}"
-    if config.control_topic is not None:
-        yield f"found with alerts.control, whose topic members do not read yet: {MANUAL}"
-    if config.alerts.feedback is not None:
-        yield f"found with alerts.feedback, whose topic members do not read yet: {MANUAL}"
-    if event.makes_rows:
+    if config.labels is not None and config.labels.topic is not None:
         yield (
-            "found with events that are made of several messages (event.layout: readings, event.aggregate), which are "
-            f"not handed over yet: {MANUAL}"
+            "found with labels.topic, which members do not read yet: let labels come on the events topic "
+            f"(labels.marker), or {MANUAL}"
         )
+    if event.makes_rows and source.context:
+        yield f"found with source.context and rows of messages, which members do not join yet: {MANUAL}"
     if event.features == "auto":
         yield "found with event.features: auto; members must agree on them: list them (ssm-stream init does)"
-    if event.holidays:
-        yield f"found with event.holidays, whose learned days are not handed over yet: {MANUAL}"
     if config.audit.directory is not None and (
         config.audit.directory.is_absolute() or ".." in config.audit.directory.parts
     ):

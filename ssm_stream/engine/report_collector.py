@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.core import levels, lifecycle, loop, pending
 from ssm_stream.engine.alerts import Alert, AlertBuilder, CapturedState, ReportedEvent, TargetAndPrediction
@@ -76,9 +77,15 @@ class ReportCollector:
             _, turn, place = pending.waiting(store.pending, np.array([row]))
             counts, records = store.pending[: pending.BY_ENTITY], store.pending[pending.BY_ENTITY :]
             parts = [turn, *(array[row] for array in counts), *(array[row, place] for array in records)]
+            parts[1 + store.pending._fields.index("pool")] = self._sources(store.pending.pool[row, place])
             waiting = b"".join(part.tobytes() for part in parts)
         if store.own is not None:
             waiting += store.own.dump_one(store.names[row])
         if store.windows is not None:
             waiting += store.windows.hashed(store.names[row], index)
         return CapturedState(self._capture.layout, self._capture.capture(row, pool), waiting)
+
+    def _sources(self, pools: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the source of each pool row: which row it is depends on what else the process reads."""
+        found = {row: source for (_, source), row in self._store.pools.items()}
+        return np.array([found.get(row, 0) for row in pools.tolist()], np.int64)

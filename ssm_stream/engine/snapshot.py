@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,19 +84,23 @@ def learned_holidays(metadata: dict[str, Any]) -> Holidays:
     return Holidays(days=from_years(found["days"])) if found else Holidays()
 
 
-def with_holidays_of(config: Config, data: bytes) -> Config:
-    """Return the configuration with the days that a full snapshot was learned by, up to its last event.
+def with_holidays_of(config: Config, metadata: dict[str, Any], newest: dict[str, Any] | None = None) -> Config:
+    """Return the configuration with the days that a state was learned by, up to its last event.
+
+    Args:
+        metadata: of a full snapshot
+        newest: of the last incremental one after it, if there is one
 
     Raises:
         StateError: the snapshot is damaged.
     """
     if not config.event.holidays:
         return config
-    metadata = SnapshotReader(BytesIO(data)).metadata
     with damage_as_state_error():
         if "holidays" not in metadata["settings"]["event"]:
             return config
-        return with_learned_holidays(config, learned_holidays(metadata), last_day(config, times_of(metadata)))
+        times = times_of(metadata if newest is None else newest)
+        return with_learned_holidays(config, learned_holidays(metadata), last_day(config, times))
 
 
 def _ascending(rows: NDArray[Any], count: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BytesIO
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
@@ -11,6 +12,7 @@ from bytewax.operators import StatefulBatchLogic
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.snapshot import with_holidays_of
+from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import CaughtUp, LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
@@ -59,7 +61,8 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         elif resume_state is None:
             self.engine = Engine(config)
         else:
-            self.engine = Engine.restore(with_holidays_of(config, resume_state), resume_state)
+            metadata = SnapshotReader(BytesIO(resume_state)).metadata
+            self.engine = Engine.restore(with_holidays_of(config, metadata), resume_state)
         self._facts = facts
         if self.engine.rows is not None and facts is not None:
             self.engine.rows.join_facts(facts)

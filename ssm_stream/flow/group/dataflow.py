@@ -15,6 +15,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
+from ssm_stream.flow.group.whole_topics import WholeTopics
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, shard_key
@@ -37,7 +38,7 @@ def build_member_flow(member: Member) -> Dataflow:
     return flow
 
 
-def decoders(config: Config, observers: RunObserver) -> Callable[[], Decode]:
+def decoders(config: Config, observers: RunObserver, topics: WholeTopics) -> Callable[[], Decode]:
     """Return what makes the decoder of a partition: the key of its batches is that of the partition."""
 
     def report_missing(paths: int, sentences: list[str]) -> None:
@@ -48,7 +49,9 @@ def decoders(config: Config, observers: RunObserver) -> Callable[[], Decode]:
     inspect = FirstMessages(config, report_missing)
 
     def decoder() -> Decode:
-        decode = Decoder(config, observers.on_passed_by, None, inspect).decode
+        topics.open()
+        control = None if topics.control is None else topics.control.windows
+        decode = Decoder(config, observers.on_passed_by, control, inspect, topics.context).decode
 
         def by_partition(chunk: Chunk) -> list[Any]:
             key = shard_key(chunk.partition)

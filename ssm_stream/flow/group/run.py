@@ -16,7 +16,9 @@ from ssm_stream.config import ConfigError
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.flow.group.dataflow import build_member_flow, decoders
 from ssm_stream.flow.group.health import GroupHealth
+from ssm_stream.flow.group.keyed import require_keyed
 from ssm_stream.flow.group.metrics import GroupMetrics
+from ssm_stream.flow.group.whole_topics import WholeTopics, group_feedback
 from ssm_stream.flow.runtime import Prepared
 from ssm_stream.kafka.client import STOP, BrokerError
 from ssm_stream.kafka.membership.commit import CommitError
@@ -49,6 +51,7 @@ def run_group(prepared: Prepared) -> None:
     config, health = prepared.config, GroupHealth(prepared.metrics)
     if (last := max(prepared.partitions[config.source.topic])) > MAX_PARTITION:
         raise ConfigError(f"source.assignment: group: partition {last} of {config.source.topic!r}; a store has 10,000")
+    require_keyed(config, len(prepared.partitions[config.source.topic]))
     store = FlowStore(config, topic_id(config.source))
     with local_notes(store.blobs) as notes:  # of a rewind: all members have stopped for it
         catch_up = read_catch_up(notes)
@@ -62,10 +65,21 @@ def run_group(prepared: Prepared) -> None:
     gc.set_threshold(100_000, 20, 50)
     sys.setswitchinterval(0.0005)
     supervisor = Supervisor(config, prepared.metrics, health, prepared.site, 0)
-    with contextlib.closing(prepared.observers), supervisor:
+
+    def holds(partition: int) -> bool:
+        return health.member is not None and partition in health.member.held
+
+    feedback, partitions = group_feedback(config, observers, holds), len(prepared.partitions[config.source.topic])
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(prepared.observers))
+        stack.enter_context(supervisor)
+        if feedback is not None:
+            stack.enter_context(contextlib.closing(feedback))
+            feedback.start()
         failing_since, away = math.inf, GIVEN_BACK[0]
         while not STOP.is_set():
-            member = Member(config, store, decoders(config, observers), observers, catch_up, audit)
+            topics = WholeTopics(config, store.blobs, holds, partitions)
+            member = Member(config, store, decoders(config, observers, topics), observers, catch_up, audit)
             health.member = metrics.member = member
             member.consumer.join()
             try:
@@ -86,6 +100,7 @@ def run_group(prepared: Prepared) -> None:
                 restore_stderr()
                 health.member = metrics.member = None
                 member.consumer.leave(graceful=STOP.is_set())
+                topics.close()
             away = GIVEN_BACK[0]
 
 
@@ -99,6 +114,7 @@ def _run_member(member: Member) -> None:
     failing_since = math.inf
     while member.begin():
         try:
+            member.producer()  # what the broker refuses here ends this attempt, and no dataflow with its process
             cli_main(
                 build_member_flow(member),
                 workers_per_process=1,

@@ -10,9 +10,9 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import methodcaller
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from confluent_kafka import KafkaException
@@ -48,6 +48,16 @@ class Refused(NamedTuple):
     reason: str
 
 
+class SharedTopics(Protocol):
+    """What members of a group have in common, each of which reads the context topics whole."""
+
+    def first_positions(self, topic: str, now: Mapping[int, int]) -> dict[int, int]:
+        """Return by partition where a topic ended when the group first began: `now`, if it begins with this member."""
+
+    def answers_for(self, partition: int) -> bool:
+        """Return whether it is this member that writes the dead letters of a partition of such a topic."""
+
+
 class ContextTopic:
     """One context topic, read up to now.
 
@@ -55,14 +65,17 @@ class ContextTopic:
         config: with `source.context`
         section: the part of it for the topic
         flow: this is the flow: its first start counts, and what cannot be used is logged and becomes a dead letter
+        shared: of a member of a group
 
     Raises:
         BrokerError: the topic does not exist, or the broker refuses or does not answer.
         ConfigError: the positions of the first start cannot be read or written.
     """
 
-    def __init__(self, config: Config, section: Context, *, flow: bool = False) -> None:
-        self._config, self._section, self._flow = config, section, flow
+    def __init__(
+        self, config: Config, section: Context, *, flow: bool = False, shared: SharedTopics | None = None
+    ) -> None:
+        self._config, self._section, self._flow, self._shared = config, section, flow, shared
         self._format = message_format(config, labels=True)
         self._source = with_topic(config.source, section.topic)
         self._partitions = check_broker(self._source).partitions_of(section.topic)
@@ -73,11 +86,19 @@ class ContextTopic:
         self._letters: list[ProducerRecord] = []
         spans = self._reader.spans(self._partitions)
         self._next = {partition: span.end for partition, span in spans.items()}
-        self.table = ContextTable(config, section, first_positions(config, section.topic, self._next, keep=flow))
+        if shared is None:
+            first = first_positions(config, section.topic, self._next, keep=flow)
+        else:
+            first = shared.first_positions(section.topic, self._next)
+        self.table = ContextTable(config, section, first)
         for messages in self._reader.read(spans):
             for refused in self._add(messages):
                 self._log(refused)
         self._coming = self._reader.poll(self._next)
+
+    def close(self) -> None:
+        """End the reading."""
+        self._opened.close()
 
     def wait(self, due: float) -> float:
         """Wait until a time, ms, if the topic is not read up to it; return it, s."""
@@ -111,7 +132,8 @@ class ContextTopic:
             if self._flow:
                 self._raw.update(((m.partition() or 0, offset_of(m)), raw_message(m)) for m in messages)
             for refused in self._add(messages):
-                self._refuse(refused)
+                if self._shared is None or self._shared.answers_for(refused.partition):
+                    self._refuse(refused)
             for message in messages:
                 self._next[message.partition() or 0] = offset_of(message) + 1
             for partition in at_end:
@@ -185,12 +207,19 @@ class ContextTopics:
 
     Args:
         config: with `source.context`
-        flow: as of `ContextTopic`
+        flow, shared: as of `ContextTopic`
     """
 
-    def __init__(self, config: Config, *, flow: bool = False) -> None:
-        self._topics = [ContextTopic(config, section, flow=flow) for section in config.source.context]
+    def __init__(self, config: Config, *, flow: bool = False, shared: SharedTopics | None = None) -> None:
+        sections = config.source.context
+        self._topics = [ContextTopic(config, section, flow=flow, shared=shared) for section in sections]
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the reading."""
+        with self._lock:
+            for topic in self._topics:
+                topic.close()
 
     def __call__(self, documents: Sequence[Any], came: Sequence[int | None] | None = None) -> list[ProducerRecord]:
         """Set the context columns of the documents that are events; return the dead letters of facts.
@@ -212,14 +241,16 @@ class ContextTopics:
         return letters
 
 
-def context_of(config: Config, *, flow: bool = False) -> ContextTopics | None:
+def context_of(config: Config, *, flow: bool = False, shared: SharedTopics | None = None) -> ContextTopics | None:
     """Return what joins the context topics to events; None without any, or where they are joined to rows of messages.
 
     Args:
-        flow: as of `ContextTopic`
+        flow, shared: as of `ContextTopic`
 
     Raises:
         BrokerError: a topic does not exist, or the broker refuses or does not answer.
         ConfigError: as of `ContextTopic`.
     """
-    return ContextTopics(config, flow=flow) if config.source.context and not config.event.facts else None
+    if not config.source.context or config.event.facts:
+        return None
+    return ContextTopics(config, flow=flow, shared=shared)

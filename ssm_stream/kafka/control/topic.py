@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import structlog
 from confluent_kafka import KafkaException
@@ -26,6 +27,8 @@ from ssm_stream.kafka.records import Message, offset_of, raw_message
 from ssm_stream.kafka.topic_reader import open_topic
 
 LOG = structlog.get_logger("ssm_stream.maintenance")
+QUIET = 3.0
+"""Seconds without messages after which what a broker that answers still has of a partition are no messages."""
 READ_EVERY = 0.5
 """Seconds between two requests for new messages, while events come."""
 
@@ -166,11 +169,12 @@ class ControlTopic:
         self._messages = ControlMessages(config)
         self._cached: dict[int, tuple[ControlWindow, ...]] = {}
         self._opened = contextlib.ExitStack()
-        reader = self._opened.enter_context(open_topic(source))
+        self._reader = reader = self._opened.enter_context(open_topic(source))
         spans = reader.spans(check_broker(source).partitions_of(source.topic))
         for messages in reader.read(spans):
             self._messages.add(messages)
-        self._coming = reader.poll({partition: span.end for partition, span in spans.items()}, wait=0.0)
+        self._positions = {partition: span.end for partition, span in spans.items()}
+        self._coming = reader.poll(self._positions, wait=0.0)
         self._next = time.monotonic() + READ_EVERY
         self._refuse()
 
@@ -193,11 +197,38 @@ class ControlTopic:
                 self._cached[partition] = messages.of_partition(partition)
             return self._cached[partition]
 
-    def _read(self) -> None:
-        """Add the messages that have come."""
+    def catch_up(self) -> None:
+        """Add all that the topic holds now: another process may have applied messages to a partition that comes here.
+
+        Raises:
+            BrokerError: the control topic cannot be read.
+        """
+        with self._lock:
+            ends = {partition: span.end for partition, span in self._reader.spans(self._positions).items()}
+            began, before = time.monotonic(), dict(self._positions)
+            while any(self._positions[partition] < end for partition, end in ends.items()):
+                self._read(ends)
+                if self._positions != before:
+                    began, before = time.monotonic(), dict(self._positions)
+                elif time.monotonic() - began > QUIET:  # what is left are markers of transactions
+                    break
+                time.sleep(0.005)
+            self._cached.clear()
+
+    def close(self) -> None:
+        """End the reading."""
+        with self._lock:
+            self._opened.close()
+
+    def _read(self, ends: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Add the messages that have come. ends: of the partitions, whatever their last message"""
         try:
-            while (found := next(self._coming)[0]) != []:
-                self._messages.add(found)
+            while (found := next(self._coming)) != ([], set()):
+                self._messages.add(found[0])
+                for message in found[0]:
+                    self._positions[message.partition() or 0] = offset_of(message) + 1
+                for partition in found[1] if ends else ():
+                    self._positions[partition] = max(self._positions[partition], ends[partition])
         except KafkaException as error:
             raise topic_error(self._source, error, self._last_error) from error
         self._next = time.monotonic() + READ_EVERY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from ssm_stream.config import Config
 from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError, damage_as_state_error
+from ssm_stream.kafka.context.first_start import FIRST_POSITIONS
 from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.membership.stopped import delete_commits, require_stopped, write_commits
 from ssm_stream.recovery import export
@@ -77,6 +79,9 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
     for name, path in REWOUND.items():
         if found.metadata.get(name):
             write_note(store.blobs, path, found.metadata[name])
+    for name, content in (found.metadata.get("context") or {}).items():
+        if fnmatch.fnmatchcase(name, FIRST_POSITIONS) and "/" not in name:
+            write_note(store.blobs, name, content)
     for partition, head in heads.items():
         replace_head(store.blobs, partition, head)
     write_commits(config, {p: Commit(offset, heads[p].name if p in heads else "") for p, offset in offsets.items()})

@@ -22,7 +22,7 @@ import structlog
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot import require_compatible_state, times_of
+from ssm_stream.engine.snapshot import require_compatible_state, times_of, with_holidays_of
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, load_chain, open_checkpoint
@@ -96,10 +96,13 @@ class PartitionSnapshots:
         rows = LiveRows(fleet=config.model.fleet)
         with self.blobs.fetch(FOLDER, [name]) as folder:
             names = read_log(folder, name)
+            with open_checkpoint(folder, name) as reader:
+                newest = reader.metadata
         with self.blobs.fetch(FOLDER, names) as folder:
             for each in names:
                 with open_checkpoint(folder, each) as reader:
                     if each == names[0]:
+                        config = with_holidays_of(config, reader.metadata, newest)
                         require_compatible_state(reader.metadata, config)
                     rows.load(each, reader)
             rows.count()

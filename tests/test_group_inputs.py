@@ -1,0 +1,267 @@
+"""What members of a group share beside events: each case beside one process that nobody disturbed, by every byte.
+
+Two members read three partitions; one is killed in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from brokers import Kafka, kafka_obstacle
+from forked import Forked, ran
+from test_group import member
+
+from ssm_stream.config import load_config
+from ssm_stream.flow.group.keyed import spread_entity
+from ssm_stream.kafka.control.topic import control_topic, read_control
+from ssm_stream.kafka.membership.stopped import read_commits
+from ssm_stream.kafka.topic_reader import open_topic, read_topic
+
+pytestmark = pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+
+PARTITIONS, START = 3, 1_700_000_000_000
+Document = dict[str, Any]
+EVENTS: Document = {"entity": "m", "timestamp": "ts", "features": ["a", "b"]}
+
+
+class Flow:
+    """Topics, and two files of one flow: of the members, and of one process by itself. more: sections of both"""
+
+    def __init__(self, kafka: Kafka, folder: Path, event: Document, **more: Any) -> None:
+        self.kafka, self.folder = kafka, folder
+        self.events, self.left_out = kafka.topic("events", PARTITIONS), set[str]()
+        source = more.pop("source", {})
+        self.sinks = {
+            kind: {name: kafka.topic(f"{kind}-{name}", 2) for name in ("predictions", "alerts", "dead_letters")}
+            for kind in ("group", "alone")
+        }
+        for kind, parts in (
+            ("group", {"state": {"store": str(folder / "store")}}),
+            ("alone", {"recovery": {"directory": str(folder / "recovery")}}),
+        ):
+            assigned = {"assignment": "group", "kafka": {"session.timeout.ms": 6000}} if kind == "group" else {}
+            content = {
+                "delivery": "exactly_once",
+                "source": {
+                    "brokers": kafka.bootstrap_servers, "topic": self.events, "group": f"{self.events}-flow",
+                    **assigned, **source,
+                },
+                "event": event,
+                "sinks": self.sinks[kind],
+                "ops": {"address": None},
+                "model": {"warmup": 20},
+                **more,
+                **parts,
+            }  # fmt: skip
+            content["recovery"] = {"epoch_interval": "200ms", **content.get("recovery", {})}
+            self.file(kind).write_bytes(orjson.dumps(content))
+
+    def file(self, kind: str) -> Path:
+        return self.folder / f"{kind}.yaml"
+
+    def send(self, documents: list[Document], topic: str = "", key: str = "m") -> None:
+        self.kafka.produce(topic or self.events, [(each[key].encode(), orjson.dumps(each)) for each in documents])
+
+    def messages(self, kind: str) -> Counter[tuple[str, Any, Any]]:
+        return Counter(
+            (name, message.key(), message.value())
+            for name, topic in self.sinks[kind].items()
+            if name not in self.left_out
+            for message in self.kafka.read(topic)
+        )
+
+    def run_disturbed(self, parts: list[list[Document]], between: Any = lambda: None) -> None:
+        """Send the documents in parts to members of which one is killed, and wait for the results of all."""
+        log = self.folder / "member.log"
+        with ExitStack() as stack:
+            stack.enter_context(member(self.file("group"), log))
+            with (self.folder / "victim.log").open("ab") as output:
+                victim = Forked("run", str(self.file("group")), stdout=output, stderr=output)
+            for i, part in enumerate(parts):
+                self.send(part)
+                if i == 0:
+                    self.wait_until(lambda: "partition_taken" in (self.folder / "victim.log").read_text())
+                    time.sleep(1.0)
+                if i == len(parts) // 2:
+                    victim.kill()
+                    victim.wait()
+                between()
+                time.sleep(0.3)
+            self.wait_until(self.is_done, log)
+            ended = ran("run", str(self.file("alone")), "--until-eof", timeout=300)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            expected = self.messages("alone")
+        found = self.messages("group")
+        assert found == expected, differing(found - expected, expected - found)
+
+    def is_done(self) -> bool:
+        """Whether the group has committed all that the events topic holds."""
+        source = load_config(self.file("group")).source
+        with open_topic(source) as reader:
+            ends = {partition: span.end for partition, span in reader.spans(range(PARTITIONS)).items()}
+        commits = read_commits(load_config(self.file("group")), list(ends))
+        return all(commits[partition].offset == end for partition, end in ends.items())
+
+    def wait_until(self, there: Any, log: Path | None = None) -> None:
+        deadline = time.monotonic() + 120
+        while not there():
+            assert time.monotonic() < deadline, log.read_text() if log else ""
+            time.sleep(0.3)
+
+
+def differing(more: Counter[Any], missing: Counter[Any]) -> list[Any]:
+    """What is in each of them, or of messages with the same id the fields that differ."""
+    by_id = {orjson.loads(value).get("id"): orjson.loads(value) for _, _, value in missing}
+    found: list[Any] = [more.total(), missing.total()]
+    for _, _, value in more:
+        one = orjson.loads(value)
+        other = by_id.get(one.get("id"), {})
+        found.append(
+            {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
+        )
+    return found[:12]
+
+
+def numbers(n: int, seed: int = 0) -> list[Document]:
+    """Events of some machines, with jumps."""
+    rng, found = np.random.default_rng(seed), []
+    for i in range(n):
+        a, b = rng.normal(size=2).round(3).tolist()
+        jump = 30 * float(rng.random() < 0.02)
+        target = round(a - 2 * b + 0.1 * float(rng.normal()) + jump, 3)
+        found.append({"m": f"m{rng.integers(9)}", "ts": START + 1000 * i, "a": a, "b": b, "target": target})
+    return found
+
+
+def cut(documents: list[Document], parts: int = 6) -> list[list[Document]]:
+    size = -(-len(documents) // parts)
+    return [documents[at : at + size] for at in range(0, len(documents), size)]
+
+
+def test_readings_and_their_late_ones(kafka: Kafka, tmp_path: Path) -> None:
+    event = {"layout": "readings", "entity": "m", "signal": "signal", "timestamp": "ts", "features": ["a", "b"]}
+    flow = Flow(kafka, tmp_path, {**event, "target": "y", "grace": "2s"})
+    rng = np.random.default_rng(1)
+    ts = np.sort(rng.integers(0, 400_000, 1500)) - 5_000 * (rng.random(1500) < 0.02).astype(np.int64)
+    readings = [
+        {"m": f"m{rng.integers(9)}", "signal": "aby"[int(rng.integers(3))], "ts": START + int(t), "value": rng.normal()}
+        for t in ts
+    ]
+    flow.run_disturbed(cut(readings))
+    letters = [key for key in flow.messages("group") if key[0] == "dead_letters"]
+    assert letters, "late readings"
+
+
+def test_windows_of_events(kafka: Kafka, tmp_path: Path) -> None:
+    aggregate = {"every": "5s", "grace": "1s", "columns": {"n": "count", "a": {"mean": "a"}, "b": {"p95": "b"}}}
+    flow = Flow(kafka, tmp_path, {"entity": "m", "timestamp": "ts", "aggregate": aggregate, "target": "a",
+                                  "features": ["n", "b"]})  # fmt: skip
+    flow.run_disturbed(cut(numbers(2000)))
+
+
+def test_labels_among_the_events_and_holidays(kafka: Kafka, tmp_path: Path) -> None:
+    labels = {"topic": None, "marker": "result", "target": "result", "wait": "1h"}
+    (tmp_path / "days.csv").write_text("date\n2023-11-14\n")
+    flow = Flow(kafka, tmp_path, {**EVENTS, "holidays": [str(tmp_path / "days.csv")]}, labels=labels)
+    documents: list[Document] = []
+    for i, each in enumerate(numbers(900)):
+        target = each.pop("target")
+        documents.append(each)
+        if i % 3:
+            documents.append({"m": each["m"], "ts": each["ts"], "result": target})
+    flow.run_disturbed(cut(documents))
+
+
+def test_facts_as_of_the_events_time(kafka: Kafka, tmp_path: Path) -> None:
+    orders = kafka.topic("orders", 2)
+    source = {"context": [{"topic": orders, "columns": ["product"], "grace": "10ms"}]}
+    flow = Flow(kafka, tmp_path, {**EVENTS, "categories": ["product"]}, source=source)
+    rng = np.random.default_rng(2)
+    facts = [{"m": f"m{i % 9}", "ts": START + 10_000 * i, "product": "ABC"[int(rng.integers(3))]} for i in range(90)]
+    flow.send(facts, orders)
+    flow.run_disturbed(cut(numbers(900)))
+    products = {orjson.loads(value).get("product") for _, _, value in flow.messages("group")}
+    assert products
+
+
+def test_planned_stops_and_verdicts(kafka: Kafka, tmp_path: Path) -> None:
+    control, verdicts = kafka.topic("control", 1), kafka.topic("verdicts", 2)
+    alerts = {"anomaly": {"cooldown": 0, "recover_after": 5}, "control": {"topic": control},
+              "feedback": {"topic": verdicts}}  # fmt: skip
+    flow = Flow(kafka, tmp_path, EVENTS, alerts=alerts)
+    flow.left_out = {"dead_letters"}  # members log what is no feedback
+    stops = iter(range(5))
+
+    def announce() -> None:
+        if (i := next(stops, None)) is None:
+            return  # one that no event follows is applied by the next process, to all events
+        begin, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(START / 1000 + 150 * i + s)) for s in (0, 400))
+        stop = {"entity": f"m{i}", "from": begin, "to": end, "reason": "oil", "by": "ann"}
+        kafka.produce(control, [(b"stop", orjson.dumps(stop))])
+        said = [orjson.loads(m.value() or b"") for m in kafka.read(flow.sinks["group"]["alerts"])]
+        kafka.produce(verdicts, [(b"v", orjson.dumps({"id": each["id"], "true": True})) for each in said[-3:]])
+        kafka.produce(verdicts, [(b"v", b"no verdict")])
+        time.sleep(0.7)
+
+    flow.run_disturbed(cut(numbers(900)), announce)
+    config = load_config(flow.file("group"))
+    source = control_topic(config)
+    assert source is not None
+    applied = read_control(config, source).applied
+    assert {len(own) for own in applied.values()} == {5}, applied
+    assert sum(json.loads(value).get("maintenance", False) for kind, _, value in flow.messages("group")
+               if kind == "predictions") > 20  # fmt: skip
+    log = (tmp_path / "member.log").read_text()
+    assert "feedback_refused" in log
+    assert "precision" in log
+
+
+def test_readings_of_an_entity_in_several_partitions_are_refused(kafka: Kafka, tmp_path: Path) -> None:
+    event = {"layout": "readings", "entity": "m", "signal": "signal", "timestamp": "ts", "features": ["a"]}
+    flow = Flow(kafka, tmp_path, {**event, "target": "y"})
+    readings = [{"m": "m1", "signal": "ay"[i % 2], "ts": START + i, "value": 1.0 * i} for i in range(8)]
+    for partition, some in ((0, readings[:2]), (2, readings[2:4])):
+        kafka.produce(flow.events, [(b"", orjson.dumps(each)) for each in some], partition)
+    config, source = load_config(flow.file("group")), load_config(flow.file("group")).source
+    assert spread_entity(config, read_topic(source)) is None, "partitions were added"
+    kafka.produce(flow.events, [(b"", orjson.dumps(each)) for each in readings[4:]], 0)
+    assert spread_entity(config, read_topic(source)) == ("m1", 0, 2)
+    refused = ran("run", str(flow.file("group")))
+    assert refused.returncode == 2, refused.stderr
+    assert "partitions 0 and 2" in refused.stderr
+    assert "source.repartition" in refused.stderr
+
+
+def test_versions_mixed_and_a_rollback(kafka: Kafka, tmp_path: Path) -> None:
+    """A member whose file cannot continue the state gives its partitions back; the others go on where they were."""
+    flow = Flow(kafka, tmp_path, EVENTS)
+    log, new_log = tmp_path / "member.log", tmp_path / "new.log"
+    newer = tmp_path / "newer.yaml"
+    content = orjson.loads(flow.file("group").read_bytes())
+    newer.write_bytes(orjson.dumps({**content, "model": {"warmup": 20, "horizon": 3}}))
+    parts = cut(numbers(600), 4)
+    with member(flow.file("group"), log):
+        flow.send(parts[0])
+        flow.wait_until(flow.is_done, log)
+        with member(newer, new_log):
+            flow.wait_until(lambda: "partitions_given_back" in new_log.read_text(), new_log)
+            flow.send(parts[1])
+            flow.wait_until(flow.is_done, log)
+        flow.send(parts[2])
+        flow.wait_until(flow.is_done, log)
+    assert "model.horizon" in new_log.read_text()
+    with member(flow.file("group"), log):  # all are of the former file again
+        flow.send(parts[3])
+        flow.wait_until(flow.is_done, log)
+    ended = ran("run", str(flow.file("alone")), "--until-eof", timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found, expected = flow.messages("group"), flow.messages("alone")
+    assert found == expected, differing(found - expected, expected - found)
