@@ -64,6 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+    gc.set_threshold(10_000, 20, 50)  # a tenth of the CPU of tests that make many objects, none of them garbage
 
 
 @pytest.fixture(scope="session")
