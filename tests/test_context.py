@@ -27,8 +27,8 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.contract.event_schema import event_schema
+from ssm_stream.ingest.context.table import ContextTable, Message
 from ssm_stream.ingest.missing_paths import missing_paths
-from ssm_stream.kafka.context.table import ContextTable, Message
 from ssm_stream.kafka.context.topic import ContextTopics
 
 runner = CliRunner()

@@ -291,6 +291,29 @@ def test_a_running_process_applies_what_comes(kafka: Kafka, tmp_path: Path) -> N
     assert (first.since, first.until) == (20, 80)
 
 
+def test_what_is_new_acts_behind_all_that_a_killed_process_may_have_put_out(kafka: Kafka, tmp_path: Path) -> None:
+    events, control, hidden = kafka.topic("events", 2), kafka.topic("control", 1), kafka.topic("hidden", 1)
+    job = job_with_control(kafka, tmp_path / "job", events, control, hidden)
+    directory, source = job.config.recovery.directory, control_topic(job.config)
+    assert directory is not None
+    assert source is not None
+    kafka.produce(events, rows(300)[::2], 0)
+    process = job.start()
+    wait_for(process, "started")
+    process.kill()
+    process.communicate()
+    write_message(job.config, source, orjson.dumps(stop(**{"from": 0}, entity="m*")), "m")
+    job.run()
+    assert not [value for value in job.messages().values() if b'"maintenance":true' in value]
+    assert read_control(job.config, source).applied == {0: {"0-0": 150}}
+    # After a clean end it is known what was put out.
+    write_message(job.config, source, orjson.dumps(stop(**{"from": 0}, entity="m*")), "m")
+    kafka.produce(events, rows(300)[1::2], 1)
+    kafka.produce(events, rows(600)[300:], 0)
+    job.run()
+    assert {p: own["0-2"] for p, own in read_control(job.config, source).applied.items()} == {0: 150, 1: 0}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

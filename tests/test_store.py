@@ -21,7 +21,7 @@ from ssm_stream.recovery.reader import find_entity, list_entities
 from ssm_stream.recovery.store import audit as stored_audit
 from ssm_stream.recovery.store import live_rows, object_store
 from ssm_stream.recovery.store.audit import StoredChain, verify_stored
-from ssm_stream.recovery.store.blobs import Blobs, StoreAwayError
+from ssm_stream.recovery.store.blobs import StoreAwayError
 from ssm_stream.recovery.store.check import check_store
 from ssm_stream.recovery.store.flow_store import FlowStore
 from ssm_stream.recovery.store.head import Head, read_head, write_head
@@ -151,9 +151,9 @@ def test_the_chain_of_the_audit_moves_with_its_partition(
         successor.commit()
         write_head(blobs, 3, Head(state, 5 * i + 5, i, []))
         if i == 6:
-            wait_for_files(blobs)
+            wait_for_files()
             successor = chain(state)
-    wait_for_files(blobs)
+    wait_for_files()
     found = verify_stored(blobs, "audit")
     assert found.faults == []
     assert (found.lines, found.again, found.shards) == (10, 1, 1), "the first that it wrote is what was to be written"
@@ -166,9 +166,8 @@ def test_the_chain_of_the_audit_moves_with_its_partition(
     assert "records are missing" in verify_stored(blobs, "audit").faults[0].text
 
 
-def wait_for_files(blobs: Blobs) -> None:
-    for each in [stored_audit._WRITE.submit(time.sleep, 0.05) for _ in range(16)]:
-        each.result()
+def wait_for_files() -> None:
+    stored_audit._JOIN.drain()
 
 
 # What members must agree on.

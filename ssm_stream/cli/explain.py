@@ -92,13 +92,20 @@ def explain(
         )
     from ssm_stream.engine.explain import UnknownEntityError, explain_recorded
     from ssm_stream.evaluate.recordings import RecordingError
+    from ssm_stream.evaluate.recordings.context_files import recorded_facts
 
     with report_errors(RecordingError, OSError):
         loaded, rows = open_recording(load_config(config), recording)
         history_size = HISTORY if html is not None else 0
         try:
             found, history = explain_recorded(
-                loaded, rows, what, entity_options.row, entity_options.target, history_size
+                loaded,
+                rows,
+                what,
+                entity_options.row,
+                entity_options.target,
+                history_size,
+                recorded_facts(loaded, rows),
             )
         except UnknownEntityError as error:
             raise typer.BadParameter(str(error)) from None

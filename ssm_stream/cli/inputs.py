@@ -137,10 +137,13 @@ def open_recording(
     """
     from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
     from ssm_stream.evaluate.recordings import Recording
+    from ssm_stream.evaluate.recordings.context_files import find_facts
 
     rows = Recording(file, limit, reading.options().of_event(config.event))
     print_reading(rows)
     rows.check_columns(config)
+    if missing := find_facts(config, file)[1]:
+        raise ConfigError("\n".join(missing))
     if config.alerts.shadow:
         typer.echo("alerts.shadow is on: judged is what would be sent without it", err=True)
         config = config.without_shadow()

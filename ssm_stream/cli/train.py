@@ -127,13 +127,14 @@ def train(
 
 def _histories(file: Path, config: Path, targets: list[str]) -> list[History]:
     from ssm_stream.evaluate.chosen_targets import choose_targets
+    from ssm_stream.evaluate.recordings.context_files import recorded_facts
     from ssm_stream.ingest.rows.stage import read_rows
     from ssm_stream.training.history import target_histories
 
     loaded = load_config(config)
     chosen = choose_targets(loaded, targets)
     loaded, rows = open_recording(loaded, file)
-    events, refused = read_rows(loaded.event, list(rows))
+    events, refused = read_rows(loaded.event, list(rows), recorded_facts(loaded, rows))
     if refused:
         typer.echo(f"{file.name}: {len(refused)} rows are not valid events, the first: {refused[0].reason}", err=True)
     found, short = target_histories(loaded, events, chosen)

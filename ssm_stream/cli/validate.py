@@ -111,9 +111,10 @@ def _open(config: Config, recording: Path, reading: Reading) -> Recording:
 def _missing_paths(config: Config, rows: Recording) -> list[str]:
     """Return a sentence for each configured path that a recording does not have."""
     from ssm_stream.evaluate.recordings import RecordingError
+    from ssm_stream.evaluate.recordings.context_files import find_facts
 
     with report_errors(RecordingError, OSError):
-        return rows.missing_paths(config)
+        return [*rows.missing_paths(config), *find_facts(config, rows.path)[1]]
 
 
 def _entity_notes(config: Config, file: Recording, given: int | None) -> list[str]:
@@ -175,7 +176,8 @@ def _describe(config: Config) -> Iterator[str]:
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     for each in config.source.context:
-        yield f"joins     {', '.join(each.columns)} from {each.topic}, as of the event's time (source.context)"
+        of = "row" if event.makes_rows else "event"
+        yield f"joins     {', '.join(each.columns)} from {each.topic}, as of the {of}'s time (source.context)"
     if event.layout == "readings":
         yield from _describe_readings(event)
     if event.aggregate is not None:

@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from ssm_stream.config.descriptions import describe
 from ssm_stream.config.group_assignment import with_group
+from ssm_stream.config.row_columns import check_row_columns
 from ssm_stream.config.sections import (
     Alerts,
     Audit,
@@ -138,11 +139,6 @@ class Config(Section):
     def _check_context(self) -> None:
         """Check that the columns of context topics are inputs, and of one topic each."""
         columns, event = self.source.context_columns, self.event
-        if columns and event.makes_rows:
-            raise ValueError(
-                "source.context: found with events that are made of several messages, and facts are joined to whole "
-                "ones: send them as readings of signals of their own, or leave them out"
-            )
         if twice := sorted({path for path in columns if columns.count(path) > 1}):
             raise ValueError(f"source.context: {twice} is a column of two topics; name each column once")
         if wrong := [path for path in columns if path in (event.entity, event.timestamp, *event.targets)]:
@@ -157,12 +153,16 @@ class Config(Section):
                 f"source.context: {unused} is used by nothing; name it in event.features, event.categories or a "
                 "condition"
             )
+        if columns and event.makes_rows:
+            object.__setattr__(self, "event", event.with_facts(columns))
+        check_row_columns(self.event)
 
     def _check_limits(self) -> None:
         event = self.event
         object.__setattr__(self, "event", event.with_limits(limit.column for limit in self.alerts.limits))
         if event.aggregate is not None:
-            event.aggregate.check(("alerts.limits", limit.column) for limit in self.alerts.limits)
+            limited = [limit.column for limit in self.alerts.limits if limit.column not in event.facts]
+            event.aggregate.check(("alerts.limits", column) for column in limited)
             if (rule := self.silence_rule) is not None:
                 object.__setattr__(self, "event", self.event.with_silence(rule))
         for i, limit in enumerate(self.alerts.limits):

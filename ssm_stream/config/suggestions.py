@@ -135,7 +135,7 @@ def missing_signals(config: Config, signals: Collection[str], place: str) -> lis
     return [
         f"{key}: no signal {path!r} in {place}; {suggest(path, sorted(signals), 'its signals')}"
         for path, key in value_paths(config, {}).items()
-        if path not in signals
+        if path not in signals and path not in config.event.facts
     ]
 
 

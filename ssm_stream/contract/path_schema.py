@@ -55,7 +55,9 @@ def _below(steps: Sequence[Step], schema: Schema) -> Schema:
     if isinstance(first, str):
         return {"type": "object", **_within(steps, schema)}
     if isinstance(first, int):
-        return {"type": "array", "minItems": first + 1}
+        inside = _below(rest, schema)
+        element = {"prefixItems": [*({} for _ in range(first)), inside]} if inside else {}
+        return {"type": "array", "minItems": first + 1, **element}
     named = {"type": "object", "required": [first.key], "properties": {first.key: {"enum": _spellings(first.value)}}}
     inside = _below(rest, schema)
     return {"type": "array", "contains": {"allOf": [named, inside]} if inside else named}

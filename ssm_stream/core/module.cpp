@@ -27,6 +27,7 @@ void bind_hours(nb::module_& m);
 void bind_windows(nb::module_& m);
 void bind_reader(nb::module_& m);
 void bind_rows(nb::module_& m);
+void bind_copies(nb::module_& m);
 void bind_writer(nb::module_& m);
 void bind_client(nb::module_& m);
 }  // namespace ssm
@@ -693,6 +694,7 @@ NB_MODULE(_core, m) {
     bind_windows(m);
     bind_reader(m);
     bind_rows(m);
+    bind_copies(m);
     bind_writer(m);
     bind_client(m);
     choose("");

@@ -145,7 +145,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     }
     if (r.channels[LEVELS_CHANNEL]) {
         const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, absorb,
-                                                 error_scale::usual_by_context(context), state.learner.w.levels);
+                                                 {error_scale::usual(context), error_scale::usual_by_context(context)}, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
     if (r.channels[SHAPE_CHANNEL]) {
@@ -574,7 +574,7 @@ const Functions functions{
     },
     [](const EngineState& state, i64 k, i64 e, double error, const i64* steps) {
         const error_scale::Scale s(state, k, e);
-        const error_scale::Moment at{steps, error_scale::WEEK_MS};
+        const error_scale::Moment at{steps, 1e6 * error_scale::WEEK_MS};  // all inputs have counted for long
         error_scale::predict(s, 0.0, at, nullptr, 0.0);
         const double over = s.number[error_scale::SIZE] > 0.0 ? error / s.room[error_scale::BOTH] : 0.0;
         error_scale::learn(s, 0.0, error, std::fabs(error), at, 1.0);
@@ -588,7 +588,7 @@ const Functions functions{
     },
     [](const MonitorState& m, i64 e, double value, double events) { return shape::observe(shape::Shape(m, e), value, events); },
     [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double absorb, double* room) {
-        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, 1.0, room);
+        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, {0.0, 1.0}, room);
     },
     [](const MonitorState& m, i64 e, double* out, i64 count) { mean_shift::causes(mean_shift::Levels(m, e), out, count); },
     [](const MonitorState& m, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, const Rules& rules) {

@@ -350,8 +350,7 @@ class Engine:
         Raises:
             StateError: damaged, or a state that another configuration made and that does not fit this one.
         """
-        reader.check()
-        with snapshot_format.damage_as_state_error():
+        with reader.checking(), snapshot_format.damage_as_state_error():
             if reader.metadata["whole"]:
                 config = former_config(self.config, reader.metadata)
                 self._former = None if config is None else Engine(config)

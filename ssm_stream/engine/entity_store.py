@@ -38,7 +38,7 @@ MIN_PENDING = 16
 
 def shard_of(entity: str, shards: int) -> int:
     """Return the shard of an entity, the same in every process (Python's own hash is not)."""
-    return zlib.crc32(entity.encode()) % shards
+    return zlib.crc32(entity.encode()) % shards if shards > 1 else 0
 
 
 class ResetEntity(NamedTuple):

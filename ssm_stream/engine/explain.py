@@ -26,6 +26,7 @@ from ssm_stream.core.implicit import answer_names, product_parts
 from ssm_stream.core.shapes import BASE, MANY
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
+from ssm_stream.ingest.context.facts import JoinFacts
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.rows.stage import read_rows
 from ssm_stream.ingest.timestamps import EPOCH
@@ -189,6 +190,7 @@ def explain_recorded(
     row: int | None = None,
     target: str | None = None,
     history: int = 0,
+    join: JoinFacts | None = None,
 ) -> tuple[Explanation, list[Explanation]]:
     """Run the engine over rows up to an event of the entity, and explain that event's prediction.
 
@@ -199,6 +201,7 @@ def explain_recorded(
         row: of the event, from 1; None: the entity's last
         target: which one; None: the first
         history: so many of the entity's earlier events are explained too, evenly spaced
+        join: joins facts of context topics to the rows of readings and windows
 
     Returns:
         the explanation, and those of earlier events in their order
@@ -214,7 +217,7 @@ def explain_recorded(
             "explain needs targets that come with their events: remove `labels` and `model.horizon` from the "
             "configuration"
         )
-    events, _ = read_rows(config.event, list(rows))
+    events, _ = read_rows(config.event, list(rows), join)
     before, at = _find_event(events, entity, row)
     if events.idle is not None:
         if events.idle[at]:

@@ -20,6 +20,8 @@ import orjson
 from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
+from ssm_stream.core import native
+
 MAGIC = b"SSMS"
 VERSION = 5
 PREFIX = struct.Struct("<4sHHQQQQ")
@@ -90,15 +92,20 @@ def write(file: BinaryIO, metadata: dict[str, Any], parts: list[ArrayPart]) -> s
 
 
 def _blocks(part: ArrayPart) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes of an array in order. A block is valid until the next one."""
     array, rows = part.array, part.rows
-    if rows is None:
-        step = _rows_per_block(array, 1)
-        for at in range(0, len(array), step):
-            yield np.ascontiguousarray(array[at : at + step]).reshape(-1).view(np.uint8)
+    if rows is not None and len(rows) > 1:
+        step = _rows_per_block(array, len(rows))
+        for at in range(0, len(rows[0]), step):
+            yield array[tuple(index[at : at + step] for index in rows)].reshape(-1).view(np.uint8)
         return
-    step = _rows_per_block(array, len(rows))
-    for at in range(0, len(rows[0]), step):
-        yield array[tuple(index[at : at + step] for index in rows)].reshape(-1).view(np.uint8)
+    step, count = _rows_per_block(array, 1), part.shape[0]
+    size = array.itemsize * math.prod(array.shape[1:])
+    block = np.empty(min(step, count) * size, np.uint8)
+    for at in range(0, count, step):
+        some = min(step, count - at)
+        native.gather_rows(array, None if rows is None else rows[0], at, some, block)
+        yield block[: some * size]
 
 
 def _rows_per_block(array: NDArray[Any], axes: int) -> int:
@@ -106,7 +113,7 @@ def _rows_per_block(array: NDArray[Any], axes: int) -> int:
 
 
 class SnapshotReader:
-    """Reads a snapshot array by array, in the order in which they were written. Call `check` first.
+    """Reads a snapshot array by array, in the order in which they were written, within `checking` or after `check`.
 
     metadata: as given to `write`; name: as returned by `write`; size: in bytes
     prefix: is put before each array name that a method is given
@@ -119,6 +126,8 @@ class SnapshotReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.prefix = file, ""
+        self._running: xxh3_64 | None = None
+        self._block = np.empty(0, np.uint8)
         self.size = file.seek(0, 2)
         file.seek(0)
         prefix = file.read(PREFIX.size)
@@ -144,15 +153,30 @@ class SnapshotReader:
             if sum(map(_bytes_of, self._left)) != body or not isinstance(self.metadata, dict):
                 raise StateError("the snapshot is damaged: its header does not describe the body")
         self._left.reverse()
+        self._start = PREFIX.size + head
 
     def check(self) -> None:
         """Compare the checksum of the body, before any of it is used."""
-        body, start = xxh3_64(), self._file.tell()
-        while block := self._file.read(BLOCK):
+        body = xxh3_64()
+        self._file.seek(self._start)
+        for block in self._read_blocks(self.size - self._start):
             body.update(block)
         if body.intdigest() != self._sum:
             raise StateError("the snapshot is damaged: the checksum of its body differs")
-        self._file.seek(start)
+        self._file.seek(self._start)
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Compare the checksum of the body with what is read meanwhile: all of it, from its beginning to `finish`.
+
+        An error is that of the checksum, where it differs.
+        """
+        self._running = xxh3_64()
+        try:
+            yield
+        except Exception:
+            self.check()
+            raise
 
     def into(self, name: str, array: NDArray[Any], rows: Rows | None = None) -> None:
         """Read the next array, which must have this name, into `array`, or into `array[rows]`."""
@@ -160,30 +184,25 @@ class SnapshotReader:
         part = ArrayPart(name, array, rows)
         if shape != part.shape or dtype != array.dtype:
             raise incompatible_array(name)
-        step = _rows_per_block(array, 1 if rows is None else len(rows))
+        if rows is not None and len(rows) > 1:
+            array[rows] = self._filled(np.empty(shape, dtype))
+            return
+        step, size = _rows_per_block(array, 1), dtype.itemsize * math.prod(shape[1:])
         for at in range(0, shape[0], step):
-            selected = slice(at, at + step) if rows is None else tuple(index[at : at + step] for index in rows)
-            block = np.empty((min(step, shape[0] - at), *shape[1:]), dtype)
-            self._fill(block)
-            array[selected] = block
+            some = min(step, shape[0] - at)
+            block = self._next_block(some * size)
+            native.scatter_rows(array, None if rows is None else rows[0], at, some, block)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the next array, which must have this name."""
         dtype, shape = self._next(name)
-        array = np.empty(shape, dtype)
-        self._fill(array)
-        return array
+        return self._filled(np.empty(shape, dtype))
 
     def copy(self, name: str, file: BinaryIO) -> None:
         """Copy the bytes of the next array, which must have this name, to a file."""
         dtype, shape = self._next(name)
-        left = math.prod(shape) * dtype.itemsize
-        while left:
-            block = self._file.read(min(left, BLOCK))
-            if not block:
-                raise StateError("the snapshot is damaged: it ends too early")
+        for block in self._read_blocks(math.prod(shape) * dtype.itemsize):
             file.write(block)
-            left -= len(block)
 
     def empty(self) -> NDArray[Any]:
         """Skip the next array; return one like it without rows."""
@@ -193,7 +212,12 @@ class SnapshotReader:
 
     def skip(self) -> None:
         """Skip the next array."""
-        self._file.seek(_bytes_of(self._left.pop()), 1)
+        size = _bytes_of(self._left.pop())
+        if self._running is None:
+            self._file.seek(size, 1)
+            return
+        for _ in self._read_blocks(size):
+            pass
 
     @property
     def names(self) -> list[str]:
@@ -210,17 +234,38 @@ class SnapshotReader:
         _, dtype, shape = self._left.pop()
         return dtype, shape
 
-    def _fill(self, array: NDArray[Any]) -> None:
+    def _filled(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Read the bytes of an array into it, and return it."""
         content = array.reshape(-1).view(np.uint8)
         for at in range(0, len(content), BLOCK):
-            block = content[at : at + BLOCK].data
-            if self._file.readinto(block) != len(block):  # type: ignore[attr-defined]
-                raise StateError("the snapshot is damaged: it ends too early")
+            self._read_into(content[at : at + BLOCK])
+        return array
+
+    def _read_blocks(self, size: int) -> Iterator[memoryview]:
+        """Yield the next bytes of the file. A block is valid until the next one."""
+        for at in range(0, size, BLOCK):
+            yield self._next_block(min(BLOCK, size - at)).data
+
+    def _next_block(self, size: int) -> NDArray[np.uint8]:
+        """Return the next bytes of the file, in memory that is used again."""
+        if size > len(self._block):
+            self._block = np.empty(max(size, BLOCK), np.uint8)
+        self._read_into(self._block[:size])
+        return self._block[:size]
+
+    def _read_into(self, block: NDArray[np.uint8]) -> None:
+        if self._file.readinto(block.data) != len(block):  # type: ignore[attr-defined]
+            raise StateError("the snapshot is damaged: it ends too early")
+        if self._running is not None:
+            self._running.update(block.data)
 
     def finish(self) -> None:
-        """Check that every array has been read."""
+        """Check that every array has been read, and within `checking` their checksum."""
         if self._left:
             raise incompatible_array(self._left[-1][0])
+        running, self._running = self._running, None
+        if running is not None and running.intdigest() != self._sum:
+            raise StateError("the snapshot is damaged: the checksum of its body differs")
 
 
 def _listed(name: Any, dtype: Any, shape: Any) -> tuple[str, np.dtype[Any], tuple[int, ...]]:

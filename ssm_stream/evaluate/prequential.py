@@ -21,6 +21,8 @@ from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.reading_order import TimeOrder
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
+from ssm_stream.evaluate.recordings.context_files import recorded_facts
+from ssm_stream.evaluate.recordings.document_columns import TIMESTAMP
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels as LabelColumns
 from ssm_stream.ingest.planned_stops import withhold_targets
@@ -146,6 +148,8 @@ def batches(
         partition: returns the partition of an entity's messages; None: all are of one
     """
     builder, order = row_builder(config.event, ttl_ms(config)), TimeOrder(config.event)
+    if builder is not None and (join := recorded_facts(config, rows)) is not None:
+        builder.join_facts(join)
     rows_of = None if builder is None else MessageRows(config, builder, partition)
     read = read_messages(config, rows)
     for messages, refused, count in order(read) if config.event.makes_rows else read:
@@ -165,7 +169,8 @@ def read_messages(
     """Yield what was read of the rows of a file, events or messages that are none yet, and the number of rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
-        slices = rows.of_event(config.event).slices(columns.names)
+        names = {*columns.names, TIMESTAMP} if config.event.facts else columns.names
+        slices = rows.of_event(config.event).slices(names)
         yield from _read_ahead((*columns.read(part), part.height) for part in slices)
         return
     reader, iterator = MessageReader(config.event), iter(rows)

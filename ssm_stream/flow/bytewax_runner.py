@@ -16,6 +16,7 @@ from bytewax.dataflow import Dataflow
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.flow.dataflow import build
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.operators.failures import EXPECTED
 from ssm_stream.operators.runner import bytewax_options, require_recovery
 from ssm_stream.ops.observers import RunObserver
@@ -61,6 +62,7 @@ class DeferredService:
     files = False
     catch_up = None
     begun = frozenset[str]()
+    interrupted = True  # what Bytewax's recovery holds does not tell
 
     def __init__(self, settings: Config, *, until_eof: bool = False) -> None:
         self.settings, self.until_eof = settings, until_eof
@@ -96,3 +98,8 @@ class DeferredService:
     def observers(self) -> RunObserver:
         """Observers of the run."""
         return self._run().observers
+
+    @property
+    def facts(self) -> RowFacts | None:
+        """The context topics whose facts rows get."""
+        return self._run().facts

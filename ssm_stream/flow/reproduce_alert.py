@@ -27,6 +27,7 @@ from ssm_stream.flow.sent_alert import sent_content
 from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.context.rows import row_facts
 from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
@@ -219,7 +220,8 @@ class _Run:
         audit: dict[int, dict[str, str]],
     ) -> None:
         self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
-        self._decoder = Decoder(config, control=recorded_stops(config), join=context_of(config))
+        self._facts = row_facts(config)
+        self._decoder = Decoder(config, control=recorded_stops(config), join=context_of(config), facts=self._facts)
         self._encoder = Encoder(config.without_registry())
         self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
@@ -254,6 +256,8 @@ class _Run:
             if not isinstance(item, ShardBatch):
                 continue
             engine = self._engine(key)
+            if engine.rows is not None and self._facts is not None:
+                engine.rows.join_facts(self._facts)
             item = with_rows(item, engine.rows, source)
             engine.episodes.set_control(item.control)
             events, refused = engine.admit(engine.episodes.mark(item.events, self._encoder.event_ids(item)), source)
@@ -312,7 +316,7 @@ class _Run:
                 continue
             engine = self._engine(key)
             if engine.rows is not None:
-                rows = row_state(self._config, engine.rows.dump())
+                rows = row_state(self._config, engine.rows.dump(), self._facts)
                 item = row_of(with_rows(item, rows, self._encoder.source_of(item)), self._alert.row)
                 if not len(item.events):
                     continue

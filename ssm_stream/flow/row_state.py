@@ -6,14 +6,22 @@ import numpy as np
 
 from ssm_stream.config import Config
 from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.ingest.context.facts import JoinFacts, unknown_facts
 from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.ingest.rows.stage import row_builder
 from ssm_stream.kafka.records import ShardBatch
 
 
-def row_state(config: Config, state: bytes | None = None) -> RowBuilder | None:
-    """Return a builder of rows; None if messages are rows. state: to begin with"""
+def row_state(config: Config, state: bytes | None = None, join: JoinFacts | None = None) -> RowBuilder | None:
+    """Return a builder of rows; None if messages are rows.
+
+    Args:
+        state: to begin with
+        join: joins facts of context topics; None: they are unknown
+    """
     builder = row_builder(config.event, ttl_ms(config))
+    if builder is not None:
+        builder.join_facts(join or unknown_facts(len(config.event.facts)))
     if builder is not None and state is not None:
         builder.load(state)
     return builder

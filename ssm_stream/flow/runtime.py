@@ -22,6 +22,7 @@ from ssm_stream.flow.dataflow import build
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.kafka.client import STOP, BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.context.rows import RowFacts, row_facts
 from ssm_stream.kafka.foresight.topics import require_foreseen
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
@@ -47,6 +48,7 @@ from ssm_stream.recovery.directory import (
     epoch_interval,
     join_recovery,
     make_directory,
+    note_clean_end,
     open_recovery,
     writable_by_others,
 )
@@ -80,6 +82,13 @@ class Prepared(NamedTuple):
     health: Health
     site: MountedSite | None
     begun: frozenset[str] = frozenset()
+    facts: RowFacts | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a run before may have put out results past the positions that this one begins at."""
+        # What a dead writer has put out past them is aborted.
+        return self.config.delivery == "at_least_once" and (self.recovery is None or self.recovery.interrupted)
 
     @property
     def flow(self) -> Dataflow:
@@ -171,8 +180,9 @@ def prepare(
     files = not embedded
     begun = begun_topics(config) if files else frozenset[str]()
     return Prepared(
-        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun
-    )
+        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun,
+        row_facts(config, flow=True),
+    )  # fmt: skip
 
 
 def _prepare_embedded(config: Config) -> None:
@@ -306,6 +316,9 @@ def run(
             _run(prepared, workers, process, addresses)
         finally:
             restore_stderr()
+    recovery = prepared.recovery
+    if recovery is not None and recovery.lock is not None and (directory := prepared.config.recovery.directory):
+        note_clean_end(directory)
 
 
 def release(prepared: Prepared) -> None:

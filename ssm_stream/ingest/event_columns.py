@@ -48,6 +48,9 @@ class Events:
 
     empty: NDArray[np.bool_] | None = None
     """(n,) rows of windows without events; None: rows are not of windows"""
+    came: NDArray[np.int64] | None = None
+    """(n,) of messages that are no rows yet: when the broker got each, ms, not positive: unknown; None where no row has
+    facts of context topics"""
 
     def __len__(self) -> int:
         return len(self.entity)

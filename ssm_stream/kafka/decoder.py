@@ -20,6 +20,7 @@ from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.formats.framing import strip_frame
@@ -56,6 +57,7 @@ class Decoder:
         an offset on
     join: sets the columns of context topics of documents, by when the broker got the message of each; returns dead
         letters of facts
+    facts: the context topics whose facts rows get in the shard: read as far as the rows of the messages may need
     inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
@@ -66,15 +68,16 @@ class Decoder:
         control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
         inspect: Callable[[Chunk], bool] | None = None,
         join: Callable[[Sequence[Any], Sequence[int | None]], list[ProducerRecord]] | None = None,
+        facts: RowFacts | None = None,
     ) -> None:
-        self._join, self._of_facts = join, list[Decoded]()
+        self._join, self._of_facts, self._facts = join, list[Decoded](), facts
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
         self._topics = config.source.names
         self.reader = MessageReader(config.event)
         fast = FastReader(self.reader.event)
         self._format = message_format(config)
         self._label_format = message_format(config, labels=True) if config.labels else self._format
-        bare = config.labels is None and not config.source.context
+        bare = config.labels is None and (config.event.makes_rows or not config.source.context)
         plain = config.event.format in ("json", "auto") and bare
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
@@ -201,6 +204,12 @@ class Decoder:
             messages = [messages[i] for i in events.position.tolist()]
         if not messages:
             return []
+        if self.config.event.facts:
+            stamps = map(timestamp_of, messages)
+            came = np.array([0 if stamp is None else stamp[0] for stamp in stamps], np.int64)
+            events = replace(events, came=came)
+            if self._facts is not None:
+                self._facts.read_to(events.ts, came)
         offsets = offsets_of(messages)
         raw = RawMessages(messages) if self._keep_raw else None
         some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])

@@ -22,6 +22,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.event_columns import concatenate
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.documents import Batch, EventBatch
 from ssm_stream.operators.shard_operator import ShardLogic
@@ -62,28 +63,35 @@ class UnreadErrors:
 class EmbeddedShard(StatefulBatchLogic[Batch | Wake, PredictedBatch | OutputBatch, bytes]):
     """Predicts and learns the events of one shard; its snapshot holds all of its state, as versioned bytes.
 
-    config: without recovery directory
+    Args:
+        config: without recovery directory
+        facts: as of `ShardLogic`
 
     Raises:
         StateError: the state is damaged, or one that this configuration or release cannot use.
     """
 
     def __init__(
-        self, config: Config, resume_state: bytes | None, errors: UnreadErrors, observers: RunObserver = UNOBSERVED
+        self,
+        config: Config,
+        resume_state: bytes | None,
+        errors: UnreadErrors,
+        observers: RunObserver = UNOBSERVED,
+        facts: RowFacts | None = None,
     ) -> None:
-        self._config, self._errors, self._observers = config, errors, observers
+        self._config, self._errors, self._observers, self._facts = config, errors, observers, facts
         self._numbered = 0
         self._shard: ShardLogic | None = None
         if resume_state is not None:
             self._numbered, state = unpack(resume_state)
-            self._shard = ShardLogic(config, state, observers)
+            self._shard = ShardLogic(config, state, observers, facts)
 
     def on_batch(self, values: list[Batch | Wake]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         batches = [each for each in values if not isinstance(each, Wake)]
         if self._shard is None:
             if not batches:
                 return (), StatefulBatchLogic.DISCARD
-            self._shard = ShardLogic(self._config, None, self._observers)
+            self._shard = ShardLogic(self._config, None, self._observers, self._facts)
         if not batches:
             return (), StatefulBatchLogic.RETAIN
         out, keep = self._shard.on_batch(self._numbered_batches(batches))

@@ -127,7 +127,9 @@ def service_source(service: Service) -> KafkaSource:
         each.model_copy(update={"start": "earliest"}) if each.topic in begun else each for each in config.source.each
     ]
     labels = labels_topic(config)
-    control = ControlTopic(config).windows if config.control_topic is not None else None
+    control = (
+        ControlTopic(config, interrupted=service.interrupted).windows if config.control_topic is not None else None
+    )
 
     def report_missing(paths: int, sentences: list[str]) -> None:
         observers.on_missing_paths(paths)
@@ -136,9 +138,11 @@ def service_source(service: Service) -> KafkaSource:
 
     inspect, join = FirstMessages(config, report_missing), context_of(config, flow=True)
     again = service.catch_up
+    if service.facts is not None:
+        service.facts.topics()  # what cannot be read ends the start
 
     def decoder() -> Decode:
-        decode = Decoder(config, observers.on_passed_by, control, inspect, join).decode
+        decode = Decoder(config, observers.on_passed_by, control, inspect, join, service.facts).decode
         return decode if again is None else CatchUpDecoder(decode, config.source, *again)
 
     return KafkaSource(

@@ -20,6 +20,7 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config, ConfigError, read_config
+from ssm_stream.kafka.context.rows import row_facts
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch
 from ssm_stream.operators.documents import DocumentReader, Item, is_batch
@@ -128,9 +129,11 @@ def monitor(step_id: str, up: Stream[Any], config: Settings, *, service: Service
     wakes = op.input(f"{step_id}_wake", up.flow(), ShardWaker(settings.state.shards))
     shards = op.merge(f"{step_id}_shards", split.trues, wakes)
 
+    facts = row_facts(settings, flow=True)
+
     def build(state: bytes | None) -> EmbeddedShard:
         with explained():
-            return EmbeddedShard(settings, state, unread)
+            return EmbeddedShard(settings, state, unread, facts=facts)
 
     learned = op.stateful_batch(step_id, shards, build)
     return MonitorOut(step_id, settings, learned, split.falses, unread)
@@ -141,14 +144,19 @@ def _service_monitor(step_id: str, up: Stream[Any], service: Service) -> Monitor
     unread = UnreadErrors(step_id)
     unread.read = True  # `run` logs and counts them by itself
     if service.files:
-        learned = op.stateful_batch(step_id, up, lambda state: ShardLogic(service.config, state, service.observers))
+
+        def restore(state: bytes | None) -> ShardLogic:
+            return ShardLogic(service.config, state, service.observers, service.facts)
+
+        learned = op.stateful_batch(step_id, up, restore)
         return MonitorOut(step_id, service.settings, learned, None, unread)
     wakes = op.input(f"{step_id}_wake", up.flow(), ShardWaker(service.settings.state.shards))
     shards = op.merge(f"{step_id}_shards", up, wakes)
 
     def build(state: bytes | None) -> EmbeddedShard:
         with explained():
-            return EmbeddedShard(_without_files(service.config), state, unread, service.observers)
+            config = _without_files(service.config)
+            return EmbeddedShard(config, state, unread, service.observers, service.facts)
 
     return MonitorOut(step_id, service.settings, op.stateful_batch(step_id, shards, build), None, unread)
 

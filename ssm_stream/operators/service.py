@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ssm_stream.config import Config
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.ops.observers import RunObserver
 from ssm_stream.recovery.catch_up import PendingCatchUp
 
@@ -40,6 +41,14 @@ class Service(Protocol):
     @property
     def begun(self) -> frozenset[str]:
         """The topics that the state has read some of: partitions that are added to them begin at their beginning."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a run before may have put out results past the positions that this one begins at."""
+
+    @property
+    def facts(self) -> RowFacts | None:
+        """The context topics whose facts rows get; None where no row has any."""
 
     @property
     def observers(self) -> RunObserver:

@@ -11,6 +11,7 @@ from bytewax.operators import StatefulBatchLogic
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.snapshot import with_holidays_of
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import CaughtUp, LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.catch_up import Undelivered
@@ -28,9 +29,18 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     """Predicts and learns the events of one shard, and its delayed labels.
 
     A snapshot is the name of a file in the recovery directory; without such a directory it is the state itself.
+
+    Args:
+        facts: the context topics whose facts its rows get
     """
 
-    def __init__(self, config: Config, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
+    def __init__(
+        self,
+        config: Config,
+        resume_state: bytes | None,
+        observers: RunObserver = UNOBSERVED,
+        facts: RowFacts | None = None,
+    ) -> None:
         self._shards, self._observers = config.state.shards, observers
         self._encoder = Encoder(config)
         self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
@@ -50,6 +60,9 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             self.engine = Engine(config)
         else:
             self.engine = Engine.restore(with_holidays_of(config, resume_state), resume_state)
+        self._facts = facts
+        if self.engine.rows is not None and facts is not None:
+            self.engine.rows.join_facts(facts)
         directory = None if self._files is None else config.recovery.directory
         self._gaps = GapNotes(directory, self.key, self.engine)
         observers.register_shard(self)
@@ -90,6 +103,10 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             rows = self.engine.rows.add(batch.events, batch.offsets, self._encoder.source_of(batch))
             if rows.late and not batch.again:
                 out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
+            if self._facts is not None and (letters := self._facts.pop_letters()) and not batch.again:
+                first = batch.offsets[0]
+                caused = [letter._replace(offset=first) for letter in letters]
+                out.append(OutputBatch(place[0], batch.partition, first, first, caused))
             if len(rows):
                 yield batch.with_rows(rows, keep_raw=self._keep_raw)
 

@@ -36,6 +36,8 @@ from ssm_stream.recovery.replacement import finish_replacement, require_replaced
 IMPORTING = "importing"
 """Folder that exists while an import is under way."""
 MARK = "initialised"
+RUNNING = "running"
+"""File that exists while a run has not come to a clean end."""
 PARTITIONS = 4
 """Databases. Bytewax loads the snapshots of one in quadratic time."""
 
@@ -51,6 +53,8 @@ class OpenRecovery(NamedTuple):
     """Epochs that the start goes back, as the power failed before the last ones were on the disk."""
     lock: IO[str] | None
     """Held until it is closed or the process ends; None where another process of the cluster holds it."""
+    interrupted: bool = True
+    """Whether a run before may have passed on events past the positions: it came to no clean end, or is not known."""
 
 
 def open_recovery(config: Config) -> OpenRecovery | None:
@@ -73,9 +77,16 @@ def open_recovery(config: Config) -> OpenRecovery | None:
         epoch = roll_back(directory, ended)
         _clean_up(directory)
         _require_writers(config, directory)
+        interrupted = (directory / RUNNING).exists()
+        (directory / RUNNING).touch()
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
-    return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held)
+    return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held, interrupted)
+
+
+def note_clean_end(directory: Path) -> None:
+    """Note that all that a run has passed on lies before the positions of its last snapshot."""
+    (directory / RUNNING).unlink(missing_ok=True)
 
 
 def make_directory(directory: Path) -> None:

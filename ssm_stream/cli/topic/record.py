@@ -29,7 +29,7 @@ def record(
 
     All fields are kept, nested ones as columns with dotted names, and where each message was. Only committed messages
     are read, in no consumer group. --since and --until go by the messages' timestamps. The file appears when it is
-    complete; after Ctrl-C there is none.
+    complete; after Ctrl-C there is none. Facts that rows get (source.context) become files next to it.
 
     Exit code 0: written; 1: the broker or the disk failed, or there is no event; 2: the call is wrong.
 
@@ -46,6 +46,8 @@ def record(
         if path.exists() and not force:
             raise ConfigError(f"{path} exists and is not overwritten: --out names another file, --force overwrites it")
         recorded = options.record(loaded, path, since, until)
+    for name, count in recorded.facts.items():
+        typer.echo(f"{count:,} facts → {path.with_name(name)}", err=True)
     size = path.stat().st_size
     typer.echo(describe(loaded, recorded), err=True)
     if as_json:
@@ -60,6 +62,7 @@ def record(
                 "unreadable": dict(recorded.unreadable),
                 "first_ms": recorded.first,
                 "last_ms": recorded.last,
+                "facts": {str(path.with_name(name)): count for name, count in recorded.facts.items()},
                 "bytes": size,
                 "seconds": round(recorded.seconds, 3),
                 "events_per_s": round(recorded.events_per_s, 1),

@@ -137,6 +137,7 @@ class Event(Section):
     """For events that are single operations, such as requests. Default: each event is a row by itself."""
     _limited: tuple[str, ...] = PrivateAttr(default=())
     _silence: tuple[float, float, float] | None = PrivateAttr(default=None)
+    _facts: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("features", mode="after")
     @classmethod
@@ -199,7 +200,7 @@ class Event(Section):
     def _check_layout(self) -> None:
         """Check the settings of readings and windows."""
         if self.aggregate is not None:
-            self._check_windows(self.aggregate)
+            self._check_windows()
         if self.layout == "events":
             fields = type(self).model_fields
             if given := sorted(name for name in READING_SETTINGS if getattr(self, name) != fields[name].default):
@@ -219,15 +220,11 @@ class Event(Section):
             )
         check_max_age(self.max_age, self.every, self.signals)
 
-    def _check_windows(self, aggregate: Aggregate) -> None:
-        """Check that the settings of a row name columns of windows."""
+    def _check_windows(self) -> None:
+        """Check which settings are found together."""
         if self.layout != "events" or self.features == "auto":
             key = "features: auto" if self.features == "auto" else f"layout: {self.layout}"
             raise ValueError(f"{key}: found with `aggregate`, which makes the columns of rows; leave it out")
-        used = [("features", self.features), ("target", self.targets), ("categories", self.categories)]
-        used += [(f"derive.{name}", each.sources) for name, each in self.derive.items()]
-        used.append(("when", fields(each.condition for each in self.when)))
-        aggregate.check((key, path) for key, paths in used for path in paths if path not in self.derive)
 
     def _check_derived(self) -> None:
         """Check where derived inputs come from: none may hold a target that is not known yet."""
@@ -362,10 +359,21 @@ class Event(Section):
         """What `with_silence` has set: `Config.silence_rule`; None without it."""
         return self._silence
 
+    def with_facts(self, columns: Iterable[str]) -> Event:
+        """Return the section whose rows have columns of context topics (`source.context`)."""
+        found = self.model_copy()
+        found._facts = tuple(columns)
+        return found
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What `with_facts` has set: the columns of a row that no message has."""
+        return self._facts
+
     @property
     def signals(self) -> set[str]:
-        """The columns of a row, those of conditions and limits among them. Raises as `numbers`."""
-        return {*self.targets, *self.read_numbers, *self.categories, *self.context}
+        """The columns of a row that messages have, those of conditions and limits among them. Raises as `numbers`."""
+        return {*self.targets, *self.read_numbers, *self.categories, *self.context} - {*self._facts}
 
     @property
     def context(self) -> list[str]:

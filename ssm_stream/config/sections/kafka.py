@@ -23,17 +23,18 @@ TOPIC_STEP = 1_000_000
 
 
 class Context(Section):
-    """Slowly changing facts of an entity (its product, its recipe), which its events have as of their time."""
+    """Slowly changing facts of an entity (its product, its recipe), which its events or rows have as of their time."""
 
     topic: Topic
     """Their topic: one object for what holds from its time on, in JSON or in the format of the schema that it names. It
     is read whole at every start: keep what the oldest events to be read again need (compaction keeps the latest fact of
     each key only)."""
     columns: Annotated[list[Path], Field(min_length=1, max_length=64)]
-    """Paths of the facts. Events have columns of these names, to be used as features, categories or in conditions;
-    a field of the same name in the event is not read."""
+    """Paths of the facts. Events, or the rows of readings and windows, have columns of these names, to be used as
+    features, categories or in conditions; a field of the same name in the event is not read."""
     entity: Path | None = None
-    """Path of the entity. Default: as `event.entity`; a message without it is of the entity that is its key."""
+    """Path of the entity. Default: as `event.entity`, with `event.tag` `entity`; a message without it is of the entity
+    that is its key."""
     timestamp: Path | None = None
     """Path of the time from which on it holds. Default: as `event.timestamp`; a message without it holds from its Kafka
     timestamp on."""
@@ -88,7 +89,7 @@ class Source(Section):
     all that was learned. `ssm-stream state resume` does the latter by hand."""
     context: Annotated[list[Context], Field(max_length=16)] = []
     """Topics of slowly changing facts, such as the product or recipe of a machine, which its events have as of their
-    time."""
+    time; with `event.layout: readings` or `event.aggregate`, its rows as of theirs."""
     kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md. Secrets (passwords, keys) only
     as `${NAME}`, from the environment, or `${file:/path}`. A message with more bytes than `max.partition.fetch.bytes`

@@ -153,6 +153,13 @@ inline double place_gain(const Scale& s) {
     return dot(s.gain, s.phi, width);
 }
 
+// Events that the pool's moments are of, less those before its latest input began to count. A new input is far from all that is
+// known only at first sight: it has no weight yet, and must neither make the others count for less nor learn from single events.
+SSM_INLINE double events_of(const Scale& s, double age) {
+    const double since = age >= WEEK_MS ? WEEK_MS : age >= DAY_MS ? DAY_MS : 0.0;
+    return s.pool_number[TOTAL] * (since > 0.0 ? (age - since) / age : 1.0) + s.ridge;
+}
+
 // The scale of positive and negative errors of a prediction, in the scratch; rounding: what differences below are
 inline void predict(const Scale& s, double answer, const Moment& at, const float* inputs, double rounding) {
     double* room = s.room;
@@ -163,7 +170,7 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
         return;
     }
     const double q = room[LEVERAGE] = place_gain(s);
-    const double moments = q * (s.pool_number[TOTAL] + s.ridge), far = min(1.0, LEVERAGE_MOST * static_cast<double>(s.D) / (moments + SMALLEST));
+    const double moments = q * events_of(s, at.age), far = std::sqrt(min(1.0, LEVERAGE_MOST * static_cast<double>(s.D) / (moments + SMALLEST)));
     const double context = far * weighted(s.w, s.W, s.phi, s.width);
     const double least = max(SHARE_LEAST * number[SIZE], rounding);
     const double most = max(USUAL_MOST * max(number[SIZE], number[PLAIN]), least);
@@ -247,9 +254,9 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     const double side = error >= 0.0 ? 1.0 : -1.0, lean = series::exp(side * room[SIDED]), mine = room[BOTH] * lean;
     const double r = size / mine, context = room[CONTEXT_ONLY] * lean, psi = min(size / context, CLIP) - 1.0;
     const bool several = entities > 1.0;
-    const double q = room[LEVERAGE], moments = q * (s.pool_number[TOTAL] + s.ridge);
+    const double q = room[LEVERAGE], events = events_of(s, at.age), moments = q * events;
     const double lambda = 1.0 - 1.0 / (MEMORY * max(entities, 1.0));
-    const double seen = min(n, MEMORY), own_rate = 1.0 / (seen + s.ridge + moments) * (s.pool_number[TOTAL] + s.ridge);
+    const double seen = min(n, MEMORY), own_rate = events / (seen + s.ridge + moments);
     double step = psi / (lambda + q), own_step = several ? psi * own_rate : 0.0, own_side = psi / (seen + 1.0);
     // b as the log of a running mean, of which the latest count the more: the first errors were made while the model
     // learned, and where most errors are small, the first may all be so.
@@ -314,7 +321,8 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
 constexpr double KNOWN_FROM = 500.0;  // errors of the entity
 SSM_INLINE bool is_known(const Scale& s) { return s.number[SIZE] <= 0.0 || s.number[SEEN] >= KNOWN_FROM; }
 
-// The usual size of errors over that of this context: 1 where the context says nothing.
+// The usual size of errors, in the target's unit; and that over the size of this context: 1 where the context says nothing.
+SSM_INLINE double usual(const Scale& s) { return s.number[SIZE] > 0.0 ? series::exp(s.number[LEVEL_OF]) : 0.0; }
 SSM_INLINE double usual_by_context(const Scale& s) {
     return s.number[SIZE] > 0.0 ? series::exp(s.number[LEVEL_OF]) / s.room[CONTEXT_ONLY] : 1.0;
 }

@@ -104,6 +104,16 @@ SSM_INLINE double unit_of(double rms, double least, double origin, double base) 
 SSM_INLINE double freedom_of(std::uint16_t crossings) { return max(CROSSING * crossings, 1.0); }
 SSM_INLINE double bounded(double x) { return min(max(x, -FARTHEST), FARTHEST); }
 
+// How large the target's errors are: usually, in its unit, and that over what they are in this context.
+struct Errors { double usual, calm; };
+// The target's usual step over that of this context. Of its square, what the errors make (two in a step, independent of each
+// other) is as the context's errors; the rest, which the prediction follows, is as large in every context.
+inline double calm_steps(const Levels& s, i64 D, const Errors& errors) {
+    const double root = s.base[2 * D - 1], step = root * root, size = std::sqrt(2.0) * errors.usual;
+    const double share = size < step ? (size / step) * (size / step) : 1.0;
+    return 1.0 / std::sqrt(1.0 - share + share / (errors.calm * errors.calm));
+}
+
 // What there is to hear: the columns' values, and the sizes of their steps since the last ones. Returns the fewest events
 // that one of them has had.
 SSM_INLINE i64 listen(const Levels& s, const Room& room, double value, const double* columns, i64 D, i64 W, double calm) {
@@ -205,15 +215,14 @@ inline void rebase(const Levels& s, i64 W) {
 
 // Learn one event; returns how far the levels are off, over the limit: more than 1 is an alarm.
 // value: the target; columns (features,); what is not finite is skipped; events: mean number between false alarms
-// absorb: events in a row after which what is held off is normal; calm: the target's usual noise over that of its context,
-// by which its steps are judged
-SSM_ALONE double observe(const Levels& s, double value, const double* columns, i64 features, double events, double absorb, double calm,
-                         double* space) {
+// absorb: events in a row after which what is held off is normal; errors: the target's steps are judged by their size
+SSM_ALONE double observe(const Levels& s, double value, const double* columns, i64 features, double events, double absorb,
+                         const Errors& errors, double* space) {
     double* number = s.number;
     const i64 D = features + 1, W = whole_doubles(2 * D);
     const Room room(space, W);
     number[SEEN] += 1.0;
-    const i64 fewest = listen(s, room, value, columns, D, W, calm);
+    const i64 fewest = listen(s, room, value, columns, D, W, calm_steps(s, D, errors));
     const bool quick = fewest >= QUICK, settled = fewest >= SETTLED;
     quick ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
     set_limits(room, D, events);

@@ -43,6 +43,8 @@ def former_config(config: Config, metadata: dict[str, Any]) -> Config | None:
         if aggregate is not None and read.aggregate is not None:
             update["aggregate"] = aggregate.model_copy(update={"columns": read.aggregate.columns})
         event = config.event.model_copy(update=update)
+        if event.aggregate is not None:
+            event = event.with_facts(sorted(event.signals - {*event.aggregate.columns}))
         # Facts of other topics, of which a state has none, may be for inputs that are new.
         return config.replace(event=event, source=config.source.model_copy(update={"context": []}))
     except ValidationError as error:

@@ -6,6 +6,8 @@ both ways give the same events and the same refusals.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -43,7 +45,7 @@ class ColumnReader:
     """
 
     def __init__(self, event: Event) -> None:
-        self._messages = MessageReader(event)
+        self._messages, self._facts = MessageReader(event), event.facts
         self._event = event = self._messages.event
         self._by_row, self._only = EventReader(event), entity_filter(event.only)
         paths = self._by_row.paths
@@ -53,7 +55,10 @@ class ColumnReader:
         """Return the events of a slice, and the refusals, both in order of position: messages, where these are no rows
         yet."""
         events = self._by_column(part) if part.height else None
-        return self._messages.translate(*(self._by_row.read(part.rows()) if events is None else (events, [])))
+        events, refused = self._by_row.read(part.rows()) if events is None else (events, [])
+        if part.came is not None and self._facts:
+            events = replace(events, came=part.came[events.position])
+        return self._messages.translate(events, refused)
 
     def _by_column(self, part: Slice) -> Events | None:
         """Return the events; None if the rows must be read one by one."""

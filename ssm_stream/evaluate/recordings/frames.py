@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ssm_stream.evaluate.recordings.files import Row, to_dicts
 from ssm_stream.ingest.json_values import json_value
@@ -24,6 +26,8 @@ class Slice(NamedTuple):
     """Returns them as dicts."""
     column: Callable[[str], pl.Series | None]
     """Returns a column if all its cells are of one plain type, else None; all null for a name that no row has."""
+    came: NDArray[np.int64] | None = None
+    """(height,) when the broker got each, ms; None if that is not read, or not known."""
 
 
 def frame_slices(frame: pl.DataFrame) -> Iterator[Slice]:

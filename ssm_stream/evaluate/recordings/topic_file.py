@@ -223,9 +223,10 @@ def recorded_slice(frame: pl.DataFrame) -> Slice:
     fields = frame.drop(PLACE, strict=False)
     if KEY in frame.columns and MESSAGE_KEY not in fields.columns:
         fields = fields.with_columns(frame[KEY].cast(pl.String, strict=False).alias(MESSAGE_KEY))
+    came = frame[TIMESTAMP].dt.epoch("ms").to_numpy() if TIMESTAMP in frame.columns else None
     if whole.null_count() == len(whole):
-        return typed_slice(fields)
-    return Slice(len(frame), partial(_documents, fields, whole), lambda _: None)
+        return typed_slice(fields)._replace(came=came)
+    return Slice(len(frame), partial(_documents, fields, whole), lambda _: None, came)
 
 
 def _documents(fields: pl.DataFrame, whole: pl.Series) -> list[Row]:

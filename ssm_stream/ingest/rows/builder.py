@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ssm_stream.ingest.context.facts import JoinFacts
 from ssm_stream.ingest.events import Events, RefusedDocument
 
 
@@ -50,6 +51,10 @@ class RowBuilder(Protocol):
     def overtaken(self) -> int:
         """Number of messages so far that a row of their time has not got, as it was complete before; 0: none, or they
         are `late`."""
+        ...
+
+    def join_facts(self, join: JoinFacts) -> None:
+        """Set what joins the columns of context topics to the rows from now on, if they have such."""
         ...
 
     def dump(self) -> bytes:

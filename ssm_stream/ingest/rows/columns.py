@@ -10,6 +10,7 @@ from xxhash import xxh3_64_intdigest
 
 from ssm_stream.config import Event
 from ssm_stream.ingest.assembler import Assembler, Columns
+from ssm_stream.ingest.context.facts import JoinFacts, absent_facts
 from ssm_stream.ingest.event_columns import Events
 
 Floats = NDArray[np.float64]
@@ -21,18 +22,22 @@ class RowColumns:
     """Makes `Events` of rows by the `event` section: derived inputs, `event.when`, categories, as of plain events.
 
     Attributes:
-        names: the columns that a row must have, in their order: targets, numbers, categories, context; each once
+        names: the columns that a row must have, in their order: targets, numbers, categories, context; each once; those
+            of context topics are not among them
         categories: those of them that may be text
+        join: returns the columns of context topics, where a row has such
     """
 
     def __init__(self, event: Event) -> None:
         # Flags are of messages, whose reader has judged them.
         self._assembler = Assembler(event.model_copy(update={"quality": None}))
         inputs = [*self._assembler.derived.paths, *event.categories, *event.context]
-        self.names = list(dict.fromkeys([*event.targets, *inputs]))
+        self._facts = event.facts
+        self.join: JoinFacts | None = absent_facts if event.facts else None
+        self.names = [name for name in dict.fromkeys([*event.targets, *inputs]) if name not in self._facts]
         numbers = {*event.targets, *self._assembler.derived.paths}
         self.categories = {name for name in self.names if name not in numbers}
-        place = {name: i for i, name in enumerate(self.names)}
+        place = {name: i for i, name in enumerate([*self.names, *self._facts])}
         self._targets, self._inputs = [place[name] for name in event.targets], [place[name] for name in inputs]
 
     def events(
@@ -44,6 +49,7 @@ class RowColumns:
         doubtful: NDArray[np.bool_] | None = None,
         *,
         numbered: bool = False,
+        came: NDArray[np.int64] | None = None,
     ) -> Events:
         """Return rows as events.
 
@@ -53,7 +59,11 @@ class RowColumns:
             texts: text of each code
             doubtful: (n,) rows with a value that `event.quality` made unknown; None without it
             numbered: one message may cause several rows
+            came: (n,) of the message that caused each row, as of `Events`
         """
+        if self.join is not None:
+            facts, more = self.join(entity, ts, came)
+            values, texts = np.concatenate([values, facts], axis=1), {**(texts or {}), **more}
         target = values[:, self._targets]
         if len(self._targets) == 1:
             target = np.ascontiguousarray(target[:, 0])

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import ConfigError, Event
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.core import native
+from ssm_stream.ingest.context.facts import JoinFacts
 from ssm_stream.ingest.event_columns import Events
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.factorize import factorize
@@ -84,7 +85,12 @@ class ReadingBuilder:
                 "source.repartition, and in source.topic a new one for copies by entity; or set delivery: at_least_once"
             )
         of = np.asarray(offsets, np.int64)
-        return self._rows(made, of, self._late(made, messages))
+        return self._rows(made, of, self._late(made, messages), messages.came)
+
+    def join_facts(self, join: JoinFacts) -> None:
+        """Set what joins the facts of context topics; see `RowBuilder`."""
+        if self._columns.join is not None:
+            self._columns.join = join
 
     @property
     def overtaken(self) -> int:
@@ -95,13 +101,22 @@ class ReadingBuilder:
         """Return the rows that would be complete later; see `RowBuilder`."""
         return self._rows(self._native.flush(), np.full(len(self._names), -1), [])
 
-    def _rows(self, made: tuple[bytes, ...], offsets: NDArray[np.int64], late: list[RefusedDocument]) -> Rows:
+    def _rows(
+        self,
+        made: tuple[bytes, ...],
+        offsets: NDArray[np.int64],
+        late: list[RefusedDocument],
+        came: NDArray[np.int64] | None = None,
+    ) -> Rows:
         code, ts, cause = (np.frombuffer(column, np.int64) for column in made[:3])
         values = np.frombuffer(made[3]).reshape(len(code), len(self._columns.names))
         doubtful = np.frombuffer(made[4], np.bool_) if self._judged else None
         names = self._names
         entity = [names[i] for i in code.tolist()]
-        events = self._columns.events(entity, ts, values, self._texts or None, doubtful, numbered=self._numbered)
+        arrived = None if came is None else came[cause]
+        events = self._columns.events(
+            entity, ts, values, self._texts or None, doubtful, numbered=self._numbered, came=arrived
+        )
         return Rows(events, offsets[cause].tolist(), late)
 
     def _late(self, made: tuple[bytes, ...], messages: Events) -> list[RefusedDocument]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.config import Event
+from ssm_stream.ingest.context.facts import JoinFacts
 from ssm_stream.ingest.event_columns import concatenate
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.rows.builder import RowBuilder
@@ -30,13 +31,17 @@ def row_builder(event: Event, ttl: float | None = None, *, keyed: bool = False) 
     return ReadingBuilder(event, ttl, keyed=keyed) if event.layout == "readings" else None
 
 
-def read_rows(event: Event, documents: Sequence[Any]) -> tuple[Events, list[RefusedDocument]]:
+def read_rows(
+    event: Event, documents: Sequence[Any], join: JoinFacts | None = None
+) -> tuple[Events, list[RefusedDocument]]:
     """Return the rows of all documents, whose `position` is that of the document which completed them, and the
-    refusals; of plain events as `EventReader.read`."""
+    refusals; of plain events as `EventReader.read`. join: joins facts of context topics"""
     messages, refused = MessageReader(event).read(documents)
     builder = row_builder(event)
     if builder is None:
         return messages, refused
+    if join is not None:
+        builder.join_facts(join)
     place = messages.position
     rows = builder.add(messages, place.tolist(), 0)
     refused += [each._replace(position=int(place[each.position])) for each in rows.late]

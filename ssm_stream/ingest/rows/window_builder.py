@@ -18,6 +18,7 @@ from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.conditions import Test
 from ssm_stream.core import native
 from ssm_stream.ingest.conditions import met
+from ssm_stream.ingest.context.facts import JoinFacts
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.factorize import factorize
 from ssm_stream.ingest.faults import Fault
@@ -147,7 +148,13 @@ class WindowBuilder:
         part = _Closed.of(source, closed, values)
         late = [self._refused(*each) for each in np.frombuffer(refused, np.int64).reshape(-1, 3).tolist()]
         source.compact()
-        return Rows(self._events([part]), [offsets[i] for i in part.message.tolist()], late)
+        came = None if messages.came is None else messages.came[part.message]
+        return Rows(self._events([part], came), [offsets[i] for i in part.message.tolist()], late)
+
+    def join_facts(self, join: JoinFacts) -> None:
+        """Set what joins the facts of context topics; see `RowBuilder`."""
+        if self._out.join is not None:
+            self._out.join = join
 
     def _warn_of_several(self, names: list[str], partition: int) -> None:
         """Log once that an entity comes in several partitions. names: that are new in this one"""
@@ -167,13 +174,13 @@ class WindowBuilder:
         events = self._events(parts or [_Closed.of(self._source(0), b"", b"")])
         return Rows(events, [-1] * len(events))
 
-    def _events(self, parts: list[_Closed]) -> Events:
+    def _events(self, parts: list[_Closed], came: Ints | None = None) -> Events:
         entity = [name for part in parts for name in part.entity]
         window = np.concatenate([part.window for part in parts])
         size, values = (np.concatenate([getattr(part, name) for part in parts]) for name in ("size", "values"))
         # The learner computes some of its arrays in 32 bits: a sum may be beyond them.
         usable = np.where(np.abs(values) <= native.MAX_NUMBER, values, np.nan)[:, self._places]
-        events = self._out.events(entity, (window + 1) * self._every - 1, usable, numbered=True)
+        events = self._out.events(entity, (window + 1) * self._every - 1, usable, numbered=True, came=came)
         return replace(events, empty=size == 0)
 
     def _refused(self, position: int, why: int, behind: int) -> RefusedDocument:

@@ -20,6 +20,8 @@ from confluent_kafka import KafkaException
 from ssm_stream.config import Config
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.kafka import Context
+from ssm_stream.ingest.context.table import ContextTable, LateFact
+from ssm_stream.ingest.context.table import Message as ContextMessage
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.message_fields import decode_text
@@ -27,8 +29,6 @@ from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.client import LastError, topic_error, with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.context.first_start import first_positions
-from ssm_stream.kafka.context.table import ContextTable, LateFact
-from ssm_stream.kafka.context.table import Message as ContextMessage
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import Message, ProducerRecord, RawMessage, offset_of, raw_message, timestamp_of
@@ -79,18 +79,22 @@ class ContextTopic:
                 self._log(refused)
         self._coming = self._reader.poll(self._next)
 
+    def wait(self, due: float) -> float:
+        """Wait until a time, ms, if the topic is not read up to it; return it, s."""
+        now = time.time()
+        at = min(due / 1000, now + 1.5 * self._section.grace)  # a clock that is ahead does not stop the flow
+        if now < at and self._read_at < at:
+            time.sleep(at - now)
+        return at
+
     def read_to(self, due: float) -> None:
         """Read until all facts are there that the broker got before a time, ms; wait for it if need be.
 
         Raises:
             BrokerError: the broker refuses, or does not answer.
         """
-        now, at = time.time(), due / 1000
-        at = min(at, now + 1.5 * self._section.grace)  # a clock that is ahead does not stop the flow
-        if self._read_at >= at:
+        if self._read_at >= self.wait(due):
             return
-        if at > now:
-            time.sleep(at - now)
         self._read_at = time.time()
         try:
             self._read()
@@ -209,10 +213,13 @@ class ContextTopics:
 
 
 def context_of(config: Config, *, flow: bool = False) -> ContextTopics | None:
-    """Return what joins the context topics; None without any. flow: as of `ContextTopic`
+    """Return what joins the context topics to events; None without any, or where they are joined to rows of messages.
+
+    Args:
+        flow: as of `ContextTopic`
 
     Raises:
         BrokerError: a topic does not exist, or the broker refuses or does not answer.
         ConfigError: as of `ContextTopic`.
     """
-    return ContextTopics(config, flow=flow) if config.source.context else None
+    return ContextTopics(config, flow=flow) if config.source.context and not config.event.facts else None

@@ -131,18 +131,32 @@ def recorded_stops(config: Config) -> Callable[[int, int], tuple[ControlWindow, 
     return lambda partition, offset: found.of_partition(partition)
 
 
+def _ends(config: Config) -> dict[int, int]:
+    """Return the ends of the partitions of the events topics, by their `Source.number`."""
+    out = dict[int, int]()
+    for each in config.source.each:
+        with open_topic(each) as reader:
+            spans = reader.spans(check_broker(each).partitions_of(each.topic))
+        out |= {config.source.number(each.topic, partition): span.end for partition, span in spans.items()}
+    return out
+
+
 class ControlTopic:
     """Applies the messages of the control topic to the events of a running flow. Thread-safe.
 
-    config: with `alerts.control`
+    Args:
+        config: with `alerts.control`
+        interrupted: a run before may have put out results past the positions that this one begins at. They are not put
+            out with other contents: what is new acts behind all that run could read, the ends of the partitions now.
 
     Raises:
         BrokerError: the topic does not exist, or the broker refuses or does not answer.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, interrupted: bool = False) -> None:
         source = control_topic(config)
         assert source is not None
+        self._unknown = _ends(config) if interrupted else {}
         self._config, self._source, self._lock = config, source, threading.Lock()
         self._last_error = LastError(config.source, config.sinks.kafka)
         self._failed: BrokerError | None = None
@@ -161,7 +175,7 @@ class ControlTopic:
         self._refuse()
 
     def windows(self, partition: int, offset: int) -> tuple[ControlWindow, ...]:
-        """Return the windows for the events of a partition from an offset on; new ones act from there.
+        """Return the windows for the events of a partition from an offset on; new ones act from there, or later.
 
         Raises:
             BrokerError: the control topic cannot be read, or an acknowledgement was not taken.
@@ -172,7 +186,7 @@ class ControlTopic:
             messages = self._messages
             if new := messages.new_to(partition):
                 for name in new:
-                    self._apply(name, partition, offset)
+                    self._apply(name, partition, max(offset, self._unknown.get(partition, 0)))
                 self._deliver()
                 self._cached.pop(partition, None)
             if partition not in self._cached:

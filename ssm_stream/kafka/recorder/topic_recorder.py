@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.evaluate.recordings import RecordingError
+from ssm_stream.evaluate.recordings.context_files import file_to_write, write_facts
 from ssm_stream.evaluate.recordings.topic_file import Places, TopicFile
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.context.rows import row_facts
 from ssm_stream.kafka.recorder.message_parser import MessageParser
 from ssm_stream.kafka.records import Message, offset_of
 from ssm_stream.kafka.topic_reader import Span, TopicReader, open_topic
@@ -33,6 +35,7 @@ class Recorded(NamedTuple):
 
     rows, columns: of the file; messages: read, the unreadable ones among them; partitions: of the topics
     unreadable: messages that are no JSON objects (or not in `event.format`), by fault; example: one of them in words
+    facts: of context topics whose columns rows get: number by file next to the recording
     first, last: timestamps of the earliest and the latest message, ms; seconds: from the first request to the file
     """
 
@@ -45,6 +48,7 @@ class Recorded(NamedTuple):
     first: int
     last: int
     seconds: float
+    facts: dict[str, int]
 
     @property
     def events_per_s(self) -> float:
@@ -102,10 +106,21 @@ def record_topic(
                 "or send events first"
             )
         file.finish()
+    facts = _record_facts(config, path)
     return Recorded(
         file.rows, len(file.columns), messages, len(partitions), parse.unreadable, parse.example, first, last,
-        time.perf_counter() - began,
+        time.perf_counter() - began, facts,
     )  # fmt: skip
+
+
+def _record_facts(config: Config, path: Path) -> dict[str, int]:
+    """Write what the context topics hold whose columns rows get; return the number of facts by file."""
+    found = row_facts(config)
+    topics = zip(config.source.context, found.topics(), strict=True) if found is not None else ()
+    return {
+        file_to_write(path, section.topic).name: write_facts(path, section.topic, topic.table.facts())
+        for section, topic in topics
+    }
 
 
 def _read(reader: TopicReader, spans: dict[int, Span]) -> Iterator[tuple[list[Message], Places]]:

@@ -11,8 +11,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
@@ -24,31 +22,14 @@ from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransa
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.operators.catch_up import GroupCatchUpDecoder
-from ssm_stream.operators.shard_operator import ShardLogic
+from ssm_stream.operators.group.partitions import HeldPartition, PartitionLoader
 from ssm_stream.ops.observers import RunObserver
 from ssm_stream.recovery.catch_up import CatchUp
-from ssm_stream.recovery.ended_episodes import ended_of_source
 from ssm_stream.recovery.positions import Positions
 from ssm_stream.recovery.store.audit import GroupAudit
 from ssm_stream.recovery.store.flow_store import FlowStore
-from ssm_stream.recovery.store.notes import StoredUndelivered, local_notes
-from ssm_stream.recovery.store.partition import PartitionSnapshots
 
 LOG = structlog.get_logger("ssm_stream")
-
-
-@dataclass
-class HeldPartition:
-    """A partition with its state.
-
-    committed: offset and snapshot that the group has
-    unowned: seconds from its last commit until this member read on, None if there was none
-    """
-
-    logic: ShardLogic
-    snapshots: PartitionSnapshots
-    committed: tuple[int | None, str]
-    unowned: float | None = None
 
 
 class Member:
@@ -72,7 +53,8 @@ class Member:
         self._catch_up = catch_up
         self.resume: Positions = {}
         """Where each partition was read on."""
-        self.config, self._store, self.observers = config, store, observers
+        self.config, self.observers = config, observers
+        self._loader = PartitionLoader(config, store, observers, catch_up, audit)
         self.held: dict[int, HeldPartition] = {}
         self.rebalances = 0
         self.positions: dict[int, int] = {}
@@ -211,46 +193,11 @@ class Member:
 
     def assigned(self, commits: Mapping[int, Commit]) -> dict[int, Commit]:
         self.rebalances += 1
-        found = {}
-        for partition, commit in commits.items():
-            head = self._store.head(partition)
-            if commit.offset is None and head is not None:
-                LOG.warning(
-                    "resumed_from_store",
-                    partition=partition,
-                    offset=head.offset,
-                    why="the group has no committed offset",
-                )
-                commit = Commit(head.offset, head.name)
-            began, snapshots = time.perf_counter(), self._store.partition(partition)
-            logic = ShardLogic(self.config, None, self.observers)
-            logic.key = shard_key(partition)
+        found = self._loader.load(commits)
+        for partition, (held, commit) in found.items():
             self.resume[self.config.source.topic, partition] = commit.offset or 0
-            if self._catch_up is not None:
-                logic.follow_rewind(partial(StoredUndelivered, self._store.blobs, self._catch_up.number))
-            if commit.snapshot:
-                logic.engine = snapshots.restore(self.config, commit.snapshot)
-            else:
-                with local_notes(self._store.blobs) as notes:
-                    logic.engine.episodes.add_ended(ended_of_source(notes, partition))
-            if not commit.snapshot and commit.offset is not None and not commit.member:
-                LOG.warning("no_snapshot", partition=partition, offset=commit.offset, why="none was committed with it")
-            if self._audit is not None:
-                self._audit.resume(shard_key(partition), commit.snapshot)
-            unowned = None if head is None else max(time.time() - head.at / 1000, 0.0)
-            snapshots.written_at = 0.0 if head is None else head.at / 1000
-            self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot), unowned)
-            found[partition] = commit
-            LOG.info(
-                "partition_taken",
-                partition=partition,
-                offset=commit.offset,
-                entities=len(logic.engine),
-                bytes=snapshots.size,
-                unowned_s=None if unowned is None else round(unowned, 1),
-                seconds=round(time.perf_counter() - began, 3),
-            )
-        return found
+            self.held[partition] = held
+        return {partition: commit for partition, (_, commit) in found.items()}
 
     def end_flow(self, partitions: Sequence[int], *, lost: bool) -> None:
         with self._change:

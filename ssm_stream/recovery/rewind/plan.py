@@ -13,6 +13,7 @@ from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.sections.maintenance import Maintenance
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot import require_compatible_state
+from ssm_stream.ingest.context.facts import unknown_facts
 from ssm_stream.ingest.timestamps import iso_to_ms, ms_to_iso
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.control.topic import recorded_stops
@@ -240,6 +241,7 @@ def _measure(config: Config, kept: KeptFiles, generation: Generation, partitions
                         continue
                     engine = engines.get(key) or engines.setdefault(key, Engine(config))
                     if engine.rows is not None:
+                        engine.rows.join_facts(unknown_facts(len(config.event.facts)))
                         rows = engine.rows.add(item.events, item.offsets, item.partition)
                         if not len(rows):
                             continue

@@ -25,6 +25,7 @@ from ssm_stream.ops.audit import (
     verify_records,
 )
 from ssm_stream.ops.observers import LearnedBatch, ObservedShard, RunObserver
+from ssm_stream.recovery.store.background import Background
 from ssm_stream.recovery.store.blobs import Blobs, await_writes
 from ssm_stream.recovery.store.head import read_heads
 
@@ -32,7 +33,7 @@ Record = dict[str, Any]
 SINGLE, MANY = ".json", ".jsonl"
 TOGETHER = 600
 """Records that are put together in a file."""
-_WRITE = ThreadPoolExecutor(8, "audit")
+_WRITE, _JOIN = ThreadPoolExecutor(8, "audit"), Background(2, "audit-join")
 
 
 class StoredChain(AuditChain):
@@ -92,7 +93,7 @@ class StoredChain(AuditChain):
         self._committed = len(self._written)
         if self._committed >= TOGETHER:
             done, self._written, self._committed = self._written, [], 0
-            _WRITE.submit(self._join, done)
+            _JOIN.submit(self._join, done)
 
     def _join(self, done: list[tuple[str, bytes]]) -> None:
         first, last = (orjson.loads(line) for line in (done[0][1], done[-1][1]))

@@ -97,6 +97,15 @@ class LiveRows:
         Raises:
             StateError: it is damaged.
         """
+        self.load(name, reader)
+        self.count()
+
+    def load(self, name: str, reader: SnapshotReader) -> None:
+        """Add a file of a state that is loaded; call `count` after the last one.
+
+        Raises:
+            StateError: it is damaged.
+        """
         with damage_as_state_error():
             self._add(name, reader)
 
@@ -126,7 +135,6 @@ class LiveRows:
         self.files.append(found)
         self._numbers.append(number)
         self._next = number + 1
-        self._count()
 
     def _add_target(
         self, j: int, own: dict[str, Any], reader: SnapshotReader, found: LoggedFile, parts: list[ArrayPart]
@@ -166,12 +174,11 @@ class LiveRows:
         self._entities[j], self._pools[j], self._known_pools[j] = entities, pools, own["pools"]
         return bool(added or len(gone) or own.get("renamed") or changed)
 
-    def _count(self) -> None:
+    def count(self) -> None:
         """Count the live rows of each file."""
         entities, pools = self._live(self._entities), self._live(self._pools)
         for number, each in zip(self._numbers, self.files, strict=True):
             each.live, each.live_pools = int(entities[number]), int(pools[number])
-
         if self._next > 4 * MAX_FILES:
             self._renumber()
 

@@ -26,6 +26,7 @@ from ssm_stream.engine.snapshot import require_compatible_state, times_of
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, load_chain, open_checkpoint
+from ssm_stream.recovery.store.background import Background
 from ssm_stream.recovery.store.blobs import Blobs, await_writes
 from ssm_stream.recovery.store.chain import read_log
 from ssm_stream.recovery.store.head import Head, write_head
@@ -37,7 +38,7 @@ ORPHANED = 3600.0
 """Seconds after which a file that no commit names is deleted: its member was killed before the commit."""
 SWEEP = 60.0
 """Seconds between two searches for such files."""
-_PUBLISH, _TIDY = ThreadPoolExecutor(16, "store"), ThreadPoolExecutor(8, "store-tidy")
+_PUBLISH, _TIDY = ThreadPoolExecutor(16, "store"), Background(8, "store-tidy")
 
 
 class _Todo(NamedTuple):
@@ -100,7 +101,8 @@ class PartitionSnapshots:
                 with open_checkpoint(folder, each) as reader:
                     if each == names[0]:
                         require_compatible_state(reader.metadata, config)
-                    rows.add(each, reader)
+                    rows.load(each, reader)
+            rows.count()
             rows.require_whole()
             engine = Engine(config)
             load_chain(engine, folder, rows.checkpoints)
@@ -209,5 +211,4 @@ class PartitionSnapshots:
 
 def flush() -> None:
     """Wait until what was committed is noted in the store, and what nobody needs is deleted."""
-    for each in [_TIDY.submit(time.sleep, 0.01) for _ in range(8)]:
-        each.result()
+    _TIDY.drain()

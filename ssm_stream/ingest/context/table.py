@@ -8,9 +8,13 @@ Facts that were there when the flow first began are joined whenever they came.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.kafka import Context as ContextSection
@@ -36,13 +40,15 @@ class Place(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message of a context topic. key: as text; ms: its Kafka timestamp; document: None for a tombstone"""
+    """A message of a context topic. key: as text; ms: its Kafka timestamp; document: None for a tombstone; there: it is
+    known to have been there when the flow first began"""
 
     partition: int
     offset: int
     key: str | None
     ms: int
     document: Any
+    there: bool = False
 
 
 class LateFact(NamedTuple):
@@ -81,7 +87,10 @@ class _Entity:
 
 
 class ContextTable:
-    """The facts of one context topic.
+    """The facts of one context topic. For the rows of readings and windows their values are codes, as of `Events`.
+
+    Attributes:
+        texts: of codes
 
     Args:
         config: with `source.context`
@@ -92,21 +101,30 @@ class ContextTable:
     def __init__(self, config: Config, section: ContextSection, first: Mapping[int, int] | None = None) -> None:
         event = config.event
         self.columns, self._late = section.columns, list[LateFact]()
+        self._coded = event.makes_rows
         self.first = first
         self._grace, self._margin = round(1000 * section.grace), round(1000 * MARGIN * section.grace)
         self._max_age = None if section.max_age is None else int(section.max_age * 1000)
-        self._entity, self._time = section.entity or event.entity, section.timestamp or event.timestamp
+        self._entity = section.entity or (event.entity if event.tag is None else "entity")
+        self._time = section.timestamp or event.timestamp
         self._form = event.timestamp_format
         self._get_entity, self._get_time = path_getter(self._entity), path_getter(self._time)
         self._getters = [path_getter(path) for path in section.columns]
         fixed: dict[str, object] = {
             "features": [], "categories": [], "derive": {}, "lags": 1, "when": [], "quality": None, "target": NO_TARGET,
-            "inputs": None,
+            "inputs": None, "layout": "events", "tag": None, "aggregate": None,
         }  # fmt: skip
         bare = event.with_limits([]).model_copy(update=fixed)
         self._events = EventReader(bare)
-        self._facts = EventReader(bare.model_copy(update={"entity": self._entity, "timestamp": self._time}))
-        self._unknown = (None,) * len(self.columns)
+        own: dict[str, object] = {"entity": self._entity, "timestamp": self._time}
+        if self._coded:
+            numbers = [path for path in self.columns if path in event.read_numbers]
+            names = [path for path in self.columns if path not in numbers]
+            own |= {"features": numbers, "categories": names}
+            self._place = [[*numbers, *names].index(path) for path in self.columns]
+        self._facts = EventReader(bare.model_copy(update=own))
+        self.texts: dict[float, str] = {}
+        self._unknown: tuple[Any, ...] = (math.nan if self._coded else None,) * len(self.columns)
         self._of: dict[str, _Entity] = {}
         self._joined: dict[str, Joined] = {}  # the latest event of each entity
 
@@ -130,11 +148,18 @@ class ContextTable:
         """Add facts, in any order; return the messages that are none."""
         documents = list(map(self._document, messages))
         found, refused = self._facts.read(documents)
-        for position, name, ts in zip(found.position.tolist(), found.entity, found.ts.tolist(), strict=True):
+        if found.category_texts:
+            self.texts |= found.category_texts
+        for i, (position, name, ts) in enumerate(
+            zip(found.position.tolist(), found.entity, found.ts.tolist(), strict=True)
+        ):
             message, document = messages[position], documents[position]
-            values = tuple(get(document) for get in self._getters)
+            if self._coded:
+                values = tuple(found.features[i, self._place].tolist())
+            else:
+                values = tuple(get(document) for get in self._getters)
             first = None if self.first is None else self.first.get(message.partition, 0)
-            came = None if first is None or message.offset < first else message.ms
+            came = None if message.there or first is None or message.offset < first else message.ms
             self._insert(name, Place(ts, message.partition, message.offset), values, came)
         return refused
 
@@ -202,9 +227,52 @@ class ContextTable:
             return self._unknown
         return entity.values[at]
 
+    def facts(self) -> Iterator[tuple[str, Place, int | None, dict[str, Any]]]:
+        """Yield each fact: its entity, its place, when the broker got it (None: it was there when the flow first
+        began), and its document, for a reader of the same configuration."""
+        for name, entity in sorted(self._of.items()):
+            for place, values, came in zip(entity.places, entity.values, entity.came, strict=True):
+                iso = self._form == "iso"
+                time = ms_to_iso(place.ts) if iso else place.ts * UNITS_PER_MS.get(self._form, 1)
+                known = {path: each for path, each in zip(self.columns, values, strict=True) if each == each}
+                named = {path: self.texts.get(each, each) for path, each in known.items()}
+                yield name, place, came, {self._entity: name, self._time: time, **named}
+
+    def due_of_rows(self, ts: NDArray[np.int64], came: NDArray[np.int64] | None) -> float | None:
+        """Return what `due` does, for the times of messages that rows are made of; None without any."""
+        if not len(ts):
+            return None
+        at = ts if came is None else np.where(came > 0, came, ts)
+        ends = np.maximum(np.minimum(ts, at) + self._grace, at - self._margin)
+        return float(ends.max()) + self._margin
+
     def due(self, documents: Sequence[Any], came: Sequence[int | None] | None = None) -> float | None:
         """Return up to when facts must have been read for the events among documents, ms; None without events."""
         events, _ = self._events.read(documents)
         times = zip(events.position.tolist(), events.ts.tolist(), strict=True)
         ends = [self.deadline(ts, None if came is None else came[position]) for position, ts in times]
         return max(ends) + self._margin if ends else None
+
+
+class JoinedTables:
+    """Joins the facts of some tables to rows: a `JoinFacts`."""
+
+    def __init__(self, tables: Sequence[ContextTable]) -> None:
+        self._tables = tables
+
+    def __call__(
+        self, entity: list[str], ts: NDArray[np.int64], came: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.float64], dict[float, str]]:
+        """Return the columns of rows, and their texts; see `JoinFacts`."""
+        width = sum(len(table.columns) for table in self._tables)
+        out, texts, times = np.empty((len(entity), width)), dict[float, str](), ts.tolist()
+        arrived = [None] * len(entity) if came is None else came.tolist()
+        begin = 0
+        for table in self._tables:
+            end = begin + len(table.columns)
+            found = [table.as_of(*row) for row in zip(entity, times, arrived, strict=True)]
+            if found:
+                out[:, begin:end] = found
+            texts |= table.texts
+            begin = end
+        return out, texts
