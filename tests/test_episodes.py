@@ -44,6 +44,9 @@ TOPIC = "sinks: {suppressed: hidden}\n"
 TTL = "alerts: {anomaly: {recover_after: 1000}}\nmodel: {warmup: 10}\nstate: {ttl: 1d}\n"
 NULL = ("score", "y", "yhat", "yhat_lower", "yhat_upper", "channel", "change", "absorbed_after", "state_hash")
 
+VALID = set[tuple[Any, ...]]()
+"""Messages that were valid: the same are made over and over, in other batches."""
+
 
 def messages(
     engine: Engine, events: Events, first: int = 0, source: int = 0
@@ -59,8 +62,10 @@ def messages(
     schemas = {"alerts": alert_schema(config_), "hidden": suppressed_schema(config_)}
     for record in records:
         message = orjson.loads(record.value or b"")
-        Draft202012Validator(schemas[record.topic]).validate(message)
-        headers.validate({name: value.decode() for name, value in record.headers or [] if isinstance(value, bytes)})
+        if (same := (config_.hash, record.topic, record.value, tuple(record.headers or ()))) not in VALID:
+            Draft202012Validator(schemas[record.topic]).validate(message)
+            headers.validate({name: value.decode() for name, value in record.headers or [] if isinstance(value, bytes)})
+            VALID.add(same)
         found[record.topic].append(message)
     return found["alerts"], found["hidden"]
 

@@ -138,7 +138,7 @@ class DeviceEngine:
         out = Predictions(
             np.empty(n), nothing, nothing, np.zeros(n), np.ones(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
         )
-        with torch.no_grad(), self.device:
+        with torch.inference_mode(), self.device:
             for at in split_rounds(rows):
                 out.yhat[at], out.n[at] = self._round(
                     rows[at],
