@@ -28,6 +28,7 @@ from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import control_schema
 from ssm_stream.contract.message_schemas import dead_letter_headers, prediction_schema
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.flow.doctor import create_missing, diagnose
 from ssm_stream.flow.reproduce_alert import reproduce_alert
@@ -152,6 +153,24 @@ def test_no_batch_and_no_restart_changes_anything(
         sent += one
         hidden += other
     assert (sent, hidden) == expected
+
+
+@pytest.mark.parametrize("restart", [1, 300, 399, 400, 401])
+def test_a_restart_in_a_stop_since_the_first_event_changes_nothing(restart: int) -> None:
+    """An entity that has learned nothing yet has a past all the same, which its lags are made of."""
+    settings_, windows = configured(), [ControlWindow("0-1", "m1", 0, 400_000, True, since=0)]
+    events = fleet(600, seed=2, entities=2)
+
+    def hashes(*parts: tuple[int, int]) -> list[str]:
+        engine = Engine(settings_)
+        for begin, end in parts:
+            engine = restored(engine)
+            engine.episodes.set_control(windows)
+            marked = engine.episodes.mark(cut(events, begin, end), EventIds("events", 0, list(range(begin, end))))
+            engine.process(marked, 0)
+        return [engine.state_hash(name) for name in sorted(engine.names)]
+
+    assert hashes((0, restart), (restart, 600)) == hashes((0, 600))
 
 
 def test_it_acts_from_its_offset_on_to_that_of_its_end() -> None:

@@ -26,6 +26,7 @@ constexpr double HOLD_DEAREST = 100.0;  // of one held event: a few gross errors
 constexpr double GAP_RATE = 0.01;      // of the mean gap between events, once 100 are known
 constexpr i64 NEARBY = 1000;           // entities whose states a processor keeps close: of more, the next is asked for ahead
 enum { LAST, MARK, GAP, GAPS_COUNTED };  // columns of the clock
+constexpr double UNLEARNED = -1.0;       // as gaps counted: it has had events, and learned none
 enum { ADAPT, SLOW, HOLD };              // of Rules.learn
 enum { LEARNS = 2, CHANNEL = 3, ENDED = 4 };  // places of Reported.phase
 constexpr double ABSORB_SHARE = 1.0 / 3.0, ABSORB_LEAST = 100.0, ABSORB_MOST = 1000.0;  // of a budget, events
@@ -48,8 +49,16 @@ static SSM_INLINE void advance(double* clock, double ts, double mark) {
         const double rate = max(1.0 / clock[GAPS_COUNTED], GAP_RATE);
         clock[GAP] += rate * ((ts - clock[LAST]) / 1000.0 - clock[GAP]);
     }
-    clock[GAPS_COUNTED] = min(clock[GAPS_COUNTED] + 1.0, 1e9);
+    clock[GAPS_COUNTED] = min(max(clock[GAPS_COUNTED], 0.0) + 1.0, 1e9);
     clock[LAST] = clock[GAPS_COUNTED] > 1.0 ? max(ts, clock[LAST]) : ts;
+    clock[MARK] = mark;
+}
+// Of an entity that has learned nothing yet, as in a planned stop: its next prediction depends on what it has seen, so its
+// TTL counts from there.
+static SSM_INLINE void advance_unlearned(double* clock, double ts, double mark) {
+    if (clock[GAPS_COUNTED] > 0.0) return;
+    clock[LAST] = clock[GAPS_COUNTED] < 0.0 ? max(ts, clock[LAST]) : ts;
+    clock[GAPS_COUNTED] = UNLEARNED;
     clock[MARK] = mark;
 }
 static SSM_INLINE double moved_mark(double mark, double time, double ttl) {
@@ -58,7 +67,7 @@ static SSM_INLINE double moved_mark(double mark, double time, double ttl) {
 }
 // Both clocks must agree: a watermark that began in the past still catches up with the entities.
 static SSM_INLINE bool expired(const double* clock, double mark, double ttl) {
-    return clock[GAPS_COUNTED] > 0.0 && mark - max(clock[MARK], clock[LAST]) > ttl;
+    return clock[GAPS_COUNTED] != 0.0 && mark - max(clock[MARK], clock[LAST]) > ttl;
 }
 static SSM_INLINE double* clock_of(const EngineState& state, i64 e) {
     return state.monitor.clock_fields.number.in(state.monitor.clock.row(e));
@@ -329,7 +338,10 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         tell(state, l, out, t, {k, e}, answer, event);
         if (after >= 0) prefetch_entity(state, after, FOR_JUDGING);
         if (next >= 0) prefetch_further(state, next, events.steps + 2 * (t + 1));
-        if (unknown(y)) continue;
+        if (unknown(y)) {
+            advance_unlearned(clock, event.ts, mark);
+            continue;
+        }
         advance(clock, event.ts, mark);
         out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps, event.steps,
                                        events.allowance ? events.allowance + t : nullptr});

@@ -218,7 +218,7 @@ class EntityStore:
         return float(max(clock[loop.MARK], clock[loop.LAST])) if clock[loop.GAPS] > 0 else -math.inf
 
     def evict_expired(self) -> NDArray[np.int64]:
-        """Remove entities past their TTL, or never labelled: each would start afresh anyway, so no result changes.
+        """Remove entities past their TTL, or without an event: each would start afresh anyway, so no result changes.
 
         Returns:
             their rows, ascending; the last rows have filled the gaps (`growable_arrays.remove_rows`)
