@@ -156,6 +156,7 @@ class Memory:
     """The service without a broker and without files."""
 
     files, until_eof, observers, partitions = True, True, UNOBSERVED, dict[str, tuple[int, ...]]()
+    facts = None
 
     def __init__(self, config: Config) -> None:
         self.settings = self.config = config.model_copy(
