@@ -1,8 +1,8 @@
 """Do alerts keep their budget, and how soon do they come? On streams with a known truth and on recordings.
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
-    python benchmarks/alerts.py --parts all --data FOLDER --against CHECKOUT [--quick] [--json]
-    python benchmarks/alerts.py --parts delays cost [--against CHECKOUT] [--json]
+    python benchmarks/alerts.py --parts all --data FOLDER [--quick] [--json]
+    python benchmarks/alerts.py --parts delays cost [--json]
     python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
     python benchmarks/alerts.py --parts recordings hold plant left-out --data FOLDER [--names RECORDING …] [--json]
 
@@ -315,7 +315,7 @@ def main() -> None:
     parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
     group = parser.add_argument_group("--parts")
-    for part in (alerts_scale, alerts_real, alerts_plant, alerts_cost):
+    for part in (alerts_scale, alerts_real, alerts_plant):
         part.add_options(group)
     options = parser.parse_args()
     if options.data is None and {"all", "labelled", "recordings", "hold", "left-out"} & set(options.parts or ()):

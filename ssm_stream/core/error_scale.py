@@ -54,13 +54,20 @@ class ErrorScalePoolState(NamedTuple):
     P: NDArray[np.float64]
 
 
-def observe_all(errors: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the errors of one new entity without features, whose predictions are 0, each over its scale, (n,).
+def observe_all(
+    errors: NDArray[np.float64], steps: NDArray[np.int64], features: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """Return the errors of one new entity, whose predictions are 0, each over its scale, (n,).
 
-    steps (n, 2): hour and weekday of each error
+    steps (n, 2): hour and weekday of each error; features (n, F): standardised; None: none
     """
-    entity = blocks.zeros(ErrorScaleState, "error_scale", 1)
-    pool = blocks.zeros(ErrorScalePoolState, "error_scale_pool", 1)
-    out = np.empty(len(errors))
-    native.error_scale_observe_all(entity, pool, np.ascontiguousarray(errors), np.ascontiguousarray(steps), out)
+    n = len(errors)
+    inputs = np.ones((n, 1), np.float32) if features is None else np.insert(features, 0, 1.0, axis=1)
+    count = inputs.shape[1] - 1
+    entity = blocks.zeros(ErrorScaleState, "error_scale", 1, size=count)
+    pool = blocks.zeros(ErrorScalePoolState, "error_scale_pool", 1, size=count)
+    out = np.empty(n)
+    native.error_scale_observe_all(
+        entity, pool, np.ascontiguousarray(errors), np.ascontiguousarray(steps), inputs, count, out
+    )
     return out

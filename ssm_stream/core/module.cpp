@@ -562,23 +562,26 @@ void bind_monitor(nb::module_& m) {
     m.def("interval_observe", [](nb::handle s, i64 e, i64 n, double error, double level, double rate, i64 hour) {
         F->interval_observe(interval_state(s, e), e, n, error, level, rate, check_hour(hour));
     });
-    // Errors of predictions of 0 one after another, without features, out (n,): each over its scale.
-    m.def("error_scale_observe_all", [](nb::handle s, nb::handle pools, nb::handle errors, nb::handle steps, nb::handle out) {
+    // Errors of predictions of 0 one after another, inputs (n, 1 + features), out (n,): each over its scale.
+    m.def("error_scale_observe_all", [](nb::handle s, nb::handle pools, nb::handle errors, nb::handle steps, nb::handle inputs, i64 features, nb::handle out) {
+        if (features < 0 || features > 1000) throw nb::value_error("features: out of range");
         EngineState state{};
         MonitorState& monitor = state.monitor;
-        monitor.error_scale = table_of(s, placed(monitor.error_scale_fields, CONTEXT), "error_scale");
-        monitor.error_scale_pool = table_of(pools, placed(monitor.error_scale_pool_fields, CONTEXT), "pools.error_scale");
+        monitor.error_scale = table_of(s, placed(monitor.error_scale_fields, CONTEXT + features), "error_scale");
+        monitor.error_scale_pool = table_of(pools, placed(monitor.error_scale_pool_fields, CONTEXT + features), "pools.error_scale");
         check_row(monitor.error_scale, 0);
         check_row(monitor.error_scale_pool, 0);
         const i64 n = length(errors, "errors");
         const double* error = data<const double>(errors, "errors", {n});
         const i64* step = data<const i64>(steps, "steps", {n, 2});
         check_steps(step, n);
+        const float* input = data<const float>(inputs, "inputs", {n, 1 + features});
         double* over = data<double>(out, "out", {n});
-        std::vector<double> room(SCALE_ROOMS * rounded(CONTEXT, 8));
+        std::vector<double> room(SCALE_ROOMS * rounded(CONTEXT + features, 8));
+        state.learner.p.features = features;
         state.learner.w.error_scale = room.data();
         nb::gil_scoped_release free;
-        for (i64 t = 0; t < n; ++t) over[t] = F->error_scale_observe(state, 0, 0, error[t], step + 2 * t);
+        for (i64 t = 0; t < n; ++t) over[t] = F->error_scale_observe(state, 0, 0, error[t], step + 2 * t, input + (1 + features) * t);
     });
     m.def("drift_observe", [](nb::handle s, i64 e, double error, double budget, bool hold) {
         return F->drift_observe(drift_state(s, e), e, error, budget, hold);

@@ -584,10 +584,10 @@ const Functions functions{
     [](const MonitorState& m, i64 e, i64 n, double error, double level, double rate, i64 hour) {
         interval::observe(interval::Interval(m, e), n, error, level, rate, hour);
     },
-    [](const EngineState& state, i64 k, i64 e, double error, const i64* steps) {
+    [](const EngineState& state, i64 k, i64 e, double error, const i64* steps, const float* inputs) {
         const error_scale::Scale s(state, k, e);
         const error_scale::Moment at{steps, 1e6 * error_scale::WEEK_MS};  // all inputs have counted for long
-        error_scale::predict(s, 0.0, at, nullptr, 0.0);
+        error_scale::predict(s, 0.0, at, inputs, 0.0);
         const double over = s.number[error_scale::SIZE] > 0.0 ? error / s.room[error_scale::BOTH] : 0.0;
         error_scale::learn(s, 0.0, error, std::fabs(error), at, 1.0);
         return over;

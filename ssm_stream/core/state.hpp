@@ -151,7 +151,7 @@ struct Functions {
     double (*half_width)(const MonitorState&, i64 row, i64 hour);
     double (*anomaly_bound)(const MonitorState&, i64 row, double rate, double* pool);
     void (*interval_observe)(const MonitorState&, i64 row, i64 n, double error, double level, double rate, i64 hour);
-    double (*error_scale_observe)(const EngineState&, i64 pool, i64 row, double error, const i64* steps);
+    double (*error_scale_observe)(const EngineState&, i64 pool, i64 row, double error, const i64* steps, const float* inputs);
     double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
     double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);
     double (*shape_observe)(const MonitorState&, i64 row, double value, double events);

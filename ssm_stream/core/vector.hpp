@@ -333,8 +333,12 @@ template <int ABREAST, class T> SSM_INLINE void weigh_abreast(T* y, const T* x, 
 template <class T> SSM_INLINE void weigh(T* y, const T* x, const T* rows, i64 count, i64 width, i64 n) {
     constexpr i64 L = lanes<T>;
     i64 i = 0;
-    for (; i + 4 * L <= n; i += 4 * L) weigh_abreast<4>(y + i, x, rows + i, count, width);
+    for (; i + 8 * L <= n; i += 8 * L) weigh_abreast<8>(y + i, x, rows + i, count, width);  // as many as hide the latency of a sum
     switch ((n - i) / L) {
+        case 7: return weigh_abreast<7>(y + i, x, rows + i, count, width);
+        case 6: return weigh_abreast<6>(y + i, x, rows + i, count, width);
+        case 5: return weigh_abreast<5>(y + i, x, rows + i, count, width);
+        case 4: return weigh_abreast<4>(y + i, x, rows + i, count, width);
         case 3: return weigh_abreast<3>(y + i, x, rows + i, count, width);
         case 2: return weigh_abreast<2>(y + i, x, rows + i, count, width);
         case 1: return weigh_abreast<1>(y + i, x, rows + i, count, width);

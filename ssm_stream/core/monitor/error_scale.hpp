@@ -44,6 +44,7 @@ constexpr double SIDE_MOST = 1.5;
 constexpr double LEVERAGE_MOST = 6.0;    // times the usual: the edge of what is known
 constexpr double INPUT_MOST = 5.0, CENTRED_MOST = 6.0;  // of φ
 constexpr double FEW = 10.0;             // events before which φ is 0
+constexpr i64 BEYOND_FEW = 8;            // rows of P that are cheaper to bound one by one
 constexpr double SMALLEST = 1e-300, LARGEST = 1e300;
 
 // inputs; then the features
@@ -191,15 +192,24 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
 inline void bound_moments(const Scale& s) {
     constexpr i64 L = lanes<double>;
     const double most = 1.0 / s.ridge;
+    i64 beyond = 0;
+    for (i64 i = 0; i < s.D; ++i) beyond += s.P[i * s.width + i] > most;
+    if (beyond == 0) return;
+    if (beyond <= BEYOND_FEW) {  // the same products in the same order, of their rows and columns alone
+        for (i64 i = 0; i < s.D; ++i) {
+            double *row = s.P + i * s.width, *cell = s.P + i;
+            if (!(row[i] > most)) continue;
+            const double f = std::sqrt(most / row[i]);
+            for (i64 j = 0; j < s.width; j += L) store(row + j, load(row + j) * all(f));
+            for (i64 j = 0; j < s.D; ++j, cell += s.width) *cell *= f;
+        }
+        return;
+    }
     double* f = s.gain;  // of each row and column; the gain is needed no more
-    bool beyond = false;
-    for (i64 i = 0; i < s.D; ++i) {
-        const double here = s.P[i * s.width + i];
-        beyond = beyond || here > most;
+    for (i64 i = 0; i < s.width; ++i) {
+        const double here = i < s.D ? s.P[i * s.width + i] : 0.0;
         f[i] = here > most ? std::sqrt(most / here) : 1.0;
     }
-    if (!beyond) return;
-    for (i64 i = s.D; i < s.width; ++i) f[i] = 1.0;
     for (i64 j = 0; j < s.width; j += L) {  // fᵢ or fⱼ, whichever place is the smaller, first: so P stays symmetric to the last bit
         const Vec<double> of = load(f + j);
         double* cells = s.P + j;
