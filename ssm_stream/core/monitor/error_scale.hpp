@@ -44,7 +44,7 @@ constexpr double SIDE_MOST = 1.5;
 constexpr double LEVERAGE_MOST = 6.0;    // times the usual: the edge of what is known
 constexpr double INPUT_MOST = 5.0, CENTRED_MOST = 6.0;  // of φ
 constexpr double FEW = 10.0;             // events before which φ is 0
-constexpr i64 BEYOND_FEW = 8;            // rows of P that are cheaper to bound one by one
+constexpr double BOUND_FROM = 1.0 + 1.0 / 64;  // times the prior's variance, so that P is not bounded at every event
 constexpr double SMALLEST = 1e-300, LARGEST = 1e300;
 
 // inputs; then the features
@@ -171,7 +171,8 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
         return;
     }
     const double q = room[LEVERAGE] = place_gain(s);
-    const double moments = q * events_of(s, at.age), far = std::sqrt(min(1.0, LEVERAGE_MOST * static_cast<double>(s.D) / (moments + SMALLEST)));
+    const double moments = q * events_of(s, at.age), edge = LEVERAGE_MOST * static_cast<double>(s.D);
+    const double far = moments > edge ? std::sqrt(edge / moments) : 1.0;
     const double context = far * weighted(s.w, s.W, s.phi, s.width);
     const double least = max(SHARE_LEAST * number[SIZE], rounding);
     const double most = max(USUAL_MOST * max(number[SIZE], number[PLAIN]), least);
@@ -192,19 +193,9 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
 inline void bound_moments(const Scale& s) {
     constexpr i64 L = lanes<double>;
     const double most = 1.0 / s.ridge;
-    i64 beyond = 0;
-    for (i64 i = 0; i < s.D; ++i) beyond += s.P[i * s.width + i] > most;
-    if (beyond == 0) return;
-    if (beyond <= BEYOND_FEW) {  // the same products in the same order, of their rows and columns alone
-        for (i64 i = 0; i < s.D; ++i) {
-            double *row = s.P + i * s.width, *cell = s.P + i;
-            if (!(row[i] > most)) continue;
-            const double f = std::sqrt(most / row[i]);
-            for (i64 j = 0; j < s.width; j += L) store(row + j, load(row + j) * all(f));
-            for (i64 j = 0; j < s.D; ++j, cell += s.width) *cell *= f;
-        }
-        return;
-    }
+    bool beyond = false;
+    for (i64 i = 0; i < s.D; ++i) beyond = beyond || s.P[i * s.width + i] > BOUND_FROM * most;
+    if (!beyond) return;
     double* f = s.gain;  // of each row and column; the gain is needed no more
     for (i64 i = 0; i < s.width; ++i) {
         const double here = i < s.D ? s.P[i * s.width + i] : 0.0;
