@@ -236,21 +236,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=80, help="3 to 6 kills of workers each, 1 or 2 of brokers (80)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true", help="leave the folder with all logs behind")
+    parser.add_argument("--keep", action="store_true", help="leave all logs behind, as where a fault is found")
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
     options = parser.parse_args()
     end_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     campaign = Campaign(folder, options.seed)
+    keep = True  # where something is found, the logs say why
     try:
         figures = campaign.run(options.rounds)
+        checks = checks_of(figures)
+        keep = options.keep or not all(each["ok"] for each in checks if each["relation"] == "<=")
     finally:
         campaign.close()
-        if options.keep:
+        if keep:
             say(f"logs in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    checks = checks_of(figures)
     say(json.dumps({name: value for name, value in figures.items() if name != "ends"}))
     tell(checks)
     if options.json:
