@@ -308,6 +308,11 @@ def test_a_running_process_applies_what_comes(kafka: Kafka, tmp_path: Path) -> N
     runner.invoke(app, ["mute", str(job.path), "--end", name])
     first = ControlTopic(config).windows(0, 80)[0]
     assert (first.since, first.until) == (20, 80)
+    # A partition that comes from a member that may have been killed, as a group hands it over.
+    third = ControlTopic(config.replace(source=config.source.model_copy(update={"group": "third"})), interrupted=True)
+    kafka.produce(events, rows(40), 0)
+    third.catch_up()
+    assert {each.since for each in third.windows(0, 5)} == {40}
 
 
 def test_what_is_new_acts_behind_all_that_a_killed_process_may_have_put_out(kafka: Kafka, tmp_path: Path) -> None:

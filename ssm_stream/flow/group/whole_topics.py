@@ -48,7 +48,8 @@ class WholeTopics:
         """
         if self._config.control_topic is not None:
             if self.control is None:
-                self.control = ControlTopic(self._config)
+                # The member before may have been killed. What it put out past its commit is aborted with exactly once.
+                self.control = ControlTopic(self._config, interrupted=self._config.delivery == "at_least_once")
             else:
                 self.control.catch_up()
         if self.context is None:

@@ -159,6 +159,7 @@ class ControlTopic:
     def __init__(self, config: Config, *, interrupted: bool = False) -> None:
         source = control_topic(config)
         assert source is not None
+        self._interrupted = interrupted
         self._unknown = _ends(config) if interrupted else {}
         self._config, self._source, self._lock = config, source, threading.Lock()
         self._last_error = LastError(config.source, config.sinks.kafka)
@@ -204,6 +205,8 @@ class ControlTopic:
             BrokerError: the control topic cannot be read.
         """
         with self._lock:
+            if self._interrupted:
+                self._unknown = _ends(self._config)
             ends = {partition: span.end for partition, span in self._reader.spans(self._positions).items()}
             began, before = time.monotonic(), dict(self._positions)
             while any(self._positions[partition] < end for partition, end in ends.items()):
