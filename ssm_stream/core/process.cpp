@@ -153,8 +153,9 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         if (found > out.score) out = {found, NOVELTY_CHANNEL};
     }
     if (r.channels[LEVELS_CHANNEL]) {
+        const double usual = error_scale::usual(context);
         const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, absorb,
-                                                 {error_scale::usual(context), error_scale::usual_by_context(context)}, state.learner.w.levels);
+                                                 {usual, error_scale::usual_by_context(context, usual)}, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
     if (r.channels[SHAPE_CHANNEL]) {

@@ -324,8 +324,6 @@ SSM_INLINE bool is_known(const Scale& s) { return s.number[SIZE] <= 0.0 || s.num
 
 // The usual size of errors, in the target's unit; and that over the size of this context: 1 where the context says nothing.
 SSM_INLINE double usual(const Scale& s) { return s.number[SIZE] > 0.0 ? series::exp(s.number[LEVEL_OF]) : 0.0; }
-SSM_INLINE double usual_by_context(const Scale& s) {
-    return s.number[SIZE] > 0.0 ? series::exp(s.number[LEVEL_OF]) / s.room[CONTEXT_ONLY] : 1.0;
-}
+SSM_INLINE double usual_by_context(const Scale& s, double usual) { return s.number[SIZE] > 0.0 ? usual / s.room[CONTEXT_ONLY] : 1.0; }
 
 }  // namespace ssm::SSM_ISA::error_scale
