@@ -108,7 +108,7 @@ class PartitionSnapshots:
             rows.count()
             rows.require_whole()
             engine = Engine(config)
-            load_chain(engine, folder, rows.checkpoints)
+            load_chain(engine, folder, rows.checkpoints, rows.live_of)
         self._rows, self.name = rows, name
         self._committed = self.files
         self._known = set(self._committed)
