@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import orjson
 import pytest
 from brokers import Kafka, LocalKafka, MockKafka
 from confluent_kafka import KafkaError, KafkaException
+from forked import Forked
 from test_stream import Job, events, finished, wait_for
 from test_transactions import ExactJob
 
@@ -255,3 +257,39 @@ def test_topics_are_created_on_a_young_broker(kafka: Kafka) -> None:
     topic = kafka.topic("young", 3)
     with open_topic(kafka.source(topic)) as reader:
         assert [span.end for span in reader.spans(range(3)).values()] == [0, 0, 0]
+
+
+ASK_OF_GROUPS = """
+import sys, time
+from ssm_stream.config import load_config
+from ssm_stream.kafka.foresight import topics
+
+config = load_config(sys.argv[1])
+client = topics.AdminClient(topics.client_properties(config.source))
+topics.AdminClient = lambda _: client  # it knows the coordinator, and is not gone while that is away
+for patience in (20, 0.5):
+    topics.PATIENCE = patience
+    print(list(topics._of_groups(config)), flush=True)
+    sys.stdin.readline()
+time.sleep(3)
+print("alive")
+"""
+
+
+def test_a_coordinator_that_comes_back_does_not_end_who_asked_for_it(
+    private_kafka: Callable[[], LocalKafka], tmp_path: Path
+) -> None:
+    """A request that librdkafka gives up by itself before that would: an assertion of its fails."""
+    kafka = private_kafka()
+    job = Job(kafka, tmp_path, kafka.topic("events", 1))
+    with Forked(str(job.path), code=ASK_OF_GROUPS, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
+        assert asking.stdin is not None
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == "[]\n"
+        kafka.stop(signal.SIGKILL)
+        asking.stdin.write("\n")
+        asking.stdin.flush()
+        assert asking.stdout.readline() == "[]\n"
+        kafka.start()
+        output, _ = asking.communicate("\n", timeout=30)
+    assert (asking.returncode, output) == (0, "alive\n")

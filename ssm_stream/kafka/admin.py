@@ -28,6 +28,12 @@ from ssm_stream.kafka.outages.patience import patiently
 LOG = structlog.get_logger("ssm_stream.sink")
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """A broker's `max.message.bytes`, unless it is set."""
+COORDINATOR_TIMEOUT = 3600.0
+"""Seconds that a request to a group's coordinator may take; who asks waits less long, and lets the client go then.
+
+When librdkafka 2.16's own timeout ends such a request while the coordinator is away, the coordinator's return ends the
+process: `rd_kafka_enq_once_del_source_return: Assertion `eonce->refcnt > 0' failed`.
+"""
 GRACE = 5.0
 """Seconds that an answer may take beyond the timeout of its request."""
 
@@ -104,9 +110,12 @@ def group_denied(source: Source, group: str) -> bool:
     """
     admin = AdminClient(client_properties(source, error_cb=LastError(source)))
     try:
-        admin.describe_consumer_groups([group], request_timeout=source.wait)[group].result(source.wait + GRACE)
+        answers = admin.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)
+        answers[group].result(source.wait)
     except KafkaException as error:
         return kafka_error(error).code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+    except TimeoutError:
+        return False
     return False
 
 

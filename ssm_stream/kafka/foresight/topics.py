@@ -7,6 +7,7 @@ not describe settings) is not known, and is no fault.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -15,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from ssm_stream.config import Config, Source
+from ssm_stream.kafka.admin import COORDINATOR_TIMEOUT
 from ssm_stream.kafka.client import PROPERTY_ERRORS, BrokerError, LastError, client_properties, kafka_error
 from ssm_stream.kafka.cluster import Cluster
 from ssm_stream.kafka.outages.classify import is_retriable
@@ -170,9 +172,11 @@ def _of_groups(config: Config) -> Iterable[Finding]:
         groups |= {transactional_id(config, f"{writer:04d}"): True for writer in range(config.writers)}
     with contextlib.suppress(*PROPERTY_ERRORS, TimeoutError):
         admin = AdminClient({**client_properties(config.source, error_cb=LastError(config.source))})
-        for name, answer in admin.describe_consumer_groups(list(groups), request_timeout=PATIENCE).items():
+        answers = admin.describe_consumer_groups(list(groups), request_timeout=COORDINATOR_TIMEOUT)
+        deadline = time.monotonic() + PATIENCE
+        for name, answer in answers.items():
             try:
-                answer.result(PATIENCE + 1)
+                answer.result(max(0.0, deadline - time.monotonic()))
             except KafkaException as error:
                 if kafka_error(error).code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                     found = f"this user lacks the right Read on group {name!r} of {config.source.brokers}"

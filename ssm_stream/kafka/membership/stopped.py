@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ssm_stream.config import Config
+from ssm_stream.kafka.admin import COORDINATOR_TIMEOUT
 from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, open_consumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 
@@ -42,7 +43,7 @@ def running_members(config: Config) -> list[RunningMember]:
     source = config.source
     admin = AdminClient(client_properties(source, error_cb=LastError(source)))
     try:
-        answers = admin.describe_consumer_groups([source.group_id], request_timeout=source.wait)
+        answers = admin.describe_consumer_groups([source.group_id], request_timeout=COORDINATOR_TIMEOUT)
         found = answers[source.group_id].result(source.wait).members
     except Exception as error:  # of many types
         if isinstance(error, KafkaException) and kafka_error(error).name() == "GROUP_ID_NOT_FOUND":
@@ -100,9 +101,8 @@ def delete_commits(config: Config) -> None:
     source = config.source
     admin = AdminClient(client_properties(source, error_cb=LastError(source)))
     try:
-        admin.delete_consumer_groups([source.group_id], request_timeout=source.wait)[source.group_id].result(
-            source.wait
-        )
+        answers = admin.delete_consumer_groups([source.group_id], request_timeout=COORDINATOR_TIMEOUT)
+        answers[source.group_id].result(source.wait)
     except Exception as error:  # of many types
         if not isinstance(error, KafkaException) or kafka_error(error).name() != "GROUP_ID_NOT_FOUND":
             raise _explain(config, error) from error
@@ -120,6 +120,8 @@ def _consumer(config: Config) -> Iterator[Consumer]:
 
 
 def _explain(config: Config, error: Exception) -> BrokerError:
+    if isinstance(error, TimeoutError):
+        error = TimeoutError(f"no answer within {config.source.wait:g} s")
     if not isinstance(error, KafkaException):
         return BrokerError(f"group {config.source.group_id!r}: {error}", "is the broker up?")
     found = kafka_error(error)
