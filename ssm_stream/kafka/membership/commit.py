@@ -80,7 +80,7 @@ def places_of(topic: str, commits: Mapping[int, Commit]) -> list[TopicPartition]
     """Return what a broker is given of the commits of a topic's partitions.
 
     The offsets of further topics are in the metadata, which is what counts: they do not expire there while the group
-    reads. Beside it they are for tools that show the lag.
+    reads. By themselves they are for tools that show the lag.
     """
     places = [TopicPartition(topic, p, each.offset or 0, metadata=each.metadata()) for p, each in commits.items()]
     return places + [TopicPartition(name, p, at) for p, each in commits.items() for name, at in each.further]
