@@ -103,6 +103,8 @@ class Flow:
             assert ended.returncode == 0, ended.stdout + ended.stderr
             expected = self.messages("alone")
         found = self.messages("group")
+        if load_config(self.file("group")).delivery == "at_least_once":
+            found = Counter(set(found))  # the same bytes once more, where an epoch was repeated
         assert found == expected, differing(found - expected, expected - found)
 
     def is_done(self) -> bool:
@@ -228,9 +230,10 @@ def test_labels_on_a_topic_of_their_own(kafka: Kafka, tmp_path: Path) -> None:
     assert max(each["n"] for each in told) > 200, "labels were learned"
 
 
-def test_several_events_topics(kafka: Kafka, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_several_events_topics(kafka: Kafka, tmp_path: Path, delivery: str) -> None:
     topics = [kafka.topic(f"line-{name}", PARTITIONS) for name in "abc"]
-    flow = Flow(kafka, tmp_path, EVENTS, source={"topics": topics})
+    flow = Flow(kafka, tmp_path, EVENTS, source={"topics": topics}, delivery=delivery)
     parts = cut(numbers(900), 6)
 
     def send(part: list[Document]) -> None:
