@@ -29,7 +29,7 @@ LOG = structlog.get_logger("ssm_stream.sink")
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """A broker's `max.message.bytes`, unless it is set."""
 COORDINATOR_TIMEOUT = 3600.0
-"""Seconds that a request to a group's coordinator may take; who asks waits less long, and lets the client go then.
+"""Seconds that a request to a group's coordinator may take. Its caller waits less long, and lets the client go then.
 
 When librdkafka 2.16's own timeout ends such a request while the coordinator is away, the coordinator's return ends the
 process: `rd_kafka_enq_once_del_source_return: Assertion `eonce->refcnt > 0' failed`.

@@ -45,6 +45,7 @@ constexpr double LEVERAGE_MOST = 6.0;    // times the usual: the edge of what is
 constexpr double INPUT_MOST = 5.0, CENTRED_MOST = 6.0;  // of φ
 constexpr double FEW = 10.0;             // events before which φ is 0
 constexpr double BOUND_FROM = 1.0 + 1.0 / 64;  // times the prior's variance, so that P is not bounded at every event
+constexpr i64 BOUND_EVERY = 16;          // errors of an entity: P grows by 1/3000 of itself with each
 constexpr double SMALLEST = 1e-300, LARGEST = 1e300;
 
 // inputs; then the features
@@ -61,9 +62,9 @@ enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, NUMBERS };
 enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, VALUES_OF };
 // columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²
 enum { TOTAL, WEIGHT, MOMENT };
-// of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
-// one; of the context alone; ρ; φ'Pφ
-enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE };
+// of the scratch: scale without sides; log of that over the plain one; log ratio of the sides, halved, and its exp; scale of
+// each side and of none, leaning on the plain one; of the context alone; log of the recent size, and ρ; φ'Pφ
+enum { BOTH, OVER_PLAIN, SIDED, LEAN, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENT_LOG, RECENTLY, LEVERAGE };
 
 // sin and cos of the hour's angle
 constexpr double WAVES[HOURS][2] = {
@@ -146,12 +147,25 @@ SSM_INLINE double weighted(const float* own, const double* pool, const double* p
 
 // Pφ of the pool, in the scratch as gain; returns φ'Pφ.
 inline double place_gain(const Scale& s) {
+    constexpr i64 L = lanes<double>;
     const i64 width = s.width;
-    for (i64 i = 0; i < width; ++i) s.gain[i] = 0.0;
     if (s.pool_number[TOTAL] == 0.0)
         for (i64 i = 0; i < s.D; ++i) s.P[i * width + i] = 1.0 / s.ridge;
-    weigh(s.gain, s.phi, s.P, s.D, width, width);
-    return dot(s.gain, s.phi, width);
+    Vec<double> q{};
+    for (i64 j = 0; j < width; j += L) {
+        Vec<double> even{}, odd{};  // two sums, which do not wait for each other
+        const double* cells = s.P + j;
+        i64 i = 0;
+        for (; i + 1 < s.D; i += 2, cells += 2 * width) {
+            even = fma(all(s.phi[i]), load(cells), even);
+            odd = fma(all(s.phi[i + 1]), load(cells + width), odd);
+        }
+        if (i < s.D) even = fma(all(s.phi[i]), load(cells), even);
+        const Vec<double> gain = even + odd;
+        store(s.gain + j, gain);
+        q = fma(gain, load(s.phi + j), q);
+    }
+    return total(q);
 }
 
 // Events that the pool's moments are of, less those before its latest input began to count. A new input is far from all that is
@@ -176,15 +190,21 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
     const double context = far * weighted(s.w, s.W, s.phi, s.width);
     const double least = max(SHARE_LEAST * number[SIZE], rounding);
     const double most = max(USUAL_MOST * max(number[SIZE], number[PLAIN]), least);
-    room[CONTEXT_ONLY] = between(series::exp(number[LEVEL_OF] + context), least, most);
     const float* value = s.value;
-    room[RECENTLY] = number[SEEN] < FEW ? 0.0 : clip(series::log(value[RECENT] + RECENT_LEAST) - static_cast<double>(value[RECENT_MEAN]), RECENT_CLIP);
+    room[RECENT_LOG] = series::log(value[RECENT] + RECENT_LEAST);
+    room[RECENTLY] = number[SEEN] < FEW ? 0.0 : clip(room[RECENT_LOG] - static_cast<double>(value[RECENT_MEAN]), RECENT_CLIP);
     const double weight = s.pool_number[WEIGHT] + static_cast<double>(value[OWN_WEIGHT]);
-    room[BOTH] = between(room[CONTEXT_ONLY] * series::exp(weight * room[RECENTLY]), least, most);
+    const double log_context = number[LEVEL_OF] + context, log_both = log_context + weight * room[RECENTLY];
+    const double both = series::exp(log_both);
+    room[CONTEXT_ONLY] = between(series::exp(log_context), least, most);
+    room[BOTH] = between(both, least, most);
     room[SIDED] = clip(s.value[SIDE] + far * weighted(s.v, s.V, s.phi, s.width), SIDE_MOST);
+    room[LEAN] = series::exp(room[SIDED]);
     const double worse = static_cast<double>(s.value[LOSS_SCALED]) - static_cast<double>(s.value[LOSS_PLAIN]) - GATE_BIAS;
-    const double plain = max(number[PLAIN], least), share = 1.0 / (1.0 + series::exp(clip(GATE * worse, 30.0)));
-    room[BARE] = room[BOTH] * series::exp((1.0 - share) * clipped_log(plain / room[BOTH]));
+    const double share = 1.0 / (1.0 + series::exp(clip(GATE * worse, 30.0)));
+    const double log_plain = clipped_log(max(number[PLAIN], least));
+    room[OVER_PLAIN] = (room[BOTH] == both ? log_both : clipped_log(room[BOTH])) - log_plain;
+    room[BARE] = series::exp(log_plain + share * room[OVER_PLAIN]);
     const double lean = series::exp(share * room[SIDED]);
     room[UPPER] = room[BARE] * lean, room[LOWER] = room[BARE] / lean;
 }
@@ -215,17 +235,18 @@ inline void bound_moments(const Scale& s) {
 }
 
 // P with one φ more, whose gain and q = φ'Pφ are known; what was before counts lambda times.
-inline void learn_moments(const Scale& s, double q, double lambda) {
+inline void learn_moments(const Scale& s, double q, double lambda, bool bound) {
     const i64 width = s.width;
-    const double k = 1.0 / (lambda + q), again = 1.0 / lambda;
-    const Vec<double> grown = all(again), less = all(-k * again);
-    for (i64 j = 0; j < width; j += lanes<double>) {  // gᵢ gⱼ first, so that P stays symmetric to the last bit
+    const double again = 1.0 / lambda;
+    const Vec<double> grown = all(again), root = all(std::sqrt(again / (lambda + q)));
+    for (i64 j = 0; j < width; j += lanes<double>) store(s.gain + j, root * load(s.gain + j));
+    for (i64 j = 0; j < width; j += lanes<double>) {  // a product of two, so that P stays symmetric to the last bit
         const Vec<double> gain = load(s.gain + j);
         double* cells = s.P + j;
-        for (i64 i = 0; i < s.D; ++i, cells += width) store(cells, fma(less, all(s.gain[i]) * gain, grown * load(cells)));
+        for (i64 i = 0; i < s.D; ++i, cells += width) store(cells, fma(all(-s.gain[i]), gain, grown * load(cells)));
     }
     s.pool_number[TOTAL] = lambda * s.pool_number[TOTAL] + 1.0;
-    bound_moments(s);
+    if (bound) bound_moments(s);
 }
 
 // A cell's running mean of sizes, held as its log over the usual size.
@@ -252,7 +273,7 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
         for (i64 i = 0; i < FEATURES; ++i) s.mean[i] = static_cast<float>(i == LOG_LEVEL ? clipped_log(std::fabs(answer) + size) : s.raw[i]);
         return;
     }
-    const double side = error >= 0.0 ? 1.0 : -1.0, lean = series::exp(side * room[SIDED]), mine = room[BOTH] * lean;
+    const double side = error >= 0.0 ? 1.0 : -1.0, lean = error >= 0.0 ? room[LEAN] : 1.0 / room[LEAN], mine = room[BOTH] * lean;
     const double r = size / mine, context = room[CONTEXT_ONLY] * lean, psi = min(size / context, CLIP) - 1.0;
     const bool several = entities > 1.0;
     const double q = room[LEVERAGE], events = events_of(s, at.age), moments = q * events;
@@ -274,7 +295,7 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
             s.w[i] += static_cast<float>(own_step * s.gain[i]);
             s.v[i] += static_cast<float>(side * own_step * s.gain[i]);
         }
-    learn_moments(s, q, lambda);
+    learn_moments(s, q, lambda, static_cast<i64>(n) % BOUND_EVERY == 0);
 
     // Neighbouring errors are large together where they are correlated, too: so the recent past is that of whitened errors.
     const double over = clip(error / room[CONTEXT_ONLY], 8.0), rate = max(STATISTIC_RATE, 1.0 / (n + 1.0));
@@ -302,7 +323,7 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     }
 
     const double plain = number[PLAIN];
-    value[LOSS_SCALED] += static_cast<float>(LOSS_RATE * (clipped_log(mine / plain) + min(r, LOSS_MOST) - static_cast<double>(value[LOSS_SCALED])));
+    value[LOSS_SCALED] += static_cast<float>(LOSS_RATE * (room[OVER_PLAIN] + side * room[SIDED] + min(r, LOSS_MOST) - static_cast<double>(value[LOSS_SCALED])));
     value[LOSS_PLAIN] += static_cast<float>(LOSS_RATE * (min(size / plain, LOSS_MOST) - static_cast<double>(value[LOSS_PLAIN])));
     number[PLAIN] += max(PLAIN_RATE, 1.0 / (n + 1.0)) * ((n > 30.0 ? min(size, 10.0 * plain) : size) - plain);
     number[PLAIN] = max(number[PLAIN], SMALLEST);
@@ -313,7 +334,7 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     for (i64 i = 0; i < FEATURES; ++i)
         s.mean[i] += static_cast<float>(rate * clip(s.raw[i] - static_cast<double>(s.mean[i]), CENTRED_MOST));
     value[RECENT] += static_cast<float>(RECENT_RATE * (min(white, RECENT_MOST) - static_cast<double>(value[RECENT])));
-    value[RECENT_MEAN] += static_cast<float>(rate * (series::log(value[RECENT] + RECENT_LEAST) - static_cast<double>(value[RECENT_MEAN])));
+    value[RECENT_MEAN] += static_cast<float>(rate * (room[RECENT_LOG] - static_cast<double>(value[RECENT_MEAN])));
     number[LAST] = room[BARE];
     number[SEEN] = n + 1.0;
 }
