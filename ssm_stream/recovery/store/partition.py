@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import NamedTuple
@@ -66,6 +67,7 @@ class PartitionSnapshots:
         """When it was written, s since 1970."""
         self.name = ""
         """The latest snapshot; empty: there is none."""
+        self._token = uuid.uuid4().hex[:8]  # the one before in this process may still be publishing its draft
         self._rows = LiveRows(fleet=True)
         self._committed: list[str] = []
         self._known = set[str]()  # files that it has loaded or written
@@ -135,7 +137,7 @@ class PartitionSnapshots:
             for dead, content in self._rows.drop_dead():
                 dead.name = self._put(dead.name.split("-")[1], content)
             self._rows.clean(engine)
-        draft = self.blobs.draft(f"{self.partition:04d}")
+        draft = self.blobs.draft(f"{self.partition:04d}.{self._token}")
         base = "" if whole else " ".join(self.files)
         try:
             with draft.open("w+b") as file:
