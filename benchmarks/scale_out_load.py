@@ -8,14 +8,12 @@ the start of another member that takes all of the partitions over.
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +76,8 @@ def fill(folder: Path, entities: int, partitions: int) -> dict[str, Any]:
 def end_epoch(engines: list[Engine], files: list[PartitionSnapshots], epoch: int) -> float:
     """Write and commit what has changed; return how long the member stands still."""
     began = time.perf_counter()
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # as `Member.write` does
-        list(pool.map(lambda each, engine: each.write(engine, epoch), files, engines))
+    for engine, each in zip(engines, files, strict=True):
+        each.write(engine, epoch)
     for each in files:
         each.wait()
     seconds = time.perf_counter() - began
