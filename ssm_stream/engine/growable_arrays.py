@@ -30,7 +30,7 @@ REMAP_FLAGS = 1 | 2 | 4
 """mremap to a fixed address; the old range stays readable, as zeros (MAYMOVE | FIXED | DONTUNMAP)."""
 HUGE_PAGE = 1 << 21
 """Bytes of a huge page: one address translation for many rows. Larger arrays begin at one and request them."""
-POPULATED, SLOW = 1 << 25, 0.6e-9
+POPULATED, SLOW = 1 << 23, 0.6e-9
 """Bytes that are given memory at once, and seconds of CPU for one from which on huge pages are not worth their time."""
 MAP_FAILED = ctypes.c_void_p(-1).value
 

@@ -7,12 +7,10 @@ error everything that is not committed is forgotten, and the member goes on from
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
@@ -33,7 +31,6 @@ from ssm_stream.recovery.store.audit import GroupAudit
 from ssm_stream.recovery.store.flow_store import FlowStore
 
 LOG = structlog.get_logger("ssm_stream")
-_WRITE = ThreadPoolExecutor(min(os.cpu_count() or 1, 8), "write")
 
 
 class Member:
@@ -71,7 +68,6 @@ class Member:
         self._running = self._ending = self.lost = False
         self._leaving: set[int] = set()
         self._pending: dict[int, Commit] = {}
-        self._writing: dict[int, Future[None]] = {}
         self._commits = 0
         self.inputs = MemberInputs(config, self._following(decoder), observers)
         self.consumer = GroupConsumer(config, self, self.inputs.decoder, observers)
@@ -92,10 +88,8 @@ class Member:
         with self._change:
             while self._ending and not STOP.is_set() and self.consumer.broken is None:
                 self._change.wait(0.1)
-            wait(self._writing.values())  # of a dataflow that was aborted
             if STOP.is_set():
                 return False
-            self._writing = {}
             self.positions, self._pending, self.failure = {}, {}, None
             self._running = True
             return True
@@ -142,26 +136,13 @@ class Member:
             self.consumer.transactions = f"{self.config.source.group_id}-{uuid.uuid4().hex[:12]}"
 
     def write(self, partition: int) -> None:
-        """Begin to write the snapshot of a partition, at the end of an epoch: several at a time, as there are cores."""
-        number = self._place(partition).number
-        self._writing[partition] = _WRITE.submit(self._write, self.held[partition], number)
-
-    def _write(self, held: HeldPartition, number: int) -> None:
-        began = time.perf_counter()
+        """Write the snapshot of a partition, at the end of an epoch."""
+        held, began = self.held[partition], time.perf_counter()
         self.observers.before_snapshot(held.logic)
         held.logic.write_notes()
-        name = held.snapshots.write(held.logic.engine, number)
+        name = held.snapshots.write(held.logic.engine, self._place(partition).number)
         self.observers.on_snapshot(held.logic, name, time.perf_counter() - began, held.snapshots.written)
         self.observers.on_evicted(held.logic.engine.pop_evicted_count())
-
-    def await_write(self, partition: int) -> None:
-        """Wait until the snapshot of a partition is written: until then nothing may change its state.
-
-        Raises:
-            RecoveryError: it cannot be written.
-        """
-        if (writing := self._writing.pop(partition, None)) is not None:
-            writing.result()
 
     def _place(self, partition: int) -> Commit:
         """Return the offsets of a partition at the end of the epoch."""
@@ -177,8 +158,6 @@ class Member:
         produced: the last offset of each topic and partition whose results were produced
         """
         self._pending = {}
-        for partition in list(self._writing):
-            self.await_write(partition)
         beyond = [place for place, last in produced.items() if last >= self.positions.get(place, 0)]
         if beyond:
             raise RuntimeError(f"partitions {beyond}: results beyond the end of the epoch, which nothing may commit")

@@ -15,7 +15,7 @@ from bytewax.outputs import FixedPartitionedSink
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.producer import Marker
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
-from ssm_stream.operators.failures import EXPECTED, explained, report
+from ssm_stream.operators.failures import explained
 from ssm_stream.operators.group.member import Member
 from ssm_stream.operators.sink import KafkaWriter
 from ssm_stream.operators.source import BUSY, IDLE
@@ -82,8 +82,6 @@ class PartitionLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch 
 
     def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         self._partition = values[0].partition
-        with explained():
-            self._member.await_write(self._partition)
         out, keep = self._member.held[self._partition].logic.on_batch(values)
         # Bytewax ends an epoch in the sink only where something came: an event that causes nothing is committed, too.
         return list(out) or [OutputBatch(self._member.config.source.topic, self._partition, -1, -1, [])], keep
@@ -130,9 +128,6 @@ class GroupWriter(KafkaWriter):
             except (BrokerError, StoreAwayError) as error:
                 self._member.fail(error)
                 return
-            except EXPECTED as error:
-                report(error)
-                raise
         self._member.committed()
         now, before = time.monotonic(), self._epoch_began
         self._observers.on_epoch(None if before is None else now - before)
