@@ -450,8 +450,9 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         }
     }
     if (m.push) {
+        const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};  // not every record has been recalled
         if (ahead) take_target(p, l.s, m.own, m.time, m.y);
-        else take_target(p, l.s, late.room.steps, then, m.y);
+        else take_target(p, l.s, steps, then, m.y);
     }
     if (counts) count(l.s, l.pool, then);
     else widen(l.pool, m.y);
