@@ -11,7 +11,7 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 6, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3 };
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3 };
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space
@@ -61,6 +61,7 @@ struct Params {
     i64 X;                             // inputs of these heads
     i64 corrected;                     // heads whose answers are corrected by what they missed last
     i64 wide_L, wide_N, wide_X, wide_T;  // rounded up to whole vectors
+    i64 hour_T;                        // T, to whole vectors of 32-bit floats
     i64 answers;                       // room for answers and gates in the scratch
     i64 heads;                         // room for the answers of a scope
 };
