@@ -76,7 +76,6 @@ def test_the_state_is_in_the_store_alone(tmp_path: Path) -> None:
         ("", {"source": "kafka: {partition.assignment.strategy: range}"}, "cooperative-sticky"),
         ("recovery: {directory: there}", {}, "recovery.directory"),
         ("audit: {directory: /var/lib/audit}", {}, "audit.directory: audit"),
-        ("labels: {topic: labels, target: y}", {}, "labels.marker"),
         (
             "",
             {"source": "context: [{topic: t, columns: [load]}]", "event": "layout: readings, signal: s, target: y"},
@@ -113,7 +112,14 @@ def test_options_that_a_member_does_not_have_are_refused(tmp_path: Path, option:
 # What is committed.
 
 
-@pytest.mark.parametrize("commit", [Commit(7, "0003-00000007-0123456789abcdef.state", "group-1", "me-2"), Commit(0)])
+@pytest.mark.parametrize(
+    "commit",
+    [
+        Commit(7, "0003-00000007-0123456789abcdef.state", "group-1", "me-2"),
+        Commit(0),
+        Commit(7, "0003-00000012-0123456789abcdef.state", further=(("line-b", 5), ("a.b_c", 0))),
+    ],
+)
 def test_a_commit_comes_back_as_it_was(commit: Commit) -> None:
     assert commit.offset is not None
     assert parse_commit(commit.offset, commit.metadata()) == commit

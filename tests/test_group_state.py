@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config
+from ssm_stream.kafka.membership.stopped import read_commits
 
 pytestmark = pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
 
@@ -47,11 +48,11 @@ class Group:
     def config(self) -> Config:
         return load_config(self.file)
 
-    def send(self, count: int, machines: int = 6) -> None:
+    def send(self, count: int, machines: int = 6, target: str = "target") -> None:
         events = []
         for _ in range(count):
             i, name = self.sent, f"m{self.sent % machines}"
-            value = {"machine": name, "ts": 1_700_000_000_000 + 1000 * i, "load": i % 7, "target": (i * i) % 5}
+            value = {"machine": name, "ts": 1_700_000_000_000 + 1000 * i, "load": i % 7, target: (i * i) % 5}
             events.append((name, json.dumps(value)))
             self.sent += 1
         self.kafka.produce(self.topics["events"], events)
@@ -169,6 +170,51 @@ def test_a_rewind_forgets_and_learns_again_without_sending_twice(kafka: Kafka, t
     group.send(60)
     group.learn(300)
     assert len(group.predictions(300)) == 300
+
+
+def test_the_positions_of_topics_that_go_together_move_with_the_state(kafka: Kafka, tmp_path: Path) -> None:
+    labels = kafka.topic("labels", 2)
+    group = Group(kafka, tmp_path, labels={"topic": labels, "target": "target", "wait": "1h"})
+    file, export, marks = str(group.file), tmp_path / "group.state", range(2)
+
+    def label(first: int, end: int) -> None:
+        events = [(f"m{i % 6}", {"ts": 1_700_000_000_000 + 1000 * i, "target": (i * i) % 5}) for i in range(first, end)]
+        kafka.produce(labels, [(name, json.dumps({"machine": name, **each})) for name, each in events])
+
+    def learn_all(labelled: int) -> dict[str, str]:
+        deadline, ends = time.monotonic() + 60, (0, 0)
+        with member(group.file, group.log):
+            while ends != (120, labelled):
+                assert time.monotonic() < deadline, group.log.read_text()
+                time.sleep(0.2)
+                commits = read_commits(group.config, marks).values()
+                ends = sum(c.offset or 0 for c in commits), sum(dict(c.further).get(labels, 0) for c in commits)
+        return entities(group.file)
+
+    group.send(120, target="unknown yet")
+    none = learn_all(0)
+    label(0, 60)
+    before = learn_all(60)
+    assert before != none
+    call("export", file, str(export))
+    committed = read_commits(group.config, marks)
+    rows = json.loads(call("ls", file, "--json"))["positions"]
+    assert sum(row["offset"] for row in rows if row["topic"] == labels) == 60
+    label(60, 120)
+    after = learn_all(120)
+    assert after != before
+    call("import", file, str(export), "--force")
+    assert entities(group.file) == before
+    assert {p: (c.offset, c.further) for p, c in read_commits(group.config, marks).items()} == {
+        p: (c.offset, c.further) for p, c in committed.items()
+    }
+    assert learn_all(120) == after, "the labels since the export are read again"
+    call("reset", file, "m3", "-y")
+    assert learn_all(120).keys() == after.keys() - {"m3"}
+    call("rewind", file, "--to", "2023-11-14T22:15:20Z", "-y")
+    assert learn_all(120).keys() >= after.keys() - {"m3"}
+    said = {bytes(m.value() or b"") for m in group.predictions(120)}
+    assert len(said) == len(group.predictions(120)), "nothing is sent a second time"
 
 
 def test_members_wait_for_a_store_that_is_away(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ LOOSE_HEADS = {
 # The gate over the gates shares little by its prior, so that the roundings of the others decide more.
 LOOSE_GATES = {"top": 3.0}
 HOUR = 3_600_000
+SEASONS = ("day ago", "week", "day")
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +146,13 @@ CASES = {
     ),
     "late labels": Case(
         lambda: drift(400, entities=3, seed=7), FeaturePlan(ABC, (), (), 0), Heads(known=True), entities=3
+    ),
+    "late labels, seasons": Case(
+        lambda: drift(1_500, 2, entities=2, seed=8),
+        FeaturePlan(ABC, (), ("auto",), 0, time_zone="Asia/Kolkata"),
+        Heads(known=True, fern=False),
+        entities=2,
+        slots=48,
     ),
     "half-lives": Case(
         lambda: drift(300, seed=4), PLAN, Heads(attention=16), half_lives=((0, 6 * 3600.0), (20, 0), (200, 0))
@@ -307,8 +315,8 @@ def places_of(name: str) -> dict[str, list[int]]:
     names = [
         "mean",
         *["last"] * (p.lags > 0 or p.known),
+        *[name for name in (*SEASONS, *[f"change {name}" for name in SEASONS] * (p.lags > 0 or p.known)) if p.seasons],
         *["corrected"] * len(corrected_heads(p)),
-        *["hour", "week"] * p.seasons,
     ]
     width = dict.fromkeys(SCALES, 0) | {
         "moments": p.M * p.moments, "proximal": p.prox, "slow": int(p.prox > 0), "embedding": int(p.R > 0),
@@ -336,7 +344,7 @@ def worst(name: str, label: str) -> float:
     return float((np.abs(ours.a - definition.a)[..., places].max(-1) / scale).max())
 
 
-BASES = ("mean", "last", "hour", "week")
+BASES = ("mean", "last", "day ago", "day", "change day ago", "change day")
 
 
 GATES = ("quick regret", "slow regret", "quick loss", "slow loss", "quick stack", "slow stack", "hour", "top")
@@ -360,6 +368,13 @@ def test_every_head_equals_the_definition(label: str) -> None:
 def test_every_head_of_every_scope_equals_the_definition(label: str) -> None:
     """Three entities a pool, the second and third of which come when the pool has learned already."""
     assert worst("entities", label) < LOOSE_HEADS.get(label, TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["fast", "late labels, seasons"])
+@pytest.mark.parametrize("label", [*SEASONS, *(f"change {name}" for name in SEASONS)])
+def test_every_seasonal_answer_equals_the_definition(name: str, label: str) -> None:
+    """With past targets and without, over more than a week."""
+    assert worst(name, label) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -398,7 +413,7 @@ def test_the_cases_exercise_what_they_are_about() -> None:
     assert pool.other[0, 3]
     assert (pool.slot[0, 4] > 0).sum() == 24
     assert pool.dead[0, 0]
-    assert worst("codes", "week") < TOLERANCE
+    assert worst("codes", "change week") < TOLERANCE
     calm, quick = (
         run_kernel(params(c), flat(c.plan, drift(400), 1), new_learner(params(c), 3, 1))
         for c in (CASES["no surprise"], CASES["no surprise"]._replace(weights=untrained()))
@@ -564,7 +579,7 @@ def check_finite_and_bounded(case: Case, s: Stream) -> None:
     assert np.isfinite(yhat).all()
     for part in state:
         for name, array in part._asdict().items():
-            assert name == "u_last" or np.isfinite(array).all(), name
+            assert name in ("u_last", "day", "season") or np.isfinite(array).all(), name
     past = s.y[:-1].reshape(-1)
     first = np.flatnonzero(~np.isnan(past))
     if len(first):

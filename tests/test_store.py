@@ -14,9 +14,11 @@ import pytest
 from test_group import config, folder_of, hashes, stored
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.checkpoint_files import open_checkpoint
 from ssm_stream.recovery.reader import find_entity, list_entities
 from ssm_stream.recovery.store import audit as stored_audit
 from ssm_stream.recovery.store import live_rows, object_store
@@ -95,6 +97,38 @@ def test_entities_that_go_and_come_keep_their_rows_apart(tmp_path: Path) -> None
             assert hashes(again) == hashes(engine)
             if i % 20 == 0:
                 files, engine = successor, again
+
+
+def test_a_start_loads_each_row_once(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    store, engine = FlowStore(settings), Engine(settings)
+    files, names = store.partition(3), [f"m{i}" for i in range(60)]
+    for i in range(4):
+        touch(engine, names if i == 0 else names[10 * i :][:20], i)
+        epoch(files, engine, i)
+    there = folder_of(store) / "state"
+    rows = live_rows.LiveRows(fleet=True)
+    for each in files.files:
+        with open_checkpoint(there, each) as reader:
+            rows.load(each, reader)
+    live = [rows.live_of(i)["0."][0] for i in range(len(files.files))]
+    assert [int(each.sum()) for each in live] == [20, 10, 10, 20]
+    assert hashes(stored(store, files.name, settings)) == hashes(engine)
+
+
+@pytest.mark.parametrize("slow", [0.0, 1.0])
+def test_memory_that_is_populated_keeps_its_content_and_still_moves(
+    monkeypatch: pytest.MonkeyPatch, slow: float
+) -> None:
+    monkeypatch.setattr(growable_arrays, "SLOW", slow)
+    block = growable_arrays.new_block(3000, 1 << 14)
+    block[:] = 7
+    growable_arrays.populate(block, 2500)
+    growable_arrays.request_huge_pages(block)
+    grown = growable_arrays.fit_block(block, 6000, 3000)
+    assert (grown[:3000] == 7).all()
+    assert not grown[3000:].any()
+    assert not block.any(), "its pages have moved"
 
 
 def test_a_log_goes_on_when_its_numbers_run_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

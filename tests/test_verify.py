@@ -23,6 +23,7 @@ from ssm_stream.verify import gates as verify_gates
 from ssm_stream.verify import kernel as verify_kernel
 from ssm_stream.verify import record, replay
 from ssm_stream.verify import reference as verify_reference
+from ssm_stream.verify import seasons as verify_seasons
 from ssm_stream.verify.certificate import Verification, verify
 from ssm_stream.verify.context import persistence
 from ssm_stream.verify.recovery import CHANGES, CHECK, SOON, Outcome
@@ -484,6 +485,20 @@ def test_wrong_correction_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(verify_corrections, name, value)
             found = replay.compare(run, lambda _: None).recorder.deviation
         assert found.whole.max() > 1e-3, name
+        assert found.gate.max() < 1e-3, name
+
+
+@pytest.mark.parametrize("lags", ["lags: 2", "lags: 0"])
+def test_wrong_season_is_found_out(monkeypatch: pytest.MonkeyPatch, lags: str) -> None:
+    """What the target was at this time is found by the reference from the events themselves."""
+    some = [row if row["ts"] == "yesterday" else row | {"ts": 20 * int(str(row["ts"]))} for row in rows(700)]
+    run = replay.replay(parsed(CONFIG.replace("lags: 2", lags)), some, lambda _: None)
+    assert replay.compare(run, lambda _: None).recorder.deviation.whole.max() < 1e-3
+    for name, value in (("USUAL_RATE", 0.6), ("QUARTER", 1_200_000)):
+        with monkeypatch.context() as patch:
+            patch.setattr(verify_seasons, name, value)
+            found = replay.compare(run, lambda _: None).recorder.deviation
+        assert not found.whole.max() <= 1e-3, name  # NaN where only the kernel has an answer
         assert found.gate.max() < 1e-3, name
 
 

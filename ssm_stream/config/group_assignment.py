@@ -48,15 +48,8 @@ def _refusals(config: Any) -> Iterator[str]:
         yield "found with recovery.directory; the state is in state.store: leave recovery.directory out"
     if state.shards != 1:
         yield f"found with state.shards: {state.shards}; a partition is a shard there: leave state.shards out"
-    if len(source.names) > 1:
-        yield f"found with source.topics; one events topic is shared so far: one flow a topic, or {MANUAL}"
     if source.repartition is not None:
         yield f"found with source.repartition, which one process copies, and members do not agree on one yet: {MANUAL}"
-    if config.labels is not None and config.labels.topic is not None:
-        yield (
-            "found with labels.topic, which members do not read yet: let labels come on the events topic "
-            f"(labels.marker), or {MANUAL}"
-        )
     if event.makes_rows and source.context:
         yield f"found with source.context and rows of messages, which members do not join yet: {MANUAL}"
     if event.features == "auto":

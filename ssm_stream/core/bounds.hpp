@@ -133,7 +133,12 @@ inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools)
         char* row = of.learner.entity.row(e);
         const EntityFields& f = of.learner.entity_fields;
         bounds.check("learner.n", f.n.in(row), 1, 0, MAX_COUNT);
-        bounds.check("learner.season_n", f.season_n.in(row), (HOURS + WEEK) * of.learner.p.seasons, 0, 100);
+        if (of.learner.p.seasons) {
+            const double* bin = f.bin.in(row);
+            bounds.check("learner.bin (number)", bin + BIN_NUMBER, 1, -MAX_COUNT, MAX_COUNT);
+            bounds.check("learner.bin (place)", bin + BIN_PLACE, 1, 0, WEEK_BINS - 1);
+            bounds.check("learner.bin (targets)", bin + BIN_TARGETS, 1, 0, MAX_COUNT);
+        }
         if (of.monitor.error_scale.rows)
             bounds.check("error_scale.number (seen)", of.monitor.error_scale_fields.number.in(of.monitor.error_scale.row(e)), 1, 0, MAX_COUNT);
         if (of.monitor.drift.rows) check_drift(bounds, of.monitor, e);

@@ -8,7 +8,11 @@ MAX_GAP_HOUR = 4 * 3600.0  # an hour of the day is worth an input where events c
 MIN_GAP_WEEKDAY, MAX_GAP_WEEKDAY = 60.0, DAY
 WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
 LEAN = 10.0  # events in which an entity's scale leans on the pool's
-HOUR_RATE, WEEK_RATE = 0.15, 0.5  # of the usual targets, once 7 (2) are known
+
+# seasons
+QUARTER = 900_000  # of an hour, ms
+USUAL_RATE = 0.3  # of a bin's usual target, once it is known
+SEASON_REACH = 0.6  # usual gaps within which the nearest bin is taken
 
 # gates
 PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small

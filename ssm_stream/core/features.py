@@ -66,8 +66,8 @@ class FeaturePlan(NamedTuple):
 
     @property
     def seasons(self) -> bool:
-        """Whether the usual target of the hour and of the hour of the week is kept."""
-        return self.lags > 0 and max(self.steps) > NEVER
+        """Whether is kept what the target was a day ago, and usually at this time of the week and of the day."""
+        return max(self.steps) > NEVER
 
     @property
     def changes(self) -> bool:
@@ -91,7 +91,8 @@ class FeaturePlan(NamedTuple):
         changes += tuple(f"change({name}, {j})" for j in range(2, self.feature_lags + 1) for name in self.features)
         last = ("last",) if self.lags else ()
         lags = tuple(f"lag{k}-lag{k + 1}" for k in range(1, self.lags))
-        seasons = ("usual at this hour", "usual at this hour of the week") if self.seasons else ()
+        usual = ("usual at this hour", "usual at this hour of the week")
+        seasons = usual if self.seasons and self.lags else ()
         return (*self.features, *self.cycles, *changes, *last, *lags, *seasons)
 
 

@@ -18,6 +18,9 @@ from ssm_stream.core.shapes import (
     product_heads,
 )
 
+SEASON_NAMES = ("a day ago", "usual at this time of the week", "usual at this time of day")
+SEASON_CHANGES = ("of a day ago", "usual at this time of the week", "usual at this time of day")
+
 
 class HeadNames(NamedTuple):
     """Names of a pooled scope's heads by kind; quick and slow are the proximal ones."""
@@ -47,6 +50,12 @@ def product_names(p: LearnerParams) -> list[str]:
     return ["products", "products, log space"][: product_heads(p)]
 
 
+def seasonal_names(p: LearnerParams) -> list[str]:
+    """Names of the seasonal answers: what the target was at this time, and the last one with what has changed since."""
+    changes = [f"last target, with the change {since}" for since in SEASON_CHANGES] if p.lags or p.known else []
+    return [*SEASON_NAMES, *changes] if p.seasons else []
+
+
 def answer_names(p: LearnerParams, many: bool) -> list[str]:
     """Names of the answers, (T,), in the kernel's order. many: whether the pool has several entities"""
     moments, quick, slow, waves = head_names(p)
@@ -61,9 +70,9 @@ def answer_names(p: LearnerParams, many: bool) -> list[str]:
     bases = [
         "running mean",
         *["last target"] * (p.lags > 0 or p.known),
+        *seasonal_names(p),
         *(f"{heads[at - p.bases]}, corrected" for at in corrected_heads(p)),
     ]
-    bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
     return bases + (heads if many else heads[: p.B + product_heads(p)])
 
 

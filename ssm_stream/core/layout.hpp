@@ -20,15 +20,16 @@ inline bool complete(Params& p) {
     p.factors = p.products * (p.F < FACTORS ? p.F : i64(FACTORS)), p.pairs = p.factors * (p.factors + 1) / 2;
     p.product_heads = p.products * (1 + p.log);
     p.corrected = p.known ? 2 * (p.M * p.moments > 0) + p.products : 0;
+    p.usual = 2 * (p.seasons && past), p.seasonal = p.seasons * (past || p.known ? 2 : 1) * SEASONAL;
     p.wide_X = rounded(p.X, 16);
     p.rows = p.M + (window && p.log);
     p.past_features = p.feature_lags > 1 ? p.features * (1 + p.feature_lags) : p.features;
     p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8), p.hour_T = rounded(p.T, 16);
     p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
     p.heads = p.B + p.prox + 2;
-    return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + 2 * p.seasons &&
+    return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + p.usual &&
            p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.fern % 4 == 0 && p.B == heads &&
-           p.T == p.bases + 2 * p.B + p.product_heads + p.prox + slow && !(p.known && (past || p.seasons)) && p.bases == 1 + (past || p.known) + p.corrected + 2 * p.seasons && p.Q <= p.features + p.categories + 2;
+           p.T == p.bases + 2 * p.B + p.product_heads + p.prox + slow && !(p.known && past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
 }
 
 // A field as Python sees it: shape without padding, bytes from one element to the next along each axis.
@@ -73,21 +74,21 @@ struct Placer {
 // The order is that of the bytes: what every event touches lies side by side, wide fields last.
 
 inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
-    const i64 seasons = (HOURS + WEEK) * p.seasons;
     put("n", f.n, {});
     put("time", f.time, {});
     put("unit", f.unit, {});
     put("target", f.target, {10});
     put("y_last", f.y_last, {p.lags > 1 ? p.lags : 1});
     put("missed", f.missed, {p.corrected});
+    put("bin", f.bin, {BIN_NUMBERS * p.seasons});
     put("u_last", f.u_last, {p.past_features});
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
     put("loss", f.loss, {2, p.T}, 8);
     put("W", f.W, {p.prox + (p.prox > 0), p.wide_L}, 16);
-    put("season", f.season, {seasons});
-    put("season_n", f.season_n, {seasons});
+    put("day", f.day, {DAY_BINS * p.seasons});
+    put("season", f.season, {WEEK_BINS * p.seasons});
     put.finish();
 }
 
@@ -245,13 +246,14 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
+    Field<double> v, season, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, leaf_fleet, leaf_norm, places, others;
     Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate, product, product_rate;
 };
 // Vectors write up to eight numbers at once: there is room behind what Python sees.
 inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("v", f.v, {p.F}, 8, 8);
+    put("season", f.season, {p.seasonal});
     put("slots", f.slots, {p.Q + 2});
     put("flag", f.flag, {FLAGS});
     put("on", f.on, {2});
@@ -293,7 +295,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
 }
 inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     Scratch w;
-    w.v = f.v.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
+    w.v = f.v.in(row), w.season = f.season.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
     w.phi_fleet = f.phi_fleet.in(row), w.phi_norm = f.phi_norm.in(row);
     w.leaf_fleet = f.leaf_fleet.in(row), w.leaf_norm = f.leaf_norm.in(row);

@@ -278,7 +278,7 @@ static SSM_ALONE void prefetch_entity(const EngineState& state, i64 e, Part part
             prefetch(m.interval, e, 0, 64);
             prefetch(m.error_scale, e, 0, m.error_scale_fields.cell.at);
             return prefetch(l.entity, e, 0, l.entity_fields.v_mean.at);
-        case FOR_LEARNING: return prefetch(l.entity, e, l.entity_fields.v_mean.at, l.entity_fields.season.at);
+        case FOR_LEARNING: return prefetch(l.entity, e, l.entity_fields.v_mean.at, l.entity_fields.day.at);
         case FOR_JUDGING:
             if (state.rules.channels[LEVELS_CHANNEL]) prefetch(m.levels, e, 0, m.levels_fields.size);
             if (state.rules.channels[NOVELTY_CHANNEL]) prefetch(m.novelty, e, 0, m.novelty_fields.cell.at);
@@ -292,9 +292,10 @@ static inline void prefetch_further(const EngineState& state, i64 e, const i64* 
     const MonitorState& m = state.monitor;
     const EntityFields& f = state.learner.entity_fields;
     const i64 hour = min(max(steps[0], i64(0)), i64(HOURS - 1)), week = min(max(24 * steps[1] + steps[0], i64(0)), i64(WEEK - 1));
+    if (state.learner.p.seasons)
+        for (i64 day = 0; day < 7; ++day) prefetch(f.season.in(state.learner.entity.row(e)) + 4 * (24 * day + hour), 16);
     for (const i64 at : {hour, HOURS + week}) {
-        char *learner = state.learner.entity.row(e), *scale = m.error_scale.row(e);
-        if (state.learner.p.seasons) prefetch(f.season.in(learner) + at, 4), prefetch(f.season_n.in(learner) + at, 1);
+        char* scale = m.error_scale.row(e);
         prefetch(m.error_scale_fields.cell.in(scale) + at, 2), prefetch(m.error_scale_fields.visits.in(scale) + at, 1);
     }
     if (state.rules.channels[NOVELTY_CHANNEL]) {
@@ -398,7 +399,7 @@ static void take(const Learner& l, Entity& s, Pool& pool, const i64* steps, doub
     } else {
         widen(pool, y);
     }
-    take_target(l.p, s, steps[0], steps[1], y);
+    take_target(l.p, s, steps, time, y);
     if (first) count(s, pool, time);
 }
 
@@ -413,6 +414,7 @@ struct Meeting {
     const i64* own;        // hour and weekday of the item itself
     bool push;             // the target is not among the lags yet
     double allowance;      // as of `Events`, of the item
+    double time;           // of the item, ms
 };
 static bool settle(const EngineState& state, const LateState& late, Learner& l, i64 e, const Meeting& m) {
     const Params& p = state.learner.p;
@@ -448,8 +450,8 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         }
     }
     if (m.push) {
-        if (ahead) take_target(p, l.s, m.own[0], m.own[1], m.y);
-        else take_target(p, l.s, q.steps[2 * m.at], q.steps[2 * m.at + 1], m.y);
+        if (ahead) take_target(p, l.s, m.own, m.time, m.y);
+        else take_target(p, l.s, late.room.steps, then, m.y);
     }
     if (counts) count(l.s, l.pool, then);
     else widen(l.pool, m.y);
@@ -539,7 +541,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
         }
         ++todo[ROWS];
         ring.close(i, tally, MATCHED);
-        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0});
+        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0, time});
         if (todo[STAGE] == ITSELF || !predicting) {
             todo[STAGE] = BEFORE;
             ++t;

@@ -44,6 +44,8 @@ CORRECTED = 3  # heads, at most, whose answers are corrected by what they missed
 CHOOSE_AT = 200  # events that the heads on products learn before they choose these
 G = 7  # gates: two of regrets, two of losses, two that stack, one of regrets by hour of the day
 HOURS, WEEK = 24, 168
+DAY_BINS, WEEK_BINS = 96, 672  # quarters of an hour
+SEASONAL = 3  # what a target was at this time: a day ago, usually in the week, usually in the day
 BATCH = 3  # events that may wait to be swept with a later one
 RATES = 5  # numbers of `Scratch.rate` a head
 BATCH_FROM = 1000  # events from which on a pool's sweeps may wait for each other: a young one learns from each at once
@@ -63,6 +65,7 @@ class LearnerParams(NamedTuple):
     known: 1 where the last known target answers, and corrects heads, though none is an input
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
+    ahead: ms by which a target is predicted ahead of its time
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
     fern columns (DEPTH, BINS) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
@@ -95,6 +98,7 @@ class LearnerParams(NamedTuple):
     differences: int
     feature_lags: int
     seasons: int
+    ahead: float
     step_hour: int
     step_weekday: int
     learned_gate: int
@@ -136,7 +140,9 @@ class EntityState(NamedTuple):
         events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
-    season (E, 192), season_n (E, 192) int8: usual target of the hour and of the hour of the week; events of each
+    bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
+    day (E, 96), season (E, 672) float32: target in each quarter of an hour of the last day, usual one in each of the
+        week; NaN where unknown
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
     loss (E, 2, T) float32: decayed losses of the answers; unit (E,): usual absolute error
     """
@@ -150,8 +156,9 @@ class EntityState(NamedTuple):
     y_last: NDArray[np.float64]
     missed: NDArray[np.float64]
     target: NDArray[np.float64]
+    bin: NDArray[np.float64]
+    day: NDArray[np.float32]
     season: NDArray[np.float32]
-    season_n: NDArray[np.int8]
     W: NDArray[np.float32]
     loss: NDArray[np.float32]
     unit: NDArray[np.float64]
@@ -281,7 +288,8 @@ class Learner(NamedTuple):
 class Scratch(NamedTuple):
     """What is known of one event before its target.
 
-    v (F,) numeric inputs; slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
+    v (F,) numeric inputs; season: seasonal answers, NaN where there are none
+    slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
         will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
         hour and weekday are codes
     fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (3,): their squared norms
@@ -304,6 +312,7 @@ class Scratch(NamedTuple):
     """
 
     v: NDArray[np.float64]
+    season: NDArray[np.float64]
     slots: NDArray[np.int64]
     flag: NDArray[np.int64]
     on: NDArray[np.int64]
@@ -378,6 +387,7 @@ def learner_params(
     heads: Heads,
     half_lives: tuple[tuple[float, float], ...] | None = None,
     K: int = 0,
+    ahead: float = 0.0,
 ) -> LearnerParams:
     """Sizes and constants.
 
@@ -387,6 +397,7 @@ def learner_params(
         heads: which heads answer
         half_lives: (events, seconds), one of them 0, of the moment heads; None: the weights' own
         K: slots for codes
+        ahead: ms by which a target is predicted ahead of its time
     """
     F, Q = len(plan.numbers), len(plan.coded)
     decay, half_life = weights.moment_decay.astype(np.float64), np.zeros(len(weights.moment_decay))
@@ -409,7 +420,8 @@ def learner_params(
     B = int(linear + log * (prox + (R > 0)) + attended)
     known = heads.known and not plan.lags
     corrected = known * (2 * (heads.moments and M > 0) + heads.products)
-    bases = int(1 + (plan.lags > 0 or known) + corrected + 2 * plan.seasons)
+    past = plan.lags > 0 or known
+    bases = int(1 + past + SEASONAL * (1 + past) * plan.seasons + corrected)
     frequency = (heads.scale * weights.frequency[used]).tobytes()
     omega_fleet, omega_norm = _directions(frequency, F, 1), _directions(frequency, F, 2)
     rng = np.random.default_rng(3)
@@ -441,6 +453,7 @@ def learner_params(
         differences=int(plan.changes),
         feature_lags=plan.feature_lags,
         seasons=int(plan.seasons),
+        ahead=ahead,
         step_hour=plan.steps[0],
         step_weekday=plan.steps[1],
         learned_gate=int(heads.learned_gate),

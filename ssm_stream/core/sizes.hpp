@@ -11,7 +11,9 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3 };
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3 };
+enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
+enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space
@@ -44,6 +46,7 @@ struct Params {
     i64 known;                         // whether the last known target answers, and corrects heads; without lags only
     i64 step_hour, step_weekday;       // Mode
     i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer
+    double ahead;                      // ms by which a target is predicted ahead of its time
     double slow_step, embedding_step, fern_step, fern_decay, top_decay;
     double product_decay, product_ridge, product_huber;
     const double *half_life, *decay;   // (M,) ms, 0 where the decay counts events
@@ -59,6 +62,7 @@ struct Params {
     i64 rows;                          // moment heads of a pooled scope: with attention one more, in log space
     i64 factors, pairs, product_heads; // inputs that are multiplied, their products, and the heads on these
     i64 X;                             // inputs of these heads
+    i64 usual, seasonal;               // usual targets among the numeric inputs; seasonal answers
     i64 corrected;                     // heads whose answers are corrected by what they missed last
     i64 wide_L, wide_N, wide_X, wide_T;  // rounded up to whole vectors
     i64 hour_T;                        // T, to whole vectors of 32-bit floats
@@ -68,7 +72,7 @@ struct Params {
 
 // What is known of one event before its target; a row each as `Scratch` in shapes.py has it.
 struct Scratch {
-    double* v;
+    double *v, *season;
     i64 *slots, *flag, *on;
     float *fleet, *norm, *entity, *size, *phi_fleet, *phi_norm;
     i64 *leaf_fleet, *leaf_norm;

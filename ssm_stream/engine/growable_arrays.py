@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import math
 import mmap
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ REMAP_FLAGS = 1 | 2 | 4
 """mremap to a fixed address; the old range stays readable, as zeros (MAYMOVE | FIXED | DONTUNMAP)."""
 HUGE_PAGE = 1 << 21
 """Bytes of a huge page: one address translation for many rows. Larger arrays begin at one and request them."""
+POPULATED, SLOW = 1 << 23, 0.6e-9
+"""Bytes that are given memory at once, and seconds of CPU for one from which on huge pages are not worth their time."""
 MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -121,6 +124,32 @@ def _move(old: NDArray[Any], like: NDArray[Any], rows: int, used: int) -> NDArra
         new[kept] = old[kept]
     _release(old, 0)
     return new
+
+
+def populate(block: Block, rows: int) -> None:
+    """Give memory to the first rows of a block, which are about to be written; then call `request_huge_pages`.
+
+    Huge pages are slow where a virtual machine gets its memory from the host as it is touched: up to 20 times the time
+    of pages that were in use before. From there on the block gets pages of the usual size.
+    """
+    memory, size = block.base, min(rows, len(block)) * block.shape[1]
+    if not isinstance(memory, mmap.mmap) or size < 4 * HUGE_PAGE or not hasattr(mmap, "MADV_NOHUGEPAGE"):
+        return
+    content = block.reshape(-1)
+    for at in range(0, size, POPULATED):
+        began = time.thread_time()
+        content[at : min(at + POPULATED, size) : HUGE_PAGE] |= 0
+        if time.thread_time() - began > SLOW * POPULATED:
+            with contextlib.suppress(OSError):
+                memory.madvise(mmap.MADV_NOHUGEPAGE)
+            return
+
+
+def request_huge_pages(block: Block) -> None:
+    """Have the system put huge pages in place of others, in its own time."""
+    if isinstance(block.base, mmap.mmap) and block.nbytes >= 4 * HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            block.base.madvise(mmap.MADV_HUGEPAGE)
 
 
 def _remapper() -> Any:

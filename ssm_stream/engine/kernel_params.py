@@ -113,4 +113,5 @@ def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slo
     )  # fmt: skip
     lives = tuned.half_lives
     half_lives = None if lives is None else tuple((life.events, life.seconds) for life in lives)
-    return shapes.learner_params(plan, frozen, heads, half_lives, K)
+    ahead = 0.0 if config.labels is not None else model.horizon.seconds * 1000.0
+    return shapes.learner_params(plan, frozen, heads, half_lives, K, ahead)

@@ -248,7 +248,10 @@ def load(
             "that wrote it), or start anew with another recovery.directory"
         )
     rows = _load_rows(store, metadata, reader, full=full)
-    _load_arrays(store, reader, rows, migrates=migrates)
+    if full:
+        for block in (store.entity_block, store.pool_block):
+            growable_arrays.populate(block, len(store.names))
+    _load_arrays(store, reader, _without_later_rows(rows, reader), migrates=migrates)
     if store.delayed is not None:
         _load_pending(store, reader, rows.entities)
     if metadata.get("own"):  # channels may have been added or removed since then
@@ -296,6 +299,16 @@ def _load_rows(store: EntityStore, metadata: dict[str, Any], reader: SnapshotRea
     if full and not moved:
         return _Rows(np.arange(used), np.arange(pools), full)
     return _Rows(_ascending(mine, used), _ascending(theirs, pools), False)
+
+
+def _without_later_rows(rows: _Rows, reader: SnapshotReader) -> _Rows:
+    """Return the rows with −1 in place of those that later files have, which need not be written twice."""
+    if reader.prefix not in reader.live:
+        return rows
+    entities, pools = reader.live[reader.prefix]
+    return _Rows(
+        np.where(entities[rows.entities], rows.entities, -1), np.where(pools[rows.pools], rows.pools, -1), False
+    )
 
 
 def _load_arrays(store: EntityStore, reader: SnapshotReader, rows: _Rows, *, migrates: bool) -> None:

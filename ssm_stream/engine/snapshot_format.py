@@ -31,6 +31,8 @@ DTYPE_KINDS = "biuf"
 """numpy kinds that arrays may have: numbers only, no objects, no text."""
 Rows = tuple[NDArray[np.int64], ...]
 """Selected rows of an array: an index of its first axis or axes."""
+Live = dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+"""Whether each row of the entities and of the pools is loaded, by the prefix of a target."""
 
 
 class StateError(ValueError):
@@ -117,6 +119,7 @@ class SnapshotReader:
 
     metadata: as given to `write`; name: as returned by `write`; size: in bytes
     prefix: is put before each array name that a method is given
+    live: which rows are loaded; of a target that it lacks: all
 
     Memory is never reserved for more than the file holds, whatever its header claims.
 
@@ -126,6 +129,7 @@ class SnapshotReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.prefix = file, ""
+        self.live: Live = {}
         self._running: xxh3_64 | None = None
         self._block = np.empty(0, np.uint8)
         self.size = file.seek(0, 2)
@@ -179,7 +183,7 @@ class SnapshotReader:
             raise
 
     def into(self, name: str, array: NDArray[Any], rows: Rows | None = None) -> None:
-        """Read the next array, which must have this name, into `array`, or into `array[rows]`."""
+        """Read the next array, which must have this name, into `array`, or into `array[rows]`; row −1 is left out."""
         dtype, shape = self._next(name)
         part = ArrayPart(name, array, rows)
         if shape != part.shape or dtype != array.dtype:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -16,8 +14,9 @@ from ssm_stream.config import Config, Source
 from ssm_stream.kafka.client import STOP, with_topic
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.partition_queue import Decode
-from ssm_stream.kafka.records import Chunk, Message, offset_of
+from ssm_stream.kafka.records import offset_of
 from ssm_stream.operators.failures import EXPECTED, report
+from ssm_stream.operators.pacing import HeldMessages, Paced, Pacer
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, parse_source_part, source_part
 
@@ -39,25 +38,6 @@ def stop_on_signals() -> None:
 def _on_signal(*_: object) -> None:
     SIGNALLED.set()
     STOP.set()
-
-
-class Pacer:
-    """Keeps events and labels in step while there is a backlog of both: by the timestamps of their messages."""
-
-    def __init__(self) -> None:
-        self._next: dict[tuple[bool, str, int], float] = {}
-
-    def set_next(self, labels: bool, topic: str, partition: int, ts: float) -> None:
-        """Set the timestamp of a partition's next message, ms: −∞ while it is unknown, ∞ at the partition's end.
-
-        labels: whether the topic has labels, or events
-        """
-        self._next[labels, topic, partition] = ts
-
-    def limit(self, labels: bool) -> float:
-        """Return up to which timestamp one kind may be read: that of the earliest next message of the other."""
-        # The values are copied at once: partitions of other workers come and go meanwhile.
-        return min((ts for (kind, _, _), ts in list(self._next.items()) if kind != labels), default=math.inf)
 
 
 class KafkaSource(FixedPartitionedSource[Any, int]):
@@ -114,19 +94,6 @@ def label_source(
     """Return the source of these partitions of the labels topic; None if there is no such topic."""
     source = labels_topic(config)
     return None if source is None else KafkaSource(source, partitions, observers=observers)
-
-
-class Paced(NamedTuple):
-    """A partition that a pacer keeps in step. labels: whether its topic has labels, or events"""
-
-    pacer: Pacer
-    labels: bool
-    topic: str
-    partition: int
-
-    def set_next(self, ts: float) -> None:
-        """Set the timestamp of the next message: see `Pacer`."""
-        self.pacer.set_next(self.labels, self.topic, self.partition, ts)
 
 
 class KafkaPartition(StatefulSourcePartition[Any, int]):
@@ -189,28 +156,18 @@ class PacedPartition(KafkaPartition):
 
     def __init__(self, consumer: PrefetchConsumer, place: Paced, resume: int | None, decode: Decode) -> None:
         super().__init__(consumer, place.partition, resume, lambda chunk: list(chunk.messages))
-        self._decode, self._place, self._held = decode, place, deque[Message]()
-        place.set_next(-math.inf)
+        self._decode, self._held = decode, HeldMessages(place)
 
     def _items(self) -> list[Any] | None:
         at_end = False
         if not self._held:
             taken, at_end = self._consumer.take(self._queue, self._limit)
-            self._held.extend(message for chunk in taken for message in chunk.items)
-        messages = self._due(at_end=at_end)
-        if messages:
-            self.next, self._awake = offset_of(messages[-1]) + 1, None
-            return self._decode(Chunk(self._place.topic, self._place.partition, messages))
+            self._held.add(taken)
+        chunk = self._held.take_due(at_end=at_end)
+        if chunk is not None:
+            self.next, self._awake = offset_of(chunk.messages[-1]) + 1, None
+            return self._decode(chunk)
         if not self._held and at_end and self._consumer.until_eof:
             return None
         self._sleep(BUSY if self._held or not at_end else IDLE)
         return []
-
-    def _due(self, *, at_end: bool) -> list[Message]:
-        """Remove and return the held messages that are not later than the other kind's next message."""
-        limit, out = self._place.pacer.limit(self._place.labels), []
-        while self._held and self._held[0].timestamp()[1] <= limit:
-            out.append(self._held.popleft())
-        ahead = self._held[0].timestamp()[1] if self._held else math.inf if at_end else -math.inf
-        self._place.set_next(ahead)
-        return out

@@ -16,14 +16,15 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
+from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot_format import SnapshotReader, StateError, damage_as_state_error
+from ssm_stream.engine.snapshot_format import Live, SnapshotReader, StateError, damage_as_state_error
 
 FOLDER = "state"
 TOKEN = b"ssm-stream state in "
@@ -216,21 +217,30 @@ def read_chain(folder: Path, name: str, *, verify: bool = False) -> list[Checkpo
     return chain[::-1]
 
 
-def load_chain(engine: Engine, folder: Path, chain: Sequence[Checkpoint]) -> None:
+def load_chain(
+    engine: Engine, folder: Path, chain: Sequence[Checkpoint], live: Callable[[int], Live] = lambda _: {}
+) -> None:
     """Load a full snapshot and the incremental ones after it.
+
+    Args:
+        live: returns which rows are loaded of a file, by its place in the chain, as `SnapshotReader.live` has them
 
     Raises:
         StateError: a file is missing or damaged, or another configuration made the state; names the file.
     """
     named = 0
-    for checkpoint in chain:
+    for i, checkpoint in enumerate(chain):
         with open_checkpoint(folder, checkpoint.name) as reader:
+            reader.live = live(i)
             named += _named_bytes(engine, reader.metadata)
             if named > 4 * sum(each.size for each in chain) + ROOM:
                 raise StateError("the snapshot is damaged: it names far more entities than its files have")
             engine.load(reader)
             if checkpoint is chain[-1]:
                 engine.finish_load()
+    for each in engine.target_engines:
+        growable_arrays.request_huge_pages(each.store.entity_block)
+        growable_arrays.request_huge_pages(each.store.pool_block)
 
 
 def _named_bytes(engine: Engine, metadata: dict[str, Any]) -> int:

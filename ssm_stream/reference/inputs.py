@@ -11,9 +11,10 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import HOUR_RATE, LEAN, WEEK_RATE
-from ssm_stream.core.shapes import FLOOR_RATE, HOURS, LOG_RESIDUAL, RESIDUAL, VALUE, WINSOR, Z_CLIP, LearnerParams
+from ssm_stream.core.constants import LEAN
+from ssm_stream.core.shapes import FLOOR_RATE, LOG_RESIDUAL, RESIDUAL, VALUE, WINSOR, Z_CLIP, LearnerParams
 from ssm_stream.reference import codes as learner_codes
+from ssm_stream.reference.seasons import answer_seasons, learn_seasons, usual_hours
 from ssm_stream.reference.state import EntityState, Event, ProductState, Running, State
 
 Numbers = TypeVar("Numbers", Running, ProductState)
@@ -23,9 +24,9 @@ Numbers = TypeVar("Numbers", Running, ProductState)
 class Inputs(NamedTuple):
     """What is known before the target, of the event's entities.
 
-    v (B, F): numeric inputs; seasons (B,): are the last two of them the calendar's? many (B,): has the pool a second
-        entity? base, log_base, mean, last (B,): what residuals count from, its logarithm, the entity's mean target, and
-        its last one
+    v (B, F): numeric inputs; seasons (B, seasonal): seasonal answers, NaN where there are none; many (B,): has the pool
+        a second entity? base, log_base, mean, last (B,): what residuals count from, its logarithm, the entity's mean
+        target, and its last one
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
         standardised by pool and by entity; q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
     low, high (B,): bounds of all predictions
@@ -79,22 +80,11 @@ def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean
         parts.append(torch.where(new, math.nan, parts[0].repeat(1, p.feature_lags - 1) - back))
     if p.lags:
         parts += [last[:, None], torch.where(new, 0.0, own.y_last[:, :-1] - own.y_last[:, 1:])]
-    if p.seasons:
-        hour, week = season_places(event)
-        usual = torch.where(_at(own.season_n, hour) > 0, _at(own.season, hour), mean)
-        weekly = torch.where(_at(own.season_n, week) > 0, _at(own.season, week), usual)
-        parts.append(torch.stack([usual, weekly], 1) - last[:, None])
+    if p.seasons and p.lags:
+        hour, week = usual_hours(own, event).unbind(1)
+        usual = torch.where(hour.isnan(), mean, hour)
+        parts.append(torch.stack([usual, torch.where(week.isnan(), usual, week)], 1) - last[:, None])
     return torch.cat(parts, 1)
-
-
-def season_places(event: Event) -> tuple[Tensor, Tensor]:
-    """Where the usual target of this hour and of this hour of the week stand, (B,) each."""
-    hour, weekday = event.steps[:, 0], event.steps[:, 1]
-    return hour, HOURS + 24 * weekday + hour
-
-
-def _at(part: Tensor, place: Tensor) -> Tensor:
-    return part.gather(1, place[:, None])[:, 0]
 
 
 def scales(p: LearnerParams, s: State, own: EntityState) -> tuple[Tensor, Tensor]:
@@ -153,7 +143,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     v = numbers(p, own, event, last, mean)
     codes = find_codes(p, s, event)
     z, z_own, one = standardise(s.running, v), standardise(own.running, v), torch.ones(B, 1, dtype=torch.float64)
-    if p.seasons:  # their statistics are learned from the first event on
+    if p.seasons and p.lags:  # their statistics are learned from the first event on
         there = torch.cat([torch.ones(B, p.F - 2, dtype=torch.bool), seasons[:, None].expand(-1, 2)], 1)
         z, z_own = torch.where(there, z, 0.0), torch.where(there, z_own, 0.0)
     q_mean, q_deviation = scales(p, s, own)
@@ -162,7 +152,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     past = torch.where(deviation > 0, past / torch.where(deviation > 0, deviation, 1.0), 0.0).clamp(-Z_CLIP, Z_CLIP)
     reach = torch.where(s.running.n > 0, 0.5 * (s.high - s.low), math.inf)
     return Inputs(
-        v=v, seasons=seasons, many=s.entities + new > 1, base=base,
+        v=v, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1, base=base,
         log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
         fleet=torch.cat([one, z, codes], 1), entity=torch.cat([one, z_own, codes], 1),
         norm=torch.cat([one, z_own, z, codes], 1), past=past, q_mean=q_mean, q_deviation=q_deviation,
@@ -262,7 +252,7 @@ def learn_target(p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Ten
 def learn_past(
     p: LearnerParams, s: State, own: EntityState, event: Event, y: Tensor, known: Tensor
 ) -> tuple[State, EntityState]:
-    """Lags, last features, usual targets of the hour, gaps and counts."""
+    """Lags, last features, seasons, gaps and counts."""
     new = own.running.n == 0
     if p.lags or p.known:
         shifted = torch.cat([y[:, None], own.y_last[:, :-1]], 1)
@@ -271,14 +261,7 @@ def learn_past(
     known_last = torch.where(u.isnan() & ~new[:, None], own.u_last[:, : p.features], u)
     back = torch.where(new[:, None], math.nan, own.u_last[:, p.features : -p.features]) if p.feature_lags > 1 else None
     own = own._replace(u_last=known_last if back is None else torch.cat([known_last, u, back], 1))
-    if p.seasons:
-        for place, least in zip(season_places(event), (HOUR_RATE, WEEK_RATE), strict=True):
-            usual, count = _at(own.season, place), _at(own.season_n, place)
-            rate = (1.0 / (count + 1.0)).clamp_min(least)
-            own = own._replace(
-                season=own.season.scatter(1, place[:, None], (usual + rate * (y - usual))[:, None]),
-                season_n=own.season_n.scatter(1, place[:, None], (count + 1.0).clamp_max(100.0)[:, None]),
-            )
+    own = learn_seasons(p, own, event, y)
     if s.codes:
         gaps = torch.where(new, math.nan, (event.ts - own.time) / 1000.0).tolist()
         each = zip(s.codes, event.ts.tolist(), gaps, known.tolist(), strict=True)

@@ -20,7 +20,8 @@ Symbols, with a leading batch of B pools of E entities each
     M  moment heads               H  quick proximal heads   T  experts                  R  embedding's features
 
 `state.py` has the state, `inputs.py` the inputs and running statistics, `codes.py` the codes, `heads.py` and
-`attention.py` and `products.py` the heads, `gates.py` the gates, `corrections.py` what corrects answers.
+`attention.py` and `products.py` the heads, `gates.py` the gates, `corrections.py` what corrects answers,
+`seasons.py` what the target was at this time.
 """
 
 from __future__ import annotations
@@ -106,21 +107,21 @@ def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
 
 
 def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
-    """Experts that need no head, and which are active: the mean, the last target, the usual ones of hour and week.
+    """Experts that need no head, and which are active: the mean, the last target, the seasonal ones.
 
-    Between them is room for the corrected answers.
+    Behind them is room for the corrected answers.
     """
-    on = torch.full_like(x.seasons, not p.heads_only)
+    on = torch.full_like(x.many, not p.heads_only)
     experts, active = [x.mean], [on]
     if p.lags or p.known:
         experts.append(x.last)
         active.append(on)
+    for seasonal in x.seasons.unbind(1):
+        experts.append(torch.minimum(torch.maximum(seasonal, x.low), x.high))
+        active.append(~seasonal.isnan() & on)
     for _ in corrected_heads(p):
         experts.append(torch.zeros_like(x.mean))
         active.append(torch.zeros_like(on))
-    if p.seasons:
-        experts += [x.v[:, -2] + x.base, x.v[:, -1] + x.base]
-        active += [x.seasons & on, x.seasons & on]
     return torch.stack(experts, 1), torch.stack(active, 1)
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.shapes import (
+    DAY_BINS,
     HOURS,
     LEAVES,
-    WEEK,
+    WEEK_BINS,
     G,
     LearnerParams,
     corrected_heads,
@@ -82,7 +83,8 @@ class EntityState(NamedTuple):
 
     time (): of the last labelled event, ms; u_last (U,): past features, as in `shapes.EntityState`
     y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
-    season, season_n (HOURS + WEEK,): usual target of the hour and of the hour of the week; events of each
+    bin (4,), day (96,), season (672,): quarter of an hour that is not over, the last day's, the week's usual targets,
+        as in `shapes.EntityState`
     W (H + 1, L): the entity's own proximal heads, the slow one last; loss (2, T), unit (): of the gates
     """
 
@@ -91,8 +93,9 @@ class EntityState(NamedTuple):
     u_last: Tensor
     y_last: Tensor
     missed: Tensor
+    bin: Tensor
+    day: Tensor
     season: Tensor
-    season_n: Tensor
     W: Tensor
     loss: Tensor
     unit: Tensor
@@ -261,12 +264,12 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             R=zeros(heads, p.X), W=zeros(heads, p.X), waiting=zeros(), touched=zeros(p.X).bool(),
         )  # fmt: skip
 
-    seasons = (HOURS + WEEK) * p.seasons
     return State(
         running=running(),
         entity=EntityState(
             running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
-            missed=zeros(E, len(corrected_heads(p))), season=zeros(E, seasons), season_n=zeros(E, seasons),
+            missed=zeros(E, len(corrected_heads(p))), bin=zeros(E, 4 * p.seasons), day=zeros(E, DAY_BINS * p.seasons),
+            season=zeros(E, WEEK_BINS * p.seasons),
             W=zeros(E, p.prox + (p.prox > 0), p.L), loss=zeros(E, 2, experts), unit=zeros(E),
         ),
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),

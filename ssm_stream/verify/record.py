@@ -44,6 +44,7 @@ from ssm_stream.verify.reference import (
     pooled_heads,
     split,
 )
+from ssm_stream.verify.seasons import Seasons
 from ssm_stream.verify.trace import Event, Production, Tape
 
 MIN_NORM = 1e-6
@@ -130,6 +131,7 @@ class Recorder:
         self.products = [ProductDescent(p) for _ in range(P)]
         self.own = [OwnDescent(p) for _ in range(E if P < E else 0)]
         self.gates, self._losses = [Gates(p) for _ in range(P)], [OwnLosses(p) for _ in range(E)]
+        self._seasons = [Seasons(p) for _ in range(E)]
         self._layouts = answer_layouts(p, heads, OwnDescent(p).kind)
         self._alone = np.flatnonzero(heads.place < 0)
         self._means: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(P)]
@@ -189,6 +191,7 @@ class Recorder:
         update = Update(logs, 1.0, max(given[4] - float(pool.time[k]), 0.0), waiting)
         targets = standardize(w, y, logs)
         production.learn(given, y)
+        self._seasons[e].learn(given[3], given[4], y)
         event = event._replace(D=1 + p.F + int(pool.used[k]))
         seen.x[t, : event.D] = w.fleet[: event.D]
         if learns:
@@ -239,13 +242,15 @@ class Recorder:
 
     def _mix(self, event: _Event, answers: Array) -> None:
         """Compare the reference's gates with the kernel's, and the whole prediction. answers: the reference's"""
-        w, (k, e, *_), layout = self.production.scratch, event.given, self._layouts[event.scopes - 1]
-        places = int(w.places[0])
+        learner, w, (k, e, *_) = self.production.learner, self.production.scratch, event.given
+        layout, places = self._layouts[event.scopes - 1], int(w.places[0])
         self._a, self._active = w.a[:places].copy(), w.active[:places] > 0
         self._made = w.made.copy()
         a = self._a.copy()
         a[layout.at[layout.alone]] = answers[layout.alone]
         low, high = w.base[[LOW, HIGH]].tolist()
+        last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
+        self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high))
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
         weights = self.gates[k].weights(self._active, self._losses[e], low, high, int(event.given[3][0]))
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation

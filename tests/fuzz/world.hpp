@@ -97,10 +97,10 @@ struct World {
         p.C = p.features + p.categories + p.cycles;
         p.Q = p.features + p.categories + 2;
         p.step_hour = p.step_weekday = BY_RULE;
-        p.F = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : 0)) + p.cycles + p.lags + 2 * p.seasons;
+        p.F = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : 0)) + p.cycles + p.lags + 2 * (p.seasons && p.lags > 0);
         p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
-        p.known = p.lags == 0 && !p.seasons;
-        p.bases = 1 + (p.lags > 0) + 4 * p.known + 2 * p.seasons;
+        p.known = p.lags == 0, p.ahead = 3.6e6;
+        p.bases = 2 + 6 * p.seasons + 3 * p.known;
         p.B = p.M + p.prox + 1 + 1 + 1 + p.gd + p.log * (p.prox + 1) + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
         const i64 factors = p.F < FACTORS ? p.F : FACTORS;
         p.X = 1 + p.F + factors * (factors + 1) / 2 + p.K;

@@ -34,7 +34,7 @@ import numpy as np
 import orjson
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # last: it has a torture of its own
 
 from brokers import Kafka, start_local
 from confluent_kafka import Message

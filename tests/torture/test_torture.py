@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -19,6 +21,13 @@ from test_stream import PARTITIONS, Job, events, finished, wait_for
 from ssm_stream.kafka.embedded_broker import ApiKey
 from torture.campaign import campaign
 from torture.fuzz import fuzz
+
+
+@pytest.mark.parametrize("name", ["campaign.py", "fuzz.py"])
+def test_the_long_ones_start_as_commands(name: str) -> None:
+    """As commands they find their modules by themselves, among others of the same names."""
+    command = [sys.executable, str(Path(__file__).with_name(name)), "--help"]
+    assert "--seed" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_kills_lose_nothing_repeat_nothing_and_change_no_bit(kafka: Kafka, tmp_path: Path) -> None:

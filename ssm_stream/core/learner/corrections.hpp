@@ -22,7 +22,7 @@ SSM_INLINE i64 corrected_head(const Params& p, i64 i) {
     if (i < moments + p.products) return p.bases + p.B;
     return p.bases + p.B + p.product_heads + p.prox + (p.prox > 0);
 }
-SSM_INLINE i64 first_corrected(const Params& p) { return p.bases - p.corrected; }  // without lags there are no seasons
+SSM_INLINE i64 first_corrected(const Params& p) { return p.bases - p.corrected; }
 
 // The corrected answers of the first `count`; w.base has the errors that are known.
 SSM_INLINE void correct(const Params& p, const Scratch& w, const Pool& pool, i64 count) {

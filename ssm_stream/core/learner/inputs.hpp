@@ -6,13 +6,13 @@
 #include "../entity.hpp"
 #include "../numbers.hpp"
 #include "../pool.hpp"
+#include "seasons.hpp"
 
 namespace ssm::SSM_ISA {
 
 constexpr double MOST_GAP_HOUR = 4 * 3600.0;  // an hour of the day is worth an input where events come so often, s
 constexpr double LEAST_GAP_WEEKDAY = 60.0, MOST_GAP_WEEKDAY = 86400.0, DAY = 86400.0;
 constexpr double LEAN = 10.0;                         // events in which an entity's scale leans on the pool's
-constexpr double HOUR_RATE = 0.15, WEEK_RATE = 0.5;   // of the usual targets, once 7 (2) are known
 
 // An event: columns (C,), hour and weekday, time in ms.
 struct Event {
@@ -112,12 +112,12 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
         for (i64 i = 1; i < p.lags; ++i) v[at + i] = fresh ? 0.0 : s.y_last[i - 1] - s.y_last[i];
         at += p.lags;
     }
-    if (p.seasons) {
-        const i64 hour = event.steps[0], week = HOURS + 24 * event.steps[1] + event.steps[0];
+    if (p.usual) {
+        const UsualHours usual = usual_hours(s, event.steps);
         // From the last target as the seasons hold it: what that rounds off is nothing to be standardised.
         const double held = static_cast<double>(static_cast<float>(last));
-        v[at] = s.season_n[hour] > 0 ? static_cast<double>(s.season[hour]) - held : mean - last;
-        v[at + 1] = s.season_n[week] > 0 ? static_cast<double>(s.season[week]) - held : v[at];
+        v[at] = unknown(usual.of[0]) ? mean - last : usual.of[0] - held;
+        v[at + 1] = unknown(usual.of[1]) ? v[at] : usual.of[1] - held;
     }
     w.on[0] = step_is_code(p, pool, gap, age, 0);
     w.on[1] = step_is_code(p, pool, gap, age, 1);
@@ -198,7 +198,7 @@ SSM_INLINE void standardise(const double* v, const Statistics& of, i64 F, float*
 // The inputs of each scope from v and the slots: [1, z, codes].
 inline void place(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
     const i64 F = p.F;
-    const bool no_seasons = p.seasons && !w.flag[SEASONS];  // their statistics are learned from the first event on
+    const bool no_seasons = p.usual && !w.flag[SEASONS];  // their statistics are learned from the first event on
     const Statistics of_pool = statistics_of(p, w, pool), own = statistics_of(p, w, s);
     place_deviations(of_pool, F);
     place_deviations(own, F);
@@ -317,19 +317,12 @@ inline void learn_target(const Params& p, const Scratch& w, Entity& s, Pool& poo
     widen(pool, y);
 }
 
-// Lags and the usual targets of the hour; called before `count`.
-inline void take_target(const Params& p, Entity& s, i64 hour, i64 weekday, double y) {
+// Lags and seasons, of an event at that time; called before `count`.
+inline void take_target(const Params& p, Entity& s, const i64* steps, double ts, double y) {
     const bool fresh = s.n == 0;
     for (i64 i = p.lags - 1; i > 0; --i) s.y_last[i] = fresh ? y : s.y_last[i - 1];
     if (p.lags > 0 || p.known) s.y_last[0] = y;
-    if (!p.seasons) return;
-    for (int kind = 0; kind < 2; ++kind) {
-        const i64 at = kind == 0 ? hour : HOURS + 24 * weekday + hour;
-        const double known = static_cast<double>(s.season_n[at]);
-        const double rate = max(1.0 / (known + 1.0), kind == 0 ? HOUR_RATE : WEEK_RATE);
-        s.season[at] += static_cast<float>(rate * (y - static_cast<double>(s.season[at])));
-        s.season_n[at] = static_cast<std::int8_t>(min(known + 1.0, 100.0));
-    }
+    learn_seasons(p, s, steps, ts, y);
 }
 
 // Insert a gap in order; once all are known, the median moves to the first place.
@@ -367,9 +360,9 @@ SSM_INLINE void count(Entity& s, Pool& pool, double ts) {
     ++pool.n;
 }
 
-// Lags, last features, usual targets of the hour, gaps and counts.
+// Lags, last features, seasons, gaps and counts.
 inline void learn_past(const Params& p, Entity& s, Pool& pool, const Event& event, double y) {
-    take_target(p, s, event.steps[0], event.steps[1], y);
+    take_target(p, s, event.steps, event.ts, y);
     follow(p, s, pool, event, s.n == 0);
     count(s, pool, event.ts);
 }

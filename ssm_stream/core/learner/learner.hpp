@@ -112,9 +112,11 @@ inline i64 answers(const Learner& l) {
     const double bases = p.heads_only ? 0.0 : 1.0;
     put(w.base[MEAN], bases);
     if (p.lags > 0 || p.known) put(l.s.n > 0 ? l.s.y_last[0] : w.base[MEAN], bases);
+    for (i64 i = 0; i < p.seasonal; ++i) {
+        const bool on = !unknown(w.season[i]) && !p.heads_only;
+        put(on ? min(max(w.season[i], w.base[LOW]), w.base[HIGH]) : 0.0, on);
+    }
     for (i64 i = 0; i < p.corrected; ++i) put(0.0, 0.0);
-    if (p.seasons)
-        for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], bases * static_cast<double>(w.flag[SEASONS]));
     answer_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, logs, put);
     if (p.products) answer_products(p, w, l.pool, logs, put);
     if (w.flag[MANY]) {
@@ -149,6 +151,7 @@ SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     place(p, w, l.s, l.pool);
     scales(p, w, l.s, l.pool);
     if (p.window) past_keys(l);
+    if (p.seasons) answer_seasons(p, w, l.s, l.pool, event.steps, event.ts + p.ahead);
     w.places[0] = answers(l);
     return mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
 }

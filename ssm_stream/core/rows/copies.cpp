@@ -69,7 +69,8 @@ template <bool FROM_BUFFER> void move(char* row, char*& at, const RowsOf& of) {
     }
 }
 
-// So many rows from the numbered `first` on, or those that `rows` names from its place `first` on.
+// So many rows from the numbered `first` on, or those that `rows` names from its place `first` on; −1: bytes of the
+// buffer that go nowhere.
 template <bool FROM_BUFFER> void copy(nb::handle array, nb::handle rows, i64 first, i64 count, nb::handle buffer) {
     const RowsOf of(array, FROM_BUFFER);
     const Bytes bytes(buffer, !FROM_BUFFER);
@@ -87,11 +88,12 @@ template <bool FROM_BUFFER> void copy(nb::handle array, nb::handle rows, i64 fir
     const Array<i64> index(rows, "rows", {-1});
     if (first > index.size() - count) throw nb::index_error("rows: fewer are named");
     for (i64 i = first; i < first + count; ++i)
-        if (index[i] < 0 || index[i] >= of.count()) throw nb::index_error("rows: no such row");
+        if (index[i] < (FROM_BUFFER ? -1 : 0) || index[i] >= of.count()) throw nb::index_error("rows: no such row");
     const nb::gil_scoped_release released;
     for (i64 i = first; i < first + count; ++i) {
-        if (i + AHEAD < first + count) __builtin_prefetch(of.row(index[i + AHEAD]), FROM_BUFFER);
-        move<FROM_BUFFER>(of.row(index[i]), at, of);
+        if (i + AHEAD < first + count && index[i + AHEAD] >= 0) __builtin_prefetch(of.row(index[i + AHEAD]), FROM_BUFFER);
+        if (index[i] < 0) at += of.size();
+        else move<FROM_BUFFER>(of.row(index[i]), at, of);
     }
 }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.decoder import Decoder
-from ssm_stream.kafka.records import Chunk, Message, ShardBatch, offset_of
+from ssm_stream.kafka.membership.further import further_sources
+from ssm_stream.kafka.records import Chunk, LabelBatch, Message, ShardBatch, offset_of
 from ssm_stream.kafka.topic_reader import read_topic
 
 LOG = structlog.get_logger("ssm_stream")
@@ -16,19 +18,57 @@ SAMPLE, TOTAL = 300, 20_000
 """Messages of each partition that are read, and of all together, at most."""
 
 
-def require_keyed(config: Config, partitions: int) -> None:
-    """Check that no entity comes by several partitions in turn. Events are reported, what rows are made of is refused.
+def require_together(config: Config, partitions: Mapping[str, Sequence[int]]) -> None:
+    """Check that the topics whose partitions go together have as many of them.
 
     Raises:
-        ConfigError: the rows of an entity would be made of a part of its messages.
+        ConfigError: they have not; the text has the cure.
+    """
+    first = config.source.topic
+    for topic in (each.topic for each in further_sources(config)):
+        if len(partitions[topic]) != len(partitions[first]):
+            few, many = sorted((first, topic), key=lambda name: len(partitions[name]))
+            raise ConfigError(
+                f"source.assignment: group: topic {first!r} has {len(partitions[first])} partitions, {topic!r} has "
+                f"{len(partitions[topic])}; a member reads the same partition of both, so that what belongs to an "
+                f"entity meets: kafka-topics --alter --topic {few} --partitions {len(partitions[many])}, and produce "
+                "to both with the same key and partitioner; entities whose partition changes begin a new state"
+            )
+
+
+def require_keyed(config: Config, partitions: int) -> None:
+    """Check that no entity comes by several partitions in turn. Events are reported, what rows are made of is refused,
+    and labels that come by another partition than the events.
+
+    Raises:
+        ConfigError: the rows of an entity would be made of a part of its messages, or its labels would find no event.
         BrokerError: the broker does not answer.
     """
-    source = config.source
-    found = spread_entity(config, read_topic(source, last=max(min(SAMPLE, TOTAL // max(partitions, 1)), 1)))
-    if found is None:
+    last = max(min(SAMPLE, TOTAL // max(partitions, 1)), 1)
+    places = dict[str, set[int]]()
+    for source in config.source.each:
+        found = partitions_by_entity(config, read_topic(source, last=last), source.topic)
+        for entity, own in found.items():
+            places.setdefault(entity, set()).update(own)
+        if (spread := spread_of(found)) is not None:
+            _report_spread(config, source.topic, *spread)
+    if config.labels is None or config.labels.topic is None:
         return
-    entity, first, second = found
-    text = f"{entity!r} comes by partitions {first} and {second} of {source.topic!r}"
+    topic = config.labels.topic
+    labels = partitions_by_entity(config, read_topic(with_topic(config.source, topic), last=last), topic)
+    for entity, own in labels.items():
+        there = places.get(entity)
+        if there and there.isdisjoint(own):
+            raise ConfigError(
+                f"source.assignment: group: {entity!r} comes by partition {min(there)} of the events, its labels by "
+                f"partition {min(own)} of {topic!r}; a member reads the same partition of both: produce to both with "
+                "the same key (the entity) and the same partitioner; librdkafka's default differs from Java's (set "
+                "partitioner: murmur2_random)"
+            )
+
+
+def _report_spread(config: Config, topic: str, entity: str, first: int, second: int) -> None:
+    text = f"{entity!r} comes by partitions {first} and {second} of {topic!r}"
     if config.event.makes_rows:
         raise ConfigError(
             f"source.assignment: group: {text}, and each member would make rows of a part of its messages: key the "
@@ -39,10 +79,12 @@ def require_keyed(config: Config, partitions: int) -> None:
 
 
 def spread_entity(config: Config, messages: Iterable[Message]) -> tuple[str, int, int] | None:
-    """Return an entity that comes by two partitions in turn, and these; None if there is none.
+    """Return an entity of the events topic that comes by two partitions in turn, and these; None if there is none."""
+    return spread_of(partitions_by_entity(config, messages, config.source.topic))
 
-    An entity that has moved once is none: partitions were added. messages: in the order of their timestamps
-    """
+
+def partitions_by_entity(config: Config, messages: Iterable[Message], topic: str) -> dict[str, list[int]]:
+    """Return the partitions by which each entity comes. messages: of a topic, in the order of their timestamps"""
     decoder, times, by_partition = Decoder(config), dict[tuple[int, int], int](), dict[int, list[Message]]()
     for at, message in enumerate(messages):
         partition = message.partition() or 0
@@ -51,13 +93,26 @@ def spread_entity(config: Config, messages: Iterable[Message]) -> tuple[str, int
     places: dict[str, list[tuple[int, int]]] = {}
     for partition, some in by_partition.items():
         some.sort(key=offset_of)
-        for _, item in decoder.decode(Chunk(config.source.topic, partition, some)):
+        for _, item in decoder.decode(Chunk(topic, partition, some)):
             if isinstance(item, ShardBatch):
-                for entity, offset in zip(item.events.entity, item.offsets, strict=True):
-                    places.setdefault(entity, []).append((times[partition, offset], partition))
+                named = zip(item.events.entity, item.offsets, strict=True)
+            elif isinstance(item, LabelBatch) and topic not in config.source.names:
+                named = zip(item.labels.entity, item.labels.position.tolist(), strict=True)
+            else:
+                continue
+            for entity, offset in named:
+                places.setdefault(entity, []).append((times[partition, offset], partition))
+    return {entity: [partition for _, partition in sorted(own)] for entity, own in places.items()}
+
+
+def spread_of(places: Mapping[str, Sequence[int]]) -> tuple[str, int, int] | None:
+    """Return an entity that comes by two partitions in turn, and these; None if there is none.
+
+    An entity that has moved once is none: partitions were added.
+    """
     for entity, own in places.items():
         left, last = set[int](), -1
-        for _, partition in sorted(own):
+        for partition in own:
             if partition in left:
                 return entity, min(partition, last), max(partition, last)
             if partition != last and last >= 0:

@@ -6,7 +6,10 @@ from that offset; no other record exists that could disagree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from confluent_kafka import TopicPartition
 
 VERSION = "1"
 NONE = "-"
@@ -22,6 +25,7 @@ class Commit(NamedTuple):
 
     offset: of the next message; None: nothing is committed
     snapshot: name of the file with the state before that message; empty: there is none
+    further: names of the topics whose partition goes along with this one, and the offset of the next message of each
     transactions: transactional id of the member that committed it; empty: it has none, or has let the partition go
     member: id of that member in the group
     """
@@ -30,10 +34,19 @@ class Commit(NamedTuple):
     snapshot: str = ""
     transactions: str = ""
     member: str = ""
+    further: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Return what grows with each commit of a partition that has read something."""
+        return (self.offset or 0) + sum(offset for _, offset in self.further)
 
     def metadata(self) -> str:
         """Return the metadata of the offset: a broker takes 4,096 bytes by default."""
-        return " ".join([VERSION, *(each or NONE for each in (self.snapshot, self.transactions, self.member))])
+        further = [",".join(f"{topic}:{offset}" for topic, offset in self.further)] if self.further else []
+        return " ".join(
+            [VERSION, *(each or NONE for each in (self.snapshot, self.transactions, self.member)), *further]
+        )
 
 
 def parse_commit(offset: int, metadata: str | None) -> Commit:
@@ -49,10 +62,25 @@ def parse_commit(offset: int, metadata: str | None) -> Commit:
     if not metadata:
         return Commit(offset)
     version, *rest = metadata.split(" ")
-    if version != VERSION or len(rest) != 3:
+    try:
+        if version != VERSION:
+            raise ValueError(version)
+        snapshot, transactions, member = ("" if each == NONE else each for each in rest[:3])
+        further = [pair.split(":") for part in rest[3:] for pair in part.split(",")]
+        return Commit(offset, snapshot, transactions, member, tuple((topic, int(at)) for topic, at in further))
+    except ValueError:
         raise CommitError(
             f"the committed offset {offset} has metadata that this release cannot read ({metadata[:80]!r}): another "
             "program commits to this group, or a later release does: give the flow a source.group of its own, or use "
             "that release"
-        )
-    return Commit(offset, *("" if each == NONE else each for each in rest))
+        ) from None
+
+
+def places_of(topic: str, commits: Mapping[int, Commit]) -> list[TopicPartition]:
+    """Return what a broker is given of the commits of a topic's partitions.
+
+    The offsets of further topics are in the metadata, which is what counts: they do not expire there while the group
+    reads. By themselves they are for tools that show the lag.
+    """
+    places = [TopicPartition(topic, p, each.offset or 0, metadata=each.metadata()) for p, each in commits.items()]
+    return places + [TopicPartition(name, p, at) for p, each in commits.items() for name, at in each.further]

@@ -21,7 +21,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
 from ssm_stream.kafka.consumer import LEAVE_TIMEOUT, PrefetchConsumer
-from ssm_stream.kafka.membership.commit import Commit, parse_commit
+from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 from ssm_stream.kafka.membership.fencing import end_transactions
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.wire.fetching import IDLE_POLL
@@ -133,6 +133,16 @@ class GroupConsumer(PrefetchConsumer):
             if broken is not None:
                 raise broken
             return None
+
+    def queues(self) -> list[PartitionQueue]:
+        """Return the queues of the partitions that are held."""
+        with self._change:
+            return list(self._queues.values())
+
+    def first_of(self, partition: int) -> int:
+        """Return the offset from which on a partition is read."""
+        with self._change:
+            return self._queues[partition].first
 
     @property
     def at_end(self) -> bool:
@@ -333,9 +343,8 @@ class GroupConsumer(PrefetchConsumer):
 
     def _commit_places(self, commits: Mapping[int, Commit]) -> None:
         assert self._consumer is not None
-        places = [self._place(p, each.offset or 0, each.metadata()) for p, each in commits.items()]
         try:
-            for place in self._consumer.commit(offsets=places, asynchronous=False):
+            for place in self._consumer.commit(offsets=places_of(self.source.topic, commits), asynchronous=False):
                 if place.error is not None:
                     raise KafkaException(place.error)
         except KafkaException as error:
@@ -360,8 +369,6 @@ class GroupConsumer(PrefetchConsumer):
         return BrokerError(found, self._last_error.cure)
 
     def _place(self, partition: int, *more: Any) -> TopicPartition:
-        if len(more) > 1:
-            return TopicPartition(self.source.topic, partition, more[0], metadata=more[1])
         return TopicPartition(self.source.topic, partition, *more)
 
 

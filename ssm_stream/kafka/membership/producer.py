@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.client import BrokerError
-from ssm_stream.kafka.membership.commit import Commit
+from ssm_stream.kafka.membership.commit import Commit, places_of
 from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch
@@ -22,9 +22,9 @@ from ssm_stream.kafka.transactional_producer import (
 SEND_TIMEOUT = 5.0
 """Seconds in which the broker has to take the offsets. Where it goes away meanwhile, librdkafka 2.16 may not return:
 the epoch is done again."""
-Commits = Callable[[Mapping[int, int]], Mapping[int, Commit]]
+Commits = Callable[[Mapping[tuple[str, int], int]], Mapping[int, Commit]]
 """Returns what is to be committed by partition, once its snapshots are in the store. Takes the last offset of each
-partition whose results were produced."""
+topic and partition whose results were produced."""
 
 
 class CommittingProducer(OutputProducer):
@@ -32,11 +32,12 @@ class CommittingProducer(OutputProducer):
 
     def __init__(self, config: Config, consumer: GroupConsumer, commits: Commits) -> None:
         self._consumer, self._commits = consumer, commits
-        self._last: dict[int, int] = {}
+        self._last: dict[tuple[str, int], int] = {}
         super().__init__(config)
 
     def produce(self, output: OutputBatch) -> OutputBatch:
-        self._last[output.partition] = max(output.last, self._last.get(output.partition, -1))
+        place = output.topic, output.partition
+        self._last[place] = max(output.last, self._last.get(place, -1))
         return super().produce(output)
 
     def deliver(self) -> Marker | None:
@@ -58,7 +59,7 @@ class GroupTransactions(TransactionalProducer):
 
     def __init__(self, config: Config, consumer: GroupConsumer, commits: Commits) -> None:
         self._consumer, self._commits = consumer, commits
-        self._name, self._last = consumer.transactions, dict[int, int]()
+        self._name, self._last = consumer.transactions, dict[tuple[str, int], int]()
         self._wait, self._open = config.source.wait, False
         self._timeout = min(max(30.0, 10 * config.epoch_interval), MAX_TIMEOUT)
         OutputProducer.__init__(
@@ -69,7 +70,8 @@ class GroupTransactions(TransactionalProducer):
         self._call("init_transactions", self._producer.init_transactions)
 
     def produce(self, output: OutputBatch) -> OutputBatch:
-        self._last[output.partition] = max(output.last, self._last.get(output.partition, -1))
+        place = output.topic, output.partition
+        self._last[place] = max(output.last, self._last.get(place, -1))
         if output.size:
             self._begin()
         return OutputProducer.produce(self, output)
@@ -98,8 +100,7 @@ class GroupTransactions(TransactionalProducer):
         return {}
 
     def _send_offsets(self, commits: Mapping[int, Commit]) -> None:
-        topic = self.config.source.topic
-        places = [TopicPartition(topic, p, each.offset or 0, metadata=each.metadata()) for p, each in commits.items()]
+        places = places_of(self.config.source.topic, commits)
         group = self._consumer.metadata()
         if group is None:
             raise BrokerError(f"this process is no member of the group {self.config.source.group_id}", "it joins again")

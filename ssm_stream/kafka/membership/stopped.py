@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import COORDINATOR_TIMEOUT
 from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, open_consumer
-from ssm_stream.kafka.membership.commit import Commit, parse_commit
+from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 
 STOP_THEM = "stop them first (SIGTERM; kubectl scale --replicas=0), and start them again afterwards"
 
@@ -85,8 +85,7 @@ def write_commits(config: Config, commits: Mapping[int, Commit]) -> None:
     Raises:
         BrokerError: the group has members, or the broker does not answer.
     """
-    topic = config.source.topic
-    places = [TopicPartition(topic, p, each.offset or 0, metadata=each.metadata()) for p, each in commits.items()]
+    places = places_of(config.source.topic, commits)
     with _consumer(config) as consumer:
         for place in consumer.commit(offsets=places, asynchronous=False):
             if place.error is not None:

@@ -22,6 +22,7 @@ from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransa
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.operators.catch_up import GroupCatchUpDecoder
+from ssm_stream.operators.group.inputs import MemberInputs
 from ssm_stream.operators.group.partitions import HeldPartition, PartitionLoader
 from ssm_stream.ops.observers import RunObserver
 from ssm_stream.recovery.catch_up import CatchUp
@@ -57,7 +58,7 @@ class Member:
         self._loader = PartitionLoader(config, store, observers, catch_up, audit)
         self.held: dict[int, HeldPartition] = {}
         self.rebalances = 0
-        self.positions: dict[int, int] = {}
+        self.positions: Positions = {}
         """Next offset of each partition at the end of the epoch; those without messages since the start are absent."""
         self.failure: Exception | None = None
         """What ended the dataflow, which goes on from what is committed."""
@@ -68,7 +69,8 @@ class Member:
         self._leaving: set[int] = set()
         self._pending: dict[int, Commit] = {}
         self._commits = 0
-        self.consumer = GroupConsumer(config, self, self._following(decoder), observers)
+        self.inputs = MemberInputs(config, self._following(decoder), observers)
+        self.consumer = GroupConsumer(config, self, self.inputs.decoder, observers)
         self._producer: CommittingProducer | GroupTransactions | None = None
         self.discard_producer()
 
@@ -138,28 +140,37 @@ class Member:
         held, began = self.held[partition], time.perf_counter()
         self.observers.before_snapshot(held.logic)
         held.logic.write_notes()
-        name = held.snapshots.write(held.logic.engine, self.positions[partition])
+        name = held.snapshots.write(held.logic.engine, self._place(partition).number)
         self.observers.on_snapshot(held.logic, name, time.perf_counter() - began, held.snapshots.written)
         self.observers.on_evicted(held.logic.engine.pop_evicted_count())
 
-    def commits(self, produced: Mapping[int, int]) -> Mapping[int, Commit]:
+    def _place(self, partition: int) -> Commit:
+        """Return the offsets of a partition at the end of the epoch."""
+        held = self.held[partition]
+        before = self.consumer.first_of(partition) if held.committed.offset is None else held.committed.offset
+        offset = self.positions.get((self.config.source.topic, partition), before)
+        further = {topic: self.positions.get((topic, partition), first) for topic, first in held.further.items()}
+        return Commit(offset, further=tuple(further.items()))
+
+    def commits(self, produced: Mapping[tuple[str, int], int]) -> Mapping[int, Commit]:
         """Return what is to be committed at the end of an epoch; its snapshots are on the disk.
 
-        produced: the last offset of each partition whose results were produced
+        produced: the last offset of each topic and partition whose results were produced
         """
         self._pending = {}
-        beyond = [p for p, last in produced.items() if last >= self.positions.get(p, 0)]
+        beyond = [place for place, last in produced.items() if last >= self.positions.get(place, 0)]
         if beyond:
             raise RuntimeError(f"partitions {beyond}: results beyond the end of the epoch, which nothing may commit")
-        for partition, offset in self.positions.items():
+        for partition in sorted({partition for _, partition in self.positions}):
             held = self.held[partition]
             held.snapshots.wait()
             if self._audit is not None:
                 self._audit.wait(shard_key(partition))
-            if (offset, held.snapshots.name) != held.committed:
+            found = self._place(partition)._replace(snapshot=held.snapshots.name)
+            if found != held.committed._replace(transactions="", member=""):
                 gone = STOP.is_set() or partition in self._leaving
                 owner = ("", "") if gone else (self.consumer.transactions, self.consumer.member)
-                self._pending[partition] = Commit(offset, held.snapshots.name, *owner)
+                self._pending[partition] = found._replace(transactions=owner[0], member=owner[1])
         return self._pending
 
     def committed(self) -> None:
@@ -167,12 +178,13 @@ class Member:
         self._commits += bool(self._pending)
         for partition, commit in self._pending.items():
             held = self.held[partition]
-            held.committed = commit.offset, commit.snapshot
+            held.committed, held.further = commit, dict(commit.further)
             if commit.snapshot:
-                held.snapshots.commit(commit.offset or 0)
+                held.snapshots.commit(commit.offset or 0, commit.further)
                 if self._audit is not None:
                     self._audit.commit(shard_key(partition))
-            self.observers.on_durable(self.config.source.topic, partition, commit.offset or 0)
+            for topic, offset in ((self.config.source.topic, commit.offset or 0), *commit.further):
+                self.observers.on_durable(topic, partition, offset)
         self._pending = {}
 
     @property
@@ -194,10 +206,14 @@ class Member:
     def assigned(self, commits: Mapping[int, Commit]) -> dict[int, Commit]:
         self.rebalances += 1
         found = self._loader.load(commits)
+        goes_on = {}
         for partition, (held, commit) in found.items():
-            self.resume[self.config.source.topic, partition] = commit.offset or 0
+            for topic, offset in ((self.config.source.topic, commit.offset or 0), *commit.further):
+                self.resume[topic, partition] = offset
+            held.further = self.inputs.attach(partition, dict(commit.further))
+            goes_on[partition] = commit._replace(further=tuple(held.further.items()))
             self.held[partition] = held
-        return {partition: commit for partition, (_, commit) in found.items()}
+        return goes_on
 
     def end_flow(self, partitions: Sequence[int], *, lost: bool) -> None:
         with self._change:
@@ -210,6 +226,7 @@ class Member:
         return not self._running
 
     def dropped(self, partitions: Sequence[int]) -> None:
+        self.inputs.detach(list(partitions))
         with self._change:
             for partition in partitions:
                 self.held.pop(partition, None)

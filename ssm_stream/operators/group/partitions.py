@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -32,14 +32,16 @@ MAX_AT_ONCE = 8
 class HeldPartition:
     """A partition with its state.
 
-    committed: offset and snapshot that the group has
+    committed: what the group has
+    further: offset from which on the dataflow goes on, of each topic that goes along with the first one
     unowned: seconds from its last commit until this member read on, None if there was none
     """
 
     logic: ShardLogic
     snapshots: PartitionSnapshots
-    committed: tuple[int | None, str]
+    committed: Commit
     unowned: float | None = None
+    further: dict[str, int] = field(default_factory=dict)
 
 
 class PartitionLoader:
@@ -76,7 +78,7 @@ class PartitionLoader:
             LOG.warning(
                 "resumed_from_store", partition=partition, offset=head.offset, why="the group has no committed offset"
             )
-            commit = Commit(head.offset, head.name)
+            commit = Commit(head.offset, head.name, further=head.further)
         began, snapshots = time.perf_counter(), self._store.partition(partition)
         logic = ShardLogic(self._config, None, self._observers)
         logic.key = shard_key(partition)
@@ -86,7 +88,9 @@ class PartitionLoader:
             logic.engine = snapshots.restore(self._config, commit.snapshot)
         else:
             with local_notes(self._store.blobs) as notes:
-                logic.engine.episodes.add_ended(ended_of_source(notes, partition))
+                source = self._config.source
+                for topic in source.names:
+                    logic.engine.episodes.add_ended(ended_of_source(notes, source.number(topic, partition)))
         if not commit.snapshot and commit.offset is not None and not commit.member:
             LOG.warning("no_snapshot", partition=partition, offset=commit.offset, why="none was committed with it")
         if self._audit is not None:
@@ -102,4 +106,4 @@ class PartitionLoader:
             unowned_s=None if unowned is None else round(unowned, 1),
             seconds=round(time.perf_counter() - began, 3),
         )
-        return HeldPartition(logic, snapshots, (commit.offset, commit.snapshot), unowned), commit
+        return HeldPartition(logic, snapshots, commit, unowned), commit

@@ -19,6 +19,7 @@ from ssm_stream.operators.failures import explained
 from ssm_stream.operators.group.member import Member
 from ssm_stream.operators.sink import KafkaWriter
 from ssm_stream.operators.source import BUSY, IDLE
+from ssm_stream.recovery.positions import Positions
 from ssm_stream.recovery.store.blobs import StoreAwayError
 
 WHOLE = "0000"
@@ -43,7 +44,7 @@ class GroupReader(StatefulSourcePartition[Any, int]):
 
     def __init__(self, member: Member) -> None:
         self._member, self._limit = member, member.config.source.batch
-        self._next: dict[int, int] = {}
+        self._next: Positions = {}
         self._awake: datetime | None = None
 
     def next_batch(self) -> list[Any]:
@@ -52,17 +53,17 @@ class GroupReader(StatefulSourcePartition[Any, int]):
         if self._member.must_end:
             raise StopIteration
         try:
-            taken = self._member.consumer.take_next(self._limit)
+            taken = self._member.inputs.take_next(self._member.consumer, self._limit)
         except Exception as error:  # noqa: BLE001  # the dataflow begins again, or ends with it
             self._member.fail(error)
             raise AbortExecution("the reading has ended") from None
         if taken is None:
-            self._awake = datetime.now(UTC) + (IDLE if self._member.consumer.at_end else BUSY)
+            at_end = self._member.inputs.at_end(self._member.consumer)
+            self._awake = datetime.now(UTC) + (IDLE if at_end else BUSY)
             return []
         self._awake = None
-        partition, chunks = taken
-        self._next[partition] = chunks[-1].next
-        return [item for chunk in chunks for item in chunk.items]
+        self._next[taken.topic, taken.partition] = taken.next
+        return taken.items
 
     def next_awake(self) -> datetime | None:
         return self._awake

@@ -14,7 +14,7 @@ from ssm_stream.recovery.ended_episodes import FILE, open_episodes
 from ssm_stream.recovery.reader import StoredState, rebuild_config, unknown_entity
 from ssm_stream.recovery.store.audit import StoredChain
 from ssm_stream.recovery.store.flow_store import FlowStore, open_blobs
-from ssm_stream.recovery.store.head import Head, read_head, read_heads, replace_head
+from ssm_stream.recovery.store.head import read_head, read_heads, replace_head
 from ssm_stream.recovery.store.notes import write_note
 from ssm_stream.recovery.store.reading import open_store
 
@@ -71,14 +71,15 @@ def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
         snapshots = store.partition(partition)
         engine = snapshots.restore(made, head.name)
         engine.remove(entity)
-        name = snapshots.write(engine, head.offset)
+        name = snapshots.write(engine, head.number)
         snapshots.wait()
         if config.audit.directory is not None:
             chain = StoredChain(store.blobs, str(config.audit.directory), made.hash, shard, head.name)
             chain.write_reset(name, entity)
             chain.wait()
-        write_commits(config, {partition: Commit(head.offset, name)})
-        replace_head(store.blobs, partition, Head(name, head.offset, time.time_ns() // 1_000_000, snapshots.files))
+        write_commits(config, {partition: Commit(head.offset, name, further=head.further)})
+        now = time.time_ns() // 1_000_000
+        replace_head(store.blobs, partition, head._replace(name=name, at=now, files=snapshots.files))
     return shard
 
 

@@ -73,7 +73,7 @@ def rewind(config: Config, request: Request) -> Plan:
         write_note(blobs, EXCLUSIONS, {"rewinds": [each.to_json() for each in made]})
         heads = _heads(config, plan.generation)
         # From here on the new state counts.
-        write_commits(config, {p: Commit(head.offset, head.name) for p, head in heads.items()})
+        write_commits(config, {p: Commit(head.offset, head.name, further=head.further) for p, head in heads.items()})
         for partition, head in heads.items():
             replace_head(blobs, partition, head)
         _forget(blobs, heads, catch_up.number)
@@ -119,17 +119,18 @@ def _choose(config: Config, blobs: Blobs, request: Request) -> Generation:
 
 
 def _heads(config: Config, generation: Generation) -> dict[int, Head]:
-    now = time.time_ns() // 1_000_000
-    return {
-        int(key): Head(shard.files[-1], generation.positions[config.source.topic, int(key)], now, shard.files)
-        for key, shard in generation.shards.items()
-    }
+    now, first, found = time.time_ns() // 1_000_000, config.source.topic, dict[int, Head]()
+    for key, shard in generation.shards.items():
+        own = {topic: offset for (topic, partition), offset in generation.positions.items() if partition == int(key)}
+        offset = own.pop(first)
+        found[int(key)] = Head(shard.files[-1], offset, now, shard.files, tuple(sorted(own.items())))
+    return found
 
 
 def _forget(blobs: Blobs, heads: dict[int, Head], number: int) -> None:
     """Delete kept states that have learned what is to be forgotten, and what earlier rewinds have left."""
     for partition, head in heads.items():
-        later = [each for each in read_kept(blobs, partition) if max(each.positions.values()) > head.offset]
+        later = [each for each in read_kept(blobs, partition) if sum(each.positions.values()) > head.number]
         blobs.delete(f"{GENERATIONS}/{partition:04d}/{each.taken:013d}.json" for each in later)
     keys = [each.key for each in blobs.find("") if each.key.startswith(UNDELIVERED)]
     blobs.delete(key for key in keys if not key.startswith(f"{UNDELIVERED}{number}-"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.engine.snapshot import require_compatible_state
@@ -14,7 +15,7 @@ from ssm_stream.kafka.context.first_start import FIRST_POSITIONS
 from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.membership.stopped import delete_commits, require_stopped, write_commits
 from ssm_stream.recovery import export
-from ssm_stream.recovery.bytewax_db import RecoveryError, parse_source_part
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, parse_source_part
 from ssm_stream.recovery.checkpoint_files import FOLDER
 from ssm_stream.recovery.export import ASSIGNMENT, REWOUND, Export
 from ssm_stream.recovery.store.flow_store import FlowStore
@@ -60,11 +61,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
         with damage_as_state_error():
             for metadata in found.metadata["made"].values():
                 require_compatible_state(metadata, config)
-            offsets = {
-                parse_source_part(key)[1]: int(value)
-                for _, step, key, _, value in found.metadata["rows"]
-                if step.endswith(".source")
-            }
+            commits = _commits(found.metadata["rows"], config)
         require_stopped(config)
         store, aside = FlowStore(config), None
         if read_heads(store.blobs):
@@ -75,7 +72,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
             delete_commits(config)
             aside = store.blobs.move_aside(time.strftime("%Y%m%d-%H%M%S"))
             store = FlowStore(config)
-        heads = _publish(store, found, offsets)
+        heads = _publish(store, found, commits)
     for name, path in REWOUND.items():
         if found.metadata.get(name):
             write_note(store.blobs, path, found.metadata[name])
@@ -84,24 +81,41 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
             write_note(store.blobs, name, content)
     for partition, head in heads.items():
         replace_head(store.blobs, partition, head)
-    write_commits(config, {p: Commit(offset, heads[p].name if p in heads else "") for p, offset in offsets.items()})
+    names = {partition: head.name for partition, head in heads.items()}
+    write_commits(config, {p: each._replace(snapshot=names.get(p, "")) for p, each in commits.items()})
     return Imported(len(heads), store.blobs.place, aside, "reads on from its offsets")
 
 
-def _publish(store: FlowStore, found: Export, offsets: dict[int, int]) -> dict[int, Head]:
+def _commits(rows: Iterable[Sequence[Any]], config: Config) -> dict[int, Commit]:
+    """Return the positions of an export as what is committed of each partition, without the snapshots."""
+    found, further = dict[int, int](), dict[int, dict[str, int]]()
+    for _, step, key, _, value in rows:
+        if not step.endswith(".source"):
+            continue
+        index, partition = parse_source_part(key.removeprefix(LABELS_PREFIX))
+        if key.startswith(LABELS_PREFIX) and config.labels is not None and config.labels.topic is not None:
+            further.setdefault(partition, {})[config.labels.topic] = int(value)
+        elif index:
+            further.setdefault(partition, {})[config.source.names[index]] = int(value)
+        else:
+            found[partition] = int(value)
+    return {p: Commit(offset, further=tuple(sorted(further.get(p, {}).items()))) for p, offset in found.items()}
+
+
+def _publish(store: FlowStore, found: Export, commits: Mapping[int, Commit]) -> dict[int, Head]:
     """Put the states into the store; return the heads by partition."""
     heads = {}
     for shard in found.reader.names:
         partition = int(shard)
-        if partition not in offsets:
+        if partition not in commits:
             raise StateError("the export is damaged: a partition has no offset")
-        draft = store.blobs.draft(shard)
+        commit, draft = commits[partition], store.blobs.draft(shard)
         with draft.open("w+b") as out:
             found.reader.copy(shard, out)
             out.flush()
             inner = SnapshotReader(out)
             inner.check()
-        name = f"{shard}-{offsets[partition]:08d}-{inner.name}.state"
+        name = f"{shard}-{commit.number:08d}-{inner.name}.state"
         store.blobs.publish(draft, f"{FOLDER}/{name}")
-        heads[partition] = Head(name, offsets[partition], time.time_ns() // 1_000_000, [name])
+        heads[partition] = Head(name, commit.offset or 0, time.time_ns() // 1_000_000, [name], commit.further)
     return heads

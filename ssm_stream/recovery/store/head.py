@@ -7,6 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.positions import Positions
 from ssm_stream.recovery.store.blobs import Blobs
 
 HEADS = "committed"
@@ -14,12 +15,25 @@ HEADS = "committed"
 
 
 class Head(NamedTuple):
-    """A commit. name: of the snapshot; offset: the next one; at: when, ms since 1970; files: of the snapshot"""
+    """A commit. name: of the snapshot; offset: the next one; at: when, ms since 1970; files: of the snapshot
+
+    further: as of `Commit`
+    """
 
     name: str
     offset: int
     at: int
     files: list[str]
+    further: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Return what grows with each commit."""
+        return self.offset + sum(offset for _, offset in self.further)
+
+    def positions(self, topic: str, partition: int) -> Positions:
+        """Return the next offset of each topic's partition. topic: the first"""
+        return {(topic, partition): self.offset, **{(name, partition): offset for name, offset in self.further}}
 
 
 def write_head(blobs: Blobs, partition: int, head: Head) -> None:
@@ -31,7 +45,7 @@ def write_head(blobs: Blobs, partition: int, head: Head) -> None:
 
     def later(content: bytes | None) -> bytes | None:
         found = _parse(content)
-        return None if found is not None and found.offset > head.offset else orjson.dumps(head._asdict())
+        return None if found is not None and found.number > head.number else orjson.dumps(head._asdict())
 
     blobs.update(f"{HEADS}/{partition:04d}", later)
 
@@ -61,7 +75,8 @@ def _parse(content: bytes | None) -> Head | None:
         return None
     try:
         found = orjson.loads(content)
-        return Head(str(found["name"]), int(found["offset"]), int(found["at"]), list(map(str, found["files"])))
+        further = tuple((str(topic), int(offset)) for topic, offset in found.get("further", ()))
+        return Head(str(found["name"]), int(found["offset"]), int(found["at"]), list(map(str, found["files"])), further)
     except (KeyError, TypeError, ValueError) as error:
         raise RecoveryError(f"state.store: the head of a partition is damaged: {content[:80]!r}") from error
 

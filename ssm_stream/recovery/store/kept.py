@@ -48,7 +48,7 @@ class KeptStates:
         if self._keep is None or (self._kept and head.at - self._kept[-1].taken < 1000 * STEP):
             return set()
         learned = None if time is None else math.floor(time)
-        positions = {(self._topic, self._partition): head.offset}
+        positions = head.positions(self._topic, self._partition)
         made = Generation(head.at, learned, positions, {f"{self._partition:04d}": ShardGeneration(head.files, {})})
         self._blobs.write(self._key(made), orjson.dumps(made.to_json()))
         self._kept.append(made)

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, damage_as_state_error, write
+from ssm_stream.engine.snapshot_format import (
+    ArrayPart,
+    Live,
+    SnapshotReader,
+    StateError,
+    damage_as_state_error,
+    write,
+)
 from ssm_stream.recovery.checkpoint_files import ROOM, Checkpoint
 
 CLEANED = 0.15
@@ -75,7 +82,7 @@ class LiveRows:
         """Forget all files."""
         self.files: list[LoggedFile] = []
         self._numbers: list[int] = []
-        self._next = 0
+        self._next = self._moved = 0  # numbers: of the next file, and of the last one that moved rows
         self._credit = 0.0
         self._entities: list[NDArray[np.int64]] = []
         self._pools: list[NDArray[np.int64]] = []
@@ -157,6 +164,7 @@ class LiveRows:
             parts.append(ArrayPart(f"{j}.gone", gone))
             arrays = [entities] if self._fleet else [entities, pools]
             growable_arrays.remove_rows(arrays, len(entities), gone)
+            self._moved = self._next if len(gone) else self._moved
             entities = entities[: len(entities) - len(gone)]
             pools = pools if self._fleet else pools[: len(entities)]
             rows, pool_rows = reader.read("rows"), reader.read("pool_rows")
@@ -189,12 +197,21 @@ class LiveRows:
         self._entities = [to[each] for each in self._entities]
         self._pools = [to[each] for each in self._pools]
         self._numbers, self._next = list(range(len(self.files))), len(self.files)
+        self._moved = self._next
 
     def _live(self, latest: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
         found = np.zeros(self._next, np.int64)
         for each in latest:
             found += np.bincount(each[each >= 0], minlength=self._next)
         return found
+
+    def live_of(self, at: int) -> Live:
+        """Return the rows of the file in a place that no later one has; nothing where a later one moves rows."""
+        number = self._numbers[at]
+        if number < self._moved:
+            return {}
+        pairs = zip(self._entities, self._pools, strict=True)
+        return {f"{j}.": (entities == number, pools == number) for j, (entities, pools) in enumerate(pairs)}
 
     def require_whole(self) -> None:
         """Check that each row is in a file.

@@ -1,11 +1,12 @@
 """The snapshots of one partition in the store that all members of a group reach.
 
-A snapshot is a file PARTITION-OFFSET-CONTENT.state with what an epoch changed, and the names of the earlier files that
-have the rest of the state before the message of that offset. The last part of a name is a checksum of the content: a
+A snapshot is a file PARTITION-NUMBER-CONTENT.state with what an epoch changed, and the names of the earlier files that
+have the rest of the state. The number is the offset of the next message, and with several topics the sum of theirs: it
+grows with what was read. The last part of a name is a checksum of the content: a
 name always means the same state, and a member that was believed dead cannot overwrite another's.
 
 A file is complete, under its final name and safe in the store before its name is committed with the offset. Only the
-member that has just committed deletes, and only files of earlier offsets than its own: what a successor needs has later
+member that has just committed deletes, and only files of lower numbers than its own: what a successor needs has higher
 ones, or is among the files that it began with.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import NamedTuple
@@ -65,6 +67,7 @@ class PartitionSnapshots:
         """When it was written, s since 1970."""
         self.name = ""
         """The latest snapshot; empty: there is none."""
+        self._token = uuid.uuid4().hex[:8]  # the one before in this process may still be publishing its draft
         self._rows = LiveRows(fleet=True)
         self._committed: list[str] = []
         self._known = set[str]()  # files that it has loaded or written
@@ -108,16 +111,19 @@ class PartitionSnapshots:
             rows.count()
             rows.require_whole()
             engine = Engine(config)
-            load_chain(engine, folder, rows.checkpoints)
+            load_chain(engine, folder, rows.checkpoints, rows.live_of)
         self._rows, self.name = rows, name
         self._committed = self.files
         self._known = set(self._committed)
         return engine
 
-    def write(self, engine: Engine, offset: int) -> str:
+    def write(self, engine: Engine, number: int) -> str:
         """Write what has changed, or all of it where that costs about the same; returns the name of the snapshot.
 
         It is not safe in the store before `wait` returns.
+
+        Args:
+            number: of the commit that it is for
 
         Raises:
             RecoveryError: it cannot be written.
@@ -131,7 +137,7 @@ class PartitionSnapshots:
             for dead, content in self._rows.drop_dead():
                 dead.name = self._put(dead.name.split("-")[1], content)
             self._rows.clean(engine)
-        draft = self.blobs.draft(f"{self.partition:04d}")
+        draft = self.blobs.draft(f"{self.partition:04d}.{self._token}")
         base = "" if whole else " ".join(self.files)
         try:
             with draft.open("w+b") as file:
@@ -139,7 +145,7 @@ class PartitionSnapshots:
                 self.written += file.seek(0, os.SEEK_END)
                 file.seek(0)
                 reader = SnapshotReader(file)
-                name = f"{self.partition:04d}-{offset:08d}-{content_name}.state"
+                name = f"{self.partition:04d}-{number:08d}-{content_name}.state"
                 self._rows.add(name, reader)
         except OSError as error:
             raise RecoveryError(f"state.store: {draft} cannot be written: {error}") from error
@@ -165,12 +171,12 @@ class PartitionSnapshots:
         """
         await_writes(self._publishing)
 
-    def commit(self, offset: int) -> None:
-        """Note that the group has committed the latest snapshot with an offset, and delete what nobody needs."""
+    def commit(self, offset: int, further: tuple[tuple[str, int], ...] = ()) -> None:
+        """Note that the group has committed the latest snapshot with its offsets, and delete what nobody needs."""
         before, self._committed = self._committed, self.files
         needed = {*before, *self._committed}
         stale, self._known = self._known - needed, set(needed)
-        head = Head(self.name, offset, time.time_ns() // 1_000_000, self._committed)
+        head = Head(self.name, offset, time.time_ns() // 1_000_000, self._committed, further)
         with self._change:
             waits = self._todo is not None
             self._todo = _Todo(head, needed, self._time)
@@ -192,11 +198,11 @@ class PartitionSnapshots:
                 self.blobs.delete(f"{FOLDER}/{each}" for each in sorted(stale - needed))
                 if time.monotonic() - self._swept >= SWEEP:
                     self._swept = time.monotonic()
-                    self._sweep(todo.head.offset, needed)
+                    self._sweep(todo.head.number, needed)
             except (RecoveryError, OSError) as error:  # a later sweep deletes
                 LOG.warning("store_not_tidied", partition=self.partition, error=str(error))
 
-    def _sweep(self, offset: int, needed: set[str]) -> None:
+    def _sweep(self, number: int, needed: set[str]) -> None:
         """Delete what members left behind that were killed."""
         orphaned = time.time() - ORPHANED
         old = [
@@ -204,7 +210,7 @@ class PartitionSnapshots:
             for each in self.blobs.find(FOLDER)
             if (name := each.key.rpartition("/")[2]).startswith(f"{self.partition:04d}-")
             and name not in needed
-            and int(name.split("-")[1]) < offset
+            and int(name.split("-")[1]) < number
             and each.modified < orphaned
         ]
         self.blobs.delete(old)

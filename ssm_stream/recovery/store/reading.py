@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ssm_stream.config import Config
 from ssm_stream.engine.snapshot_format import StateError
-from ssm_stream.recovery.bytewax_db import SnapshotRow, source_part
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, SnapshotRow, source_part
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN
 from ssm_stream.recovery.generations.report import GenerationList, list_generations
 from ssm_stream.recovery.reader import ATTEMPTS, StoredState, require_directory, with_state
@@ -56,7 +56,11 @@ def open_store(config: Config, heads: dict[int, Head] | None = None) -> Iterator
     heads = read_heads(blobs) if heads is None else heads
     names = [name for head in heads.values() for name in head.files]
     with blobs.fetch(FOLDER, names) as files:
-        rows = [SnapshotRow(0, "monitor.source", source_part(0, p), 0, head.offset) for p, head in heads.items()]
+        rows = [
+            SnapshotRow(0, "monitor.source", _source_part(config, *place), 0, offset)
+            for p, head in heads.items()
+            for place, offset in head.positions(config.source.topic, p).items()
+        ]
         there = {f"{p:04d}": head.name for p, head in heads.items() if head.name}
         rows += [SnapshotRow(0, "monitor.learn", key, 0, TOKEN + name.encode()) for key, name in there.items()]
         chains = {key: read_checkpoints(files, name) for key, name in there.items()}
@@ -66,6 +70,11 @@ def open_store(config: Config, heads: dict[int, Head] | None = None) -> Iterator
         else:
             copy_notes(blobs, files)
         yield StoredState(directory, 0, None, 0, rows, chains, files, blobs.place)
+
+
+def _source_part(config: Config, topic: str, partition: int) -> str:
+    names = config.source.names
+    return source_part(names.index(topic), partition) if topic in names else LABELS_PREFIX + source_part(0, partition)
 
 
 def kept_states(config: Config, stored: StoredState) -> GenerationList:

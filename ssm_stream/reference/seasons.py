@@ -1,0 +1,102 @@
+"""What a target was at this time, in the definition: a day ago, and usually at this time of the week and of the day.
+
+Kept by quarters of an hour of local time, and learned when one is over: before, it would give away the target that has
+just come. Symbols in `learner.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssm_stream.core.constants import QUARTER, SEASON_REACH, USUAL_RATE
+from ssm_stream.core.shapes import DAY_BINS, HOURS, LearnerParams
+from ssm_stream.reference.state import EntityState, Event, State
+
+
+class Quarter(NamedTuple):
+    """A quarter of an hour: number since 1970, and place in the week, (B,) int64 each."""
+
+    number: Tensor
+    place: Tensor
+
+
+def quarter_of(event: Event, ahead: float = 0.0) -> Quarter:
+    """The quarter of UTC's hour, in the hour of the week of local time."""
+    number = torch.floor((event.ts + ahead) / QUARTER).long()
+    return Quarter(number, 4 * (HOURS * event.steps[:, 1] + event.steps[:, 0]) + number % 4)
+
+
+def nearest(of: Tensor, place: Tensor, reach: Tensor, there: Callable[[int], Tensor] | None = None) -> Tensor:
+    """The known value of (B, n) that is nearest to `place` (B,), at most `reach` (B,) off; the earlier one of two."""
+    found = torch.full_like(of[:, 0], math.nan)
+    for off in range(int(reach.max()) + 1):
+        for at in (-off, off):
+            value = of.gather(1, ((place + at) % of.shape[1])[:, None])[:, 0]
+            take = found.isnan() & (off <= reach)
+            found = torch.where(take & there(at) if there else take, value, found)
+    return found
+
+
+def recalled(own: EntityState, at: Quarter, reach: Tensor) -> Tensor:
+    """The target (B, 3) a day ago, usually at this time of the week, usually at this time of the day."""
+    back = at.number - DAY_BINS - own.bin[:, 0].long()  # those of the last day are −96 to −1
+    ago = nearest(own.day, at.place % DAY_BINS, reach, lambda off: (back + off < 0) & (back + off >= -DAY_BINS))
+    places = [at.place % DAY_BINS + DAY_BINS * day for day in range(7)]
+    days = torch.stack([nearest(own.season, place, reach) for place in places], 1)
+    return torch.stack([ago, nearest(own.season, at.place, reach), days.nanmean(1)], 1)
+
+
+def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, on: Tensor) -> Tensor:
+    """Those three, then, where a last target is known, it and what each has changed since; (B, seasonal), NaN unknown.
+
+    on (B,): has the pool's first event been a day ago, and do its events come often enough?
+    """
+    if not p.seasons:
+        return own.bin[:, :0]
+    gaps = torch.tensor([codes.gap() for codes in s.codes], dtype=torch.float64)
+    reach = torch.where(on, SEASON_REACH * 1000.0 * gaps / QUARTER, 0.0).long()
+    out = recalled(own, quarter_of(event, p.ahead), reach)
+    if p.lags or p.known:
+        then = recalled(own, Quarter(own.bin[:, 0].long(), own.bin[:, 1].long()), reach)
+        out = torch.cat([out, own.y_last[:, :1] + (out - then)], 1)
+    return torch.where((on & (own.bin[:, 3] > 0))[:, None], out, math.nan)
+
+
+def usual_hours(own: EntityState, event: Event) -> Tensor:
+    """Usual target (B, 2) of the hour, and of the hour of the week: means of their quarters; NaN unknown."""
+    hour = event.steps[:, 0, None, None, None].expand(-1, 7, 1, 4)
+    of_hour = own.season.reshape(-1, 7, HOURS, 4).gather(2, hour)[:, :, 0]
+    today = of_hour[torch.arange(len(of_hour)), event.steps[:, 1]]
+    usual = torch.stack([of_hour.reshape(-1, 28).nanmean(1), today.nanmean(1)], 1)
+    return torch.where(own.bin[:, 3:] > 0, usual, math.nan)
+
+
+def learn_seasons(p: LearnerParams, own: EntityState, event: Event, y: Tensor) -> EntityState:
+    """A target: the quarter before it is over, unless it is of the same one, or of one that is over already."""
+    if not p.seasons:
+        return own
+    at = quarter_of(event)
+    number, place, total, count = own.bin.unbind(1)
+    new = count == 0
+    day, season = (torch.where(new[:, None], math.nan, part) for part in (own.day, own.season))
+    older, newer = ~new & (at.number < number), ~new & (at.number > number)
+    closed = Quarter(torch.where(older, at.number, number.long()), torch.where(older, at.place, place.long()))
+    mean, over = torch.where(older, y, total / count), (older | newer)[:, None]
+    usual = season.gather(1, closed.place[:, None])[:, 0]
+    usual = torch.where(usual.isnan(), mean, usual + USUAL_RATE * (mean - usual))
+    season = torch.where(over, season.scatter(1, closed.place[:, None], usual[:, None]), season)
+    recent = over & (closed.number >= number - DAY_BINS)[:, None]
+    day = torch.where(recent, day.scatter(1, (closed.place % DAY_BINS)[:, None], mean[:, None]), day)
+    # Of the quarters in between nothing is known: (place − i) mod 96 for i = 1 … skipped.
+    skipped = torch.where(newer, at.number - number - 1, 0.0).clamp_max(DAY_BINS)
+    back = (at.place[:, None] - 1 - torch.arange(DAY_BINS)) % DAY_BINS + 1
+    day = torch.where(back <= skipped[:, None], math.nan, day)
+    fresh = torch.stack([at.number.double(), at.place.double(), y, torch.ones_like(y)], 1)
+    more = torch.stack([number, place, total + y, count + 1.0], 1)
+    opened = torch.where((new | newer)[:, None], fresh, torch.where(older[:, None], own.bin, more))
+    return own._replace(bin=opened, day=day, season=season)
