@@ -20,6 +20,7 @@ from forked import Forked, ran
 from test_group import member
 
 from ssm_stream.config import load_config
+from ssm_stream.flow.doctor import diagnose
 from ssm_stream.flow.group.keyed import spread_entity
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.control.topic import control_topic, read_control
@@ -249,8 +250,12 @@ def test_topics_that_go_together_have_as_many_partitions_and_the_same_keys(kafka
     results = kafka.topic("results", PARTITIONS + 1)
     flow = Flow(kafka, tmp_path, EVENTS, labels={"topic": results, "target": "result", "wait": "1h"})
     refused = ran("run", str(flow.file("group")))
-    assert refused.returncode == 2, refused.stderr
-    assert f"kafka-topics --alter --topic {flow.events} --partitions 4" in " ".join(refused.stderr.split())
+    assert refused.returncode == 1, refused.stderr
+    cure = f"kafka-topics --alter --topic {flow.events} --partitions 4"
+    assert cure in " ".join(refused.stderr.split())
+    checks = [check for check in diagnose(load_config(flow.file("group"))) if check.name == "partitions"]
+    assert [check.ok for check in checks] == [False]
+    assert cure in checks[0].cure
 
     same = kafka.topic("same", PARTITIONS)
     content = orjson.loads(flow.file("group").read_bytes())

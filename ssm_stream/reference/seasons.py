@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import QUARTER, SEASON_REACH, USUAL_RATE
-from ssm_stream.core.shapes import DAY_BINS, HOURS, LearnerParams
+from ssm_stream.core.shapes import DAY_BINS, HOURS, SEASONAL, LearnerParams
 from ssm_stream.reference.state import EntityState, Event, State
 
 
@@ -31,24 +31,24 @@ def quarter_of(event: Event, ahead: float = 0.0) -> Quarter:
     return Quarter(number, 4 * (HOURS * event.steps[:, 1] + event.steps[:, 0]) + number % 4)
 
 
-def nearest(of: Tensor, place: Tensor, reach: Tensor, there: Callable[[int], Tensor] | None = None) -> Tensor:
-    """The known value of (B, n) that is nearest to `place` (B,), at most `reach` (B,) off; the earlier one of two."""
-    found = torch.full_like(of[:, 0], math.nan)
+def nearest(of: Tensor, places: Tensor, reach: Tensor, there: Callable[[int], Tensor] | None = None) -> Tensor:
+    """The known values of (B, n) nearest to places (B, k), at most `reach` (B,) off; the earlier one of two."""
+    found = torch.full_like(places, math.nan, dtype=of.dtype)
     for off in range(int(reach.max()) + 1):
-        for at in (-off, off):
-            value = of.gather(1, ((place + at) % of.shape[1])[:, None])[:, 0]
-            take = found.isnan() & (off <= reach)
-            found = torch.where(take & there(at) if there else take, value, found)
+        for at in {-off: None, off: None}:
+            value = of.gather(1, (places + at) % of.shape[1])
+            take = (off <= reach) & there(at) if there else off <= reach
+            found = torch.where(found.isnan() & take[:, None], value, found)
     return found
 
 
 def recalled(own: EntityState, at: Quarter, reach: Tensor) -> Tensor:
     """The target (B, 3) a day ago, usually at this time of the week, usually at this time of the day."""
     back = at.number - DAY_BINS - own.bin[:, 0].long()  # those of the last day are −96 to −1
-    ago = nearest(own.day, at.place % DAY_BINS, reach, lambda off: (back + off < 0) & (back + off >= -DAY_BINS))
-    places = [at.place % DAY_BINS + DAY_BINS * day for day in range(7)]
-    days = torch.stack([nearest(own.season, place, reach) for place in places], 1)
-    return torch.stack([ago, nearest(own.season, at.place, reach), days.nanmean(1)], 1)
+    of_day = (at.place % DAY_BINS)[:, None]
+    ago = nearest(own.day, of_day, reach, lambda off: (back + off < 0) & (back + off >= -DAY_BINS))
+    days = nearest(own.season, of_day + DAY_BINS * torch.arange(7), reach)
+    return torch.cat([ago, days.gather(1, at.place[:, None] // DAY_BINS), days.nanmean(1, keepdim=True)], 1)
 
 
 def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, on: Tensor) -> Tensor:
@@ -58,6 +58,8 @@ def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, o
     """
     if not p.seasons:
         return own.bin[:, :0]
+    if not on.any():
+        return torch.full((len(on), SEASONAL * (1 + (p.lags > 0 or p.known))), math.nan, dtype=torch.float64)
     gaps = torch.tensor([codes.gap() for codes in s.codes], dtype=torch.float64)
     reach = torch.where(on, SEASON_REACH * 1000.0 * gaps / QUARTER, 0.0).long()
     out = recalled(own, quarter_of(event, p.ahead), reach)

@@ -78,7 +78,7 @@ class Seasons:
 
     def _recalled(self, at: tuple[int, int], reach: int) -> Array:
         number, place = at
-        offs = [off for size in range(reach + 1) for off in (-size, size)]
+        offs = sorted(range(-reach, reach + 1), key=abs)
 
         def ago() -> float:
             for off in offs:

@@ -7,7 +7,8 @@
 // nearest one within the usual gap between events is taken.
 //
 // A place is the hour of the week and the quarter of UTC's hour, so that the calendar's time zone decides and clocks that
-// are put forward or back need no rule: the bins are those of the clock.
+// are put forward or back need no rule: the bins are those of the clock. In a zone that is half an hour off, an hour's places
+// begin with its third quarter; only what is nearest to an unknown one may then be half an hour further away.
 #pragma once
 #include "../entity.hpp"
 #include "../numbers.hpp"
@@ -22,8 +23,8 @@ constexpr double SEASON_REACH = 0.6;  // usual gaps within which the nearest bin
 // A quarter of an hour: its number since 1970, and its place in the week.
 struct Quarter { i64 number, place; };
 SSM_INLINE Quarter quarter_of(const i64* steps, double ts) {
-    const i64 number = static_cast<i64>(std::floor(ts / static_cast<double>(QUARTER))), of_hour = number - 4 * static_cast<i64>(std::floor(static_cast<double>(number) / 4.0));
-    return {number, 4 * (24 * steps[1] + steps[0]) + of_hour};
+    const i64 number = static_cast<i64>(std::floor(ts / static_cast<double>(QUARTER)));
+    return {number, 4 * (24 * steps[1] + steps[0]) + (number & 3)};
 }
 SSM_INLINE i64 wrapped(i64 i, i64 n) { return i < 0 ? i + n : i >= n ? i - n : i; }
 

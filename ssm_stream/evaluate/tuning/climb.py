@@ -137,7 +137,7 @@ def steps(config: Config, targets: Targets) -> list[Step]:
 
     add("last targets as inputs, the last one as base", "event.lags")
     add("changes of the features", "event.differences", "event.feature_lags")
-    add("calendar", "event.calendar")
+    add("calendar, and what the target was at this time", "event.calendar")
     heads = [name for name in configured if name == "gd"]
     gated = False
     for name in HEADS:

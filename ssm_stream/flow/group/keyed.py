@@ -9,31 +9,12 @@ import structlog
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.decoder import Decoder
-from ssm_stream.kafka.membership.further import further_sources
 from ssm_stream.kafka.records import Chunk, LabelBatch, Message, ShardBatch, offset_of
 from ssm_stream.kafka.topic_reader import read_topic
 
 LOG = structlog.get_logger("ssm_stream")
 SAMPLE, TOTAL = 300, 20_000
 """Messages of each partition that are read, and of all together, at most."""
-
-
-def require_together(config: Config, partitions: Mapping[str, Sequence[int]]) -> None:
-    """Check that the topics whose partitions go together have as many of them.
-
-    Raises:
-        ConfigError: they have not; the text has the cure.
-    """
-    first = config.source.topic
-    for topic in (each.topic for each in further_sources(config)):
-        if len(partitions[topic]) != len(partitions[first]):
-            few, many = sorted((first, topic), key=lambda name: len(partitions[name]))
-            raise ConfigError(
-                f"source.assignment: group: topic {first!r} has {len(partitions[first])} partitions, {topic!r} has "
-                f"{len(partitions[topic])}; a member reads the same partition of both, so that what belongs to an "
-                f"entity meets: kafka-topics --alter --topic {few} --partitions {len(partitions[many])}, and produce "
-                "to both with the same key and partitioner; entities whose partition changes begin a new state"
-            )
 
 
 def require_keyed(config: Config, partitions: int) -> None:

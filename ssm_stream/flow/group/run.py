@@ -16,7 +16,7 @@ from ssm_stream.config import ConfigError
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.flow.group.dataflow import build_member_flow, decoders
 from ssm_stream.flow.group.health import GroupHealth
-from ssm_stream.flow.group.keyed import require_keyed, require_together
+from ssm_stream.flow.group.keyed import require_keyed
 from ssm_stream.flow.group.metrics import GroupMetrics
 from ssm_stream.flow.group.whole_topics import WholeTopics, group_feedback
 from ssm_stream.flow.runtime import Prepared
@@ -51,7 +51,6 @@ def run_group(prepared: Prepared) -> None:
     config, health = prepared.config, GroupHealth(prepared.metrics)
     if (last := max(prepared.partitions[config.source.topic])) > MAX_PARTITION:
         raise ConfigError(f"source.assignment: group: partition {last} of {config.source.topic!r}; a store has 10,000")
-    require_together(config, prepared.partitions)
     require_keyed(config, len(prepared.partitions[config.source.topic]))
     store = FlowStore(config, topic_id(config.source))
     with local_notes(store.blobs) as notes:  # of a rewind: all members have stopped for it

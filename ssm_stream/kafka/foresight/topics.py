@@ -19,6 +19,7 @@ from ssm_stream.config import Config, Source
 from ssm_stream.kafka.admin import COORDINATOR_TIMEOUT
 from ssm_stream.kafka.client import PROPERTY_ERRORS, BrokerError, LastError, client_properties, kafka_error
 from ssm_stream.kafka.cluster import Cluster
+from ssm_stream.kafka.membership.further import further_sources
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import patiently
 from ssm_stream.kafka.transactional_producer import transactional_id
@@ -129,8 +130,9 @@ def _settings(admin: AdminClient, source: Source, topics: list[str]) -> dict[str
 
 def foresee(config: Config, cluster: Cluster) -> list[Finding]:
     """Return what will go wrong with the topics of a configuration that exist, by what their broker reports."""
+    together = list(_of_partitions(config, cluster))
     if cluster.embedded:
-        return []
+        return together
     read, written = _read(config), dict(_written(config))
     inputs, outputs = ([topic for topic in topics if topic in cluster.topics] for topics in (read, written))
     if config.sinks.kafka:  # perhaps another user
@@ -138,7 +140,7 @@ def foresee(config: Config, cluster: Cluster) -> list[Finding]:
     else:
         here = there = describe(config.source, [*inputs, *outputs])
     found = [each for topic in inputs if topic in here for each in _of_input(config, topic, here[topic])]
-    found += _of_groups(config)
+    found += [*_of_groups(config), *together]
     return found + [
         each for topic in outputs if topic in there for each in _of_output(config, topic, there[topic], written[topic])
     ]
@@ -163,6 +165,25 @@ def require_foreseen(config: Config, cluster: Cluster) -> None:
         if each.stops:
             raise BrokerError(each.found, each.cure)
         LOG.warning(each.check.replace(" ", "_"), of=each.topic, what=each.found, cure=each.cure)
+
+
+def _of_partitions(config: Config, cluster: Cluster) -> Iterable[Finding]:
+    """Yield the topics whose partitions do not go along with those of the first one, as a group needs them."""
+    first = config.source.topic
+    further = [each.topic for each in further_sources(config)] if config.source.assignment == "group" else []
+    for topic in further if first in cluster.topics else ():
+        counts = {name: len(cluster.topics.get(name, ())) for name in (first, topic)}
+        if len(set(counts.values())) > 1 and counts[topic]:
+            few, many = min(counts, key=lambda name: counts[name]), max(counts.values())
+            found = (
+                f"source.assignment: group: topic {first!r} has {counts[first]} partitions, {topic!r} has "
+                f"{counts[topic]}; a member reads the same partition of both, so that what belongs to an entity meets"
+            )
+            cure = (
+                f"kafka-topics --alter --topic {few} --partitions {many}, and produce to both with the same key and "
+                "partitioner; entities whose partition changes begin a new state"
+            )
+            yield Finding("partitions", topic, found, cure, stops=True)
 
 
 def _of_groups(config: Config) -> Iterable[Finding]:
