@@ -466,7 +466,8 @@ def test_verdict_follows_from_the_checks(result: Verification) -> None:
 
 def test_wrong_gate_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run = replay.replay(parsed(), rows(300), lambda _: None)
-    for name, value in (("POOL_DECAY", 0.9), ("LOSS_CLIP", 3.0), ("UNIT_RATE", 0.1), ("TOP_PRIOR", 1.0)):
+    wrong = {"POOL_DECAY": 0.9, "LOSS_CLIP": 3.0, "UNIT_RATE": 0.1, "TOP_PRIOR": 1.0, "HOUR_DECAY": 0.5}
+    for name, value in wrong.items():
         with monkeypatch.context() as patch:
             patch.setattr(verify_gates, name, value)
             found = replay.compare(run, lambda _: None).recorder.deviation

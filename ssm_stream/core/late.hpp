@@ -92,7 +92,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     copy(w.a, q.a + at * p.T, p.T);
     copy(w.active, q.active + at * p.T, p.T);
     w.places[0] = q.at[at];
-    mix(p, w, l.s, l.pool, w.places[0]);
+    mix(p, w, l.s, l.pool, w.places[0], room.steps[0]);
     copy(w.made, q.made + at * (GATES + 1), GATES + 1);
 }
 

@@ -24,7 +24,7 @@ inline bool complete(Params& p) {
     p.wide_X = rounded(p.X, 16);
     p.rows = p.M + (window && p.log);
     p.past_features = p.feature_lags > 1 ? p.features * (1 + p.feature_lags) : p.features;
-    p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8);
+    p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8), p.hour_T = rounded(p.T, 16);
     p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
     p.heads = p.B + p.prox + 2;
     return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + p.usual &&
@@ -120,6 +120,8 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("carry", f.carry, {p.corrected ? 2 : 0, CORRECTED});
     put("regret", f.regret, {2, p.T}, 8);
     put("regret2", f.regret2, {2, p.T}, 8);
+    put("hour_regret", f.hour_regret, {HOURS, p.T}, 16);
+    put("hour_regret2", f.hour_regret2, {HOURS, p.T}, 16);
     put("loss", f.loss, {p.T}, 8);
     put("stack_level", f.stack_level, {2});
     put("stack_kept", f.stack_kept, {2, BATCH});

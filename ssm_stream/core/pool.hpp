@@ -21,6 +21,7 @@ struct PoolFields {
     Field<double> top, top2;                  // (GATES,) regrets of the gates
     Field<double> carry;                      // (2, CORRECTED) Σ e e′ and Σ e² of the corrected heads' errors
     Field<double> regret, regret2;            // (2, T) of the answers
+    Field<float> hour_regret, hour_regret2;   // (HOURS, T) the same, by hour of the day
     Field<double> loss;                       // (T,) decayed losses of the answers
     Field<double> stack_level, stack_kept;    // (2,), (2, BATCH) as of the moment heads
     Field<i64> stack_waiting;
@@ -44,7 +45,9 @@ struct Pool {
     i64 &negative, &used;
     double &unit, &losses, *surprise, *spread, *target, *v_mean, *v_var, *v_count, *gaps;
     i64 *differs, *seen, *dead, *missing, *other;
-    double *top, *top2, *carry, *regret, *regret2, *loss, *stack_level, *stack_kept;
+    double *top, *top2, *carry, *regret, *regret2;
+    float *hour_regret, *hour_regret2;
+    double *loss, *stack_level, *stack_kept;
     i64& stack_waiting;
     double *stack_R, *stack_W, *stack_batch, *stack_S;
     i64 &product_n, *product_of, &product_waiting;
@@ -59,7 +62,8 @@ struct Pool {
           v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), gaps(f.gaps.in(row)),
           differs(f.differs.in(row)), seen(f.seen.in(row)), dead(f.dead.in(row)), missing(f.missing.in(row)),
           other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), carry(f.carry.in(row)), regret(f.regret.in(row)),
-          regret2(f.regret2.in(row)), loss(f.loss.in(row)), stack_level(f.stack_level.in(row)),
+          regret2(f.regret2.in(row)),
+          hour_regret(f.hour_regret.in(row)), hour_regret2(f.hour_regret2.in(row)), loss(f.loss.in(row)), stack_level(f.stack_level.in(row)),
           stack_kept(f.stack_kept.in(row)), stack_waiting(*f.stack_waiting.in(row)), stack_R(f.stack_R.in(row)),
           stack_W(f.stack_W.in(row)), stack_batch(f.stack_batch.in(row)), stack_S(f.stack_S.in(row)),
           product_n(*f.product_n.in(row)), product_of(f.product_of.in(row)), product_waiting(*f.product_waiting.in(row)), product_mean(f.product_mean.in(row)),

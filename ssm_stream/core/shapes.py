@@ -42,7 +42,7 @@ GAPS = 20  # gaps between events that decide whether there is an hour and a week
 FACTORS = 8  # numbers that are multiplied with each other
 CORRECTED = 3  # heads, at most, whose answers are corrected by what they missed last
 CHOOSE_AT = 200  # events that the heads on products learn before they choose these
-G = 6  # gates: two of regrets, two of losses, two that stack
+G = 7  # gates: two of regrets, two of losses, two that stack, one of regrets by hour of the day
 HOURS, WEEK = 24, 168
 DAY_BINS, WEEK_BINS = 96, 672  # quarters of an hour
 SEASONAL = 3  # what a target was at this time: a day ago, usually in the week, usually in the day
@@ -178,7 +178,8 @@ class PoolState(NamedTuple):
         one, of any further one. used (P,) int64: slots given out
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
     differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
-    regret, regret2 (P, 2, T); loss (P, T), losses (P,); stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
+    regret, regret2 (P, 2, T), hour_regret, hour_regret2 (P, 24, T) float32, of an hour each; loss (P, T), losses (P,);
+    stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
     top, top2 (P, G): of the gates; carry (P, 2, CORRECTED): decayed sums of e e′ and of e², e′ an error of a head that
         is corrected and e the one that was known before it; unit (P,): usual absolute error
@@ -213,6 +214,8 @@ class PoolState(NamedTuple):
     differs: NDArray[np.int64]
     regret: NDArray[np.float64]
     regret2: NDArray[np.float64]
+    hour_regret: NDArray[np.float32]
+    hour_regret2: NDArray[np.float32]
     loss: NDArray[np.float64]
     losses: NDArray[np.float64]
     stack_S: NDArray[np.float64]

@@ -11,7 +11,7 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 6, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3 };
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3 };
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
 enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
@@ -65,6 +65,7 @@ struct Params {
     i64 usual, seasonal;               // usual targets among the numeric inputs; seasonal answers
     i64 corrected;                     // heads whose answers are corrected by what they missed last
     i64 wide_L, wide_N, wide_X, wide_T;  // rounded up to whole vectors
+    i64 hour_T;                        // T, to whole vectors of 32-bit floats
     i64 answers;                       // room for answers and gates in the scratch
     i64 heads;                         // room for the answers of a scope
 };

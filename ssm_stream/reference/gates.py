@@ -1,7 +1,8 @@
 """The in-context gate of the streaming learner's definition; symbols in `learner.py`.
 
-Two gates hold decayed regrets, two the decayed losses of the entity, two stack the expert predictions; one more
-combines the gates. Experts that are not active in an event have the weight 0 in it.
+Two gates hold decayed regrets, one such regrets of each hour of the day, two the decayed losses of the entity, two
+stack the expert predictions; one more combines the gates. Experts that are not active in an event have the weight 0
+in it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, ROUNDING, STACK_CLIP, TOP_PRIOR, UNIT_RATE
+from ssm_stream.core.constants import (
+    HOUR_DECAY,
+    HOUR_SHARE,
+    LOSS_CLIP,
+    POOL_DECAY,
+    PRIOR,
+    ROUNDING,
+    STACK_CLIP,
+    TOP_PRIOR,
+    UNIT_RATE,
+)
 from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
 from ssm_stream.reference.attention import decline
 from ssm_stream.reference.heads import Moments, sweep
 from ssm_stream.reference.inputs import Inputs
 from ssm_stream.reference.state import EntityState, GateState, Meta, State, choose
+
+HOUR = 6  # place of the gate by hour
 
 
 class Experts(NamedTuple):
@@ -28,12 +41,14 @@ class Experts(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """weights (B, G, T) of the gates, made (B, G): their predictions; yhat (B,): of all; g (B, T): total weights."""
+    """weights (B, G, T) of the gates, made (B, G): their predictions; yhat (B,): of all; g (B, T): total weights
+    hour (B,): of the day, in which they were made"""
 
     weights: Tensor
     made: Tensor
     yhat: Tensor
     g: Tensor
+    hour: Tensor
 
 
 def mean_expert(a: Tensor, active: Tensor) -> Tensor:
@@ -74,18 +89,29 @@ def stack_weights(W: Tensor, active: Tensor) -> Tensor:
     return torch.where(active[:, None], W + share, 0.0)
 
 
-def mix(p: LearnerParams, meta: Meta, s: GateState, own: EntityState, x: Inputs, experts: Experts) -> Mixed:
-    """The gates' weights and the prediction."""
+def hour_weights(s: GateState, hour: Tensor, active: Tensor) -> Tensor:
+    """ML-Poly by the regrets of the hour (B,) and a part of the slow gate's; (B, 1, T)."""
+    rows = torch.arange(len(hour))
+    regret = s.hour_regret[rows, hour] + HOUR_SHARE * s.regret[:, 1]
+    regret2 = s.hour_regret2[rows, hour] + HOUR_SHARE * s.regret2[:, 1]
+    return poly_weights(regret, regret2, active, PRIOR)[:, None]
+
+
+def mix(
+    p: LearnerParams, meta: Meta, s: GateState, own: EntityState, x: Inputs, experts: Experts, hour: Tensor
+) -> Mixed:
+    """The gates' weights and the prediction. hour (B,): of the day"""
     a, active, _ = experts
     mean = mean_expert(a, active)
     if not p.learned_gate:
         g = active / active.sum(1, keepdim=True)
-        return Mixed(g[:, None].expand(-1, G, -1), mean[:, None].expand(-1, G), mean, g)
+        return Mixed(g[:, None].expand(-1, G, -1), mean[:, None].expand(-1, G), mean, g, hour)
     weights = torch.cat(
         [
             poly_weights(s.regret, s.regret2, active[:, None], PRIOR),
             loss_weights(meta.soft, own.loss, s.loss, s.losses, active),
             stack_weights(s.W, active),
+            hour_weights(s, hour, active),
         ],
         1,
     )
@@ -93,7 +119,7 @@ def mix(p: LearnerParams, meta: Meta, s: GateState, own: EntityState, x: Inputs,
     made = mean[:, None] + torch.einsum("bgt,bt->bg", weights, off)
     made = torch.minimum(torch.maximum(made, x.low[:, None]), x.high[:, None])
     top = poly_weights(s.top, s.top2, torch.ones_like(s.top, dtype=torch.bool), TOP_PRIOR)
-    return Mixed(weights, made, (top * made).sum(1), torch.einsum("bg,bgt->bt", top, weights))
+    return Mixed(weights, made, (top * made).sum(1), torch.einsum("bg,bgt->bt", top, weights), hour)
 
 
 def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor) -> Tensor:
@@ -138,6 +164,8 @@ def learn_gates(
     if p.learned_gate:
         r = torch.where(active[:, None], regrets(mixed.made[:, :2], a[:, None].expand(-1, 2, -1), y, unit), 0.0)
         decay = meta.poly_decay[:, None]
+        hour, rows = mixed.hour, torch.arange(len(y))
+        h = torch.where(active, regrets(mixed.made[:, HOUR, None], a[:, None], y, unit)[:, 0], 0.0)
         mean = mean_expert(a, active)
         off = torch.where(active, (a - mean[:, None]) / unit[:, None], 0.0).clamp(-STACK_CLIP, STACK_CLIP)
         off = off[:, None].expand(-1, 2, -1)
@@ -150,6 +178,8 @@ def learn_gates(
         lost = torch.where(present, lost, 0.0)
         new = s._replace(
             regret=decay * s.regret + r, regret2=decay * s.regret2 + r * r,
+            hour_regret=s.hour_regret.index_put((rows, hour), HOUR_DECAY * s.hour_regret[rows, hour] + h),
+            hour_regret2=s.hour_regret2.index_put((rows, hour), HOUR_DECAY * s.hour_regret2[rows, hour] + h * h),
             loss=POOL_DECAY * s.loss + lost, losses=POOL_DECAY * s.losses + 1.0,
             S=S, R=R, W=W, waiting=torch.where(now, 0.0, s.waiting + 1.0),
             top=meta.top_decay * s.top + top, top2=meta.top_decay * s.top2 + top * top,

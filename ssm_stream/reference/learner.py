@@ -167,7 +167,8 @@ def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
     on = torch.cat(active, 1)
     given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
     given = correct(p, s.gates, own, x, given)
-    return Prediction(own, x, fleet, products, norm, own_heads, given, mix(p, meta, s.gates, own, x, given))
+    mixed = mix(p, meta, s.gates, own, x, given, event.steps[:, 0])
+    return Prediction(own, x, fleet, products, norm, own_heads, given, mixed)
 
 
 def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:

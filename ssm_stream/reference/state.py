@@ -15,6 +15,7 @@ from torch import Tensor
 from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.shapes import (
     DAY_BINS,
+    HOURS,
     LEAVES,
     WEEK_BINS,
     G,
@@ -101,12 +102,14 @@ class EntityState(NamedTuple):
 
 
 class GateState(NamedTuple):
-    """regret, regret2 (B, 2, T); loss (B, T), losses (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; waiting (B,)
-    as of the heads; top, top2 (B, G); carry (B, 2, corrected): Σ e e′ and Σ e² of corrected heads; unit (B,): usual
-    absolute error."""
+    """regret, regret2 (B, 2, T); hour_regret, hour_regret2 (B, HOURS, T): those of each hour; loss (B, T), losses
+    (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; waiting (B,) as of the heads; top, top2 (B, G); carry
+    (B, 2, corrected): Σ e e′ and Σ e² of corrected heads; unit (B,): usual absolute error."""
 
     regret: Tensor
     regret2: Tensor
+    hour_regret: Tensor
+    hour_regret2: Tensor
     loss: Tensor
     losses: Tensor
     S: Tensor
@@ -272,7 +275,8 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
         surprise=zeros(3),
         gates=GateState(
-            regret=zeros(2, experts), regret2=zeros(2, experts), loss=zeros(experts), losses=zeros(),
+            regret=zeros(2, experts), regret2=zeros(2, experts), hour_regret=zeros(HOURS, experts),
+            hour_regret2=zeros(HOURS, experts), loss=zeros(experts), losses=zeros(),
             S=zeros(2, experts, experts), R=zeros(2, experts), W=zeros(2, experts), waiting=zeros(),
             top=zeros(G), top2=zeros(G), carry=zeros(2, len(corrected_heads(p))), unit=zeros(),
         ),

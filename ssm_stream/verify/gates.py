@@ -15,8 +15,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, ROUNDING, STACK_CLIP, TOP_PRIOR, UNIT_RATE
-from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams, corrected_heads
+from ssm_stream.core.constants import (
+    HOUR_DECAY,
+    HOUR_SHARE,
+    LOSS_CLIP,
+    POOL_DECAY,
+    PRIOR,
+    ROUNDING,
+    STACK_CLIP,
+    TOP_PRIOR,
+    UNIT_RATE,
+)
+from ssm_stream.core.shapes import HOURS, WINSOR, Z_CLIP, G, LearnerParams, corrected_heads
 from ssm_stream.verify.corrections import Corrections
 from ssm_stream.verify.reference import Array, sweep
 
@@ -44,6 +54,19 @@ class Weights(NamedTuple):
         return float(self.top @ made)
 
 
+class Moment(NamedTuple):
+    """Of an event.
+
+    n, n_pool: labelled events of the entity and of the pool before; max_waiting: events that may wait to be swept
+    hour: of the day
+    """
+
+    n: int
+    n_pool: int
+    max_waiting: int
+    hour: int
+
+
 class OwnLosses:
     """Of one entity.
 
@@ -56,16 +79,18 @@ class OwnLosses:
 
 
 class Gates:
-    """The gates of a pool: two of regrets, two of losses, two that stack, and one over those.
+    """The gates of a pool: two of regrets, two of losses, two that stack, one of regrets by hour, and one over those.
 
-    regret, regret2 (2, T): decayed regrets and their squares; loss (T,), losses: decayed losses and their count;
-    S (2, T, T), P, W (2, T): decayed moments and weights of the stacking gates; top, top2 (G,): regrets of the gates;
-    unit: usual absolute error; waiting: events since a sweep; corrections: of the heads whose answers are corrected
+    regret, regret2 (2, T): decayed regrets and their squares; hour_regret, hour_regret2 (24, T): those by hour;
+    loss (T,), losses: decayed losses and their count; S (2, T, T), P, W (2, T): decayed moments and weights of the
+    stacking gates; top, top2 (G,): regrets of the gates; unit: usual absolute error; waiting: events since a sweep;
+    corrections: of the heads whose answers are corrected
     """
 
     def __init__(self, p: LearnerParams) -> None:
         self.p, self.soft = p, p.soft.reshape(2, 4)
         self.regret, self.regret2 = np.zeros((2, 2, p.T))
+        self.hour_regret, self.hour_regret2 = np.zeros((2, HOURS, p.T))
         self.loss, self.losses = np.zeros(p.T), 0.0
         self.S = np.zeros((2, p.T, p.T))
         self.P, self.W = np.zeros((2, 2, p.T))
@@ -73,8 +98,8 @@ class Gates:
         self.unit, self.waiting = 0.0, 0
         self.corrections = Corrections(p)
 
-    def weights(self, active: NDArray[np.bool_], own: OwnLosses, low: float, high: float) -> Weights:
-        """Return the weights. active (t,): experts that count; low, high: bounds of a prediction"""
+    def weights(self, active: NDArray[np.bool_], own: OwnLosses, low: float, high: float, hour: int) -> Weights:
+        """Return the weights. active (t,): experts that count; low, high: bounds of a prediction; hour: of the day"""
         t = len(active)
         if not self.p.learned_gate:
             uniform = np.repeat(active[None] / active.sum(), G, 0)
@@ -83,6 +108,7 @@ class Gates:
             _by_regret(self.regret[:, :t], self.regret2[:, :t], active, PRIOR),
             self._by_loss(own.loss[:, :t], active),
             self._stacked(active),
+            self._by_hour(hour, active),
         ]
         top = _by_regret(self.top, self.top2, np.ones(G, np.bool_), TOP_PRIOR)
         return Weights(np.concatenate(gates), top, low, high)
@@ -98,19 +124,22 @@ class Gates:
         raw = np.where(active, np.maximum(1.0 - sharpness * (loss - least) / 256.0, 0.0), 0.0) ** 256
         return np.where(active, (1.0 - share) * raw / raw.sum(1, keepdims=True) + share / active.sum(), 0.0)
 
+    def _by_hour(self, hour: int, active: NDArray[np.bool_]) -> Array:
+        """(1, t): as by regrets; those of the hour, and a part of the slow gate's."""
+        t = len(active)
+        regret = self.hour_regret[hour, :t] + HOUR_SHARE * self.regret[1, :t]
+        regret2 = self.hour_regret2[hour, :t] + HOUR_SHARE * self.regret2[1, :t]
+        return _by_regret(regret, regret2, active, PRIOR)[None]
+
     def _stacked(self, active: NDArray[np.bool_]) -> Array:
         """(2, t): W + (1 − Σ W) / experts, so that a prediction is mean + Σ W (a − mean)."""
         W = np.where(active, self.W[:, : len(active)], 0.0)
         return np.where(active, W + (1.0 - W.sum(1, keepdims=True)) / active.sum(), 0.0)
 
-    def learn(
-        self, a: Array, active: NDArray[np.bool_], made: Array, y: float, own: OwnLosses, n: tuple[int, int],
-        max_waiting: int,
-    ) -> None:  # fmt: skip
+    def learn(self, a: Array, active: NDArray[np.bool_], made: Array, y: float, own: OwnLosses, at: Moment) -> None:
         """Learn target y of an event.
 
         a, active (t,): expert predictions; made (G + 1,): predictions of the gates, and of the one over them;
-        n: labelled events of the entity and of the pool before; max_waiting: events that may wait to be swept
         """
         t, error, rounding = len(a), abs(float(made[G]) - y), ROUNDING * max(abs(float(made[G])), abs(y))
         error = error if error > rounding else 0.0
@@ -120,7 +149,10 @@ class Gates:
             decay = self.p.poly_decay[:, None]
             self.regret[:, :t] = decay * self.regret[:, :t] + r
             self.regret2[:, :t] = decay * self.regret2[:, :t] + r * r
-            self._learn_stack(a, active, y, unit, max_waiting)
+            r = _regrets(made[G - 1 : G], a[None], y, unit)[0] * active
+            self.hour_regret[at.hour, :t] = HOUR_DECAY * self.hour_regret[at.hour, :t] + r
+            self.hour_regret2[at.hour, :t] = HOUR_DECAY * self.hour_regret2[at.hour, :t] + r * r
+            self._learn_stack(a, active, y, unit, at.max_waiting)
             r = _regrets(made[G:], made[None, :G], y, unit)[0]
             self.top = self.p.top_decay * self.top + r
             self.top2 = self.p.top_decay * self.top2 + r * r
@@ -131,8 +163,8 @@ class Gates:
             self.loss[:t] += lost
             self.losses = POOL_DECAY * self.losses + 1.0
             self.corrections.learn(a, active, own.missed, y, unit)
-        own.unit = _usual(own.unit if own.unit > rounding else unit, n[0], error)
-        self.unit = _usual(self.unit if self.unit > rounding else unit, n[1], error)
+        own.unit = _usual(own.unit if own.unit > rounding else unit, at.n, error)
+        self.unit = _usual(self.unit if self.unit > rounding else unit, at.n_pool, error)
 
     def _learn_stack(self, a: Array, active: NDArray[np.bool_], y: float, unit: float, max_waiting: int) -> None:
         """S ← λS + ωxxᵀ and P ← λP + ωqx with x the experts' distances from their mean, then a sweep of all weights."""

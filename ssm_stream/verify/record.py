@@ -32,7 +32,7 @@ from ssm_stream.core.shapes import (
     product_heads,
 )
 from ssm_stream.verify.answer_layout import answer_layouts
-from ssm_stream.verify.gates import Gates, OwnLosses
+from ssm_stream.verify.gates import Gates, Moment, OwnLosses
 from ssm_stream.verify.products import ProductDescent
 from ssm_stream.verify.reference import (
     Array,
@@ -197,7 +197,9 @@ class Recorder:
         if learns:
             seen.q[t] = targets[0, RESIDUAL]
             self._learn(event, targets, update, n_pool)
-            self.gates[k].learn(self._a, self._active, self._made, y, self._losses[e], (n, n_pool), waiting)
+            self.gates[k].learn(
+                self._a, self._active, self._made, y, self._losses[e], Moment(n, n_pool, waiting, int(given[3][0]))
+            )
             self._compare(event, logs)
 
     def _inputs(self, event: _Event) -> Array:
@@ -250,7 +252,7 @@ class Recorder:
         last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
         self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high))
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
-        weights = self.gates[k].weights(self._active, self._losses[e], low, high)
+        weights = self.gates[k].weights(self._active, self._losses[e], low, high, int(event.given[3][0]))
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
         scale = float(w.scale[event.scopes - 1, RESIDUAL, 1]) or max(abs(found), MIN_NORM)
         d.reference[t] = weights.predict(a, self._active)

@@ -1,8 +1,8 @@
 // The in-context gate: weights over the answers from what they were worth so far, and a gate over such gates.
 //
-// Two gates hold decayed regrets (ML-Poly; Gaillard, Stoltz & van Erven 2014), quick and slow; two are a softmax of decayed
-// losses of the entity, which begin at the pool's; two stack the answers, that is, are moment heads themselves with the
-// answers' deviations from their mean as inputs, and so may answer beyond them. All errors count in units of the entity's
+// Two gates hold decayed regrets (ML-Poly; Gaillard, Stoltz & van Erven 2014), quick and slow, and one such regrets for each
+// hour of the day; two are a softmax of decayed losses of the entity, which begin at the pool's; two stack the answers, that
+// is, are moment heads themselves with the answers' deviations from their mean as inputs, and so may answer beyond them. All errors count in units of the entity's
 // usual one, so that entities of any size may share a gate; all weights are continuous in what has been seen.
 // Beyond the answers in use, what is known of answers is zero, to whole vectors.
 #pragma once
@@ -20,23 +20,39 @@ constexpr double UNIT_RATE = 0.02;
 constexpr double ROUNDING = 1e-12;     // of target and prediction: an error up to here is rounding, which is no unit
 constexpr double LEAST_UNIT = 1e-300;  // below it one over the unit is no number
 constexpr double STACK_CLIP = 20.0;    // usual errors that the stacking gates hear
-enum { POLY = 0, SOFT = 2, STACK = 4 };  // places of the two gates of each kind
+constexpr double HOUR_DECAY = 0.995;   // of an hour's regrets, an event in that hour
+constexpr double HOUR_SHARE = 1.0 / HOURS;  // of the slow gate's regrets that counts in every hour
+enum { POLY = 0, SOFT = 2, STACK = 4, HOUR = 6 };  // places of the two gates of each kind, and of the one by hour
 
 // The answers in use: which count, how many do, and how many vectors they take.
 struct Answers { const double* active; double alive; i64 count, n; };
 
-// Weights in proportion to the positive regrets over 1 + their second moments; uniform at first.
-SSM_INLINE void poly(const double* regret, const double* regret2, double* weights, const Answers& of) {
+// Weights in proportion to the positive regrets over 1 + their second moments; uniform at first. regret, regret2: of the
+// answers from place i on
+template <class R, class R2> SSM_INLINE void poly(const R& regret, const R2& regret2, double* weights, const Answers& of) {
     Vec<double> sums{};
     for (i64 i = 0; i < of.n; i += lanes<double>) {
-        const Vec<double> weight =
-            greater(load(regret + i), Vec<double>{}) / (all(1.0) + load(regret2 + i)) * load(of.active + i);
+        const Vec<double> weight = greater(regret(i), Vec<double>{}) / (all(1.0) + regret2(i)) * load(of.active + i);
         store(weights + i, weight);
         sums = sums + weight;
     }
     const double mass = total(sums), prior = PRIOR * PRIOR / (PRIOR + mass), part = 1.0 / (mass + of.alive * prior);
     for (i64 i = 0; i < of.n; i += lanes<double>)
         store(weights + i, (load(weights + i) + all(prior)) * all(part) * load(of.active + i));
+}
+
+// By the regrets of all hours, quick (r = 0) or slow.
+SSM_INLINE void poly_of(const Params& p, const Pool& pool, int r, double* weights, const Answers& of) {
+    const double *regret = pool.regret + r * p.wide_T, *regret2 = pool.regret2 + r * p.wide_T;
+    poly([&](i64 i) { return load(regret + i); }, [&](i64 i) { return load(regret2 + i); }, weights, of);
+}
+
+// By the hour's regrets, beside which the slow gate's count a little: what an hour has not shown, the day has.
+SSM_INLINE void poly_of_hour(const Params& p, const Pool& pool, i64 hour, double* weights, const Answers& of) {
+    const float *own = pool.hour_regret + hour * p.hour_T, *own2 = pool.hour_regret2 + hour * p.hour_T;
+    const double *slow = pool.regret + p.wide_T, *slow2 = pool.regret2 + p.wide_T;
+    poly([&](i64 i) { return load_floats(own + i) + all(HOUR_SHARE) * load(slow + i); },
+         [&](i64 i) { return load_floats(own2 + i) + all(HOUR_SHARE) * load(slow2 + i); }, weights, of);
 }
 
 // Falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a share for all.
@@ -63,8 +79,8 @@ SSM_INLINE void softmax(const double* soft, const float* own, const Pool& pool, 
         store(weights + i, (load(weights + i) * all(part) + all(floor)) * load(of.active + i));
 }
 
-// The prediction from the first `count` answers; fills `gate`, `made` and the total weights `g`.
-SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, i64 count) {
+// The prediction from the first `count` answers in an hour of the day; fills `gate`, `made` and the total weights `g`.
+SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, i64 count, i64 hour) {
     double *a = w.a, *active = w.active;
     const i64 n = whole_doubles(count), width = p.answers;
     for (i64 i = count; i < n; ++i) a[i] = active[i] = 0.0;
@@ -76,13 +92,14 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
     }
     const Answers of{active, alive, count, n};
     for (int r = 0; r < 2; ++r) {
-        poly(pool.regret + r * p.wide_T, pool.regret2 + r * p.wide_T, w.gate + (POLY + r) * width, of);
+        poly_of(p, pool, r, w.gate + (POLY + r) * width, of);
         const double* W = pool.stack_W + r * p.wide_T;
         double* weights = w.gate + (STACK + r) * width;
         const Vec<double> rest = all((1.0 - dot(W, active, n)) / alive);
         for (i64 i = 0; i < n; i += lanes<double>) store(weights + i, (rest + load(W + i)) * load(active + i));
         softmax(p.soft + 4 * r, s.loss + r * p.wide_T, pool, w.gate + (SOFT + r) * width, of);
     }
+    poly_of_hour(p, pool, hour, w.gate + HOUR * width, of);
     for (i64 i = 0; i < n; i += lanes<double>) store(w.off + i, load(a + i) - all(mean));
     for (int r = 0; r < GATES; ++r)
         w.made[r] = min(max(mean + dot(w.gate + r * width, w.off, n), w.base[LOW]), w.base[HIGH]);
@@ -110,12 +127,31 @@ SSM_INLINE double slope_at(double made, double y, double unit) {
     return clip((made - y) / (0.5 * unit), 1.0) / max(unit, std::fabs(made - y) / Z_CLIP);
 }
 
-// Decayed linearised regrets of the answers against the gate's own.
-SSM_INLINE void learn_regrets(double* regret, double* regret2, const Scratch& w, double made, double slope, double keep, i64 n) {
+// Linearised regret of the answers from place i on against a gate's own.
+SSM_INLINE Vec<double> regret_at(const Scratch& w, double made, double slope, i64 i) {
+    return clipped(all(slope) * (all(made) - load(w.a + i)), Z_CLIP) * load(w.active + i);
+}
+
+// Decayed regrets of the quick (r = 0) or the slow gate.
+SSM_INLINE void learn_regrets(const Params& p, const Scratch& w, Pool& pool, int r, double y, double unit, i64 n) {
+    double *regret = pool.regret + r * p.wide_T, *regret2 = pool.regret2 + r * p.wide_T;
+    const double made = w.made[POLY + r], slope = slope_at(made, y, unit);
+    const Vec<double> keep = all(p.poly_decay[r]);
     for (i64 i = 0; i < n; i += lanes<double>) {
-        const Vec<double> r = clipped(all(slope) * (all(made) - load(w.a + i)), Z_CLIP) * load(w.active + i);
-        store(regret + i, all(keep) * load(regret + i) + r);
-        store(regret2 + i, all(keep) * load(regret2 + i) + r * r);
+        const Vec<double> of = regret_at(w, made, slope, i);
+        store(regret + i, keep * load(regret + i) + of);
+        store(regret2 + i, keep * load(regret2 + i) + of * of);
+    }
+}
+
+// Decayed regrets of the gate by hour, of one hour.
+SSM_INLINE void learn_hour(const Params& p, const Scratch& w, Pool& pool, i64 hour, double y, double unit, i64 n) {
+    float *regret = pool.hour_regret + hour * p.hour_T, *regret2 = pool.hour_regret2 + hour * p.hour_T;
+    const double made = w.made[HOUR], slope = slope_at(made, y, unit);
+    for (i64 i = 0; i < n; i += lanes<double>) {
+        const Vec<double> of = regret_at(w, made, slope, i);
+        store_floats(regret + i, all(HOUR_DECAY) * load_floats(regret + i) + of);
+        store_floats(regret2 + i, all(HOUR_DECAY) * load_floats(regret2 + i) + of * of);
     }
 }
 
@@ -167,8 +203,13 @@ SSM_INLINE void learn_unit(double& unit, double n, double error, double rounding
     unit += max(UNIT_RATE, 1.0 / (n + 2.0)) * (error - unit);
 }
 
-// Judge the answers and the gates by the target. most: events that may wait to be swept
-SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& pool, i64 count, double y, i64 most) {
+// An event as the gates learn it: its answers in use, its hour of the day, its target. most: events that may wait to be swept
+struct GateLesson { i64 count, hour; double y; i64 most; };
+
+// Judge the answers and the gates by the target.
+SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& pool, const GateLesson& event) {
+    const double y = event.y;
+    const i64 count = event.count;
     const double rounding = ROUNDING * max(std::fabs(y), std::fabs(w.made[GATES])), off = std::fabs(w.made[GATES] - y);
     const double error = off > rounding ? off : 0.0;
     // The entity's usual absolute error; the pool's for a new one, and for one that had none but rounding.
@@ -177,10 +218,9 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
         unit = max(unit, LEAST_UNIT);
         const i64 n = whole_doubles(count);
         const double mean = dot(w.a, w.active, n) / sum(w.active, n);
-        for (int r = 0; r < 2; ++r)
-            learn_regrets(pool.regret + r * p.wide_T, pool.regret2 + r * p.wide_T, w, w.made[r], slope_at(w.made[r], y, unit),
-                          p.poly_decay[r], n);
-        learn_stack(p, w, pool, count, mean, y, unit, most);
+        for (int r = 0; r < 2; ++r) learn_regrets(p, w, pool, r, y, unit, n);
+        learn_hour(p, w, pool, event.hour, y, unit, n);
+        learn_stack(p, w, pool, count, mean, y, unit, event.most);
         const double slope = clip((w.made[GATES] - y) / (0.5 * unit), 1.0) / max(unit, error / Z_CLIP);
         for (int r = 0; r < GATES; ++r) {
             const double regret = clip(slope * (w.made[GATES] - w.made[r]), Z_CLIP);

@@ -153,7 +153,7 @@ SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     if (p.window) past_keys(l);
     if (p.seasons) answer_seasons(p, w, l.s, l.pool, event.steps, event.ts + p.ahead);
     w.places[0] = answers(l);
-    return mix(p, w, l.s, l.pool, w.places[0]);
+    return mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
 }
 
 // What the arrays need before the event that was predicted can be told, and learned where it is labelled.
@@ -270,7 +270,7 @@ SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool 
     register_codes(p, w, l.pool, event);
     if (heads) {
         learn_heads(l, event.ts, y);
-        if (gates) learn_gates(p, w, l.s, l.pool, w.places[0], y, may_wait(p.window, l.pool.entities, l.pool.n));
+        if (gates) learn_gates(p, w, l.s, l.pool, {w.places[0], event.steps[0], y, may_wait(p.window, l.pool.entities, l.pool.n)});
     }
     learn_inputs(p.F, w.v, statistics_of(p, w, l.pool));
     learn_inputs(p.F, w.v, statistics_of(p, w, l.s));

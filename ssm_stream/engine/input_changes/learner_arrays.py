@@ -12,7 +12,7 @@ from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine.input_changes.input_map import Indices, InputMap, take, widen
 
 Array = NDArray[Any]
-GATES = ("stack_", "regret", "top")
+GATES = ("stack_", "regret", "hour_regret", "top")
 """Prefixes of arrays of the gates that pools have."""
 EVENTS_KEPT = 100.0
 """Events that moments count for at most once there are inputs that explain much of the errors before."""
