@@ -167,7 +167,7 @@ def test_no_batch_restart_or_snapshot_changes_a_message(targets: int, cuts: list
 WHOLE: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
 
 
-STRUCK = 1940
+STRUCK = 1910
 """An event of `swinging` at which alerts of all scopes are open."""
 
 

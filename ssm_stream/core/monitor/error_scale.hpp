@@ -62,9 +62,10 @@ enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, NUMBERS };
 enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, VALUES_OF };
 // columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²
 enum { TOTAL, WEIGHT, MOMENT };
-// of the scratch: scale without sides; log of that over the plain one; log ratio of the sides, halved, and its exp; scale of
-// each side and of none, leaning on the plain one; of the context alone; log of the recent size, and ρ; φ'Pφ
-enum { BOTH, OVER_PLAIN, SIDED, LEAN, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENT_LOG, RECENTLY, LEVERAGE };
+// of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
+// one; of the context alone; ρ; φ'Pφ; log of the scale without sides over the plain one; exp of the halved log ratio; log of
+// the recent size
+enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG };
 
 // sin and cos of the hour's angle
 constexpr double WAVES[HOURS][2] = {
