@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -38,7 +39,14 @@ from ssm_stream.mcp.view.topics import FlowView
 
 TOKEN = "a token of sixteen or more"
 PASSWORD = "correct-horse-battery"
-START = int(time.time() * 1000) - 3_000_000
+
+
+@functools.cache
+def start() -> int:
+    """The time of the first event, ms: 50 minutes before it is asked for first, not before the tests were collected."""
+    return int(time.time() * 1000) - 3_000_000
+
+
 READ = ["overview", "list_entities", "get_entity", "get_predictions", "list_alerts", "get_alert", "count_alerts"]
 READ += ["explain_entity"]
 READ += ["list_planned_stops", "get_health", "get_metrics", "get_configuration", "search_docs", "read_doc"]
@@ -47,7 +55,7 @@ FILES = ["list_files", "validate", "init", "backtest", "tune"]
 
 def prediction(entity: str, i: int, score: float = 0.2, **more: Any) -> dict[str, Any]:
     return {
-        "entity": entity, "ts": START + 1000 * i, "y": 10.0 + i, "yhat": 10.5 + i, "yhat_lower": 9.0 + i,
+        "entity": entity, "ts": start() + 1000 * i, "y": 10.0 + i, "yhat": 10.5 + i, "yhat_lower": 9.0 + i,
         "yhat_upper": 12.0 + i, "anomaly_score": score, "warmup": i < 2, "n": i, "fleet": 0.5,
         "id": f"events-0-{i}", **more,
     }  # fmt: skip
@@ -57,8 +65,8 @@ def alert(entity: str, offset: int, phase: str = "started", kind: str = "anomaly
     name = f"events-0-{offset}-{kind}"
     return {
         "entity": entity, "scope": "entity", "kind": kind, "phase": phase, "episode": name, "ended_by": None,
-        "severity": "warning", "summary": f"{entity}: temp is 14, expected 10 ± 2.", "ts": START + 1000 * offset,
-        "score": 2.5, "since": START + 1000 * offset, "y": 14.0, "yhat": 10.0, "yhat_lower": 8.0, "yhat_upper": 12.0,
+        "severity": "warning", "summary": f"{entity}: temp is 14, expected 10 ± 2.", "ts": start() + 1000 * offset,
+        "score": 2.5, "since": start() + 1000 * offset, "y": 14.0, "yhat": 10.0, "yhat_lower": 8.0, "yhat_upper": 12.0,
         "channel": "residual", "contributions": [{"feature": "a", "share": 0.75}, {"feature": "b", "share": -0.25}],
         "heads": [], "weight_change": [], "change": None, "budget": "1 per 30d", "id": name, **more,
     }  # fmt: skip
