@@ -103,6 +103,16 @@ def _create(admin: AdminClient, request: NewTopic, seconds: float) -> None:
         answer.result(seconds + 1)
 
 
+def describe_group(admin: AdminClient, group: str, seconds: float) -> Any:
+    """Return what the coordinator of a consumer group reports of it, waiting at most so long.
+
+    Raises:
+        KafkaException: it refuses.
+        TimeoutError: it does not answer in time.
+    """
+    return admin.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)[group].result(seconds)
+
+
 def group_denied(source: Source, group: str) -> bool:
     """Return True if this user may not use the consumer group.
 
@@ -110,12 +120,11 @@ def group_denied(source: Source, group: str) -> bool:
     """
     admin = AdminClient(client_properties(source, error_cb=LastError(source)))
     try:
-        answers = admin.describe_consumer_groups([group], request_timeout=COORDINATOR_TIMEOUT)
-        answers[group].result(source.wait)
+        describe_group(admin, group, source.wait)
     except KafkaException as error:
         return kafka_error(error).code() == KafkaError.GROUP_AUTHORIZATION_FAILED
     except TimeoutError:
-        return False
+        pass
     return False
 
 

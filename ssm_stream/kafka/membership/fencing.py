@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from ssm_stream.config import Config
-from ssm_stream.kafka.admin import COORDINATOR_TIMEOUT
+from ssm_stream.kafka.admin import describe_group
 from ssm_stream.kafka.client import BrokerError, LastError, client_properties, open_producer
 from ssm_stream.kafka.membership.commit import Commit
 
@@ -28,8 +28,7 @@ def present_members(config: Config) -> set[str] | None:
     source = config.source
     try:
         admin = AdminClient(client_properties(source, error_cb=LastError(source)))
-        answers = admin.describe_consumer_groups([source.group_id], request_timeout=COORDINATOR_TIMEOUT)
-        return {each.member_id for each in answers[source.group_id].result(TIMEOUT).members}
+        return {each.member_id for each in describe_group(admin, source.group_id, TIMEOUT).members}
     except Exception as error:  # noqa: BLE001  # of many types; the broker's own timeout ends the transactions then
         LOG.warning("members_unknown", group=source.group_id, error=str(error))
         return None

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ssm_stream.config import Config
-from ssm_stream.kafka.admin import COORDINATOR_TIMEOUT
+from ssm_stream.kafka.admin import COORDINATOR_TIMEOUT, describe_group
 from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, open_consumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 
@@ -43,8 +43,7 @@ def running_members(config: Config) -> list[RunningMember]:
     source = config.source
     admin = AdminClient(client_properties(source, error_cb=LastError(source)))
     try:
-        answers = admin.describe_consumer_groups([source.group_id], request_timeout=COORDINATOR_TIMEOUT)
-        found = answers[source.group_id].result(source.wait).members
+        found = describe_group(admin, source.group_id, source.wait).members
     except Exception as error:  # of many types
         if isinstance(error, KafkaException) and kafka_error(error).name() == "GROUP_ID_NOT_FOUND":
             return []
