@@ -17,22 +17,29 @@ import typer.testing
 from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
 from brokers.keeper import Keeper, kept
 from registry import registry_obstacle
+from rewritten import rewrite_share
 
 from ssm_stream.kafka.client import BrokerError
 
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """Hundreds of processes start in these tests: each that must compile the product itself takes twice as long."""
+for _library in ("OMP", "OPENBLAS"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+"""As many processes run tests as there is room for: arithmetic on more threads takes more CPU, and no less time."""
 gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
 """The commands are made from their functions once, which takes 30 ms, and not for each that a test runs."""
 FIRST = (
-    "rewind", "stream", "group", "learner", "secure_kafka", "outages", "throughput_benchmark", "topics", "formats",
-    "repartition", "notify", "transactions", "readings_stream", "resume", "dead_letters", "flows", "control",
-    "added_partitions", "context", "reproduce_alert", "ui", "foresight", "cli", "verify", "episodes", "state",
-    "windows_stream", "tls", "entity_limiter", "rounds", "init", "notify_benchmark", "mcp", "registry_failures",
-    "torture", "tuning", "docs", "kept", "finite", "operators", "contract", "tuning_targets", "store", "input_changes",
+    "group_inputs", "throughput_benchmark", "torture", "verify", "rewind", "stream", "learner", "operators", "group",
+    "outages", "secure_kafka", "kept", "entity_limiter", "topics", "tuning", "mcp", "context_rows", "store", "rounds",
+    "tuning_targets", "init", "registry_failures", "repartition", "notify", "transactions", "contract", "target_all",
+    "notify_benchmark", "dead_letters", "tune_feedback", "state", "training", "alerts", "context", "group_state",
+    "flows", "tls", "foresight", "formats", "control", "input_changes", "ui", "readings_stream", "added_partitions",
+    "resume", "docs", "paper_page", "broker", "summaries", "rename_feature", "alert_rules", "windows_stream",
+    "ui_call", "episodes", "accuracy_benchmark", "reproduce_alert", "plugin_benchmark", "single_event", "ops",
+    "containers", "finite",
 )  # fmt: skip
 """The files that take the longest begin first, so that none is left over for one worker at the end."""
 
@@ -47,7 +54,11 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None) or config.option.collectonly:
+    if (worker := getattr(config, "workerinput", None)) is not None:
+        if config.args == config.getini("testpaths"):
+            rewrite_share(config, int(worker["workerid"].removeprefix("gw")), worker["workercount"])
+        return
+    if not config.getoption("numprocesses", None) or config.option.collectonly:
         return
     with suppress(BrokerError):  # the report's header says which
         if chosen().kind == "Apache Kafka":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,9 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-import pandas as pd
 import polars as pl
 import pytest
 
@@ -20,7 +19,7 @@ from ssm_stream import Engine, load_config, plot, select_features
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.evaluate.prequential import prequential
 
-matplotlib.use("Agg")
+os.environ["MPLBACKEND"] = "Agg"
 DOCS = Path(__file__).parents[1] / "docs"
 NUMBERS = ("y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
 
@@ -51,6 +50,8 @@ def same(one: Any, other: Any) -> None:
 
 
 def test_a_frame_gives_what_a_backtest_gives() -> None:
+    import pandas as pd
+
     rows, engine = frame(), Engine(config())
     result = engine.run(rows)
     assert isinstance(result, pl.DataFrame)
@@ -66,6 +67,8 @@ def test_a_frame_gives_what_a_backtest_gives() -> None:
 
 
 def test_pandas_and_polars_and_any_cuts_are_the_same() -> None:
+    import pandas as pd
+
     rows = frame()
     whole = Engine(config()).run(rows)
     in_pandas = pd.DataFrame({name: rows[name].to_list() for name in rows.columns})
@@ -121,6 +124,8 @@ def test_several_targets_are_rows_of_their_own() -> None:
 
 
 def test_a_horizon_says_for_when() -> None:
+    import pandas as pd
+
     result = Engine(config(more="model: {horizon: 1h}\n")).run(frame())
     assert (result["for"] - result["ts"]).to_list()[0] == pd.Timedelta("1h")
     result = Engine(config(more="model: {horizon: 5 events}\n")).run(frame().to_pandas())
