@@ -208,8 +208,11 @@ class GroupConsumer(PrefetchConsumer):
             self._serve()
 
     def _count_partitions(self, consumer: Consumer) -> None:
-        """Count the topic's, for the metrics. Not within a callback: the call would undo what the client keeps of the one
-        that runs callbacks, and the next callback would end the process."""
+        """Count the topic's, for the metrics.
+
+        Not within a callback: it would undo what the client keeps of the call that runs callbacks, and the next one
+        would end the process.
+        """
         self._rebalanced = False
         with contextlib.suppress(KafkaException):  # the next rebalance has it
             found = consumer.list_topics(self.source.topic, timeout=1.0).topics[self.source.topic]
