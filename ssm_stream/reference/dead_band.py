@@ -1,4 +1,4 @@
-"""The dead band around the last known target: where the gates predict hardly anything else, it is the prediction.
+"""The dead band of the last known target: where the gates predict hardly anything else, it is the prediction.
 
 Symbols in `learner.py`; further
     d  distance of the gates' prediction from the last target, in usual errors
@@ -15,7 +15,7 @@ from ssm_stream.reference.state import GateState
 
 
 def _shares(distance: Tensor, unit: Tensor) -> Tensor:
-    """(B, BANDS + 1): how much of d, BANDS · d / (d + ½ · ½), belongs to each of the distances 0 … BANDS beside it."""
+    """(B, BANDS + 1): how much of the place BANDS · d / (d + ¼) belongs to each of the places 0 … BANDS next to it."""
     x = BANDS * (distance / (distance + BAND_HALF * unit))
     first = x.long().clamp_max(BANDS - 1)
     places = torch.arange(BANDS + 1)

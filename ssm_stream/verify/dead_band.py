@@ -1,4 +1,4 @@
-"""The dead band around the last known target in 64-bit floats: where a prediction is that target.
+"""The dead band of the last known target in 64-bit floats: where a prediction is that target.
 
 As in `gates.py`, it is learned from the kernel's answers.
 """

@@ -95,7 +95,7 @@ class Gates:
     regret, regret2 (2, T): decayed regrets and their squares; hour_regret, hour_regret2 (24, T): those by hour;
     loss (T,), losses: decayed losses and their count; S (2, T, T), P, W (2, T): decayed moments and weights of the
     stacking gates; top, top2 (G,): regrets of the gates; unit: usual absolute error; waiting: events since a sweep;
-    corrections: of the heads whose answers are corrected; band: the dead band, None where there is none
+    corrections: of the heads whose answers are corrected; band: the dead band, None if predictions have none
     """
 
     def __init__(self, p: LearnerParams) -> None:
