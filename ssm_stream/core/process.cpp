@@ -425,7 +425,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     const i64 n = l.s.n;
     const double then = static_cast<double>(q.ts[m.at]);
     const double* number = q.number + RECORD_NUMBERS * m.at;
-    const double answer = q.made[m.at * (GATES + 1) + GATES];
+    const double answer = q.made[m.at * MADE + MADE - 1];
     const bool counts = p.lags == 0 || !young || n == 0;
     settled.item[m.row] = m.t, settled.ts[m.row] = q.ts[m.at], settled.y[m.row] = m.y;
     settled.yhat[m.row] = answer, settled.lower[m.row] = answer - number[BELOW], settled.upper[m.row] = answer + number[ABOVE];
