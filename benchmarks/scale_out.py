@@ -11,8 +11,8 @@ broker is killed, too. A member that has ended is started again, as a supervisor
 `read_committed` consumer sees it, and every entity's state are compared with those of one engine that has read the same
 events undisturbed.
 
-With `--other CHECKOUT` every second member is of that release; after half of the changes all that start are: a
-rollback.
+With `--other PYTHON`, the interpreter of an environment that has another release, every second member is of that
+release; after half of the changes all that start are: a rollback. Results of another model have other bytes.
 
 With KAFKA_BOOTSTRAP_SERVERS and `--work FOLDER` a campaign goes on where it was, on the same topics: the figures are
 those of all its parts. A gap is the time between two results of a partition; its cause is what was done meanwhile. With
@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -147,10 +146,10 @@ class Campaign:
             self.state["members"] += 1
             name = f"m{self.state['members']}"
         other = self.options.other is not None and (self.rolled_back or int(name[1:]) % 2 == 0)
-        environment = {**os.environ, "PYTHONPATH": str(self.options.other)} if other else None
         with (self.work / f"{name}.log").open("ab") as log:
-            command = [sys.executable, "-P", "-m", "ssm_stream", "run", str(self.file)]
-            self.members[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            python = str(self.options.other) if other else sys.executable
+            command = [python, "-P", "-m", "ssm_stream", "run", str(self.file)]
+            self.members[name] = subprocess.Popen(command, stdout=log, stderr=log)
         self.started[name] = time.monotonic()
 
     def note(self, what: str, kind: str) -> None:
@@ -296,7 +295,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=4, help="members at once")
     parser.add_argument("--delivery", default="exactly_once", choices=("exactly_once", "at_least_once"))
     parser.add_argument("--protocol", default="classic", choices=("classic", "consumer"))
-    parser.add_argument("--other", type=Path, help="checkout of another release, its core built: mixed, then all of it")
+    parser.add_argument("--other", type=Path, help="interpreter that has another release: mixed, then all of it")
     parser.add_argument("--brokers", action="store_true", help="kill the broker, too: one of the campaign's own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, help="folder of a campaign that goes on")

@@ -122,7 +122,7 @@ ABC = ("a", "b", "c")
 PLAN = FeaturePlan(ABC, calendar=("auto",), lags=4)
 EVERY = Heads(attention=16, gd=True)
 CASES = {
-    "fast": Case(lambda: drift(1_000, 2, step=1_200_000), FeaturePlan(ABC, calendar=("auto",), lags=8), Heads()),
+    "fast": Case(lambda: drift(700, 2, step=1_200_000), FeaturePlan(ABC, calendar=("auto",), lags=8), Heads()),
     "accurate": Case(
         lambda: drift(600, 2, step=1_200_000, seed=3),
         FeaturePlan(ABC, calendar=("auto",), lags=8),
@@ -132,7 +132,7 @@ CASES = {
     "entities": Case(lambda: drift(500, entities=3, seed=2), PLAN, EVERY, entities=3),
     "large embedding": Case(lambda: drift(300, seed=9), PLAN, Heads(size=128, scale=2.0)),
     "small embedding": Case(lambda: drift(300, 2, seed=9), PLAN, Heads(size=16, scale=0.5)),
-    "fleets of two and of six": Case(lambda: few_and_many(1_200), PLAN, Heads(), entities=6),
+    "fleets of two and of six": Case(lambda: few_and_many(1_100), PLAN, Heads(), entities=6),
     "fleet with codes": Case(
         lambda: coded(1_200), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), Heads(), entities=3, slots=80
     ),
@@ -148,7 +148,7 @@ CASES = {
         lambda: drift(400, entities=3, seed=7), FeaturePlan(ABC, (), (), 0), Heads(known=True), entities=3
     ),
     "late labels, seasons": Case(
-        lambda: drift(1_500, 2, entities=2, seed=8),
+        lambda: drift(750, 2, entities=2, step=1_200_000, seed=8),
         FeaturePlan(ABC, (), ("auto",), 0, time_zone="Asia/Kolkata"),
         Heads(known=True, fern=False),
         entities=2,

@@ -293,3 +293,50 @@ def test_a_coordinator_that_comes_back_does_not_end_who_asked_for_it(
         kafka.start()
         output, _ = asking.communicate("\n", timeout=30)
     assert (asking.returncode, output) == (0, "alive\n")
+
+
+MEMBER_OF_GROUP = """
+import sys, threading, time
+from ssm_stream.config import load_config
+from ssm_stream.kafka.membership.consumer import GroupConsumer
+
+class NoFlow:
+    idle = True
+    def assigned(self, commits): return {p: c._replace(offset=0) for p, c in commits.items()}
+    def end_flow(self, partitions, *, lost): pass
+    def dropped(self, partitions): pass
+
+class Member(GroupConsumer):
+    def _on_assign(self, consumer, places):
+        super()._on_assign(consumer, places)
+        print(sorted(place.partition for place in places), flush=True)
+        sys.stdin.readline()
+        over.set()
+
+over = threading.Event()
+member = Member(load_config(sys.argv[1]), NoFlow(), lambda: None)
+member.join()
+over.wait(60)
+time.sleep(3)
+print(member.topic_partitions, member.broken, flush=True)
+member.leave(graceful=False)
+"""
+
+
+def test_a_member_outlives_two_callbacks_of_one_poll(private_kafka: Callable[[], LocalKafka], tmp_path: Path) -> None:
+    """An error of the broker is due in the poll that assigns partitions. confluent-kafka ends the process with SIGABRT
+    where the first of two callbacks has used its client for what unlocks the interpreter (`list_topics`)."""
+    kafka, path = private_kafka(), tmp_path / "monitor.yaml"
+    path.write_text(
+        f"source: {{brokers: '{kafka.bootstrap_servers}', topic: {kafka.topic('events', 2)}, assignment: group}}\n"
+        "event: {entity: machine, timestamp: ts, features: [load]}\n"
+        f"state: {{store: {tmp_path / 'store'}}}\n"
+    )
+    with Forked(str(path), code=MEMBER_OF_GROUP, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as member:
+        assert member.stdout is not None
+        assert member.stdout.readline() == "[0, 1]\n"
+        kafka.stop(signal.SIGKILL)
+        time.sleep(2.0)  # until the client has noticed, and has queued its error
+        kafka.start()
+        output, _ = member.communicate("\n", timeout=60)
+    assert (member.returncode, output.splitlines()[-1]) == (0, "2 None"), output

@@ -64,7 +64,7 @@ def stream(n: int, entities: int = 7) -> list[dict[str, Any]]:
 def test_predictions_are_those_of_the_kernel(device: str, more: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of any size: rounds never cross them."""
     monkeypatch.setattr("ssm_stream.evaluate.prequential.BATCH", 700)
-    rows, c = stream(2000), config(more)
+    rows, c = stream(1200), config(more)
     kernel, torches = Engine(c), DeviceEngine(c, device)
     scale = float(np.nanstd([row["temp"] or np.nan for row in rows]))
     off = []

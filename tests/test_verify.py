@@ -119,7 +119,7 @@ class Heads:
 def test_reference_is_gradient_descent_to_rounding() -> None:
     """Against automatic differentiation, on the kernel's scratch, with the kernel run one event at a time from here."""
     run = replay.replay(
-        parsed(CONFIG + "model: {heads: [moments, proximal, gd], log_space: false}\n"), rows(200), lambda _: None
+        parsed(CONFIG + "model: {heads: [moments, proximal, gd], log_space: false}\n"), rows(120), lambda _: None
     )
     recorder = replay.compare(run, lambda _: None).recorder
     c, production, tape = verify_reference.pooled_heads(run.params), run.fresh(), run.tape
@@ -326,7 +326,7 @@ def test_past_features_are_verified_too(result: Verification) -> None:
 
 def test_frozen_model_is_production_where_nothing_changes() -> None:
     """On a stationary recording what was learned early stays right."""
-    run = replay.replay(parsed(CODED), coded_rows(900), lambda _: None)
+    run = replay.replay(parsed(CODED), coded_rows(600), lambda _: None)
     found = replay.compare(run, lambda _: None).recorder
     late = ~np.isnan(found.seen.frozen)
     assert 0.7 < late.mean() < 0.85
@@ -397,7 +397,7 @@ def test_wrong_decay_fails_with_exit_code_1(
     "field", ["decay", "ridge", "huber", "proximal", "slow", "embedding", "leaf", "surprise", "phase"]
 )
 def test_any_wrong_constant_is_found_out(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = replay.replay(parsed(), rows(300), lambda _: None)
+    run = replay.replay(parsed(), rows(150), lambda _: None)
     monkeypatch.setattr(record, "pooled_heads", changed(field, 0.9))
     found = replay.compare(run, lambda _: None).recorder.deviation
     assert found.weights[found.learned].max() > 1e-3
@@ -466,7 +466,7 @@ def test_verdict_follows_from_the_checks(result: Verification) -> None:
 
 
 def test_wrong_gate_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = replay.replay(parsed(), rows(300), lambda _: None)
+    run = replay.replay(parsed(), rows(150), lambda _: None)
     wrong = {"POOL_DECAY": 0.9, "LOSS_CLIP": 3.0, "UNIT_RATE": 0.1, "TOP_PRIOR": 1.0, "HOUR_DECAY": 0.5}
     for name, value in wrong.items():
         with monkeypatch.context() as patch:

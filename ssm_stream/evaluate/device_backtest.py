@@ -11,6 +11,7 @@ a time. So this is for many entities of plain numbers, and never for the stream.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,8 @@ class DeviceEngine:
     def __init__(self, config: Config, device: str) -> None:
         require_device_support(config, device)
         self.config, self.device = config, torch.device(device)
+        # As a context a device costs as much as the small tensors' arithmetic, and the CPU is the default anyway.
+        self._on_device: AbstractContextManager[Any] = self.device if device != "cpu" else nullcontext()
         self.plan, self.weights = build_feature_plan(config), frozen_weights.load(config.model.weights)
         self._windows = Windows(config.event, ttl_ms(config))
         self._slots: dict[str, int] = {}
@@ -107,7 +110,7 @@ class DeviceEngine:
         """Room for E entities and so many codes, with what there is."""
         old = getattr(self, "_tensors", None)
         self.params = build_learner_params(self.config, self.plan, self.weights, slots)
-        with self.device:
+        with self._on_device:
             self._meta = learner.new_meta(self.params, self.weights)
             self._tensors: State = learner.new_state(self.params, E)._replace(codes=())
         if old is not None:
@@ -138,7 +141,7 @@ class DeviceEngine:
         out = Predictions(
             np.empty(n), nothing, nothing, np.zeros(n), np.ones(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
         )
-        with torch.inference_mode(), self.device:
+        with torch.inference_mode(), self._on_device:
             for at in split_rounds(rows):
                 out.yhat[at], out.n[at] = self._round(
                     rows[at],

@@ -28,6 +28,9 @@ constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: t
 constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 2.25, POOL_RATE = 1.0 / 2000;
 constexpr double POOL_EXCESS_MOST = 20.0;  // a few spikes of young entities must not make those of all normal
 constexpr double SHAPE_MAX = 0.45;
+// Of the tail's share in what is asked for: the rarest level that the bound has been measured at. What is asked for beyond it is
+// taken as rarer by as much again, since a tail goes on as fitted only as far as anyone has seen it.
+constexpr double SEEN_RATIO = 1000.0;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 
@@ -54,7 +57,7 @@ inline double anomaly_bound(const Interval& s, double rate) {
     const double square = s.tail[SQUARE] + lent * ((known ? s.pool[POOL_SQUARE] : SQUARE_FIRST) - s.tail[SQUARE]);
     const double variance = max(square - mean * mean, 1e-12);
     const double shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MAX), size = mean * (1.0 - shape);
-    const double ratio = max(TAIL / rate, 1.0);
+    const double asked = max(TAIL / rate, 1.0), ratio = asked * max(asked / SEEN_RATIO, 1.0);
     const double excess = shape < 1e-6 ? size * series::log(ratio) : size / shape * (series::power(ratio, shape) - 1.0);
     return s.scale * (series::exp(s.tail[THRESHOLD]) + excess) * series::exp(s.tail[CORRECTION]);
 }

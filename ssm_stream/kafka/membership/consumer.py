@@ -76,7 +76,7 @@ class GroupConsumer(PrefetchConsumer):
         self._config, self._rebalances, self._decoder = config, rebalances, decoder
         self._defaults = member_defaults(config.source.kafka)
         self._requests: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-        self._leaving = self._all_paused = False
+        self._leaving = self._rebalanced = False
         self._polled = 0.0
         self._after = -1  # the partition that was taken from last
         self.joined = False
@@ -198,12 +198,25 @@ class GroupConsumer(PrefetchConsumer):
                 fetched = self._fetcher.fetch(self.source.batch, self._observers.timed)
                 if self._broken is not None:
                     raise self._broken  # of a rebalance
+                if self._rebalanced:
+                    self._count_partitions(consumer)
                 self.joined = self.joined or (not fetched and bool(consumer.memberid()))
                 self._process(consumer, fetched)
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
                 self._broken = self._broken or error
             self._serve()
+
+    def _count_partitions(self, consumer: Consumer) -> None:
+        """Count the topic's, for the metrics.
+
+        Not within a callback: it would undo what the client keeps of the call that runs callbacks, and the next one
+        would end the process.
+        """
+        self._rebalanced = False
+        with contextlib.suppress(KafkaException):  # the next rebalance has it
+            found = consumer.list_topics(self.source.topic, timeout=1.0).topics[self.source.topic]
+            self.topic_partitions = len(found.partitions)
 
     def _has_room(self, consumer: Consumer) -> bool:
         """Return whether to poll: there is room for another chunk, or else rebalances must go on."""
@@ -251,13 +264,10 @@ class GroupConsumer(PrefetchConsumer):
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         partitions = sorted(place.partition for place in places)
-        self.joined = True
+        self.joined = self._rebalanced = True
         try:
             if partitions:
                 self._assign(consumer, partitions)
-            with contextlib.suppress(KafkaException):  # a count for the metrics: the next rebalance has it
-                found = consumer.list_topics(self.source.topic, timeout=1.0).topics[self.source.topic]
-                self.topic_partitions = len(found.partitions)
         except Exception as error:  # noqa: BLE001  # ends the reading
             self._broken = self._broken or self._explain(error)
 
