@@ -58,3 +58,16 @@ def test_by_distance_a_loss_holds_and_a_gain_does_not() -> None:
     middle = 4.0 + BAND_HALF * unit * 1.5 / (BANDS - 1.5)  # between the second place, which holds, and the third
     assert held.predict(middle, 4.0, unit) == pytest.approx((4.0 + middle) / 2)
     assert held.predict(middle, 4.0, 0.0) == middle
+
+
+def test_the_interval_is_that_of_the_gates_and_reaches_the_prediction() -> None:
+    """Errors of held predictions are none or a jump: they would leave it no width."""
+    rows = recording(stands_still=6)
+    found = [chunk.predictions for chunk in prequential(parse_config(BASIC), rows)]
+    lower, yhat, upper = (np.concatenate([getattr(p, name) for p in found]) for name in ("lower", "yhat", "upper"))
+    assert (lower <= yhat).all()
+    assert (yhat <= upper).all()
+    y = np.array([row["target"] for row in rows])
+    held = np.flatnonzero(yhat[1:] == y[:-1])[100:] + 1
+    assert len(held) > 300
+    assert ((upper - lower)[held] > 0.0).all()

@@ -11,7 +11,7 @@
 
 namespace ssm::SSM_ISA {
 
-enum { BELOW, ABOVE, SHARE, NUMBERS_OF_RECORD };  // columns of PendingTables.number: distances to the interval's bounds; the fleet's share
+enum { BELOW, ABOVE, SHARE, NUMBERS_OF_RECORD };  // columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share
 static_assert(NUMBERS_OF_RECORD == static_cast<int>(RECORD_NUMBERS));
 struct Issued { double below, above, share; };
 enum { MATCHED, DROPPED, MISSED };  // places of `tally`

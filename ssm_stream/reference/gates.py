@@ -165,8 +165,8 @@ def learn_gates(
     """
     s, n = state.gates, state.running.n
     a, active, present = experts
-    error = (mixed.yhat - y).abs()
-    rounding = ROUNDING * torch.maximum(y.abs(), mixed.yhat.abs())
+    error = (mixed.top - y).abs()
+    rounding = ROUNDING * torch.maximum(y.abs(), mixed.top.abs())
     error = torch.where(error > rounding, error, 0.0)
     start = usual_error(s, own, rounding, error)
     judged = start > 0

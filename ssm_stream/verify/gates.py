@@ -155,7 +155,7 @@ class Gates:
         a, active (t,): expert predictions; made (G + 2,): predictions of the gates, of the one over them,
             and of all;
         """
-        t, error, rounding = len(a), abs(float(made[-1]) - y), ROUNDING * max(abs(float(made[-1])), abs(y))
+        t, error, rounding = len(a), abs(float(made[G]) - y), ROUNDING * max(abs(float(made[G])), abs(y))
         error = error if error > rounding else 0.0
         unit = next((usual for usual in (own.unit, self.unit) if usual > rounding), error)
         if self.p.learned_gate and unit > 0:

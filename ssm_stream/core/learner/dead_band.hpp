@@ -4,6 +4,9 @@
 // a mean of answers that differ from it by a little is wrong by that little at nearly every event. How far is a little is learned:
 // by the distance of the gates' answer from the last target, in usual errors, a pool remembers what leaving it has gained. Where
 // that is a loss of a standard error or more, the prediction stays. Farther away than a few usual errors it never does.
+//
+// Only what is predicted changes. Gates learn from their own answer, and the interval and the detectors judge its errors: in the
+// dead band they are zero or a jump, of which no size could be learned.
 #pragma once
 #include "../entity.hpp"
 #include "../numbers.hpp"

@@ -217,8 +217,8 @@ struct GateLesson { i64 count, hour; double y; i64 most; };
 SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& pool, const GateLesson& event) {
     const double y = event.y;
     const i64 count = event.count;
-    const double answer = w.made[GATES], prediction = w.made[MADE - 1];
-    const double rounding = ROUNDING * max(std::fabs(y), std::fabs(prediction)), off = std::fabs(prediction - y);
+    const double answer = w.made[GATES];
+    const double rounding = ROUNDING * max(std::fabs(y), std::fabs(answer)), off = std::fabs(answer - y);
     const double error = off > rounding ? off : 0.0;
     double unit = usual_error(s, pool, rounding, error);
     if (unit > 0.0 && p.learned_gate) {
