@@ -33,6 +33,8 @@ DECAYS = (1.0, 0.9995, 0.999, 0.995, 0.99, 0.97, 0.95)
 RIDGE = 1.0
 REACH = 0.5
 """Answers stay within this part of the range of labels so far beyond its ends, as the product's do."""
+TIE = 1e-9
+"""Errors that are the same numbers have means that differ in the last bits, by the order of their sum."""
 WORSE_MOST = 0.1
 """Part of the cells in which the product may be behind the best simple way."""
 
@@ -190,7 +192,7 @@ def measure(recordings: list[Recording], profile: str, delays: list[int]) -> Row
 def checks(rows: list[Row], profile: str) -> list[Row]:
     """How many cells are behind the best simple way, and by delay the mean."""
     prefix = "" if profile == "fast" else f"{profile}/"
-    worse = sum(row["ratio"] > 1.0 for row in rows)
+    worse = sum(row["ratio"] > 1.0 + TIE for row in rows)
     count = check(f"{prefix}late/cells worse than the best simple way", worse, "<=", WORSE_MOST * len(rows))
     delays = dict.fromkeys(row["delay"] for row in rows)
     return [count, *(check(f"{prefix}late/{delay}", mean_ratio(rows, delay), "<=", 1.0) for delay in delays)]

@@ -18,7 +18,7 @@ from ssm_stream.config import Config
 from ssm_stream.core import frozen_weights, kernel, shapes
 from ssm_stream.core.features import FeaturePlan, calendar_columns, kernel_columns
 from ssm_stream.core.frozen_weights import Weights, untrained
-from ssm_stream.core.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams, corrected_heads, product_heads
+from ssm_stream.core.shapes import FRESH, MADE, SLOTS, G, Heads, Learner, LearnerParams, corrected_heads, product_heads
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.reference import learner
@@ -202,7 +202,7 @@ CASES = {
 
 
 class Run(NamedTuple):
-    """yhat (n, B), a (n, B, T) with 0 where inactive, active (n, B, T), made (n, B, G + 1) with the prediction last."""
+    """yhat (n, B), a (n, B, T) with 0 where inactive, active (n, B, T), made (n, B, G + 2) with the prediction last."""
 
     yhat: Floats
     a: Floats
@@ -268,7 +268,7 @@ def fused(case: Case, s: Stream) -> Run:
     # `test_pools_are_independent`.
     scratches = [shapes.new_scratch(p) for _ in range(pools)]
     state, N = new_learner(p, pools, case.entities), len(f.y)
-    out, a, active, made = np.empty(N), np.zeros((N, p.T)), np.zeros((N, p.T), bool), np.zeros((N, G + 1))
+    out, a, active, made = np.empty(N), np.zeros((N, p.T)), np.zeros((N, p.T), bool), np.zeros((N, MADE))
     for t in range(N):
         w = scratches[f.pools[t]]
         _, want = kernel.run(p, state, w, *(part[: t + 1] for part in f), t, out)
@@ -284,7 +284,7 @@ def defined(case: Case, s: Stream) -> Run:
     n, pools = s.y.shape
     u, steps = columns(case.plan, s)
     meta, state = learner.new_meta(p, case.weights), learner.new_state(p, pools, case.entities)
-    a, active, made = np.zeros((n, pools, p.T)), np.zeros((n, pools, p.T), bool), np.zeros((n, pools, G + 1))
+    a, active, made = np.zeros((n, pools, p.T)), np.zeros((n, pools, p.T), bool), np.zeros((n, pools, MADE))
     with torch.inference_mode():
         for t in range(n):
             event = learner.Event(
@@ -294,9 +294,10 @@ def defined(case: Case, s: Stream) -> Run:
             answer = learner.predict(p, meta, state, event)
             places = answer.experts.a.shape[1]
             a[t, :, :places], active[t, :, :places] = answer.experts.a.numpy(), answer.experts.active.numpy()
-            made[t, :, :G], made[t, :, G] = answer.mixed.made.numpy(), answer.yhat.numpy()
+            made[t, :, :G], made[t, :, G] = answer.mixed.made.numpy(), answer.mixed.top.numpy()
+            made[t, :, -1] = answer.yhat.numpy()
             state = learner.learn(p, meta, state, event, answer, torch.from_numpy(s.y[t]))
-    return Run(made[:, :, G], a, active, made)
+    return Run(made[:, :, -1], a, active, made)
 
 
 @functools.cache
@@ -347,7 +348,17 @@ def worst(name: str, label: str) -> float:
 BASES = ("mean", "last", "day ago", "day", "change day ago", "change day")
 
 
-GATES = ("quick regret", "slow regret", "quick loss", "slow loss", "quick stack", "slow stack", "hour", "top")
+GATES = (
+    "quick regret",
+    "slow regret",
+    "quick loss",
+    "slow loss",
+    "quick stack",
+    "slow stack",
+    "hour",
+    "top",
+    "prediction",
+)
 
 
 @pytest.mark.parametrize("label", [*BASES, "products", *(f"fleet {head}" for head in SCALES)])
@@ -392,7 +403,7 @@ def test_every_answer_equals_the_definition(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("gate", GATES)
 def test_every_gate_equals_the_definition(name: str, gate: str) -> None:
-    """The answers of the seven gates, and of the one over them: the prediction."""
+    """The answers of the seven gates, of the one over them, and the prediction."""
     ours, definition, scale = both(name)
     off = np.abs(ours.made - definition.made)[..., GATES.index(gate)] / scale
     factor = LOOSE_GATES.get(gate, 1.0)

@@ -19,6 +19,7 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.core import shapes
 from ssm_stream.evaluate.report.section import Check
 from ssm_stream.verify import corrections as verify_corrections
+from ssm_stream.verify import dead_band as verify_dead_band
 from ssm_stream.verify import gates as verify_gates
 from ssm_stream.verify import kernel as verify_kernel
 from ssm_stream.verify import record, replay
@@ -485,6 +486,23 @@ def test_wrong_correction_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(verify_corrections, name, value)
             found = replay.compare(run, lambda _: None).recorder.deviation
         assert found.whole.max() > 1e-3, name
+        assert found.gate.max() < 1e-3, name
+
+
+def test_wrong_dead_band_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that stands still for six events at a time is held, and the reference knows by itself how far."""
+    every = rows(300)
+    some = [
+        row | {"power": every[i // 12 * 12 + i % 2]["power"]} if "power" in row else row for i, row in enumerate(every)
+    ]
+    run = replay.replay(parsed(CONFIG), some, lambda _: None)
+    found = replay.compare(run, lambda _: None).recorder.deviation
+    assert max(found.gated.max(), found.whole.max()) < 1e-3
+    for name, value in (("BAND_HALF", 4.0), ("BAND_DECAY", 0.5), ("BAND_CLIP", 0.01), ("BAND_PRIOR", 1e3)):
+        with monkeypatch.context() as patch:
+            patch.setattr(verify_dead_band, name, value)
+            found = replay.compare(run, lambda _: None).recorder.deviation
+        assert found.gated.max() > 1e-3, name
         assert found.gate.max() < 1e-3, name
 
 

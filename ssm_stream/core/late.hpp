@@ -11,7 +11,7 @@
 
 namespace ssm::SSM_ISA {
 
-enum { BELOW, ABOVE, SHARE, NUMBERS_OF_RECORD };  // columns of PendingTables.number: distances to the interval's bounds; the fleet's share
+enum { BELOW, ABOVE, SHARE, NUMBERS_OF_RECORD };  // columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share
 static_assert(NUMBERS_OF_RECORD == static_cast<int>(RECORD_NUMBERS));
 struct Issued { double below, above, share; };
 enum { MATCHED, DROPPED, MISSED };  // places of `tally`
@@ -66,7 +66,7 @@ inline void remember(Ring& ring, const Learner& l, const Events& events, i64 t, 
         q.a[at * p.T + j] = j < used ? w.a[j] : 0.0;
         q.active[at * p.T + j] = j < used ? static_cast<std::int8_t>(w.active[j]) : 0;
     }
-    copy(q.made + at * (GATES + 1), w.made, GATES + 1);
+    copy(q.made + at * MADE, w.made, MADE);
     if (p.window) copy(q.past + at * 2 * p.lags, w.past, 2 * p.lags);
     ++ring.met;
 }
@@ -93,7 +93,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     copy(w.active, q.active + at * p.T, p.T);
     w.places[0] = q.at[at];
     mix(p, w, l.s, l.pool, w.places[0], room.steps[0]);
-    copy(w.made, q.made + at * (GATES + 1), GATES + 1);
+    copy(w.made, q.made + at * MADE, MADE);
 }
 
 }  // namespace ssm::SSM_ISA

@@ -19,6 +19,7 @@ inline bool complete(Params& p) {
                       window * (4 + past + 3 * p.log);
     p.factors = p.products * (p.F < FACTORS ? p.F : i64(FACTORS)), p.pairs = p.factors * (p.factors + 1) / 2;
     p.product_heads = p.products * (1 + p.log);
+    p.banded = (past || p.known) && p.learned_gate && !p.heads_only;
     p.corrected = p.known ? 2 * (p.M * p.moments > 0) + p.products : 0;
     p.usual = 2 * (p.seasons && past), p.seasonal = p.seasons * (past || p.known ? 2 : 1) * SEASONAL;
     p.wide_X = rounded(p.X, 16);
@@ -118,6 +119,7 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("top", f.top, {GATES});
     put("top2", f.top2, {GATES});
     put("carry", f.carry, {p.corrected ? 2 : 0, CORRECTED});
+    put("band", f.band, {p.banded ? 2 : 0, BANDS});
     put("regret", f.regret, {2, p.T}, 8);
     put("regret2", f.regret2, {2, p.T}, 8);
     put("hour_regret", f.hour_regret, {HOURS, p.T}, 16);
@@ -271,7 +273,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("a", f.a, {p.answers}, 8);
     put("active", f.active, {p.answers}, 8);
     put("gate", f.gate, {GATES + 1, p.answers}, 8);
-    put("made", f.made, {GATES + 1});
+    put("made", f.made, {MADE});
     put("g", f.g, {p.answers}, 8);
     put("off", f.off, {p.answers}, 8);
     put("attend", f.attend, {4, p.window});

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.shapes import BASES, G, LearnerParams
+from ssm_stream.core.shapes import BASES, MADE, LearnerParams
 
 
 class Pending(NamedTuple):
@@ -28,7 +28,8 @@ class Pending(NamedTuple):
     number (E, H, 3): distances from the prediction to the bounds of its interval; share of the prediction that
         stands on other entities
     v (E, H, F), named (E, H, categories), steps (E, H, 2) int8: inputs; base (E, H, 8); places (E, H) int64
-    a (E, H, T), active (E, H, T) int8, made (E, H, G + 1): answers, which of them count, the gates' own
+    a (E, H, T), active (E, H, T) int8, made (E, H, G + 2): answers, which of them count, the gates' own
+        and the prediction
     past (E, H, 2, lags) float32: attention's other keys
     """
 
@@ -82,7 +83,7 @@ def new_pending(p: LearnerParams, E: int, H: int) -> Pending:
         places=np.zeros((E, H), np.int64),
         a=np.zeros((E, H, p.T)),
         active=np.zeros((E, H, p.T), np.int8),
-        made=np.zeros((E, H, G + 1)),
+        made=np.zeros((E, H, MADE)),
         past=np.zeros((E, H, 2, p.lags if p.window else 0), np.float32),
     )
 

@@ -20,6 +20,7 @@ struct PoolFields {
     Field<i64> seen, dead, missing, other;    // (Q,) values of each coded column; no category after all; slots
     Field<double> top, top2;                  // (GATES,) regrets of the gates
     Field<double> carry;                      // (2, CORRECTED) Σ e e′ and Σ e² of the corrected heads' errors
+    Field<double> band;                       // (2, BANDS) what leaving the last target gained, by distance; the squares
     Field<double> regret, regret2;            // (2, T) of the answers
     Field<float> hour_regret, hour_regret2;   // (HOURS, T) the same, by hour of the day
     Field<double> loss;                       // (T,) decayed losses of the answers
@@ -45,7 +46,7 @@ struct Pool {
     i64 &negative, &used;
     double &unit, &losses, *surprise, *spread, *target, *v_mean, *v_var, *v_count, *gaps;
     i64 *differs, *seen, *dead, *missing, *other;
-    double *top, *top2, *carry, *regret, *regret2;
+    double *top, *top2, *carry, *band, *regret, *regret2;
     float *hour_regret, *hour_regret2;
     double *loss, *stack_level, *stack_kept;
     i64& stack_waiting;
@@ -61,7 +62,7 @@ struct Pool {
           losses(*f.losses.in(row)), surprise(f.surprise.in(row)), spread(f.spread.in(row)), target(f.target.in(row)),
           v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), gaps(f.gaps.in(row)),
           differs(f.differs.in(row)), seen(f.seen.in(row)), dead(f.dead.in(row)), missing(f.missing.in(row)),
-          other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), carry(f.carry.in(row)), regret(f.regret.in(row)),
+          other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), carry(f.carry.in(row)), band(f.band.in(row)), regret(f.regret.in(row)),
           regret2(f.regret2.in(row)),
           hour_regret(f.hour_regret.in(row)), hour_regret2(f.hour_regret2.in(row)), loss(f.loss.in(row)), stack_level(f.stack_level.in(row)),
           stack_kept(f.stack_kept.in(row)), stack_waiting(*f.stack_waiting.in(row)), stack_R(f.stack_R.in(row)),

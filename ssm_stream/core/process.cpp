@@ -253,11 +253,14 @@ static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
         reference[j] += static_cast<float>(WEIGHT_RATE) * (state.told.weights[j] - reference[j]);
 }
 
-static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, double answer, const Event& event) {
+// The interval is that of the gates' answer, whose errors have a size; in the dead band it may have to reach the last target.
+static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, double prediction, const Event& event) {
+    const double answer = l.w.made[GATES];
     const HalfWidths half = half_widths(state, at, answer, event);
-    out.yhat[t] = answer, out.lower[t] = answer - half.below, out.upper[t] = answer + half.above;
+    out.yhat[t] = prediction, out.lower[t] = min(answer - half.below, prediction), out.upper[t] = max(answer + half.above, prediction);
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
     out.fleet[t] = fleet_share(l.p, l.w);
+    return half;
 }
 
 // Ask for what an event will touch, so that it is in the cache by then: of the entity after next its rows, of the next
@@ -332,12 +335,12 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
         Learner l(state.learner, k, e);
         const i64 n = l.s.n;
-        const double answer = predict(l, event, n == 0);
+        const double prediction = predict(l, event, n == 0);
         const Want want = wants(l, !unknown(y));
         if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
         if (after >= 0) prefetch_entity(state, after, FOR_LEARNING);
         *mark_of = mark;
-        tell(state, l, out, t, {k, e}, answer, event);
+        tell(state, l, out, t, {k, e}, prediction, event);
         if (after >= 0) prefetch_entity(state, after, FOR_JUDGING);
         if (next >= 0) prefetch_further(state, next, events.steps + 2 * (t + 1));
         if (unknown(y)) {
@@ -345,7 +348,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
             continue;
         }
         advance(clock, event.ts, mark);
-        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps, event.steps,
+        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, l.w.made[GATES], n > 0, event.u, event.steps, event.steps,
                                        events.allowance ? events.allowance + t : nullptr});
         if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
@@ -425,10 +428,11 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     const i64 n = l.s.n;
     const double then = static_cast<double>(q.ts[m.at]);
     const double* number = q.number + RECORD_NUMBERS * m.at;
-    const double answer = q.made[m.at * (GATES + 1) + GATES];
+    const double answer = q.made[m.at * MADE + GATES], prediction = q.made[m.at * MADE + MADE - 1];
     const bool counts = p.lags == 0 || !young || n == 0;
     settled.item[m.row] = m.t, settled.ts[m.row] = q.ts[m.at], settled.y[m.row] = m.y;
-    settled.yhat[m.row] = answer, settled.lower[m.row] = answer - number[BELOW], settled.upper[m.row] = answer + number[ABOVE];
+    settled.yhat[m.row] = prediction, settled.lower[m.row] = min(answer - number[BELOW], prediction);
+    settled.upper[m.row] = max(answer + number[ABOVE], prediction);
     settled.warmup[m.row] = n < state.rules.warmup, settled.n[m.row] = n;
     settled.fleet[m.row] = number[SHARE];
     double score = 0.0;
@@ -496,13 +500,13 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 if (ring.open(ring.met)) return {t, MORE_PLACES};
                 Learner l(state.learner, k, e);
                 const bool first = ring.met == 0;
-                const double answer = predict(l, event, first);
+                const double prediction = predict(l, event, first);
                 if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
                 *mark_of = mark;
-                tell(state, l, out, t, {k, e}, answer, event);
+                const HalfWidths half = tell(state, l, out, t, {k, e}, prediction, event);
                 advance(clock, time, mark);
                 follow(p, l.s, l.pool, event, first);
-                remember(ring, l, events, t, {answer - out.lower[t], out.upper[t] - answer, out.fleet[t]});
+                remember(ring, l, events, t, {half.below, half.above, out.fleet[t]});
                 if (rule.labels && known) {
                     todo[STAGE] = ITSELF;
                 } else {

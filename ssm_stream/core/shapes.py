@@ -45,6 +45,9 @@ CHOOSE_AT = 200  # events that the heads on products learn before they choose th
 G = 7  # gates: two of regrets, two of losses, two that stack, one of regrets by hour of the day
 HOURS, WEEK = 24, 168
 DAY_BINS, WEEK_BINS = 96, 672  # quarters of an hour
+BANDS = 5  # distances from the last target at which the dead band is learned
+LAST_TARGET = 1  # its place among the answers
+MADE = G + 2  # answers of the gates, of the one over them, and the prediction
 SEASONAL = 3  # what a target was at this time: a day ago, usually in the week, usually in the day
 BATCH = 3  # events that may wait to be swept with a later one
 RATES = 5  # numbers of `Scratch.rate` a head
@@ -183,6 +186,7 @@ class PoolState(NamedTuple):
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
     top, top2 (P, G): of the gates; carry (P, 2, CORRECTED): decayed sums of e e′ and of e², e′ an error of a head that
         is corrected and e the one that was known before it; unit (P,): usual absolute error
+    band (P, 2, BANDS): what leaving the last target has gained, by distance, and the squares
     surprise (P, 3): fast and slow mean of the first moment head's |error|; events that the slow one holds, decayed
     product_n (P,) int64: events that the heads on products have learned; product_of (P, k) int64: numbers that are
         multiplied, plus one (0 = not chosen yet); product_mean, product_var, product_count (P, J): of the products, as
@@ -228,6 +232,7 @@ class PoolState(NamedTuple):
     top: NDArray[np.float64]
     top2: NDArray[np.float64]
     carry: NDArray[np.float64]
+    band: NDArray[np.float64]
     unit: NDArray[np.float64]
     surprise: NDArray[np.float64]
     product_n: NDArray[np.int64]
@@ -297,8 +302,9 @@ class Scratch(NamedTuple):
     q (4, B + prox + 2): standardised answers of the heads: fleet, norm, entity, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
-    a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 1,) answers of the gates; g (T,) total
-        weights; off (T,): room. Places beyond the answers in use are zero, to whole vector steps
+    a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 2,) answers of the gates, of the
+        one over them, and the prediction; g (T,) total weights; off (T,): room.
+        Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
         distance by pool or entity and metric; past (2, lags): targets before, standardised by pool and by entity;
         places (1,) int64: answers in use;
@@ -513,6 +519,11 @@ def corrected_heads(p: LearnerParams) -> list[int]:
     moments = [p.bases] * (p.moments and p.M > 0)
     norm = p.bases + p.B + product_heads(p) + p.prox + (p.prox > 0)
     return [*moments, *([p.bases + p.B] * p.products), *([norm] * len(moments))]
+
+
+def has_dead_band(p: LearnerParams) -> bool:
+    """Whether predictions may stay at the last known target: it is among the answers, and gates learn."""
+    return bool((p.lags or p.known) and p.learned_gate and not p.heads_only)
 
 
 def embedding_features(trained: int, R: int) -> NDArray[np.int64]:

@@ -11,7 +11,8 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3 };
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
+enum { MADE = GATES + 2 };  // answers of the gates, of the one over them, and the prediction
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
 enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
@@ -63,6 +64,7 @@ struct Params {
     i64 factors, pairs, product_heads; // inputs that are multiplied, their products, and the heads on these
     i64 X;                             // inputs of these heads
     i64 usual, seasonal;               // usual targets among the numeric inputs; seasonal answers
+    i64 banded;                        // whether there is a dead band around the last known target
     i64 corrected;                     // heads whose answers are corrected by what they missed last
     i64 wide_L, wide_N, wide_X, wide_T;  // rounded up to whole vectors
     i64 hour_T;                        // T, to whole vectors of 32-bit floats

@@ -23,8 +23,9 @@ from ssm_stream.core.constants import (
     TOP_PRIOR,
     UNIT_RATE,
 )
-from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
+from ssm_stream.core.shapes import LAST_TARGET, WINSOR, Z_CLIP, G, LearnerParams
 from ssm_stream.reference.attention import decline
+from ssm_stream.reference.dead_band import hold, learn_band
 from ssm_stream.reference.heads import Moments, sweep
 from ssm_stream.reference.inputs import Inputs
 from ssm_stream.reference.state import EntityState, GateState, Meta, State, choose
@@ -41,11 +42,13 @@ class Experts(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """weights (B, G, T) of the gates, made (B, G): their predictions; yhat (B,): of all; g (B, T): total weights
-    hour (B,): of the day, in which they were made"""
+    """weights (B, G, T) of the gates, made (B, G): their predictions; top (B,): of the gate over them
+    yhat (B,): that, or in the dead band the last target; g (B, T): total weights; hour (B,): of the day, in which they
+    were made"""
 
     weights: Tensor
     made: Tensor
+    top: Tensor
     yhat: Tensor
     g: Tensor
     hour: Tensor
@@ -105,7 +108,7 @@ def mix(
     mean = mean_expert(a, active)
     if not p.learned_gate:
         g = active / active.sum(1, keepdim=True)
-        return Mixed(g[:, None].expand(-1, G, -1), mean[:, None].expand(-1, G), mean, g, hour)
+        return Mixed(g[:, None].expand(-1, G, -1), mean[:, None].expand(-1, G), mean, mean, g, hour)
     weights = torch.cat(
         [
             poly_weights(s.regret, s.regret2, active[:, None], PRIOR),
@@ -119,7 +122,16 @@ def mix(
     made = mean[:, None] + torch.einsum("bgt,bt->bg", weights, off)
     made = torch.minimum(torch.maximum(made, x.low[:, None]), x.high[:, None])
     top = poly_weights(s.top, s.top2, torch.ones_like(s.top, dtype=torch.bool), TOP_PRIOR)
-    return Mixed(weights, made, (top * made).sum(1), torch.einsum("bg,bgt->bt", top, weights), hour)
+    predicted = (top * made).sum(1)
+    rounding = ROUNDING * torch.maximum(predicted.abs(), a[:, LAST_TARGET].abs())
+    yhat = hold(p, s, a, predicted, usual_error(s, own, rounding, torch.zeros_like(predicted)))
+    return Mixed(weights, made, predicted, yhat, torch.einsum("bg,bgt->bt", top, weights), hour)
+
+
+def usual_error(s: GateState, own: EntityState, rounding: Tensor, otherwise: Tensor) -> Tensor:
+    """The entity's usual absolute error (B,); the pool's for a new one, and for one that had none but rounding."""
+    usual = torch.where(own.unit > rounding, own.unit, s.unit)
+    return torch.where(usual > rounding, usual, otherwise)
 
 
 def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor) -> Tensor:
@@ -153,11 +165,10 @@ def learn_gates(
     """
     s, n = state.gates, state.running.n
     a, active, present = experts
-    error = (mixed.yhat - y).abs()
-    rounding = ROUNDING * torch.maximum(y.abs(), mixed.yhat.abs())
+    error = (mixed.top - y).abs()
+    rounding = ROUNDING * torch.maximum(y.abs(), mixed.top.abs())
     error = torch.where(error > rounding, error, 0.0)
-    usual = torch.where(own.unit > rounding, own.unit, s.unit)
-    start = torch.where(usual > rounding, usual, error)
+    start = usual_error(s, own, rounding, error)
     judged = start > 0
     unit = torch.where(judged, start, 1.0)
     new, loss = s, own.loss
@@ -173,7 +184,7 @@ def learn_gates(
         now = s.waiting >= max_waiting
         S, R, W = sweep(Moments(s.S, s.R, s.W), off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
                         meta.sweep_huber.expand_as(miss), miss, now[:, None, None].expand_as(off))  # fmt: skip
-        top = regrets(mixed.yhat[:, None], mixed.made[:, None], y, unit)[:, 0]
+        top = regrets(mixed.top[:, None], mixed.made[:, None], y, unit)[:, 0]
         lost = torch.where(active, ((a - y[:, None]).abs() / unit[:, None]).clamp_max(LOSS_CLIP), LOSS_CLIP)
         lost = torch.where(present, lost, 0.0)
         new = s._replace(
@@ -184,7 +195,7 @@ def learn_gates(
             S=S, R=R, W=W, waiting=torch.where(now, 0.0, s.waiting + 1.0),
             top=meta.top_decay * s.top + top, top2=meta.top_decay * s.top2 + top * top,
         )  # fmt: skip
-        new = choose(judged, new, s)
+        new = choose(judged, learn_band(p, new, a, mixed.top, y, unit), s)
         loss = torch.where(judged[:, None, None], meta.soft[:, 1, None] * own.loss + lost[:, None], own.loss)
     return (
         new._replace(unit=learn_unit(s.unit, n, error, rounding, start)),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.shapes import (
+    BANDS,
     DAY_BINS,
     HOURS,
     LEAVES,
@@ -23,6 +24,7 @@ from ssm_stream.core.shapes import (
     corrected_heads,
     embedding_features,
     factors,
+    has_dead_band,
     past_features,
     product_heads,
 )
@@ -104,7 +106,8 @@ class EntityState(NamedTuple):
 class GateState(NamedTuple):
     """regret, regret2 (B, 2, T); hour_regret, hour_regret2 (B, HOURS, T): those of each hour; loss (B, T), losses
     (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; waiting (B,) as of the heads; top, top2 (B, G); carry
-    (B, 2, corrected): Σ e e′ and Σ e² of corrected heads; unit (B,): usual absolute error."""
+    (B, 2, corrected): Σ e e′ and Σ e² of corrected heads; band (B, 2, BANDS): Σ gain and Σ gain² of the dead band
+    unit (B,): usual absolute error."""
 
     regret: Tensor
     regret2: Tensor
@@ -119,6 +122,7 @@ class GateState(NamedTuple):
     top: Tensor
     top2: Tensor
     carry: Tensor
+    band: Tensor
     unit: Tensor
 
 
@@ -278,7 +282,8 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             regret=zeros(2, experts), regret2=zeros(2, experts), hour_regret=zeros(HOURS, experts),
             hour_regret2=zeros(HOURS, experts), loss=zeros(experts), losses=zeros(),
             S=zeros(2, experts, experts), R=zeros(2, experts), W=zeros(2, experts), waiting=zeros(),
-            top=zeros(G), top2=zeros(G), carry=zeros(2, len(corrected_heads(p))), unit=zeros(),
+            top=zeros(G), top2=zeros(G), carry=zeros(2, len(corrected_heads(p))),
+            band=zeros(2, BANDS * has_dead_band(p)), unit=zeros(),
         ),
         fleet=heads(p.L),
         products=products() if p.products else None,

@@ -26,8 +26,9 @@ from ssm_stream.core.constants import (
     TOP_PRIOR,
     UNIT_RATE,
 )
-from ssm_stream.core.shapes import HOURS, WINSOR, Z_CLIP, G, LearnerParams, corrected_heads
+from ssm_stream.core.shapes import HOURS, LAST_TARGET, WINSOR, Z_CLIP, G, LearnerParams, corrected_heads, has_dead_band
 from ssm_stream.verify.corrections import Corrections
+from ssm_stream.verify.dead_band import DeadBand, Held
 from ssm_stream.verify.reference import Array, sweep
 
 KNOWN = 30.0
@@ -35,12 +36,17 @@ KNOWN = 30.0
 
 
 class Weights(NamedTuple):
-    """gates (G, t): weights of the experts in each gate; top (G,): weights of the gates; low, high: of a prediction"""
+    """gates (G, t): weights of the experts in each gate; top (G,): weights of the gates; low, high: of a prediction
+
+    band: which part of the way back to the last target a prediction takes; units: usual errors of entity and pool
+    """
 
     gates: Array
     top: Array
     low: float
     high: float
+    band: Held | None = None
+    units: tuple[float, float] = (0.0, 0.0)
 
     @property
     def total(self) -> Array:
@@ -51,7 +57,12 @@ class Weights(NamedTuple):
         """Return the prediction from expert predictions a (t,), of which those that are active (t,) count."""
         mean = a[active].mean()
         made = np.clip(mean + self.gates @ np.where(active, a - mean, 0.0), self.low, self.high)
-        return float(self.top @ made)
+        predicted = float(self.top @ made)
+        if self.band is None:
+            return predicted
+        last = float(a[LAST_TARGET])
+        rounding = ROUNDING * max(abs(predicted), abs(last))
+        return self.band.predict(predicted, last, next((unit for unit in self.units if unit > rounding), 0.0))
 
 
 class Moment(NamedTuple):
@@ -84,7 +95,7 @@ class Gates:
     regret, regret2 (2, T): decayed regrets and their squares; hour_regret, hour_regret2 (24, T): those by hour;
     loss (T,), losses: decayed losses and their count; S (2, T, T), P, W (2, T): decayed moments and weights of the
     stacking gates; top, top2 (G,): regrets of the gates; unit: usual absolute error; waiting: events since a sweep;
-    corrections: of the heads whose answers are corrected
+    corrections: of the heads whose answers are corrected; band: the dead band, None if predictions have none
     """
 
     def __init__(self, p: LearnerParams) -> None:
@@ -97,6 +108,7 @@ class Gates:
         self.top, self.top2 = np.zeros((2, G))
         self.unit, self.waiting = 0.0, 0
         self.corrections = Corrections(p)
+        self.band = DeadBand() if has_dead_band(p) else None
 
     def weights(self, active: NDArray[np.bool_], own: OwnLosses, low: float, high: float, hour: int) -> Weights:
         """Return the weights. active (t,): experts that count; low, high: bounds of a prediction; hour: of the day"""
@@ -111,7 +123,8 @@ class Gates:
             self._by_hour(hour, active),
         ]
         top = _by_regret(self.top, self.top2, np.ones(G, np.bool_), TOP_PRIOR)
-        return Weights(np.concatenate(gates), top, low, high)
+        band = None if self.band is None else self.band.held()
+        return Weights(np.concatenate(gates), top, low, high, band, (own.unit, self.unit))
 
     def _by_loss(self, own: Array, active: NDArray[np.bool_]) -> Array:
         """(2, t): (1 − sharpness · (loss − least) / 256)⁺ to the 256th, and a fixed share for all.
@@ -139,7 +152,8 @@ class Gates:
     def learn(self, a: Array, active: NDArray[np.bool_], made: Array, y: float, own: OwnLosses, at: Moment) -> None:
         """Learn target y of an event.
 
-        a, active (t,): expert predictions; made (G + 1,): predictions of the gates, and of the one over them;
+        a, active (t,): expert predictions; made (G + 2,): predictions of the gates, of the one over them,
+            and of all;
         """
         t, error, rounding = len(a), abs(float(made[G]) - y), ROUNDING * max(abs(float(made[G])), abs(y))
         error = error if error > rounding else 0.0
@@ -153,7 +167,7 @@ class Gates:
             self.hour_regret[at.hour, :t] = HOUR_DECAY * self.hour_regret[at.hour, :t] + r
             self.hour_regret2[at.hour, :t] = HOUR_DECAY * self.hour_regret2[at.hour, :t] + r * r
             self._learn_stack(a, active, y, unit, at.max_waiting)
-            r = _regrets(made[G:], made[None, :G], y, unit)[0]
+            r = _regrets(made[G : G + 1], made[None, :G], y, unit)[0]
             self.top = self.p.top_decay * self.top + r
             self.top2 = self.p.top_decay * self.top2 + r * r
             lost = np.where(active, np.minimum(np.abs(a - y) / unit, LOSS_CLIP), LOSS_CLIP)
@@ -163,6 +177,8 @@ class Gates:
             self.loss[:t] += lost
             self.losses = POOL_DECAY * self.losses + 1.0
             self.corrections.learn(a, active, own.missed, y, unit)
+            if self.band is not None:
+                self.band.learn(float(made[G]), float(a[LAST_TARGET]), y, unit)
         own.unit = _usual(own.unit if own.unit > rounding else unit, at.n, error)
         self.unit = _usual(self.unit if self.unit > rounding else unit, at.n_pool, error)
 

@@ -8,6 +8,7 @@
 #pragma once
 #include "../entity.hpp"
 #include "corrections.hpp"
+#include "dead_band.hpp"
 #include "heads.hpp"
 
 namespace ssm::SSM_ISA {
@@ -79,6 +80,11 @@ SSM_INLINE void softmax(const double* soft, const float* own, const Pool& pool, 
         store(weights + i, (load(weights + i) * all(part) + all(floor)) * load(of.active + i));
 }
 
+// The entity's usual absolute error; the pool's for a new one, and for one that had none but rounding.
+SSM_INLINE double usual_error(const Entity& s, const Pool& pool, double rounding, double otherwise) {
+    return s.unit > rounding ? s.unit : pool.unit > rounding ? pool.unit : otherwise;
+}
+
 // The prediction from the first `count` answers in an hour of the day; fills `gate`, `made` and the total weights `g`.
 SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, i64 count, i64 hour) {
     double *a = w.a, *active = w.active;
@@ -87,7 +93,7 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
     const double alive = sum(active, n), mean = dot(a, active, n) / alive;
     if (!p.learned_gate) {
         for (i64 i = 0; i < count; ++i) w.g[i] = active[i] / alive;
-        for (int i = 0; i <= GATES; ++i) w.made[i] = mean;
+        for (int i = 0; i < MADE; ++i) w.made[i] = mean;
         return mean;
     }
     const Answers of{active, alive, count, n};
@@ -118,7 +124,8 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
     for (i64 i = 0; i < n; i += lanes<double>) store(w.g + i, Vec<double>{});
     weigh(w.g, top, w.gate, GATES, width, n);
     w.made[GATES] = answer;
-    return answer;
+    const double unit = usual_error(s, pool, ROUNDING * max(std::fabs(answer), std::fabs(w.a[LAST_TARGET])), 0.0);
+    return w.made[MADE - 1] = hold(p, w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0);
 }
 
 // Slope of the loss at what was made. A wild target's regrets are in units of its own error, so that it weighs no more
@@ -210,10 +217,10 @@ struct GateLesson { i64 count, hour; double y; i64 most; };
 SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& pool, const GateLesson& event) {
     const double y = event.y;
     const i64 count = event.count;
-    const double rounding = ROUNDING * max(std::fabs(y), std::fabs(w.made[GATES])), off = std::fabs(w.made[GATES] - y);
+    const double answer = w.made[GATES];
+    const double rounding = ROUNDING * max(std::fabs(y), std::fabs(answer)), off = std::fabs(answer - y);
     const double error = off > rounding ? off : 0.0;
-    // The entity's usual absolute error; the pool's for a new one, and for one that had none but rounding.
-    double unit = s.unit > rounding ? s.unit : pool.unit > rounding ? pool.unit : error;
+    double unit = usual_error(s, pool, rounding, error);
     if (unit > 0.0 && p.learned_gate) {
         unit = max(unit, LEAST_UNIT);
         const i64 n = whole_doubles(count);
@@ -221,14 +228,15 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
         for (int r = 0; r < 2; ++r) learn_regrets(p, w, pool, r, y, unit, n);
         learn_hour(p, w, pool, event.hour, y, unit, n);
         learn_stack(p, w, pool, count, mean, y, unit, event.most);
-        const double slope = clip((w.made[GATES] - y) / (0.5 * unit), 1.0) / max(unit, error / Z_CLIP);
+        const double slope = slope_at(answer, y, unit);
         for (int r = 0; r < GATES; ++r) {
-            const double regret = clip(slope * (w.made[GATES] - w.made[r]), Z_CLIP);
+            const double regret = clip(slope * (answer - w.made[r]), Z_CLIP);
             pool.top[r] = p.top_decay * pool.top[r] + regret;
             pool.top2[r] = p.top_decay * pool.top2[r] + regret * regret;
         }
         learn_losses(p, w, s, pool, count, y, unit);
         learn_corrections(p, w, s, pool, count, y, unit);
+        learn_band(p, w, pool, answer, y, unit);
     }
     learn_unit(s.unit, static_cast<double>(s.n), error, rounding, unit);
     learn_unit(pool.unit, static_cast<double>(pool.n), error, rounding, unit);
