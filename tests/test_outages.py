@@ -7,14 +7,15 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import orjson
 import pytest
 from brokers import Kafka, LocalKafka, MockKafka
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from forked import Forked
+from test_consumer import until
 from test_stream import Job, events, finished, wait_for
 from test_transactions import ExactJob
 
@@ -24,11 +25,15 @@ from ssm_stream.kafka import transactional_producer
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
+from ssm_stream.kafka.membership.commit import Commit
+from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.outages import patience
 from ssm_stream.kafka.outages.classify import is_retriable, passes
 from ssm_stream.kafka.outages.patience import patiently
+from ssm_stream.kafka.partition_queue import adjust_pauses
 from ssm_stream.kafka.topic_reader import open_topic
 from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer
+from ssm_stream.kafka.wire.fetching import Fetched
 
 PARTITIONS = 3
 
@@ -321,6 +326,56 @@ time.sleep(3)
 print(member.topic_partitions, member.broken, flush=True)
 member.leave(graceful=False)
 """
+
+
+class NoFlow:
+    """Holds the partitions of a member, from their first offset on."""
+
+    idle = True
+
+    def assigned(self, commits: Mapping[int, Commit]) -> dict[int, Commit]:
+        return {partition: commit._replace(offset=0) for partition, commit in commits.items()}
+
+    def end_flow(self, partitions: Sequence[int], *, lost: bool) -> None: ...
+
+    def dropped(self, partitions: Sequence[int]) -> None: ...
+
+
+class CountingConsumer(GroupConsumer):
+    """Counts what it reads."""
+
+    count = 0
+
+    def _process(self, consumer: Consumer, fetched: Sequence[Fetched]) -> None:
+        self.count += sum(len(each.messages) for each in fetched)
+
+
+def restart_paused(member: GroupConsumer) -> None:
+    """Begin anew with partitions for which there is no room."""
+    assert member._consumer is not None
+    adjust_pauses(member._consumer, member.source.topic, member.queues(), 1, room=False)
+    member._restart()
+
+
+def test_a_partition_that_is_taken_away_while_it_is_paused_is_read_when_it_comes_again(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    """As where the broker was away for so long that there was no room for more, and the group begins anew."""
+    topic = kafka.topic("events", 1)
+    kafka.produce(topic, [b"1", b"2", b"3"])
+    config = parse_config(
+        f"source: {{brokers: '{kafka.bootstrap_servers}', topic: {topic}, assignment: group}}\n"
+        "event: {entity: machine, timestamp: ts, features: [load]}\n"
+        f"state: {{store: {tmp_path / 'store'}}}\n"
+    )
+    member = CountingConsumer(config, NoFlow(), lambda: lambda *_: [])
+    member.join()
+    try:
+        until(lambda: member.count == 3)
+        member._in_reader(lambda: restart_paused(member))
+        until(lambda: member.count == 6)
+    finally:
+        member.leave()
 
 
 def test_a_member_outlives_two_callbacks_of_one_poll(private_kafka: Callable[[], LocalKafka], tmp_path: Path) -> None:

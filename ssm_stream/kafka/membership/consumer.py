@@ -307,6 +307,8 @@ class GroupConsumer(PrefetchConsumer):
                 self._queues[partition] = PartitionQueue(partition, first, self._decoder())
                 self._fetcher.add(self.source.topic, partition)
         consumer.incremental_assign([self._place(partition, first) for partition, first in firsts.items()])
+        # Where it was taken away while it was paused, the client has it paused still.
+        consumer.resume([self._place(partition) for partition in firsts])
         self.member = consumer.memberid() or ""
         self._claim({p: found[p]._replace(offset=first) for p, first in firsts.items()})
 
