@@ -291,7 +291,7 @@ def test_what_begins_and_ends_while_alertmanager_or_notify_is_away_is_told(
     kafka: Kafka, alertmanager: Alertmanager, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ssm_stream.notify.workers.alertmanager.REPEAT_EVERY", 1.0)
-    monkeypatch.setattr("ssm_stream.notify.senders.alertmanager.FIRES_FOR", 5.0)
+    monkeypatch.setattr("ssm_stream.notify.senders.alertmanager.FIRES_FOR", 8.0)
     topic = kafka.topic("alerts")
     loaded = config(kafka, topic, f"  targets: [{{alertmanager: '{alertmanager.url}'}}]")
     with running(loaded):

@@ -14,7 +14,7 @@
 
 namespace ssm::SSM_ISA {
 
-constexpr double BAND_DECAY = 0.9995, BAND_CLIP = 4.0;
+constexpr double BAND_DECAY = 0.998, BAND_CLIP = 4.0;
 constexpr double BAND_HALF = 0.25;    // usual errors that lie in the middle of all distances
 constexpr double BAND_PRIOR = 1e-4;   // of the squares: keeps rounding from deciding while nothing has been gained or lost
 constexpr i64 LAST_TARGET = 1;        // place of the last known target among the answers
