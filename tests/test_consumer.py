@@ -12,7 +12,7 @@ from brokers import MockKafka
 from ssm_stream.config import Source
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.consumer import PrefetchConsumer
-from ssm_stream.kafka.partition_queue import AHEAD, FAR_AHEAD, PartitionQueue
+from ssm_stream.kafka.partition_queue import AHEAD, FAR_AHEAD, PartitionQueue, adjust_pauses
 from ssm_stream.kafka.records import Chunk, offset_of
 
 BATCH = 10
@@ -49,6 +49,21 @@ def drained(reading: PrefetchConsumer, feed: PartitionQueue) -> list[int]:
             return found
         time.sleep(0.001)
     pytest.fail(f"no end after {len(found)} items")
+
+
+def test_a_partition_that_was_left_while_it_was_paused_is_read_when_it_comes_again(mock_kafka: MockKafka) -> None:
+    """As a member's further topics are; another partition keeps the consumer."""
+    reading = reader(mock_kafka, (5, 5))
+    left, kept = reading.attach(0, None, offsets), reading.attach(1, None, offsets)
+    until(lambda: left.waiting == 5)
+    with reading._change:
+        assert reading._consumer is not None
+        adjust_pauses(reading._consumer, reading.source.topic, [left], 1, room=False)
+        reading.detach(left, graceful=True)
+        again = reading.attach(0, 3, offsets)
+    until(lambda: again.waiting == 2)
+    for feed in (again, kept):
+        reading.detach(feed, graceful=True)
 
 
 def test_every_partition_comes_in_order_and_whole(mock_kafka: MockKafka) -> None:

@@ -27,7 +27,14 @@ from ssm_stream.kafka.client import (
 )
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import watermarks
-from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
+from ssm_stream.kafka.partition_queue import (
+    Decode,
+    DecodedChunk,
+    PartitionQueue,
+    adjust_pauses,
+    begin_partitions,
+    has_room,
+)
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
 from ssm_stream.kafka.wire.library import with_plugin
@@ -108,7 +115,7 @@ class PrefetchConsumer:
             queue = self._queues[partition] = PartitionQueue(partition, first, decode)
             queue.error = self._broken
             self._fetcher.add(self.source.topic, partition)
-            consumer.incremental_assign([TopicPartition(self.source.topic, partition, first)])
+            begin_partitions(consumer, self.source.topic, {partition: first})
             if self._consumer is None:
                 self._consumer = consumer
                 name = f"read {self.source.topic}"

@@ -23,7 +23,14 @@ from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
 from ssm_stream.kafka.consumer import LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 from ssm_stream.kafka.membership.fencing import end_transactions
-from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
+from ssm_stream.kafka.partition_queue import (
+    Decode,
+    DecodedChunk,
+    PartitionQueue,
+    adjust_pauses,
+    begin_partitions,
+    has_room,
+)
 from ssm_stream.kafka.wire.fetching import IDLE_POLL
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
@@ -306,9 +313,7 @@ class GroupConsumer(PrefetchConsumer):
             for partition, first in firsts.items():
                 self._queues[partition] = PartitionQueue(partition, first, self._decoder())
                 self._fetcher.add(self.source.topic, partition)
-        consumer.incremental_assign([self._place(partition, first) for partition, first in firsts.items()])
-        # Where it was taken away while it was paused, the client has it paused still.
-        consumer.resume([self._place(partition) for partition in firsts])
+        begin_partitions(consumer, self.source.topic, firsts)
         self.member = consumer.memberid() or ""
         self._claim({p: found[p]._replace(offset=first) for p, first in firsts.items()})
 
