@@ -29,7 +29,7 @@ STACK_CLIP = 20.0  # usual errors that the stacking gates hear
 CARRY_DECAY, CARRY_PRIOR, CARRY_CLIP = 0.999, 10.0, 4.0  # of Σ e e′ and Σ e², errors in usual ones
 
 # dead band around the last known target
-BAND_DECAY, BAND_CLIP = 0.9995, 4.0
+BAND_DECAY, BAND_CLIP = 0.998, 4.0
 BAND_HALF = 0.25  # usual errors that lie in the middle of all distances
 BAND_PRIOR = 1e-4  # of the squares: keeps rounding from deciding while nothing has been gained or lost
 
