@@ -39,10 +39,10 @@ def check(name: str, value: float | None, relation: str, bar: float) -> Check:
     ok = value is not None and (value <= bar if relation == "<=" else value >= bar)
     return {
         "name": name,
-        "value": None if value is None else round(value, 4),
+        "value": None if value is None else round(float(value), 4),
         "relation": relation,
         "bar": bar,
-        "ok": ok,
+        "ok": bool(ok),  # NumPy's is none that JSON knows
     }
 
 
