@@ -17,7 +17,6 @@ import typer.testing
 from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
 from brokers.keeper import Keeper, kept
 from registry import registry_obstacle
-from rewritten import rewrite_share
 
 from ssm_stream.kafka.client import BrokerError
 
@@ -54,11 +53,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if (worker := getattr(config, "workerinput", None)) is not None:
-        if config.args == config.getini("testpaths"):
-            rewrite_share(config, int(worker["workerid"].removeprefix("gw")), worker["workercount"])
-        return
-    if not config.getoption("numprocesses", None) or config.option.collectonly:
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None) or config.option.collectonly:
         return
     with suppress(BrokerError):  # the report's header says which
         if chosen().kind == "Apache Kafka":

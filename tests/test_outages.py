@@ -7,14 +7,15 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
 import pytest
-from brokers import Kafka, LocalKafka, MockKafka
+from brokers import Kafka, LocalKafka, MockKafka, kafka_obstacle
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from forked import Forked
+from members import NoFlow
 from test_consumer import until
 from test_stream import Job, events, finished, wait_for
 from test_transactions import ExactJob
@@ -25,7 +26,6 @@ from ssm_stream.kafka import transactional_producer
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
-from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.outages import patience
 from ssm_stream.kafka.outages.classify import is_retriable, passes
@@ -304,12 +304,8 @@ MEMBER_OF_GROUP = """
 import sys, threading, time
 from ssm_stream.config import load_config
 from ssm_stream.kafka.membership.consumer import GroupConsumer
-
-class NoFlow:
-    idle = True
-    def assigned(self, commits): return {p: c._replace(offset=0) for p, c in commits.items()}
-    def end_flow(self, partitions, *, lost): pass
-    def dropped(self, partitions): pass
+sys.path.insert(0, sys.argv[2])
+from members import NoFlow
 
 class Member(GroupConsumer):
     def _on_assign(self, consumer, places):
@@ -328,19 +324,6 @@ member.leave(graceful=False)
 """
 
 
-class NoFlow:
-    """Holds the partitions of a member, from their first offset on."""
-
-    idle = True
-
-    def assigned(self, commits: Mapping[int, Commit]) -> dict[int, Commit]:
-        return {partition: commit._replace(offset=0) for partition, commit in commits.items()}
-
-    def end_flow(self, partitions: Sequence[int], *, lost: bool) -> None: ...
-
-    def dropped(self, partitions: Sequence[int]) -> None: ...
-
-
 class CountingConsumer(GroupConsumer):
     """Counts what it reads."""
 
@@ -357,6 +340,7 @@ def restart_paused(member: GroupConsumer) -> None:
     member._restart()
 
 
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
 def test_a_partition_that_is_taken_away_while_it_is_paused_is_read_when_it_comes_again(
     kafka: Kafka, tmp_path: Path
 ) -> None:
@@ -378,6 +362,7 @@ def test_a_partition_that_is_taken_away_while_it_is_paused_is_read_when_it_comes
         member.leave()
 
 
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
 def test_a_member_outlives_two_callbacks_of_one_poll(private_kafka: Callable[[], LocalKafka], tmp_path: Path) -> None:
     """An error of the broker is due in the poll that assigns partitions. confluent-kafka ends the process with SIGABRT
     where the first of two callbacks has used its client for what unlocks the interpreter (`list_topics`)."""
@@ -387,7 +372,9 @@ def test_a_member_outlives_two_callbacks_of_one_poll(private_kafka: Callable[[],
         "event: {entity: machine, timestamp: ts, features: [load]}\n"
         f"state: {{store: {tmp_path / 'store'}}}\n"
     )
-    with Forked(str(path), code=MEMBER_OF_GROUP, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as member:
+    with Forked(
+        str(path), str(Path(__file__).parent), code=MEMBER_OF_GROUP, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as member:
         assert member.stdout is not None
         assert member.stdout.readline() == "[0, 1]\n"
         kafka.stop(signal.SIGKILL)

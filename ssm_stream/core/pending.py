@@ -25,7 +25,7 @@ class Pending(NamedTuple):
     open (E, H) int8; ts (E, H) int64 ms; key (E, H) int64: code of the event's id; pool (E, H) int64
     flag (E, H, 6) int8: did entity and norm scope answer; were hour and weekday codes, and the seasons inputs; had the
         entity no label yet; had the pool one
-    number (E, H, 3): distances from the prediction to the bounds of its interval; share of the prediction that
+    number (E, H, 3): distances from the gates' answer to the bounds of its interval; share of the prediction that
         stands on other entities
     v (E, H, F), named (E, H, categories), steps (E, H, 2) int8: inputs; base (E, H, 8); places (E, H) int64
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 2): answers, which of them count, the gates' own

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -27,14 +27,7 @@ from ssm_stream.kafka.client import (
 )
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import watermarks
-from ssm_stream.kafka.partition_queue import (
-    Decode,
-    DecodedChunk,
-    PartitionQueue,
-    adjust_pauses,
-    begin_partitions,
-    has_room,
-)
+from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
 from ssm_stream.kafka.wire.library import with_plugin
@@ -112,16 +105,24 @@ class PrefetchConsumer:
             consumer = self._consumer or self._connect()
             # A number even without recovery state: an idle partition must have a place to resume at.
             first = resume if resume is not None else self._start_offset(consumer, partition)
-            queue = self._queues[partition] = PartitionQueue(partition, first, decode)
-            queue.error = self._broken
-            self._fetcher.add(self.source.topic, partition)
-            begin_partitions(consumer, self.source.topic, {partition: first})
+            self._begin(consumer, {partition: first}, lambda: decode)
             if self._consumer is None:
                 self._consumer = consumer
                 name = f"read {self.source.topic}"
                 self._thread = threading.Thread(target=self._run, args=(consumer,), name=name, daemon=True)
                 self._thread.start()
-        return queue
+            return self._queues[partition]
+
+    def _begin(self, consumer: Consumer, firsts: Mapping[int, int], decoder: Callable[[], Decode]) -> None:
+        """Begin to read partitions. firsts: offset by partition; decoder: makes what decodes the chunks of one"""
+        with self._change:
+            for partition, first in firsts.items():
+                self._queues[partition] = queue = PartitionQueue(partition, first, decoder())
+                queue.error = self._broken
+                self._fetcher.add(self.source.topic, partition)
+        consumer.incremental_assign([TopicPartition(self.source.topic, p, first) for p, first in firsts.items()])
+        # Where one was taken away while it was paused, the client has it paused still.
+        consumer.resume([TopicPartition(self.source.topic, p) for p in firsts])
 
     def _connect(self) -> Consumer:
         self._next_check = time.monotonic() + NEW_PARTITIONS_INTERVAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
@@ -84,13 +84,6 @@ def has_room(queues: Sequence[PartitionQueue], batch: int) -> bool:
     """Return whether another chunk of `batch` messages may be read: a partition has none, or they have few together."""
     starving = any(not (queue.waiting or queue.at_end or queue.error) for queue in queues)
     return starving or sum(queue.waiting for queue in queues) < AHEAD * batch
-
-
-def begin_partitions(consumer: Consumer, topic: str, firsts: Mapping[int, int]) -> None:
-    """Begin to read partitions. firsts: offset by partition"""
-    consumer.incremental_assign([TopicPartition(topic, partition, first) for partition, first in firsts.items()])
-    # Where one was taken away while it was paused, the client has it paused still.
-    consumer.resume([TopicPartition(topic, partition) for partition in firsts])
 
 
 def adjust_pauses(consumer: Consumer, topic: str, queues: Iterable[PartitionQueue], batch: int, *, room: bool) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import BAND_CLIP, BAND_DECAY, BAND_HALF, BAND_PRIOR
-from ssm_stream.core.shapes import BANDS, LAST_TARGET, LearnerParams, has_dead_band
+from ssm_stream.core.shapes import BANDS, LAST_TARGET
 from ssm_stream.reference.state import GateState
 
 
@@ -23,13 +23,11 @@ def _shares(distance: Tensor, unit: Tensor) -> Tensor:
     return torch.where(places == first[:, None], 1.0 - part, torch.where(places == first[:, None] + 1, part, 0.0))
 
 
-def hold(p: LearnerParams, s: GateState, a: Tensor, predicted: Tensor, unit: Tensor) -> Tensor:
+def hold(s: GateState, a: Tensor, predicted: Tensor, unit: Tensor) -> Tensor:
     """(B,) (1 − h) · predicted + h · last; h = clip(−Σ gain / √(Σ gain² + prior), 0, 1) at d, 0 where that is infinite.
 
     a (B, T): of the experts; predicted (B,): by the gates; unit (B,): usual error, 0 while there is none
     """
-    if not has_dead_band(p):
-        return predicted
     last, known = a[:, LAST_TARGET], unit > 0
     shares = _shares((predicted - last).abs(), torch.where(known, unit, 1.0))
     held = (-s.band[:, 0] / (s.band[:, 1] + BAND_PRIOR).sqrt()).clamp(0.0, 1.0)
@@ -37,10 +35,8 @@ def hold(p: LearnerParams, s: GateState, a: Tensor, predicted: Tensor, unit: Ten
     return (1.0 - part) * predicted + part * last
 
 
-def learn_band(p: LearnerParams, s: GateState, a: Tensor, predicted: Tensor, y: Tensor, unit: Tensor) -> GateState:
+def learn_band(s: GateState, a: Tensor, predicted: Tensor, y: Tensor, unit: Tensor) -> GateState:
     """Σ gain ← λ Σ gain + gain and Σ gain² likewise, at d; gain = clip((|y − last| − |y − predicted|) / unit, ±4)."""
-    if not has_dead_band(p):
-        return s
     last = a[:, LAST_TARGET]
     gain = (((y - last).abs() - (y - predicted).abs()) / unit).clamp(-BAND_CLIP, BAND_CLIP)[:, None]
     shares = _shares((predicted - last).abs(), unit)[:, :BANDS]

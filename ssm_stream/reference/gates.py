@@ -23,7 +23,7 @@ from ssm_stream.core.constants import (
     TOP_PRIOR,
     UNIT_RATE,
 )
-from ssm_stream.core.shapes import LAST_TARGET, WINSOR, Z_CLIP, G, LearnerParams
+from ssm_stream.core.shapes import LAST_TARGET, WINSOR, Z_CLIP, G, LearnerParams, has_dead_band
 from ssm_stream.reference.attention import decline
 from ssm_stream.reference.dead_band import hold, learn_band
 from ssm_stream.reference.heads import Moments, sweep
@@ -123,8 +123,10 @@ def mix(
     made = torch.minimum(torch.maximum(made, x.low[:, None]), x.high[:, None])
     top = poly_weights(s.top, s.top2, torch.ones_like(s.top, dtype=torch.bool), TOP_PRIOR)
     predicted = (top * made).sum(1)
-    rounding = ROUNDING * torch.maximum(predicted.abs(), a[:, LAST_TARGET].abs())
-    yhat = hold(p, s, a, predicted, usual_error(s, own, rounding, torch.zeros_like(predicted)))
+    yhat = predicted
+    if has_dead_band(p):
+        rounding = ROUNDING * torch.maximum(predicted.abs(), a[:, LAST_TARGET].abs())
+        yhat = hold(s, a, predicted, usual_error(s, own, rounding, torch.zeros_like(predicted)))
     return Mixed(weights, made, predicted, yhat, torch.einsum("bg,bgt->bt", top, weights), hour)
 
 
@@ -195,7 +197,9 @@ def learn_gates(
             S=S, R=R, W=W, waiting=torch.where(now, 0.0, s.waiting + 1.0),
             top=meta.top_decay * s.top + top, top2=meta.top_decay * s.top2 + top * top,
         )  # fmt: skip
-        new = choose(judged, learn_band(p, new, a, mixed.top, y, unit), s)
+        if has_dead_band(p):
+            new = learn_band(new, a, mixed.top, y, unit)
+        new = choose(judged, new, s)
         loss = torch.where(judged[:, None, None], meta.soft[:, 1, None] * own.loss + lost[:, None], own.loss)
     return (
         new._replace(unit=learn_unit(s.unit, n, error, rounding, start)),

@@ -62,7 +62,12 @@ class Weights(NamedTuple):
             return predicted
         last = float(a[LAST_TARGET])
         rounding = ROUNDING * max(abs(predicted), abs(last))
-        return self.band.predict(predicted, last, next((unit for unit in self.units if unit > rounding), 0.0))
+        return self.band.predict(predicted, last, _usual_error(self.units, rounding, 0.0))
+
+
+def _usual_error(units: tuple[float, float], rounding: float, otherwise: float) -> float:
+    """Return the usual error of the entity; the pool's where it had none but rounding."""
+    return next((unit for unit in units if unit > rounding), otherwise)
 
 
 class Moment(NamedTuple):
@@ -157,7 +162,7 @@ class Gates:
         """
         t, error, rounding = len(a), abs(float(made[G]) - y), ROUNDING * max(abs(float(made[G])), abs(y))
         error = error if error > rounding else 0.0
-        unit = next((usual for usual in (own.unit, self.unit) if usual > rounding), error)
+        unit = _usual_error((own.unit, self.unit), rounding, error)
         if self.p.learned_gate and unit > 0:
             r = _regrets(made[:2], a[None], y, unit) * active
             decay = self.p.poly_decay[:, None]

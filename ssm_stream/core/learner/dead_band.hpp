@@ -34,8 +34,8 @@ SSM_INLINE double held_at(const Pool& pool, i64 i) {
 }
 
 // The prediction, from the gates' answer. unit: the entity's usual error, 0 while there is none
-SSM_INLINE double hold(const Params& p, const Scratch& w, const Pool& pool, double answer, double unit) {
-    if (!p.banded || !(unit > 0.0)) return answer;
+SSM_INLINE double hold(const Scratch& w, const Pool& pool, double answer, double unit) {
+    if (!(unit > 0.0)) return answer;
     const double last = w.a[LAST_TARGET];
     const Between at = between(std::fabs(answer - last), unit);
     const double held = (1.0 - at.part) * held_at(pool, at.first) + at.part * held_at(pool, at.first + 1);
@@ -43,8 +43,7 @@ SSM_INLINE double hold(const Params& p, const Scratch& w, const Pool& pool, doub
 }
 
 // What the gates' answer has gained against the last target, in usual errors, at target y.
-SSM_INLINE void learn_band(const Params& p, const Scratch& w, Pool& pool, double answer, double y, double unit) {
-    if (!p.banded) return;
+SSM_INLINE void learn_band(const Scratch& w, Pool& pool, double answer, double y, double unit) {
     const double last = w.a[LAST_TARGET], gain = clip((std::fabs(y - last) - std::fabs(y - answer)) / unit, BAND_CLIP);
     const Between at = between(std::fabs(answer - last), unit);
     double *gained = pool.band, *squares = pool.band + BANDS;

@@ -123,9 +123,10 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
     }
     for (i64 i = 0; i < n; i += lanes<double>) store(w.g + i, Vec<double>{});
     weigh(w.g, top, w.gate, GATES, width, n);
-    w.made[GATES] = answer;
+    w.made[GATES] = w.made[MADE - 1] = answer;
+    if (!p.banded) return answer;
     const double unit = usual_error(s, pool, ROUNDING * max(std::fabs(answer), std::fabs(w.a[LAST_TARGET])), 0.0);
-    return w.made[MADE - 1] = hold(p, w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0);
+    return w.made[MADE - 1] = hold(w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0);
 }
 
 // Slope of the loss at what was made. A wild target's regrets are in units of its own error, so that it weighs no more
@@ -236,7 +237,7 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
         }
         learn_losses(p, w, s, pool, count, y, unit);
         learn_corrections(p, w, s, pool, count, y, unit);
-        learn_band(p, w, pool, answer, y, unit);
+        if (p.banded) learn_band(w, pool, answer, y, unit);
     }
     learn_unit(s.unit, static_cast<double>(s.n), error, rounding, unit);
     learn_unit(pool.unit, static_cast<double>(pool.n), error, rounding, unit);

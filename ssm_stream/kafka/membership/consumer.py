@@ -23,14 +23,7 @@ from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
 from ssm_stream.kafka.consumer import LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 from ssm_stream.kafka.membership.fencing import end_transactions
-from ssm_stream.kafka.partition_queue import (
-    Decode,
-    DecodedChunk,
-    PartitionQueue,
-    adjust_pauses,
-    begin_partitions,
-    has_room,
-)
+from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.wire.fetching import IDLE_POLL
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
@@ -309,11 +302,7 @@ class GroupConsumer(PrefetchConsumer):
                 raise
             found = self._rebalances.assigned(later)
         firsts = {p: self._start_offset(consumer, p) if c.offset is None else c.offset for p, c in found.items()}
-        with self._change:
-            for partition, first in firsts.items():
-                self._queues[partition] = PartitionQueue(partition, first, self._decoder())
-                self._fetcher.add(self.source.topic, partition)
-        begin_partitions(consumer, self.source.topic, firsts)
+        self._begin(consumer, firsts, self._decoder)
         self.member = consumer.memberid() or ""
         self._claim({p: found[p]._replace(offset=first) for p, first in firsts.items()})
 
