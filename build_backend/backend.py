@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def _with_compiler(make, *args):
             script = Path(folder) / tool
             # Without a processor, zig takes this machine's; with other options CMake's first trials would build zig's
             # own libraries in a form that the core does not use.
-            options = f"-mcpu=baseline -O3 -fPIC {_target()}" if tool == "c++" else ""
+            options = f"-mcpu=baseline -O3 -fPIC {_target()}{_headers(Path(folder))}" if tool == "c++" else ""
             script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} {options}"$@"\n')
             script.chmod(script.stat().st_mode | stat.S_IEXEC)
         os.environ["CXX"] = f"{folder}/c++"
@@ -90,6 +91,21 @@ def _target() -> str:
     """Return the options that name another glibc than this machine's."""
     glibc = os.environ.get("SSM_GLIBC")
     return f"-target {platform.machine()}-linux-gnu.{glibc} " if glibc else ""
+
+
+def _headers(folder: Path) -> str:
+    """Return the option for the Python headers that Debian keeps by architecture, where only its own compilers look.
+
+    A link in the folder has those of this Python, and nothing of the machine's C library.
+    """
+    include, architecture = Path(sysconfig.get_path("include")), sysconfig.get_config_var("MULTIARCH") or ""
+    apart = include.parent / architecture / include.name
+    if not architecture or not (apart / "pyconfig.h").exists():
+        return ""
+    link = folder / "include" / architecture / include.name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(apart)
+    return f"-idirafter {folder}/include "
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):

@@ -63,3 +63,22 @@ def test_with_neither_the_error_has_the_cure(tmp_path: Path, program: str) -> No
     assert "found no compiler. Install one" in done.stderr
     assert "apt-get install g++" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_headers_that_debian_keeps_apart_are_found(tmp_path: Path) -> None:
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    (tmp_path / "usr" / name).mkdir(parents=True)
+    apart = tmp_path / "usr" / "x86_64-linux-gnu" / name
+    (tmp_path / "folder").mkdir()
+    program = f"""
+import pathlib, sysconfig
+sysconfig.get_path = lambda _: {str(tmp_path / "usr" / name)!r}
+sysconfig.get_config_var = lambda _: "x86_64-linux-gnu"
+import backend
+print(backend._headers(pathlib.Path({str(tmp_path / "folder")!r})))
+"""
+    assert run(program, tmp_path).stdout.strip() == ""
+    apart.mkdir(parents=True)
+    (apart / "pyconfig.h").write_text("")
+    assert run(program, tmp_path).stdout.strip() == f"-idirafter {tmp_path}/folder/include"
+    assert (tmp_path / "folder" / "include" / "x86_64-linux-gnu" / name / "pyconfig.h").exists()
