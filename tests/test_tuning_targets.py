@@ -205,7 +205,7 @@ def test_all_targets_train_and_validate(plant: Path) -> None:
     assert short == []
     assert [each.config.event.target for each in histories] == SIGNALS
     assert histories[1].events.features.shape == (400, 2)
-    recipe = TINY._replace(updates=6, settings=TINY.settings[:1], events=16)
+    recipe = TINY._replace(rounds=2, settings=TINY.settings[:1], events=16)
     result = training.train(recipe, untrained(), histories)
     assert [row.streams for row in result.rows if row.kind == HISTORY] == [3]
     named, _ = target_histories(both, events, ["y"])

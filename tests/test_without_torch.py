@@ -102,9 +102,7 @@ def test_the_self_check_loads_no_torch(folder: Path) -> None:
     run(folder, "-c", "from ssm_stream.ops.self_check import check_core; assert check_core() == 0.0")
 
 
-@pytest.mark.parametrize(
-    "arguments", ["paper --quick", "train --quick", "backtest monitor.yaml recording.jsonl --device cpu"]
-)
+@pytest.mark.parametrize("arguments", ["paper --quick", "backtest monitor.yaml recording.jsonl --device cpu"])
 def test_a_command_that_needs_torch_names_the_command_that_installs_it(
     arguments: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

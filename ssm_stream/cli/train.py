@@ -15,7 +15,6 @@ from ssm_stream.cli.inputs import AsJson, open_recording, require_writable, with
 from ssm_stream.cli.terminal.console import new_table, output, print_table, share_bar
 from ssm_stream.config import load_config
 from ssm_stream.core import frozen_weights
-from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
     from ssm_stream.training.history import History
@@ -31,7 +30,7 @@ class RecipeOptions(NamedTuple):
 
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Maximum number of updates. Default: 400, with --quick 12.", show_default=False),
+        typer.Option(min=1, help="Maximum number of rounds. Default: 120, with --quick 4.", show_default=False),
     ] = None
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Maximum duration; the best weights so far are written.")
@@ -84,9 +83,6 @@ def train(
 
     Example: ssm-stream train --history examples/plant.csv.gz examples/soft-sensor.yaml --out plant.safetensors
     """
-    with report_errors():
-        require_torch("train")
-    # Importing torch takes seconds, which `ssm-stream --help` must not.
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.training import training
     from ssm_stream.training.recipe import QUICK, Recipe, TrainingError
@@ -94,7 +90,7 @@ def train(
     require_writable(out, "--out")
     steps, minutes, seed, quick = recipe_options
     recipe = QUICK if quick else Recipe()
-    recipe = recipe._replace(minutes=minutes, seed=seed, updates=steps or recipe.updates)
+    recipe = recipe._replace(minutes=minutes, seed=seed, rounds=steps or recipe.rounds)
     console, bar = output(error=True), share_bar()
     with report_errors(RecordingError, TrainingError, OSError):
         begin = frozen_weights.load(start)

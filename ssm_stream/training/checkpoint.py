@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import safetensors.numpy
 
 from ssm_stream.core.frozen_weights import Weights, digest, untrained
@@ -17,22 +18,33 @@ from ssm_stream.training.recipe import Recipe, TrainingError
 
 
 class Progress(NamedTuple):
-    """Where training stands after a round; what a checkpoint holds. Vectors (n,) of offsets; curve (rounds, 3)."""
+    """Where training stands after a round; what a checkpoint holds.
 
-    offset: Floats
-    mean: Floats
-    square: Floats
+    losses (rounds, candidates): of all candidates so far, from which the search goes on as it was
+    best (n,): offsets of the best mean candidate; score: its; stale: judgements since
+    curve: (rounds, mean loss, score) a judgement
+    """
+
+    losses: Floats
     best: Floats
     score: float
     stale: int
-    updates: int
-    rounds: int
     curve: list[tuple[int, float, float]]
+
+    @property
+    def rounds(self) -> int:
+        """How many there have been."""
+        return len(self.losses)
+
+
+def no_progress(recipe: Recipe, size: int) -> Progress:
+    """What training begins with; size: of the offsets."""
+    return Progress(np.zeros((0, recipe.candidates)), np.zeros(size), 1.0, 0, [])
 
 
 def training_key(recipe: Recipe, start: Weights, histories: Sequence[History]) -> str:
     """Hash of all that a checkpoint must agree on: everything but how long to train."""
-    content = [str(recipe._replace(updates=0, minutes=None, patience=0)), digest(start), digest(untrained())]
+    content = [str(recipe._replace(rounds=0, minutes=None, patience=0)), digest(start), digest(untrained())]
     for history in histories:
         events = history.events
         content += [history.config.hash, str(history.split), hashlib.sha256(events.target.tobytes()).hexdigest()]
@@ -42,15 +54,15 @@ def training_key(recipe: Recipe, start: Weights, histories: Sequence[History]) -
 
 def save_progress(progress: Progress, path: Path, key: str) -> None:
     """Write a checkpoint, whole or not at all."""
-    vectors = {name: getattr(progress, name) for name in ("offset", "mean", "square", "best")}
-    about = {name: getattr(progress, name) for name in ("score", "stale", "updates", "rounds", "curve")}
+    vectors = {"losses": progress.losses, "best": progress.best}
+    about = {name: getattr(progress, name) for name in ("score", "stale", "curve")}
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(safetensors.numpy.save(vectors, metadata={"progress": json.dumps({"key": key, **about})}))
     part.replace(path)
 
 
 def load_progress(path: Path, key: str, size: int) -> Progress:
-    """Read what `save_progress` wrote.
+    """Read what `save_progress` wrote. size: of the offsets
 
     Raises:
         TrainingError: damaged, or of another training.
@@ -65,6 +77,6 @@ def load_progress(path: Path, key: str, size: int) -> Progress:
         progress = Progress(**vectors, **about)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: not a checkpoint of training: {error}; {cure}") from error
-    if found != key or progress.offset.shape != (size,):
+    if found != key or progress.best.shape != (size,):
         raise TrainingError(f"{path}: a checkpoint of another training (seed, recipe, start or history differ); {cure}")
     return progress

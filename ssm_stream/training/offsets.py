@@ -2,60 +2,47 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ssm_stream.core.frozen_weights import Weights, bounds
-from ssm_stream.core.shapes import LearnerParams
-from ssm_stream.reference import learner
-from ssm_stream.reference.state import Meta
+
+Floats = NDArray[np.float64]
+FIXED, COMMON = ("phase",), ("frequency",)
+"""What is not trained, as it is random; what has one offset for all its elements, as random numbers times a scale."""
 
 
 class Offsets:
-    """The weights as a function of one vector of offsets (n,)."""
+    """The weights as a function of one vector of offsets (n,).
+
+    An offset is added to the logarithm of an element that is bounded below, to the logit of one that is bounded on both
+    sides. Offset 0 is the start, bit by bit.
+    """
 
     def __init__(self, start: Weights) -> None:
         self.start = start
-        self.shapes = {name: array.shape for name, array in start._asdict().items()}
-        self.size = sum(array.size for array in start)
-        self._parts: dict[str, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = {}
-        for name, array in start._asdict().items():
-            low, high = (np.broadcast_to(bound, array.shape) for bound in bounds(name))
-            both, half = np.isfinite(high), np.isfinite(low) & ~np.isfinite(high)
-            least, width = np.where(np.isfinite(low), low, 0.0), np.where(both, high - low, 1.0)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                share = (array - least) / width
-                at = np.where(both, np.log(share / (1.0 - share)), np.where(half, np.log(array - least), array))
-            self._parts[name] = tuple(map(torch.as_tensor, (at, both, half, least, width)))  # type: ignore[assignment]
+        parts = {name: array for name, array in start._asdict().items() if name not in FIXED}
+        self.sizes = {name: 1 if name in COMMON else array.size for name, array in parts.items()}
+        self.size = sum(self.sizes.values())
 
-    def tensors(self, offset: Tensor) -> dict[str, Tensor]:
-        """The weights by name, differentiable."""
-        out, first = {}, 0
-        for name, shape in self.shapes.items():
-            count = math.prod(shape)
-            at, both, half, least, width = self._parts[name]
-            z = at + offset[first : first + count].reshape(shape)
-            out[name] = torch.where(both, least + width * torch.sigmoid(z), torch.where(half, least + torch.exp(z), z))
-            first += count
-        return out
-
-    def weights(self, offset: Tensor) -> Weights:
-        """The weights as arrays; those of offset 0 are the start, bit by bit."""
-        if not bool(offset.any()):
+    def weights(self, offset: Floats) -> Weights:
+        """The weights at an offset (n,)."""
+        if not offset.any():
             return self.start
-        with torch.no_grad():
-            return Weights(**{name: part.numpy().copy() for name, part in self.tensors(offset).items()})
+        changed, first = {}, 0
+        for name, size in self.sizes.items():
+            array = getattr(self.start, name)
+            own = offset[first] if name in COMMON else offset[first : first + size].reshape(array.shape)
+            changed[name] = _moved(name, array, np.broadcast_to(own, array.shape))
+            first += size
+        return self.start._replace(**changed)
 
 
-def meta_parameters(p: LearnerParams, offsets: Offsets, offset: Tensor) -> Meta:
-    """The learner's meta-parameters at an offset."""
-    tensors = offsets.tensors(offset)
-    if not p.R:
-        tensors |= {"frequency": tensors["frequency"][:0], "phase": tensors["phase"][:0]}
-    tensors["proximal_step"] = tensors["proximal_step"][: p.prox]
-    if (p.half_life > 0).any() or len(p.decay) != len(tensors["moment_decay"]):
-        del tensors["moment_decay"], tensors["moment_ridge"], tensors["moment_huber"]
-    return learner.new_meta(p, offsets.start)._replace(**tensors)
+def _moved(name: str, array: Floats, offset: Floats) -> Floats:
+    low, high = (np.broadcast_to(bound, array.shape) for bound in bounds(name))
+    width = np.where(np.isfinite(high), high - low, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (array - low) / width
+        odds = share / (1.0 - share) * np.exp(offset)
+        moved = np.where(np.isfinite(high), low + width * odds / (1.0 + odds), low + (array - low) * np.exp(offset))
+    return np.array(moved)

@@ -26,6 +26,11 @@ made hard. Everything is drawn anew for each stream:
     lagged          y depends on the entity's last two targets (a stable AR(2)) and on the input before
     positive        exp of the linear part (deviation 0.3 … 1) and of its noise: multiplicative
     mixed           drift, switch, season, heavy, nonlinear and correlated, each with probability ½
+    interaction     plus products of inputs, 1 … 3 of them, each 0.3 … 1.2 deviations
+    daily           a day by the clock in the offset, three harmonics, 0.5 … 3 deviations, another size at weekends, and
+                    in two inputs of five; intervals of 1 … 60 minutes
+    scaled          the size of the noise hangs on an input and on the hour
+    plant           drift, interaction, daily, scaled and correlated, each with probability 0.6
 """
 
 from __future__ import annotations
@@ -37,9 +42,16 @@ from numpy.typing import NDArray
 
 KINDS = (
     "steady", "drift", "switch", "season", "noisy", "heavy", "conditioned", "irregular", "nonlinear", "correlated",
-    "lagged", "positive", "mixed",
+    "lagged", "positive", "mixed", "interaction", "daily", "scaled", "plant",
 )  # fmt: skip
+PARTS = {
+    "mixed": (0.5, ("drift", "switch", "season", "heavy", "nonlinear", "correlated")),
+    "plant": (0.6, ("drift", "interaction", "daily", "scaled", "correlated")),
+}
+"""Kinds that are made of others: how probable each is, and which."""
 EPOCH = 1_700_000_000_000.0
+DAY = 86_400_000.0
+MINUTES = (1.0, 5.0, 15.0, 30.0, 60.0)  # intervals of streams with a day
 MAX_DEVIATION = 1e3  # deviations that a target may lie off, so that one wild draw cannot leave the range of numbers
 
 Floats = NDArray[np.float64]
@@ -47,7 +59,7 @@ Rng = np.random.Generator
 
 
 class Streams(NamedTuple):
-    """B streams of T events: kind (B,) names; e (B, T) entity of the pool; x (B, T, F); y, ts (B, T), ts in ms."""
+    """B streams of T events: kind (B,) names; e (B, T) entity of the pool; x (B, T, F); y, ts (B, T), ts whole ms."""
 
     kind: tuple[str, ...]
     e: NDArray[np.int64]
@@ -70,10 +82,13 @@ def _ar1(rng: Rng, T: int, coefficient: Floats) -> Floats:
     return out
 
 
-def _inputs(rng: Rng, kind: str, T: int, F: int) -> Floats:
+def _inputs(rng: Rng, has: set[str], T: int, F: int, day: Floats) -> Floats:
     """(T, F) of deviation about 1."""
     z = _ar1(rng, T, 1.0 - _between(rng, 0.01, 1.0, F))
-    if kind == "conditioned" and F > 1:
+    if "daily" in has:
+        for f in np.flatnonzero(rng.random(F) < 0.4):
+            z[:, f] = 0.6 * z[:, f] + np.sin(day + rng.uniform(0, 6))
+    if "conditioned" in has and F > 1:
         basis = np.linalg.qr(rng.normal(size=(F, F)))[0]
         z = z * np.logspace(0, -0.5 * rng.uniform(2, 8), F) @ basis
         z = z / z.std(0)
@@ -110,11 +125,23 @@ def _nonlinear(rng: Rng, z: Floats) -> Floats:
     return scaled
 
 
-def _noise(rng: Rng, has: set[str], T: int) -> Floats:
+def _daily(rng: Rng, day: Floats, weekend: NDArray[np.bool_]) -> Floats:
+    """(T,) of deviation about 1: the same each day, of another size at weekends."""
+    turns = np.zeros(len(day))
+    for k in (1, 2, 3):
+        turns = turns + rng.normal() * np.sin(k * day + rng.uniform(0, 6)) / k
+    return turns * np.where(weekend, rng.uniform(0.2, 1.0), 1.0)
+
+
+def _noise(rng: Rng, has: set[str], z: Floats, day: Floats) -> Floats:
     """(T,) in deviations of the signal."""
+    T = len(z)
     if "noisy" in has:
         return _between(rng, 1.0, 4.0) * rng.normal(size=T)  # type: ignore[no-any-return]
     size = _between(rng, 0.03, 0.3)
+    if "scaled" in has:
+        on_input = rng.uniform(0.3, 1.2) * z[:, rng.integers(0, z.shape[1])]
+        size = size * np.exp(on_input + rng.uniform(0.0, 0.5) * np.sin(day))
     noise: Floats = rng.standard_t(rng.uniform(1.2, 3.0), T) if "heavy" in has else rng.normal(size=T)
     noise = size * noise
     if "correlated" in has:
@@ -137,12 +164,14 @@ def _lagged(rng: Rng, e: NDArray[np.int64], drive: Floats, E: int) -> Floats:
 
 def draw_one(rng: Rng, kind: str, T: int, F: int, E: int = 1) -> Streams:
     """One stream of a kind, with a leading dimension of 1."""
-    extra = ("drift", "switch", "season", "heavy", "nonlinear", "correlated")
-    has = {kind, *[name for name in extra if kind == "mixed" and rng.random() < 0.5]}
-    interval = 1000.0 * _between(rng, 1.0, 3600.0)
+    probable, parts = PARTS.get(kind, (0.0, ()))
+    has = {kind, *[name for name in parts if rng.random() < probable]}
+    interval = 60_000.0 * rng.choice(MINUTES) if "daily" in has else 1000.0 * _between(rng, 1.0, 3600.0)
     gap = interval * (rng.lognormal(0.0, 1.5, T) if "irregular" in has else np.ones(T))
+    ts = np.floor(EPOCH + np.cumsum(gap))
+    day = 2 * np.pi * (ts % DAY) / DAY
     e = rng.integers(0, E, T)
-    z = _inputs(rng, kind, T, F)
+    z = _inputs(rng, has, T, F, day)
     w = _coefficients(rng, has, T, F + 1, gap)
     own = np.ones((E, F + 1)) if E == 1 else 1.0 + 0.3 * rng.normal(size=(E, F + 1))
     signal: Floats = (z * (w * own[e])[:, :F]).sum(1) + w[:, F]
@@ -153,7 +182,12 @@ def draw_one(rng: Rng, kind: str, T: int, F: int, E: int = 1) -> Streams:
         angle = 2 * np.pi * np.arange(T) / int(_between(rng, 24, 168))
         turns = sum(np.sin(k * angle + rng.uniform(0, 6)) / k for k in (1, 2))
         signal = signal + rng.uniform(0.5, 3.0) * deviation * turns
-    noise = deviation * _noise(rng, has, T)
+    for _ in range(rng.integers(1, 4) if "interaction" in has else 0):
+        product = z[:, rng.integers(0, F)] * z[:, rng.integers(0, F)]
+        signal = signal + rng.choice((-1, 1)) * rng.uniform(0.3, 1.2) * deviation * product / (product.std() + 1e-9)
+    if "daily" in has:
+        signal = signal + rng.uniform(0.5, 3.0) * deviation * _daily(rng, day, ts // DAY % 7 >= 5)
+    noise = deviation * _noise(rng, has, z, day)
     y = signal + np.clip(noise, -MAX_DEVIATION, MAX_DEVIATION)
     if E > 1:
         y = (y + deviation * rng.normal(size=E)[e]) * (10.0 ** (0.2 * rng.normal(size=E)))[e]
@@ -166,7 +200,7 @@ def draw_one(rng: Rng, kind: str, T: int, F: int, E: int = 1) -> Streams:
         spread = max(float(np.median(np.abs(y - np.median(y)))), 1e-9)
         y = np.clip((y - np.median(y)) / spread, -MAX_DEVIATION, MAX_DEVIATION) + 3 * rng.normal()
     x = (z + 3 * rng.normal(size=F)) * _between(rng, 1e-2, 1e3, F)
-    return Streams((kind,), e[None], x[None], (_between(rng, 0.1, 1e3) * y)[None], (EPOCH + np.cumsum(gap))[None])
+    return Streams((kind,), e[None], x[None], (_between(rng, 0.1, 1e3) * y)[None], ts[None])
 
 
 def draw(seed: tuple[int, ...], kinds: tuple[str, ...], T: int, F: int, E: int = 1) -> Streams:
@@ -182,10 +216,3 @@ def draw(seed: tuple[int, ...], kinds: tuple[str, ...], T: int, F: int, E: int =
     parts = [draw_one(np.random.default_rng((*seed, b)), kind, T, F, E) for b, kind in enumerate(kinds)]
     joined: list[Any] = [np.concatenate([part[i] for part in parts]) for i in range(1, 5)]
     return Streams(kinds, *joined)
-
-
-def kinds_for(seed: tuple[int, ...], B: int) -> tuple[str, ...]:
-    """B kinds, each as often as the others as far as B allows."""
-    rng = np.random.default_rng(seed)
-    order = [kind for _ in range(-(-B // len(KINDS))) for kind in rng.permutation(np.array(KINDS)).tolist()]
-    return tuple(order[:B])

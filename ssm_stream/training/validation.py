@@ -1,4 +1,4 @@
-"""Candidates are judged by the production kernel on streams held back."""
+"""Candidates are judged by the production learner on streams held back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.training import streams
-from ssm_stream.training.batches import Floats, new_batch, predict_with_kernel, setting_params
+from ssm_stream.training.batches import Floats, mean_errors, new_batch
 from ssm_stream.training.history import History, history_error
 from ssm_stream.training.recipe import Recipe
 
@@ -29,18 +29,16 @@ class Row(NamedTuple):
 
 
 class Validation:
-    """Streams held back, the same for every training; errors are those of the production kernel."""
+    """Streams held back, the same for every training; errors are those of the production learner."""
 
     def __init__(self, recipe: Recipe, histories: Sequence[History]) -> None:
         self.recipe, self.histories = recipe, histories
         kinds = streams.KINDS * recipe.held_streams
-        self.batches = [
-            new_batch(
-                streams.draw((HELD_BACK, i), kinds, recipe.held_events, recipe.features, setting.entities),
-                setting.entities,
-            )
-            for i, setting in enumerate(recipe.settings)
-        ]
+        self.batches = []
+        for i, setting in enumerate(recipe.settings):
+            features = recipe.features[i % len(recipe.features)]
+            drawn = streams.draw((HELD_BACK, i), kinds, recipe.held_events, features, setting.entities)
+            self.batches.append(new_batch(drawn, setting.entities))
         self.kinds = np.array([*(kinds * len(recipe.settings)), *([HISTORY] * len(histories))])
         names = [setting.name for setting in recipe.settings for _ in kinds]
         self.settings = np.array([*names, *([HISTORY] * len(histories))])
@@ -55,10 +53,9 @@ class Validation:
 
     def judge(self, weights: Weights) -> Floats:
         """(n,) mean absolute error of a candidate on each stream held back, those of the user's own history last."""
-        recipe, out = self.recipe, []
-        for setting, batch in zip(recipe.settings, self.batches, strict=True):
-            p = setting_params(setting, recipe.features, weights, wide=True)
-            out += np.abs(predict_with_kernel(p, batch) - batch.y)[:, recipe.held_burn_in :].mean(1).tolist()
+        out: list[float] = []
+        for setting, batch in zip(self.recipe.settings, self.batches, strict=True):
+            out += mean_errors(setting, batch, weights, self.recipe.held_burn_in).tolist()
         out += [history_error(each, weights) for each in self.histories]
         return np.array(out)
 
