@@ -10,8 +10,9 @@ See `docs/training.md`.
 
 Glossary
     setting    how the learner is set up: with or without past targets, one entity or several, late labels
-    loss       mean over the streams of a round of the logarithm of MAE / MAE of the start, each within ±1
-    score      geometric mean over the streams held back of MAE / MAE of the start; below 1 is better than the start
+    loss       mean over the streams of a round of the logarithm of MAE / MAE of the start, each within ±1, and the pull
+    score      geometric mean over the streams held back of MAE / MAE of the start, and the pull; below 1 is better
+    pull       what an offset has to gain: what these streams hardly tell stays as it was, for others may
     offset     what is trained, see `Offsets`; 0 is the start
 """
 
@@ -36,6 +37,7 @@ from ssm_stream.training.validation import Row, Validation
 
 REACH = 4.0  # largest offset
 WORST = 1.0  # largest loss of a stream, a factor e
+PULL = 1e-3  # per squared offset: a number that is e times as large has to gain a tenth of a per cent
 
 
 class Result(NamedTuple):
@@ -98,10 +100,11 @@ def train(
         losses = _round(recipe, offsets, histories, search, progress.rounds)
         progress = progress._replace(losses=np.vstack([progress.losses, losses]))
         if progress.rounds % recipe.every == 0 or progress.rounds == recipe.rounds:
-            score = validation.score(validation.judge(offsets.weights(_mean(search))), at_start)
+            mean = _mean(search)
+            score = validation.score(validation.judge(offsets.weights(mean)), at_start) * math.exp(_pull(mean))
             better = score < progress.score
             progress = progress._replace(
-                best=_mean(search) if better else progress.best,
+                best=mean if better else progress.best,
                 score=min(score, progress.score),
                 stale=0 if better else progress.stale + 1,
                 curve=[*progress.curve, (progress.rounds, float(losses.mean()), score)],
@@ -132,6 +135,10 @@ def _mean(search: Any) -> Floats:
     return np.clip(np.asarray(search.mean, np.float64), -REACH, REACH)
 
 
+def _pull(offset: Floats) -> float:
+    return PULL * float(offset @ offset)
+
+
 def _round(recipe: Recipe, offsets: Offsets, histories: Sequence[History], search: Any, number: int) -> Floats:
     """Streams of every setting, and (candidates,) losses on them, which the search learns."""
     batches = [(each, training_batch(recipe, number, i)) for i, each in enumerate(recipe.settings)]
@@ -153,7 +160,7 @@ def _round(recipe: Recipe, offsets: Offsets, histories: Sequence[History], searc
     for i, offset in enumerate(candidates):
         ratio = np.log((errors(offsets.weights(np.clip(offset, -REACH, REACH))) + least) / start)
         ratio = np.where(np.isinf(ratio), WORST, ratio)
-        losses[i] = np.nanmean(np.clip(ratio, -WORST, WORST))
+        losses[i] = np.nanmean(np.clip(ratio, -WORST, WORST)) + _pull(offset)
     search.tell(candidates, losses.tolist())
     return losses
 
