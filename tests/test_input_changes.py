@@ -244,6 +244,24 @@ def test_what_leaves_takes_nothing_of_the_others_along(cut: int) -> None:
     assert (np.linalg.eigvalsh(square) > 0).all()
 
 
+@pytest.mark.parametrize("more", ["", "labels: {topic: labels, wait: 1h}"])
+def test_gates_begin_anew_where_none_of_the_inputs_stay(more: str) -> None:
+    """And with them what is judged by their answers: the dead band, and the corrections of soft sensors."""
+    lags = ", lags: 0" if more else ""
+    before, some, none = (config(f"features: [{names}]{lags}", more) for names in ("a, b", "b, c", "c"))
+    engine = Engine(before)
+    engine.process(events(before, 0, 400))
+    was, gates = store(engine).shared.pool, ("stack_", "regret", "hour_regret", "top", "band", "carry")
+    names = [name for name in was._fields if name.startswith(gates) and getattr(was, name).size]
+    assert ("carry" if more else "band") in names
+    for name in names:
+        getattr(was, name)[:1] = 1
+    for of in (some, none):
+        now = store(Engine.restore(of, engine.snapshot())).shared.pool
+        for name in names:
+            assert (getattr(now, name)[:1] == (of is some)).all(), name
+
+
 def test_what_leaves_and_comes_back_begins_afresh() -> None:
     both, one = config("features: [a, b]"), config("features: [a]")
     engine = Engine.restore(both, Engine.restore(one, learned(both)).snapshot())
@@ -414,7 +432,7 @@ def test_any_row_of_changes_goes_on(
         assert np.isfinite(store(engine).shared.fleet.S).all()
 
 
-WINDOWS = (0, 4_000, 8_000)
+WINDOWS = (0, 2_000, 4_000, 6_000, 8_000, 10_000, 12_000)
 """First events of those of a recording that are judged."""
 RECORDED = {
     "gas_turbine_nox.csv.gz": [
