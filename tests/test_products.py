@@ -46,6 +46,21 @@ def test_what_is_multiplied_is_chosen_once_so_many_events_are_learned() -> None:
     assert pool.product_of[0].tolist() == [1, 2, 3]
 
 
+def test_features_that_act_in_their_product_alone_are_multiplied() -> None:
+    """Next to twelve past targets, all of which weigh more."""
+    rng = np.random.default_rng(6)
+    i, x = np.arange(1500), rng.normal(size=(1500, 2))
+    push, y = x[:, 0] * x[:, 1] + 0.1 * rng.normal(size=1500), np.zeros(1500)
+    for t in range(12, 1500):
+        y[t] = 0.075 * y[t - 12 : t].sum() + push[t]
+    events = Events(["m"] * 1500, 1_700_000_000_000 + 60_000 * i, x, y, i)
+    lags = EVENT.replace("a, b, c", "a, b").replace("lags: 0", "lags: 12")
+    engine = Engine(parse_config(SOURCE + lags + WITH))
+    yhat = engine.process(events)[0].yhat
+    assert engine.target_engines[0].store.shared.pool.product_of[0, :2].tolist() == [1, 2]
+    assert np.abs(yhat - y)[500:].mean() < 0.25, "without a × b it is 0.65"
+
+
 def test_an_explanation_names_the_product() -> None:
     engine, events = Engine(parse_config(SOURCE + EVENT + WITH)), made(1001)
     engine.process(events.take(np.arange(1000)))

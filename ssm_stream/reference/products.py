@@ -46,14 +46,16 @@ def read_products(p: LearnerParams, s: ProductState, x: Inputs) -> ProductRead:
 
 
 def _choose(p: LearnerParams, s: ProductState) -> ProductState:
-    """Choose the numbers with the largest weights once so many events are learned, for good.
+    """Choose the numbers with the largest weights, half of them features, once so many events are learned, for good.
 
     The weights stay. The moments start anew: what came before was standardised by statistics that were not settled.
     """
     now = (s.n >= CHOOSE_AT) & (s.of == 0).all(1)
     if not factors(p) or not now.any():
         return s
-    order = s.W[:, 0, 1 : 1 + p.F].abs().argsort(stable=True, dim=1, descending=True)[:, : s.of.shape[1]]
+    count, weight = s.of.shape[1], s.W[:, 0, 1 : 1 + p.F].abs()
+    features = weight[:, : p.features].argsort(stable=True, dim=1, descending=True)[:, : count // 2]
+    order = weight.scatter(1, features, math.inf).argsort(stable=True, dim=1, descending=True)[:, :count]
     here = now[:, None]
     return s._replace(
         of=torch.where(here, 1 + order.sort(1).values, s.of),

@@ -2,7 +2,7 @@
 //
 // It begins as a moment head on the numbers and codes of the fleet scope. When it has learned CHOOSE_AT events it chooses
 // the inputs with its largest weights, for good, and from there on has their products as inputs, too, standardised as
-// numbers are. Targets on two scales, the residual and the one in log space, share S and so a sweep; ω is the residual's.
+// numbers are. What acts in products alone has no weight by then, so half the places are for features. Targets on two scales, the residual and the one in log space, share S and so a sweep; ω is the residual's.
 // The order of inputs: constant, numbers, products, codes.
 #pragma once
 #include <algorithm>
@@ -52,13 +52,14 @@ SSM_INLINE void place_products(const Params& p, const Scratch& w, const Pool& po
     place_product_codes(p, w, pool);
 }
 
-// The numeric inputs with the largest weights, in their order.
+// The numeric inputs with the largest weights, in their order; half of them features, where there are so many.
 SSM_ALONE void choose_products(const Params& p, Pool& pool) {
     const float* W = pool.product_W + 1;
     i64* to = pool.product_of;
     for (i64 i = 0; i < p.factors; ++i) {
         i64 best = -1;
-        for (i64 j = 0; j < p.F; ++j) {
+        const i64 among = i < min(p.features, p.factors / 2) ? p.features : p.F;
+        for (i64 j = 0; j < among; ++j) {
             bool there = false;
             for (i64 k = 0; k < i; ++k) there = there || to[k] == j + 1;
             if (!there && (best < 0 || std::fabs(W[j]) > std::fabs(W[best]))) best = j;
