@@ -76,11 +76,6 @@ def test_the_state_is_in_the_store_alone(tmp_path: Path) -> None:
         ("", {"source": "kafka: {partition.assignment.strategy: range}"}, "cooperative-sticky"),
         ("recovery: {directory: there}", {}, "recovery.directory"),
         ("audit: {directory: /var/lib/audit}", {}, "audit.directory: audit"),
-        (
-            "",
-            {"source": "context: [{topic: t, columns: [load]}]", "event": "layout: readings, signal: s, target: y"},
-            "rows of messages",
-        ),
     ],
 )
 def test_what_members_cannot_share_yet_is_refused_with_the_cure(

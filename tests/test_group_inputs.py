@@ -281,6 +281,34 @@ def test_facts_as_of_the_events_time(kafka: Kafka, tmp_path: Path) -> None:
     assert products
 
 
+@pytest.mark.parametrize("rows", ["readings", "windows"])
+def test_facts_as_of_the_time_of_rows(kafka: Kafka, tmp_path: Path, rows: str) -> None:
+    orders = kafka.topic("orders", 2)
+    source = {"context": [{"topic": orders, "columns": ["product", "speed"], "grace": "10ms"}]}
+    inputs = {"features": ["a", "speed"], "categories": ["product"]}
+    event = {
+        "readings": {"layout": "readings", "entity": "m", "signal": "signal", "timestamp": "ts", "target": "y",
+                     "grace": "2s", **inputs},
+        "windows": {"entity": "m", "timestamp": "ts", "target": "y", **inputs,
+                    "aggregate": {"every": "5s", "grace": "1s", "columns": {"a": "count", "y": {"mean": "value"}}}},
+    }[rows]  # fmt: skip
+    flow = Flow(kafka, tmp_path, event, source=source)
+    rng = np.random.default_rng(3)
+    held = {(f"m{m}", k): int(rng.integers(3)) for m in range(9) for k in range(45)}
+    facts = [{"m": m, "ts": START + 10_000 * k, "product": "ABC"[p], "speed": p} for (m, k), p in held.items()]
+    flow.send(facts, orders)
+    readings = list[Document]()
+    for ts in np.sort(rng.integers(0, 400_000, 1500)).tolist():
+        name = f"m{rng.integers(9)}"
+        value, signal = 10 * held[name, ts // 10_000] + float(rng.normal()), "ay"[int(rng.integers(2))]
+        readings.append({"m": name, "signal": signal, "ts": START + ts, "value": value})
+    flow.run_disturbed(cut(readings))
+    told = [orjson.loads(value) for name, _, value in flow.messages("group") if name == "predictions"]
+    missed = [abs(each["y"] - each["yhat"]) for each in told if each["n"] > 40 and each["y"] is not None]
+    assert missed
+    assert np.mean(missed) < 4.0, "levels are 10 apart, and known by the facts alone"
+
+
 def test_planned_stops_and_verdicts(kafka: Kafka, tmp_path: Path) -> None:
     control, verdicts = kafka.topic("control", 1), kafka.topic("verdicts", 2)
     alerts = {"anomaly": {"cooldown": 0, "recover_after": 5}, "control": {"topic": control},

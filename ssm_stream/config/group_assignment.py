@@ -50,8 +50,6 @@ def _refusals(config: Any) -> Iterator[str]:
         yield f"found with state.shards: {state.shards}; a partition is a shard there: leave state.shards out"
     if source.repartition is not None:
         yield f"found with source.repartition, which one process copies, and members do not agree on one yet: {MANUAL}"
-    if event.makes_rows and source.context:
-        yield f"found with source.context and rows of messages, which members do not join yet: {MANUAL}"
     if event.features == "auto":
         yield "found with event.features: auto; members must agree on them: list them (ssm-stream init does)"
     if config.audit.directory is not None and (

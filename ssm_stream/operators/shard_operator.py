@@ -43,7 +43,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         observers: RunObserver = UNOBSERVED,
         facts: RowFacts | None = None,
     ) -> None:
-        self._shards, self._observers = config.state.shards, observers
+        self._shards, self._observers, self._facts = config.state.shards, observers, facts
         self._encoder = Encoder(config)
         self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels_topic = (config.labels and config.labels.topic) or config.source.topic
@@ -56,19 +56,22 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         """Its key in the dataflow; None before the first batch in a run without earlier state."""
         file = None if resume_state is None else referenced_file(resume_state)
         if self._files is not None and file is not None:
-            self.engine = self._files.restore(config, file)
+            self.set_engine(self._files.restore(config, file))
             self.key = file.partition("-")[0]
         elif resume_state is None:
-            self.engine = Engine(config)
+            self.set_engine(Engine(config))
         else:
             metadata = SnapshotReader(BytesIO(resume_state)).metadata
-            self.engine = Engine.restore(with_holidays_of(config, metadata), resume_state)
-        self._facts = facts
-        if self.engine.rows is not None and facts is not None:
-            self.engine.rows.join_facts(facts)
+            self.set_engine(Engine.restore(with_holidays_of(config, metadata), resume_state))
         directory = None if self._files is None else config.recovery.directory
         self._gaps = GapNotes(directory, self.key, self.engine)
         observers.register_shard(self)
+
+    def set_engine(self, engine: Engine) -> None:
+        """Go on with an engine, whose rows get the facts of context topics."""
+        self.engine = engine
+        if engine.rows is not None and self._facts is not None:
+            engine.rows.join_facts(self._facts)
 
     def on_batch(self, values: Sequence[Item]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         out: list[PredictedBatch | OutputBatch] = []

@@ -51,7 +51,7 @@ def decoders(config: Config, observers: RunObserver, topics: WholeTopics) -> Cal
     def decoder() -> Decode:
         topics.open()
         control = None if topics.control is None else topics.control.windows
-        decode = Decoder(config, observers.on_passed_by, control, inspect, topics.context).decode
+        decode = Decoder(config, observers.on_passed_by, control, inspect, topics.context, topics.facts).decode
 
         def by_partition(chunk: Chunk) -> list[Any]:
             key = shard_key(chunk.partition)

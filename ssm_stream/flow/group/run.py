@@ -79,7 +79,8 @@ def run_group(prepared: Prepared) -> None:
         failing_since, away = math.inf, GIVEN_BACK[0]
         while not STOP.is_set():
             topics = WholeTopics(config, store.blobs, holds, partitions)
-            member = Member(config, store, decoders(config, observers, topics), observers, catch_up, audit)
+            decoder = decoders(config, observers, topics)
+            member = Member(config, store, decoder, observers, catch_up, audit, topics.facts)
             health.member = metrics.member = member
             member.consumer.join()
             try:

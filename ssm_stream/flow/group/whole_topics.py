@@ -17,6 +17,7 @@ import structlog
 from ssm_stream.config import Config, Source
 from ssm_stream.flow.feedback import LOG_EVERY, feedback_topic
 from ssm_stream.ingest.verdicts import ALERT_ID, AlertAcknowledgement, FeedbackError, FeedbackReader, VerdictCounts
+from ssm_stream.kafka.context.rows import row_facts
 from ssm_stream.kafka.context.topic import ContextTopics, context_of
 from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.groups.followed_topic import FollowedTopic
@@ -31,6 +32,8 @@ LOG = structlog.get_logger("ssm_stream.feedback")
 class WholeTopics:
     """Opens control and context topics when they are needed, for the decoders of a member.
 
+    Attributes `control` and `context` are of the decoders, `facts` is of the shards, where rows are made.
+
     holds: returns whether the member holds a partition of the events
     partitions: of the events
     """
@@ -39,6 +42,7 @@ class WholeTopics:
         self._config, self._blobs, self._holds, self._partitions = config, blobs, holds, partitions
         self.control: ControlTopic | None = None
         self.context: ContextTopics | None = None
+        self.facts = row_facts(config, flow=True, shared=self)
 
     def open(self) -> None:
         """Open the topics, or read to their ends, before a partition is read.
@@ -54,10 +58,12 @@ class WholeTopics:
                 self.control.catch_up()
         if self.context is None:
             self.context = context_of(self._config, flow=True, shared=self)
+        if self.facts is not None:
+            self.facts.topics()
 
     def close(self) -> None:
         """End the reading."""
-        for each in (self.control, self.context):
+        for each in (self.control, self.context, self.facts):
             if each is not None:
                 each.close()
 

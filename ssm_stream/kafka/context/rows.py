@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.ingest.context.table import JoinedTables
-from ssm_stream.kafka.context.topic import ContextTopic
+from ssm_stream.kafka.context.topic import ContextTopic, SharedTopics
 from ssm_stream.kafka.records import ProducerRecord
 
 
@@ -22,11 +22,11 @@ class RowFacts:
 
     Args:
         config: with `source.context`, whose rows are made of messages
-        flow: as of `ContextTopic`
+        flow, shared: as of `ContextTopic`
     """
 
-    def __init__(self, config: Config, *, flow: bool = False) -> None:
-        self._config, self._flow, self._lock = config, flow, threading.Lock()
+    def __init__(self, config: Config, *, flow: bool = False, shared: SharedTopics | None = None) -> None:
+        self._config, self._flow, self._shared, self._lock = config, flow, shared, threading.Lock()
         self._opened: list[ContextTopic] | None = None
 
     def topics(self) -> list[ContextTopic]:
@@ -39,8 +39,16 @@ class RowFacts:
         with self._lock:
             if self._opened is None:
                 sections = self._config.source.context
-                self._opened = [ContextTopic(self._config, section, flow=self._flow) for section in sections]
+                self._opened = [
+                    ContextTopic(self._config, section, flow=self._flow, shared=self._shared) for section in sections
+                ]
             return self._opened
+
+    def close(self) -> None:
+        """End the reading."""
+        with self._lock:
+            for topic in self._opened or []:
+                topic.close()
 
     def read_to(self, ts: NDArray[np.int64], came: NDArray[np.int64] | None) -> None:
         """Read the topics as far as the rows up to these times may need; wait for it if need be.
@@ -78,6 +86,6 @@ class RowFacts:
             return [letter for topic in self._opened or [] for letter in topic.pop_letters()]
 
 
-def row_facts(config: Config, *, flow: bool = False) -> RowFacts | None:
-    """Return what joins the context topics to rows; None where no row has facts. flow: as of `ContextTopic`"""
-    return RowFacts(config, flow=flow) if config.event.facts else None
+def row_facts(config: Config, *, flow: bool = False, shared: SharedTopics | None = None) -> RowFacts | None:
+    """Return what joins the context topics to rows; None where no row has facts. flow, shared: as of `ContextTopic`"""
+    return RowFacts(config, flow=flow, shared=shared) if config.event.facts else None

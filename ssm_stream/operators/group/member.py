@@ -16,6 +16,7 @@ import structlog
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.client import STOP
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransactions
@@ -39,6 +40,7 @@ class Member:
     decoder: makes what decodes the chunks of a partition
     catch_up: what a rewind has left to be read again
     audit: of the partitions
+    facts: joins context topics to rows; None where no row has facts
     """
 
     def __init__(
@@ -49,13 +51,14 @@ class Member:
         observers: RunObserver,
         catch_up: CatchUp | None = None,
         audit: GroupAudit | None = None,
+        facts: RowFacts | None = None,
     ) -> None:
         self._audit = audit
         self._catch_up = catch_up
         self.resume: Positions = {}
         """Where each partition was read on."""
         self.config, self.observers = config, observers
-        self._loader = PartitionLoader(config, store, observers, catch_up, audit)
+        self._loader = PartitionLoader(config, store, observers, catch_up, audit, facts)
         self.held: dict[int, HeldPartition] = {}
         self.rebalances = 0
         self.positions: Positions = {}

@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 
 from ssm_stream.config import Config
+from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.operators.shard_operator import ShardLogic
@@ -48,6 +49,7 @@ class PartitionLoader:
     """Loads what members have committed of partitions.
 
     catch_up: what a rewind has left to be read again
+    facts: joins context topics to rows; None where no row has facts
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class PartitionLoader:
         observers: RunObserver,
         catch_up: CatchUp | None,
         audit: GroupAudit | None,
+        facts: RowFacts | None = None,
     ) -> None:
         self._config, self._store, self._observers = config, store, observers
-        self._catch_up, self._audit = catch_up, audit
+        self._catch_up, self._audit, self._facts = catch_up, audit, facts
 
     def load(self, commits: Mapping[int, Commit]) -> dict[int, tuple[HeldPartition, Commit]]:
         """Return each partition with its state, and what it goes on from: its offset is None without a state.
@@ -80,12 +83,12 @@ class PartitionLoader:
             )
             commit = Commit(head.offset, head.name, further=head.further)
         began, snapshots = time.perf_counter(), self._store.partition(partition)
-        logic = ShardLogic(self._config, None, self._observers)
+        logic = ShardLogic(self._config, None, self._observers, self._facts)
         logic.key = shard_key(partition)
         if self._catch_up is not None:
             logic.follow_rewind(partial(StoredUndelivered, self._store.blobs, self._catch_up.number))
         if commit.snapshot:
-            logic.engine = snapshots.restore(self._config, commit.snapshot)
+            logic.set_engine(snapshots.restore(self._config, commit.snapshot))
         else:
             with local_notes(self._store.blobs) as notes:
                 source = self._config.source
