@@ -2,7 +2,7 @@
 
     python benchmarks/scale_out.py [--changes 30] [--calm] [--apart 25] [--work FOLDER] [--json]
     python benchmarks/scale_out.py --parts load [--scale 1] [--json]
-    python benchmarks/scale_out.py --parts rate [--scale 1] [--rounds 3] [--json]
+    python benchmarks/scale_out.py --parts rate [--scale 1] [--rounds 3] [--other PYTHON] [--json]
     python benchmarks/scale_out.py --simulate [--cpu-us 10] [--gap 11.3] [--json]
 
 The product reads a topic with `source.assignment: group` and `delivery: exactly_once` while events come at a steady
@@ -311,7 +311,7 @@ def main() -> int:
     if options.parts == "load":
         return report(measure_load(options.scale), as_json=options.json)
     if options.parts == "rate":
-        return report(measure_rates(int(600_000 * options.scale), options.rounds), as_json=options.json)
+        return report(measure_rates(int(2e6 * options.scale), options.rounds, options.other), as_json=options.json)
     if options.simulate:
         return report(simulate(options.cpu_us, options.gap), as_json=options.json)
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:

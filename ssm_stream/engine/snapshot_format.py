@@ -80,11 +80,10 @@ def write(file: BinaryIO, metadata: dict[str, Any], parts: list[ArrayPart]) -> s
     file.write(bytes(PREFIX.size))
     file.write(header)
     body, size = xxh3_64(), 0
-    for part in parts:
-        for block in _blocks(part):
-            body.update(block.data)
-            file.write(block.data)
-            size += len(block)
+    for block in _blocks(parts):
+        body.update(block.data)
+        file.write(block.data)
+        size += len(block)
     head = xxh3_64(header).intdigest()
     prefix = PREFIX.pack(MAGIC, VERSION, 0, len(header), head, size, body.intdigest())
     file.truncate()
@@ -93,21 +92,26 @@ def write(file: BinaryIO, metadata: dict[str, Any], parts: list[ArrayPart]) -> s
     return xxh3_64_hexdigest(prefix)
 
 
-def _blocks(part: ArrayPart) -> Iterator[NDArray[np.uint8]]:
-    """Yield the bytes of an array in order. A block is valid until the next one."""
-    array, rows = part.array, part.rows
-    if rows is not None and len(rows) > 1:
-        step = _rows_per_block(array, len(rows))
-        for at in range(0, len(rows[0]), step):
-            yield array[tuple(index[at : at + step] for index in rows)].reshape(-1).view(np.uint8)
-        return
-    step, count = _rows_per_block(array, 1), part.shape[0]
-    size = array.itemsize * math.prod(array.shape[1:])
-    block = np.empty(min(step, count) * size, np.uint8)
-    for at in range(0, count, step):
-        some = min(step, count - at)
-        native.gather_rows(array, None if rows is None else rows[0], at, some, block)
-        yield block[: some * size]
+def _blocks(parts: list[ArrayPart]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes of arrays in order, several small ones together. A block is valid until the next one."""
+    block, used = np.empty(BLOCK, np.uint8), 0
+    for _, array, rows in parts:
+        if rows is not None and len(rows) > 1:
+            yield block[:used]
+            used, step = 0, _rows_per_block(array, len(rows))
+            for at in range(0, len(rows[0]), step):
+                yield array[tuple(index[at : at + step] for index in rows)].reshape(-1).view(np.uint8)
+            continue
+        index = None if rows is None else rows[0]
+        at, count, size = 0, len(array if index is None else index), array.itemsize * math.prod(array.shape[1:])
+        while at < count and size:
+            some = min((len(block) - used) // size, count - at)
+            native.gather_rows(array, index, at, some, block[used:])
+            at, used = at + some, used + some * size
+            if at < count:
+                yield block[:used]
+                block, used = block if size <= len(block) else np.empty(size, np.uint8), 0
+    yield block[:used]
 
 
 def _rows_per_block(array: NDArray[Any], axes: int) -> int:
