@@ -328,7 +328,11 @@ class Engine:
             metadata["settings"] = self.config.model_settings
         if self.primed:
             metadata["primed"] = {name: each for name, each in self.primed.items() if name in self}
-        parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
+        parts = [
+            snapshot_format.ArrayPart(f"{j}.{name}", array, rows)
+            for j, (_, arrays) in enumerate(targets)
+            for name, array, rows in arrays
+        ]
         parts += self.episodes.dump()
         common, more = snapshot.dump_common(self.windows, self.rows, self._limiter, self.summaries, full=full)
         return metadata | common, parts + more

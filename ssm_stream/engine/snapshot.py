@@ -215,8 +215,9 @@ def _enabled_arrays(store: EntityStore, rows: _Rows) -> Iterator[tuple[str, NDAr
         (store.state, entity_layout(store.config, store.params), rows.entities),
         (store.shared, pool_layout(store.params, norm=norm), rows.pools),
     ):
+        there = {name for name, *_ in layout.groups if layout.has(name)}
         for name, array in named_arrays(groups):
-            if layout.has(name.split(".")[0]):
+            if name.partition(".")[0] in there:
                 yield name, array, chosen
 
 

@@ -49,7 +49,8 @@ class LoggedFile:
     """A file of the state.
 
     rows, pools: that it has; live, live_pools: those that no later file has
-    stub: what takes its place once none is live, compressed; b"": nothing has to; None: it has to stay
+    stub: what takes its place once none is live: metadata and arrays, compressed once another file follows; b"":
+        nothing has to; None: it has to stay
     moved: entities and pools that it names without having them
     hollow: it replaces a file whose rows are all in later ones
     """
@@ -61,7 +62,7 @@ class LoggedFile:
     pools: int = 0
     live: int = 0
     live_pools: int = 0
-    stub: bytes | None = None
+    stub: bytes | tuple[dict[str, Any], list[ArrayPart]] | None = None
     moved: tuple[int, int] = (0, 0)
     hollow: bool = False
 
@@ -121,6 +122,8 @@ class LiveRows:
         if metadata["whole"]:
             self.clear()
             number = 0
+        elif self.files and isinstance(self.files[-1].stub, tuple):
+            self.files[-1].stub = zlib.compress(_stub(*self.files[-1].stub), 1)
         found = LoggedFile(name, reader.size, bool(metadata["whole"]))
         found.hollow = any("moved" in own for own in metadata["targets"])
         parts: list[ArrayPart] = []
@@ -136,7 +139,7 @@ class LiveRows:
         reader.prefix = ""
         parts += [ArrayPart(each, reader.read(each)) for each in reader.names] if names_rows else []
         if names_rows and not stays and not found.hollow:
-            found.stub = zlib.compress(_stub(metadata, parts), 1)
+            found.stub = metadata, parts
         elif not stays and not found.hollow:
             found.stub = b""
         self.files.append(found)
@@ -240,7 +243,7 @@ class LiveRows:
             if not each.dead or each.stub is None:
                 continue
             if each.stub:
-                content = zlib.decompress(each.stub)
+                content = zlib.decompress(each.stub) if isinstance(each.stub, bytes) else _stub(*each.stub)
                 yield each, content
                 each.size, each.moved, each.hollow, each.stub = len(content), _moved_of(content), True, None
             else:
