@@ -16,6 +16,7 @@ from test_group import config, folder_of, hashes, stored
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import open_checkpoint
@@ -113,6 +114,28 @@ def test_a_start_loads_each_row_once(tmp_path: Path) -> None:
             rows.load(each, reader)
     live = [rows.live_of(i)["0."][0] for i in range(len(files.files))]
     assert [int(each.sum()) for each in live] == [20, 10, 10, 20]
+    assert hashes(stored(store, files.name, settings)) == hashes(engine)
+
+
+def test_a_file_that_nobody_needs_is_written_over(tmp_path: Path) -> None:
+    settings = config(tmp_path, "recovery: {keep: null}")
+    store, engine = FlowStore(settings), Engine(settings)
+    files, names, numbers = store.partition(3), [f"m{i}" for i in range(40)], []
+    there = folder_of(store) / "state"
+    for i in range(6):
+        touch(engine, names, i)
+        epoch(files, engine, i)
+        flush()
+        numbers.append((there / files.name).stat().st_ino)
+        assert hashes(stored(store, files.name, settings)) == hashes(engine)
+        if i == 2:
+            reading = (there / files.name).open("rb")
+            reader = SnapshotReader(reading)
+    assert len(set(numbers)) == 3, "three take turns: the last two are needed, and one is a draft"
+    with reading, pytest.raises(StateError, match="damaged"):
+        reader.check()
+    touch(engine, names[:1], 9)
+    epoch(files, engine, 9)
     assert hashes(stored(store, files.name, settings)) == hashes(engine)
 
 

@@ -55,7 +55,7 @@ class Blobs(Protocol):
     place: str
 
     def draft(self, name: str) -> Path:
-        """Return the local path for a draft of a file."""
+        """Return the local path for a draft of a file, to be written over if there is one."""
 
     def publish(self, draft: Path, key: str) -> None:
         """Put a draft into the store, and remove it."""
@@ -77,6 +77,9 @@ class Blobs(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete files; one that is not there is no error."""
+
+    def replace(self, keys: Iterable[str], name: str, size: int) -> None:
+        """Delete files; one of them may become the next draft of this name. size: that it will have, about"""
 
     def move_aside(self, stamp: str) -> str:
         """Move all files to another place, and return it. stamp: of its name"""
@@ -101,7 +104,12 @@ class FolderBlobs:
         path = self._path(f"drafts/{name}.{_OWN}.draft")
         with self._explained(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._spare(name).replace(path)
         return path
+
+    def _spare(self, name: str) -> Path:
+        return self._path(f"drafts/{name}.{_OWN}.spare.draft")
 
     def publish(self, draft: Path, key: str) -> None:
         path = self._path(key)
@@ -162,6 +170,20 @@ class FolderBlobs:
         for key in keys:
             with self._explained(self._path(key)):
                 self._path(key).unlink(missing_ok=True)
+
+    def replace(self, keys: Iterable[str], name: str, size: int) -> None:
+        # A file that is written over has its pages and blocks already, which takes most of the time of writing one.
+        # Who reads it meanwhile finds another checksum, as it would find no file.
+        spare = self._spare(name)
+        for key in keys:
+            path = self._path(key)
+            with self._explained(path), contextlib.suppress(FileNotFoundError):
+                about = path.stat()
+                if size // 2 <= about.st_size <= 2 * size and about.st_nlink == 1 and not spare.exists():
+                    os.utime(path)  # no draft that a killed member has left
+                    path.replace(spare)
+                else:
+                    path.unlink()
 
     def move_aside(self, stamp: str) -> str:
         target = self.folder.with_name(f"{self.folder.name}.{stamp}")

@@ -140,6 +140,9 @@ class ObjectBlobs:
         if some:
             self._call(f"delete {some[0]}", lambda: self._delete(some))
 
+    def replace(self, keys: Iterable[str], name: str, size: int) -> None:
+        self.delete(keys)
+
     def _delete(self, keys: list[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._obstore.delete(self._store, keys)

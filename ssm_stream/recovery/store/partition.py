@@ -44,11 +44,12 @@ _PUBLISH, _TIDY = ThreadPoolExecutor(16, "store"), Background(8, "store-tidy")
 
 
 class _Todo(NamedTuple):
-    """What is to be noted of a commit. needed: files that stay; time: the latest event time, ms"""
+    """What is to be noted of a commit. needed: files that stay; time: the latest event time, ms; size: of the newest"""
 
     head: Head
     needed: set[str]
     time: float | None
+    size: int
 
 
 class PartitionSnapshots:
@@ -67,7 +68,8 @@ class PartitionSnapshots:
         """When it was written, s since 1970."""
         self.name = ""
         """The latest snapshot; empty: there is none."""
-        self._token = uuid.uuid4().hex[:8]  # the one before in this process may still be publishing its draft
+        # The one before in this process may still be publishing its draft.
+        self._draft = f"{partition:04d}.{uuid.uuid4().hex[:8]}"
         self._rows = LiveRows(fleet=True)
         self._committed: list[str] = []
         self._known = set[str]()  # files that it has loaded or written
@@ -137,10 +139,10 @@ class PartitionSnapshots:
             for dead, content in self._rows.drop_dead():
                 dead.name = self._put(dead.name.split("-")[1], content)
             self._rows.clean(engine)
-        draft = self.blobs.draft(f"{self.partition:04d}.{self._token}")
+        draft = self.blobs.draft(self._draft)
         base = "" if whole else " ".join(self.files)
         try:
-            with draft.open("w+b") as file:
+            with draft.open("r+b" if draft.exists() else "w+b") as file:
                 content_name = engine.write_snapshot(file, full=whole, base=base)
                 self.written += file.seek(0, os.SEEK_END)
                 file.seek(0)
@@ -179,7 +181,7 @@ class PartitionSnapshots:
         head = Head(self.name, offset, time.time_ns() // 1_000_000, self._committed, further)
         with self._change:
             waits = self._todo is not None
-            self._todo = _Todo(head, needed, self._time)
+            self._todo = _Todo(head, needed, self._time, self._rows.files[-1].size)
             self._stale |= stale
         if not waits:
             _TIDY.submit(self._tidy)
@@ -195,7 +197,7 @@ class PartitionSnapshots:
                 write_head(self.blobs, self.partition, todo.head)
                 stale |= self.kept.keep(todo.head, todo.time)
                 needed = todo.needed | self.kept.files
-                self.blobs.delete(f"{FOLDER}/{each}" for each in sorted(stale - needed))
+                self.blobs.replace((f"{FOLDER}/{each}" for each in sorted(stale - needed)), self._draft, todo.size)
                 if time.monotonic() - self._swept >= SWEEP:
                     self._swept = time.monotonic()
                     self._sweep(todo.head.number, needed)
