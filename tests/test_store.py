@@ -21,8 +21,8 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import open_checkpoint
 from ssm_stream.recovery.reader import find_entity, list_entities
+from ssm_stream.recovery.store import ahead, live_rows, object_store
 from ssm_stream.recovery.store import audit as stored_audit
-from ssm_stream.recovery.store import live_rows, object_store
 from ssm_stream.recovery.store.audit import StoredChain, verify_stored
 from ssm_stream.recovery.store.blobs import StoreAwayError
 from ssm_stream.recovery.store.check import check_store
@@ -137,6 +137,41 @@ def test_a_file_that_nobody_needs_is_written_over(tmp_path: Path) -> None:
     touch(engine, names[:1], 9)
     epoch(files, engine, 9)
     assert hashes(stored(store, files.name, settings)) == hashes(engine)
+
+
+@pytest.mark.parametrize("fleet", [True, False])
+def test_what_changes_is_written_ahead_where_entities_change_once_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: bool
+) -> None:
+    settings = config(tmp_path, f"model: {{fleet: {str(fleet).lower()}}}", state="ttl: 300s")
+    store, engine, rng = FlowStore(settings), Engine(settings), random.Random(4)
+    files, names = store.partition(3), [f"m{i}" for i in range(200)]
+    monkeypatch.setattr(ahead, "MUCH", 40 * engine.bytes_per_entity)
+    changed, written, at, known = 0, 0, 0, False
+    for i in range(40):
+        times = 3 if i % 8 == 7 else 1  # events of each entity
+        some = rng.sample(names, 120)
+        before = len(files.files)
+        for _ in range(times):
+            for begin in range(0, len(some), 30):
+                at += 1
+                touch(engine, some[begin:][:30], at)
+                files.write_ahead(engine, 30, i)
+        made = len(files.files) - before
+        assert made == 0 if not known else made >= 2, "none before an epoch in which each has had one event"
+        known = times == 1
+        epoch(files, engine, 1 + i)
+        if known:
+            written += files.written
+            changed += 120 * engine.bytes_per_entity + (1 if fleet else 120) * engine.bytes_per_pool
+        names = [*names[1:], f"n{i}"]
+        if i % 5 == 0:
+            flush()
+            assert hashes(stored(store, files.name, settings)) == hashes(engine)
+            if i % 10 == 0:
+                name, files, known = files.name, store.partition(3), False
+                engine = files.restore(settings, name)
+    assert written <= 1.25 * changed, "headers and pools weigh more in so small a state"
 
 
 @pytest.mark.parametrize("slow", [0.0, 1.0])

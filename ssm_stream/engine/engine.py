@@ -306,34 +306,31 @@ class Engine:
             full: all of it; an incremental snapshot needs a `changed_share` below 1
             base: for an incremental snapshot: the name of the one that was written last
         """
-        metadata, parts = self._dump(full=full)
+        metadata, parts = self.dump(full=full)
         name = snapshot_format.write(file, {**metadata, "after": base}, parts)
+        self.mark_persisted()
+        return name
+
+    def mark_persisted(self) -> None:
+        """Mark the state as persisted: the next incremental snapshot has what changes from now on."""
         for each in self.target_engines:
             each.store.mark_persisted()
         self.windows.mark_persisted()
         self.summaries.mark_persisted()
-        return name
 
     def snapshot(self) -> bytes:
         """Return all state as bytes, for `restore`. Removes expired entities first."""
-        file = BytesIO()
-        snapshot_format.write(file, *self._dump(full=True))
+        snapshot_format.write(file := BytesIO(), *self.dump(full=True))
         return file.getvalue()
 
-    def _dump(self, *, full: bool) -> tuple[dict[str, Any], list[snapshot_format.ArrayPart]]:
+    def dump(self, *, full: bool) -> tuple[dict[str, Any], list[snapshot_format.ArrayPart]]:
         """Return metadata and arrays of a snapshot: each target's, then what they have in common."""
-        targets = [snapshot.dump(each.store, full=full) for each in self.target_engines]
+        targets = [snapshot.dump(each.store, f"{j}.", full=full) for j, each in enumerate(self.target_engines)]
         metadata: dict[str, Any] = {"config": self.config.hash, "whole": full, "targets": [own for own, _ in targets]}
-        if full:
-            metadata["settings"] = self.config.model_settings
+        metadata |= {"settings": self.config.model_settings} if full else {}
         if self.primed:
             metadata["primed"] = {name: each for name, each in self.primed.items() if name in self}
-        parts = [
-            snapshot_format.ArrayPart(f"{j}.{name}", array, rows)
-            for j, (_, arrays) in enumerate(targets)
-            for name, array, rows in arrays
-        ]
-        parts += self.episodes.dump()
+        parts = [part for _, arrays in targets for part in arrays] + self.episodes.dump()
         common, more = snapshot.dump_common(self.windows, self.rows, self._limiter, self.summaries, full=full)
         return metadata | common, parts + more
 
@@ -379,7 +376,7 @@ class Engine:
         if self._former is not None:
             former, self._former = self._former, None
             former.finish_load()
-            with converted(former._dump(full=True), former.target_engines, self.target_engines) as reader:
+            with converted(former.dump(full=True), former.target_engines, self.target_engines) as reader:
                 self._load(reader)
         for each in self.target_engines:
             check_state(each.store)

@@ -165,10 +165,10 @@ def load_common(
         summaries.load(metadata["summaries"], reader, full=full)
 
 
-def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayPart]]:
+def dump(store: EntityStore, prefix: str, *, full: bool) -> tuple[dict[str, Any], list[ArrayPart]]:
     """Return a store as metadata and arrays: all of it, or what changed since `EntityStore.mark_persisted`.
 
-    Removes expired entities first.
+    Removes expired entities first. prefix: of the arrays' names
     """
     assert full or not store.needs_full_snapshot, "more has changed than rows"
     added = store.names[store.persisted_rows :]
@@ -205,7 +205,7 @@ def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayP
         metadata["renamed"] = sorted(store.reassigned.items())
     if store.category_texts:
         metadata["texts"] = [[int(code), text] for code, text in sorted(store.category_texts.items())]
-    return metadata, parts
+    return metadata, [ArrayPart(f"{prefix}{name}", array, rows_) for name, array, rows_ in parts]
 
 
 def _enabled_arrays(store: EntityStore, rows: _Rows) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int64]]]:

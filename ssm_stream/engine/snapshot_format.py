@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,6 +27,7 @@ VERSION = 5
 PREFIX = struct.Struct("<4sHHQQQQ")
 BLOCK = 1 << 20
 """Bytes that are written, read and added to the checksum at once: few enough to stay in the processor's cache."""
+_ALIGNED = 64
 DTYPE_KINDS = "biuf"
 """numpy kinds that arrays may have: numbers only, no objects, no text."""
 Rows = tuple[NDArray[np.int64], ...]
@@ -75,8 +76,15 @@ def write(file: BinaryIO, metadata: dict[str, Any], parts: list[ArrayPart]) -> s
     Returns:
         its name: 16 hex digits that identify all of the content
     """
+    return _write(file, _header(metadata, parts), parts)
+
+
+def _header(metadata: dict[str, Any], parts: list[ArrayPart]) -> bytes:
     listed = [[part.name, part.array.dtype.str, part.shape] for part in parts]
-    header = orjson.dumps({"words": metadata, "arrays": listed}, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps({"words": metadata, "arrays": listed}, option=orjson.OPT_SORT_KEYS)
+
+
+def _write(file: BinaryIO, header: bytes, parts: list[ArrayPart]) -> str:
     file.write(bytes(PREFIX.size))
     file.write(header)
     body, size = xxh3_64(), 0
@@ -112,6 +120,79 @@ def _blocks(parts: list[ArrayPart]) -> Iterator[NDArray[np.uint8]]:
                 yield block[:used]
                 block, used = block if size <= len(block) else np.empty(size, np.uint8), 0
     yield block[:used]
+
+
+class SnapshotCopy:
+    """The content of a snapshot in memory: what it is taken from may change, and any thread may `write` it. Its arrays
+    may be read, in their order, as those of a `SnapshotReader`.
+
+    metadata: as read from a file; size: in bytes, of the file
+    memory: that is used as far as it suffices; `memory` is then what suffices for as much again
+    blocks: rows of bytes that hold arrays: they are copied whole, which is much faster
+    """
+
+    def __init__(
+        self,
+        metadata: dict[str, Any],
+        parts: list[ArrayPart],
+        memory: NDArray[np.uint8],
+        blocks: Sequence[NDArray[np.uint8]] = (),
+    ) -> None:
+        self._header, self.prefix = _header(metadata, parts), ""
+        self.metadata: dict[str, Any] = orjson.loads(self._header)["words"]
+        self.size = PREFIX.size + len(self._header)
+        self.size += sum(part.array.itemsize * math.prod(part.shape) for part in parts)
+        self.memory, self._used = memory, 0
+        rows = dict[tuple[int, int], NDArray[np.uint8]]()
+        self._parts = [self._copied(part, blocks, rows) for part in parts]
+        self._left = self._parts[::-1]
+        if self._used > len(memory):
+            self.memory = np.empty(self._used + self._used // 4, np.uint8)
+
+    def _copied(
+        self, part: ArrayPart, blocks: Sequence[NDArray[np.uint8]], copies: dict[tuple[int, int], NDArray[np.uint8]]
+    ) -> ArrayPart:
+        """Return a part whose content is in the memory. copies: of rows of blocks, by block and index"""
+        name, array, rows = part
+        for block in blocks if rows is not None and len(rows) == 1 and array.size else ():
+            begin = array.__array_interface__["data"][0] - block.__array_interface__["data"][0]
+            if array.strides[0] != block.strides[0] or not 0 <= begin < block.strides[0]:
+                continue
+            assert rows is not None
+            if (copy := copies.get((id(block), id(rows[0])))) is None:
+                copy = self._take(len(rows[0]) * block.shape[1]).reshape(len(rows[0]), -1)
+                native.gather_rows(block, rows[0], 0, len(copy), copy)
+                copies[id(block), id(rows[0])] = copy
+            strides = (copy.strides[0], *array.strides[1:])
+            return ArrayPart(name, np.ndarray(part.shape, array.dtype, copy, begin if len(copy) else 0, strides))
+        content, at = self._take(array.itemsize * math.prod(part.shape)), 0
+        for each in _blocks([part]):
+            content[at : at + len(each)], at = each, at + len(each)
+        return ArrayPart(name, content.view(array.dtype).reshape(part.shape))
+
+    def _take(self, size: int) -> NDArray[np.uint8]:
+        at, self._used = self._used, self._used - (-size // _ALIGNED) * _ALIGNED
+        return self.memory[at : at + size] if at + size <= len(self.memory) else np.empty(size, np.uint8)
+
+    def write(self, file: BinaryIO) -> str:
+        """Write it to a file; returns its name, as `write` does."""
+        return _write(file, self._header, self._parts)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the unread arrays that have the prefix, without it, in their order."""
+        return [each.name.removeprefix(self.prefix) for each in self._left[::-1] if each.name.startswith(self.prefix)]
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return the next array, which must have this name."""
+        found = self._left.pop()
+        assert found.name == self.prefix + name
+        return found.array.copy()
+
+    def empty(self) -> NDArray[Any]:
+        """Skip the next array; return one like it without rows."""
+        array = self._left.pop().array
+        return np.empty((0, *array.shape[1:]), array.dtype)
 
 
 def _rows_per_block(array: NDArray[Any], axes: int) -> int:

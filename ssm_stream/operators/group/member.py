@@ -21,7 +21,7 @@ from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransactions
 from ssm_stream.kafka.partition_queue import Decode
-from ssm_stream.kafka.records import shard_key
+from ssm_stream.kafka.records import LabelBatch, ShardBatch, shard_key
 from ssm_stream.operators.catch_up import GroupCatchUpDecoder
 from ssm_stream.operators.group.inputs import MemberInputs
 from ssm_stream.operators.group.partitions import HeldPartition, PartitionLoader
@@ -146,6 +146,14 @@ class Member:
         name = held.snapshots.write(held.logic.engine, self._place(partition).number)
         self.observers.on_snapshot(held.logic, name, time.perf_counter() - began, held.snapshots.written)
         self.observers.on_evicted(held.logic.engine.pop_evicted_count())
+
+    def write_ahead(self, partition: int, values: Sequence[ShardBatch | LabelBatch]) -> None:
+        """Write what has changed while the epoch goes on. values: that were processed since the last call"""
+        if self._audit is None:  # whose record has all that an epoch has changed
+            held = self.held[partition]
+            events = sum(len(each.events) for each in values if isinstance(each, ShardBatch))
+            events += sum(len(each.labels) for each in values if isinstance(each, LabelBatch))
+            held.snapshots.write_ahead(held.logic.engine, events, held.committed.number)
 
     def _place(self, partition: int) -> Commit:
         """Return the offsets of a partition at the end of the epoch."""

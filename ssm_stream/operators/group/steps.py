@@ -83,13 +83,19 @@ class PartitionLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch 
     def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         self._partition = values[0].partition
         out, keep = self._member.held[self._partition].logic.on_batch(values)
+        if not self._member.must_abort:
+            with explained():
+                self._member.write_ahead(self._partition, values)
         # Bytewax ends an epoch in the sink only where something came: an event that causes nothing is committed, too.
         return list(out) or [OutputBatch(self._member.config.source.topic, self._partition, -1, -1, [])], keep
 
     def snapshot(self) -> bytes:
         if self._partition is not None and not self._member.must_abort:
             with explained():
-                self._member.write(self._partition)
+                try:
+                    self._member.write(self._partition)
+                except StoreAwayError as error:
+                    self._member.fail(error)
         return b""
 
 

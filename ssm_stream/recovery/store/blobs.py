@@ -79,7 +79,7 @@ class Blobs(Protocol):
         """Delete files; one that is not there is no error."""
 
     def replace(self, keys: Iterable[str], name: str, size: int) -> None:
-        """Delete files; one of them may become the next draft of this name. size: that it will have, about"""
+        """Delete files; some may become drafts whose names begin so, up to a dot. size: bytes of them, at most"""
 
     def move_aside(self, stamp: str) -> str:
         """Move all files to another place, and return it. stamp: of its name"""
@@ -99,17 +99,16 @@ class FolderBlobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.place = folder, str(folder)
+        self._spare: dict[str, list[tuple[Path, int]]] = {}
+        """Files that nobody needs any longer, and their bytes, by the beginning of the names of drafts."""
 
     def draft(self, name: str) -> Path:
         path = self._path(f"drafts/{name}.{_OWN}.draft")
         with self._explained(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._spare(name).replace(path)
+            with contextlib.suppress(FileNotFoundError, KeyError, IndexError):
+                self._spare[name.partition(".")[0]].pop()[0].replace(path)
         return path
-
-    def _spare(self, name: str) -> Path:
-        return self._path(f"drafts/{name}.{_OWN}.spare.draft")
 
     def publish(self, draft: Path, key: str) -> None:
         path = self._path(key)
@@ -174,14 +173,16 @@ class FolderBlobs:
     def replace(self, keys: Iterable[str], name: str, size: int) -> None:
         # A file that is written over has its pages and blocks already, which takes most of the time of writing one.
         # Who reads it meanwhile finds another checksum, as it would find no file.
-        spare = self._spare(name)
+        spare = self._spare.setdefault(name, [])
         for key in keys:
             path = self._path(key)
             with self._explained(path), contextlib.suppress(FileNotFoundError):
                 about = path.stat()
-                if size // 2 <= about.st_size <= 2 * size and about.st_nlink == 1 and not spare.exists():
+                if about.st_size + sum(each for _, each in spare) <= size + size // 8 and about.st_nlink == 1:
+                    target = self._path(f"drafts/{uuid.uuid4().hex[:8]}.spare.draft")
                     os.utime(path)  # no draft that a killed member has left
-                    path.replace(spare)
+                    path.replace(target)
+                    spare.append((target, about.st_size))
                 else:
                     path.unlink()
 

@@ -22,6 +22,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot_format import (
     ArrayPart,
     Live,
+    SnapshotCopy,
     SnapshotReader,
     StateError,
     damage_as_state_error,
@@ -108,6 +109,13 @@ class LiveRows:
         self.load(name, reader)
         self.count()
 
+    def add_copy(self, copy: SnapshotCopy) -> LoggedFile:
+        """Add the newest file before it is written; the caller gives it its name."""
+        self._add("", copy)
+        self.count()
+        self._credit += CLEANED * copy.size
+        return self.files[-1]
+
     def load(self, name: str, reader: SnapshotReader) -> None:
         """Add a file of a state that is loaded; call `count` after the last one.
 
@@ -117,7 +125,7 @@ class LiveRows:
         with damage_as_state_error():
             self._add(name, reader)
 
-    def _add(self, name: str, reader: SnapshotReader) -> None:
+    def _add(self, name: str, reader: SnapshotReader | SnapshotCopy) -> None:
         metadata, number = reader.metadata, self._next
         if metadata["whole"]:
             self.clear()
@@ -147,7 +155,12 @@ class LiveRows:
         self._next = number + 1
 
     def _add_target(
-        self, j: int, own: dict[str, Any], reader: SnapshotReader, found: LoggedFile, parts: list[ArrayPart]
+        self,
+        j: int,
+        own: dict[str, Any],
+        reader: SnapshotReader | SnapshotCopy,
+        found: LoggedFile,
+        parts: list[ArrayPart],
     ) -> bool:
         """Note the rows of a target; return whether the file names entities or pools, or moves rows."""
         names_of = reader.read("names")

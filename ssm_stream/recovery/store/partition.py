@@ -18,22 +18,24 @@ import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
-from typing import NamedTuple
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import structlog
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot import require_compatible_state, times_of, with_holidays_of
-from ssm_stream.engine.snapshot_format import SnapshotReader
+from ssm_stream.engine.snapshot_format import SnapshotCopy, SnapshotReader
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, load_chain, open_checkpoint
+from ssm_stream.recovery.store import ahead
 from ssm_stream.recovery.store.background import Background
 from ssm_stream.recovery.store.blobs import Blobs, await_writes
 from ssm_stream.recovery.store.chain import read_log
 from ssm_stream.recovery.store.head import Head, write_head
 from ssm_stream.recovery.store.kept import KeptStates
-from ssm_stream.recovery.store.live_rows import LiveRows
+from ssm_stream.recovery.store.live_rows import LiveRows, LoggedFile
 
 LOG = structlog.get_logger("ssm_stream.store")
 ORPHANED = 3600.0
@@ -44,7 +46,8 @@ _PUBLISH, _TIDY = ThreadPoolExecutor(16, "store"), Background(8, "store-tidy")
 
 
 class _Todo(NamedTuple):
-    """What is to be noted of a commit. needed: files that stay; time: the latest event time, ms; size: of the newest"""
+    """What is to be noted of a commit. needed: files that stay; time: the latest event time, ms; size: of the epoch, in
+    bytes"""
 
     head: Head
     needed: set[str]
@@ -70,6 +73,8 @@ class PartitionSnapshots:
         """The latest snapshot; empty: there is none."""
         # The one before in this process may still be publishing its draft.
         self._draft = f"{partition:04d}.{uuid.uuid4().hex[:8]}"
+        self._changes = ahead.EpochChanges()
+        self._ahead = list[LoggedFile]()  # of this epoch
         self._rows = LiveRows(fleet=True)
         self._committed: list[str] = []
         self._known = set[str]()  # files that it has loaded or written
@@ -119,6 +124,42 @@ class PartitionSnapshots:
         self._known = set(self._committed)
         return engine
 
+    def write_ahead(self, engine: Engine, events: int, number: int) -> None:
+        """Write what has changed since the beginning of the epoch, if that spares its end much.
+
+        Args:
+            events: that the engine has processed since the last call
+            number: of the last commit
+        """
+        self._changes.add_events(events)
+        if not self._changes.spread or not self._rows.files or not ahead.are_many(engine):
+            return
+        self._changes.add_rows(engine)
+        memory = ahead.MEMORY.get()
+        try:
+            metadata, parts = engine.dump(full=False)
+            stores = [each.store for each in engine.target_engines]
+            blocks = [block for each in stores for block in (each.entity_block, each.pool_block)]
+            copy = SnapshotCopy({**metadata, "after": ""}, parts, memory, blocks)
+            engine.mark_persisted()
+            file = self._rows.add_copy(copy)
+            self._ahead.append(file)
+            draft = f"{self._draft}-{len(self._ahead)}"
+            self._publishing.append(_PUBLISH.submit(self._write_copy, copy, file, draft, number))
+        except BaseException:
+            ahead.MEMORY.put(memory)
+            raise
+
+    def _write_copy(self, copy: SnapshotCopy, found: LoggedFile, name: str, number: int) -> None:
+        try:
+            with _writable(draft := self.blobs.draft(name)) as file:
+                found.name = f"{self.partition:04d}-{number:08d}-{copy.write(file)}.state"
+        except OSError as error:
+            raise RecoveryError(f"state.store: {draft} cannot be written: {error}") from error
+        finally:
+            ahead.MEMORY.put(copy.memory)
+        self.blobs.publish(draft, f"{FOLDER}/{found.name}")
+
     def write(self, engine: Engine, number: int) -> str:
         """Write what has changed, or all of it where that costs about the same; returns the name of the snapshot.
 
@@ -131,8 +172,11 @@ class PartitionSnapshots:
             RecoveryError: it cannot be written.
         """
         self.wait()
+        self._changes.end(engine)
+        self.written = sum(each.size for each in self._ahead)
+        self._known |= {each.name for each in self._ahead}
+        self._ahead = []
         whole = self._rows.must_rewrite(engine)
-        self.written = 0
         if whole:
             self._rows = LiveRows(fleet=engine.config.model.fleet)
         else:
@@ -142,7 +186,7 @@ class PartitionSnapshots:
         draft = self.blobs.draft(self._draft)
         base = "" if whole else " ".join(self.files)
         try:
-            with draft.open("r+b" if draft.exists() else "w+b") as file:
+            with _writable(draft) as file:
                 content_name = engine.write_snapshot(file, full=whole, base=base)
                 self.written += file.seek(0, os.SEEK_END)
                 file.seek(0)
@@ -181,7 +225,7 @@ class PartitionSnapshots:
         head = Head(self.name, offset, time.time_ns() // 1_000_000, self._committed, further)
         with self._change:
             waits = self._todo is not None
-            self._todo = _Todo(head, needed, self._time, self._rows.files[-1].size)
+            self._todo = _Todo(head, needed, self._time, self.written)
             self._stale |= stale
         if not waits:
             _TIDY.submit(self._tidy)
@@ -197,7 +241,9 @@ class PartitionSnapshots:
                 write_head(self.blobs, self.partition, todo.head)
                 stale |= self.kept.keep(todo.head, todo.time)
                 needed = todo.needed | self.kept.files
-                self.blobs.replace((f"{FOLDER}/{each}" for each in sorted(stale - needed)), self._draft, todo.size)
+                self.blobs.replace(
+                    (f"{FOLDER}/{each}" for each in sorted(stale - needed)), f"{self.partition:04d}", todo.size
+                )
                 if time.monotonic() - self._swept >= SWEEP:
                     self._swept = time.monotonic()
                     self._sweep(todo.head.number, needed)
@@ -218,6 +264,11 @@ class PartitionSnapshots:
         self.blobs.delete(old)
         for draft in self.blobs.drafts(orphaned):
             draft.unlink(missing_ok=True)
+
+
+def _writable(draft: Path) -> BinaryIO:
+    """Open a draft, which may be a file that nobody needs any longer."""
+    return draft.open("r+b" if draft.exists() else "w+b")
 
 
 def flush() -> None:
