@@ -93,10 +93,15 @@ u64 eight_digits(u64 number) {
 }
 void store8(char* p, u64 bytes) { std::memcpy(p, &bytes, 8); }
 
+constexpr std::array<u64, 20> DIGITS = [] {
+    std::array<u64, 20> powers{1};
+    for (std::size_t i = 1; i < powers.size(); ++i) powers[i] = 10 * powers[i - 1];
+    powers[0] = 0;  // 0 has a digit
+    return powers;
+}();
 int count_digits(u64 number) {
-    int count = 1;
-    for (; number >= 10'000; number /= 10'000) count += 4;
-    return count + (number >= 10) + (number >= 100) + (number >= 1'000);
+    const int least = (64 - std::countl_zero(number | 1)) * 1233 >> 12;  // 1233 / 2^12 = log10(2)
+    return least + (number >= DIGITS[static_cast<std::size_t>(least)]);
 }
 // A number of `count` digits at p; up to 7 bytes after them are written.
 void write_digits(char* p, u64 number, int count) {
@@ -132,9 +137,11 @@ char* write_number(char* p, double value, const PowersOfFive& fives) {
         return p + 2;
     }
     auto [digits, power] = shortest(value, fives);
-    if (digits % 100'000'000 == 0) digits /= 100'000'000, power += 8;
-    for (; digits % 100 == 0; power += 2) digits /= 100;
-    if (digits % 10 == 0) digits /= 10, ++power;
+    if (digits % 10 == 0) {
+        if (digits % 100'000'000 == 0) digits /= 100'000'000, power += 8;
+        for (; digits % 100 == 0; power += 2) digits /= 100;
+        if (digits % 10 == 0) digits /= 10, ++power;
+    }
     const int count = count_digits(digits), point = count + power;  // 0.digits · 10^point
     if (value < 1e-5 || value >= 1e16) {
         write_digits(p + 1, digits, count);

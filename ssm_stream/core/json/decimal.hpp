@@ -35,6 +35,12 @@ inline u64 load8(const char* p) {
     std::memcpy(&bytes, p, 8);
     return bytes;
 }
+// Marks in the high bits of 8 bytes of a text, of which the first is right: a quote, a backslash or a control character.
+inline u64 text_stops(u64 bytes) {
+    constexpr u64 ONES = 0x0101010101010101, HIGHS = 0x8080808080808080;
+    const auto zeros = [](u64 bytes) { return (bytes - ONES) & ~bytes; };  // the high bit of the first zero byte
+    return (zeros(bytes ^ ONES * '"') | zeros(bytes ^ ONES * '\\') | ((bytes - ONES * 32) & ~bytes)) & HIGHS;
+}
 // A mark in the high bit of each of 8 bytes that is no digit; exact up to the first byte that is not ASCII.
 inline u64 non_digits(u64 bytes) {
     const u64 digits = bytes ^ 0x3030303030303030;

@@ -6,7 +6,7 @@ namespace ssm {
 namespace {
 
 constexpr double UNKNOWN = std::numeric_limits<double>::quiet_NaN();
-constexpr u64 ONES = 0x0101010101010101, HIGHS = 0x8080808080808080;
+constexpr u64 HIGHS = 0x8080808080808080;
 
 const char* after_space(const char* p) {
     while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
@@ -41,12 +41,11 @@ bool is_utf8(const char* p, const char* end) {
 // The quote that ends the text begun before p; null if the text has an escape or a control character, is not UTF-8, or does
 // not end.
 const char* text_end(const char* p) {
-    const auto zeros = [](u64 bytes) { return (bytes - ONES) & ~bytes; };  // the high bit of the first zero byte
     const char* const start = p;
     u64 seen = 0;
     for (;; p += 8) {
         const u64 bytes = load8(p);
-        const u64 stops = (zeros(bytes ^ ONES * '"') | zeros(bytes ^ ONES * '\\') | ((bytes - ONES * 32) & ~bytes)) & HIGHS;
+        const u64 stops = text_stops(bytes);
         if (!stops) {
             seen |= bytes;
             continue;

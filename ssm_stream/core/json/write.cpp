@@ -26,9 +26,30 @@ std::string_view text_of(nb::list names, i64 row) {
 
 bool needs_escape(char c) { return static_cast<unsigned char>(c) < 32 || c == '"' || c == '\\'; }
 
-// A text as a JSON string; at most 6 bytes for each of its own, and the quotes.
+// The first `count` bytes at p, of 8, and spaces after them.
+u64 load_up_to_8(const char* p, std::size_t count) {
+    constexpr u64 SPACES = 0x2020202020202020;
+    if (count >= 8) return load8(p);
+    u64 bytes = SPACES << 8 * count;
+    if (count >= 4) {
+        std::uint32_t first, last;
+        std::memcpy(&first, p, 4), std::memcpy(&last, p + count - 4, 4);
+        return bytes | first | static_cast<u64>(last) << 8 * (count - 4);
+    }
+    for (std::size_t i = 0; i < count; ++i) bytes |= static_cast<u64>(static_cast<unsigned char>(p[i])) << 8 * i;
+    return bytes;
+}
+
+// A text as a JSON string; at most 6 bytes for each of its own, and the quotes. 8 bytes after it may be written.
 char* write_string(char* p, std::string_view text) {
     *p++ = '"';
+    while (!text.empty()) {
+        const std::size_t count = std::min<std::size_t>(text.size(), 8);
+        const u64 bytes = load_up_to_8(text.data(), count);
+        if (text_stops(bytes)) break;
+        std::memcpy(p, &bytes, 8);
+        p += count, text.remove_prefix(count);
+    }
     for (const char c : text) {
         if (!needs_escape(c)) [[likely]] {
             *p++ = c;
@@ -59,10 +80,10 @@ class Column {
     Column(nb::handle of, const PowersOfFive& fives) : fives_(&fives) {
         if (PyList_Check(of.ptr())) {
             const Py_ssize_t n = PyList_GET_SIZE(of.ptr());
-            whole_.reserve(static_cast<std::size_t>(n));
+            whole_.resize(static_cast<std::size_t>(n));
             for (Py_ssize_t i = 0; i < n; ++i) {
-                whole_.push_back(PyLong_AsLongLong(PyList_GET_ITEM(of.ptr(), i)));
-                if (whole_.back() == -1 && PyErr_Occurred()) nb::raise_python_error();
+                const i64 value = whole_[static_cast<std::size_t>(i)] = PyLong_AsLongLong(PyList_GET_ITEM(of.ptr(), i));
+                if (value == -1 && PyErr_Occurred()) nb::raise_python_error();
             }
             return;
         }
@@ -110,7 +131,7 @@ class Pieces {
                 if (!PyBytes_Check(piece.ptr())) throw nb::type_error("templates: want bytes");
                 const std::size_t length = static_cast<std::size_t>(PyBytes_GET_SIZE(piece.ptr()));
                 begins.push_back(store_.size());
-                sizes_.push_back(length);
+                all_.push_back({nullptr, length});
                 store_.append(PyBytes_AS_STRING(piece.ptr()), length);
                 size += length, ++pieces;
             }
@@ -118,21 +139,23 @@ class Pieces {
             longest_ = std::max(longest_, size);
         }
         store_.append(BLOCK, '\0');
-        for (const std::size_t begin : begins) texts_.push_back(store_.data() + begin);
+        for (std::size_t i = 0; i < begins.size(); ++i) all_[i].text = store_.data() + begins[i];
     }
-    std::size_t templates() const { return texts_.size() / count_; }
+    std::size_t templates() const { return all_.size() / count_; }
     std::size_t longest() const { return longest_; }
     char* copy(char* p, std::size_t piece) const {
-        const char* text = texts_[piece];
-        for (std::size_t i = 0; i < sizes_[piece]; i += BLOCK) std::memcpy(p + i, text + i, BLOCK);
-        return p + sizes_[piece];
+        const auto [text, size] = all_[piece];
+        std::memcpy(p, text, BLOCK);
+        for (std::size_t i = BLOCK; i < size; i += BLOCK) std::memcpy(p + i, text + i, BLOCK);
+        return p + size;
     }
 
   private:
+    struct Piece { const char* text; std::size_t size; };
+
     std::size_t count_, longest_ = 0;
     std::string store_;
-    std::vector<const char*> texts_;
-    std::vector<std::size_t> sizes_;
+    std::vector<Piece> all_;
 };
 
 // n messages: each the pieces of a template with a name, and then a number of each column, between them; the templates take
