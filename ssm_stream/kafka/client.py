@@ -218,8 +218,8 @@ class KafkaProducer(Producer):
         client = latest_client()
         self._batches = native.Producing(client) if client else None
 
-    def hand_over(self, topic: str, keys: list[str], values: Sequence[bytes], begin: int) -> int:
-        """Hand over messages, from `begin` on, until one is not taken; their delivery is reported by `failure` alone.
+    def hand_over(self, topic: str, keys: list[str], values: Sequence[bytes], begin: int, end: int) -> int:
+        """Hand over messages [begin, end) until one is not taken; their delivery is reported by `failure` alone.
 
         Returns:
             how many were taken: 0 also where messages must go one by one, by `produce`, which raises why
@@ -227,7 +227,7 @@ class KafkaProducer(Producer):
         if self._batches is None:
             return 0
         given = values.native if isinstance(values, WrittenValues) else list(values)
-        return self._batches.produce(topic, keys, given, begin)[0]
+        return self._batches.produce(topic, keys, given, begin, end)[0]
 
     @property
     def takes_batches(self) -> bool:

@@ -23,6 +23,10 @@ from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
 
 LOG = structlog.get_logger("ssm_stream.sink")
 CURE = "correct that and start again: the flow continues from the last epoch"
+AT_ONCE = 4000
+"""Messages that are handed to the client at once."""
+UNDER_WAY = 1000
+"""Messages that the broker may still have to take when the next ones are handed over."""
 STALLED = 2.0
 """Seconds beyond twice `source.wait` without a report of any message, after which the client is given up."""
 Marker = dict[tuple[str, int], int]
@@ -35,10 +39,14 @@ class OutputProducer:
     One thread calls `produce`, and another `deliver`, `explain` and `close`, never at the same time.
 
     fixed: properties that the configuration may not change
+
+    Attributes:
+        hurried: returns True while someone waits for `produce` to return
     """
 
     def __init__(self, config: Config, fixed: Mapping[str, Any] | None = None) -> None:
         self.config = config
+        self.hurried: Callable[[], bool] = lambda: False
         self._last_error = LastError(config.source, config.sinks.kafka)
         self._failed: tuple[str, str, bool] | None = None  # topic, reason, whether it passes
         self._cure = CURE
@@ -116,21 +124,33 @@ class OutputProducer:
         assert len(keys) == len(values) == len(offsets)
         at = 0
         while at < len(values):
-            at += self._produce_some(topic, keys, values, at)
-            if at < len(values):
+            end = min(at + AT_ONCE, len(values))
+            at += self._produce_some(topic, keys, values, at, end)
+            if at < end:
                 self._produce(ProducerRecord(topic, keys[at], values[at], None, offsets[at]))
                 at += 1
 
-    def _produce_some(self, topic: str, keys: list[str], values: Sequence[bytes], begin: int) -> int:
-        """Produce from `begin` on until the client refuses one, and return the number of those before it."""
+    def _produce_some(self, topic: str, keys: list[str], values: Sequence[bytes], begin: int, end: int) -> int:
+        """Produce [begin, end) until the client refuses one, and return the number of those before it."""
         if self._producer.takes_batches:
-            return self._producer.hand_over(topic, keys, values, begin)
-        left, left_keys = iter(values[begin:]), iter(keys[begin:])
+            self._wait_for_turn()
+            return self._producer.hand_over(topic, keys, values, begin, end)
+        left, left_keys = iter(values[begin:end]), iter(keys[begin:end])
         try:
             deque(map(self._producer.produce, repeat(topic), left, left_keys), 0)
         except (BufferError, KafkaException):
-            return len(values) - begin - length_hint(left) - 1
-        return len(values) - begin
+            return end - begin - length_hint(left) - 1
+        return end - begin
+
+    def _wait_for_turn(self) -> None:
+        """Wait until the broker has most of what it was sent, unless someone waits.
+
+        An idempotent client sends one batch of a partition at a time. While the next one is ready, librdkafka 2.16 asks
+        for the answer in a loop, which costs as much CPU as the time that the broker takes. What waits here costs none,
+        and its memory is that of the batch before.
+        """
+        while len(self._producer) > UNDER_WAY and not self.hurried():
+            self._serve(self._producer.poll, 0.01)
 
     def _produce(self, record: ProducerRecord) -> None:
         """Produce a message: wait while the client's queue is full, and truncate an oversized dead letter."""

@@ -70,6 +70,8 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
         self._encoder = Encoder(config)
         self._queue: queue.Queue[list[PredictedBatch | OutputBatch] | None] = queue.Queue(AHEAD)
         self._broken: Exception | None = None
+        self._awaited = False  # whether the epoch's end waits for what is in the queue
+        producer.hurried = lambda: self._awaited or self._queue.full()
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
         self._thread.start()
 
@@ -79,7 +81,7 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
 
     def snapshot(self) -> Marker | None:
         with self._observers.timed("deliver"):
-            self._queue.join()
+            self._join()
             self._raise()
             with explained():
                 marker = self._producer.deliver()
@@ -90,9 +92,16 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
 
     def close(self) -> None:
         # Called at the end of input and after an error in any step; an exception here would end the process unreported.
+        self._awaited = True
         self._queue.put(None)
         self._thread.join()
         self._producer.close()
+
+    def _join(self) -> None:
+        """Wait until the client has all that was written."""
+        self._awaited = True
+        self._queue.join()
+        self._awaited = False
 
     def _raise(self) -> None:
         if self._broken is None:

@@ -248,9 +248,9 @@ class Producing {
         failure_ = found->second;
     }
 
-    // Hands over the messages from `begin` on. Returns how many the client took, and its error for the first that it did not, or 0.
+    // Hands over the messages [begin, end). Returns how many the client took, and its error for the first that it did not, or 0.
     // values: a list of bytes, or `json::Rows`
-    std::pair<i64, int> produce(const std::string& topic, nb::list keys, nb::object values, i64 begin) {
+    std::pair<i64, int> produce(const std::string& topic, nb::list keys, nb::object values, i64 begin, i64 end) {
         {
             const std::lock_guard guard(failure_->lock);
             if (failure_->gone) throw std::runtime_error("produce: the client is closed");
@@ -258,9 +258,9 @@ class Producing {
         const json::Rows* rows = nb::isinstance<json::Rows>(values) ? nb::cast<const json::Rows*>(values) : nullptr;
         if (!rows && !PyList_Check(values.ptr())) throw nb::type_error("produce: want a list of values, or rows");
         const i64 n = rows ? rows->size() : static_cast<i64>(PyList_GET_SIZE(values.ptr()));
-        if (static_cast<i64>(keys.size()) != n || begin < 0 || begin > n) throw nb::value_error("produce: want a key a value");
-        batch_.assign(static_cast<std::size_t>(n - begin), Message{});
-        for (i64 i = begin; i < n; ++i) {
+        if (static_cast<i64>(keys.size()) != n || begin < 0 || begin > end || end > n) throw nb::value_error("produce: want a key a value");
+        batch_.assign(static_cast<std::size_t>(end - begin), Message{});
+        for (i64 i = begin; i < end; ++i) {
             Message& message = batch_[static_cast<std::size_t>(i - begin)];
             if (rows) {
                 const std::string_view value = (*rows)[i];
@@ -281,10 +281,10 @@ class Producing {
         const i64 taken = batch_.empty() ? 0 : l_.produce_batch(to, NO_PARTITION, COPY, batch_.data(), static_cast<int>(batch_.size()));
         l_.topic_destroy(to);
         // In order: what follows one that was refused is refused as well, else it would overtake it.
-        if (taken == n - begin) return {taken, 0};
+        if (taken == end - begin) return {taken, 0};
         i64 good = 0;
-        while (good < n - begin && !batch_[static_cast<std::size_t>(good)].err) ++good;
-        return {good, good < n - begin ? batch_[static_cast<std::size_t>(good)].err : 0};
+        while (good < end - begin && !batch_[static_cast<std::size_t>(good)].err) ++good;
+        return {good, good < end - begin ? batch_[static_cast<std::size_t>(good)].err : 0};
     }
 
     // Topic, code and text of the first message that the client has given up; None: there is none.

@@ -125,7 +125,7 @@ class GroupWriter(KafkaWriter):
 
     def snapshot(self) -> None:
         with self._observers.timed("deliver"):
-            self._queue.join()
+            self._join()
             self._raise()
             if self._member.must_abort:
                 return
