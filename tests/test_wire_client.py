@@ -45,7 +45,7 @@ def test_without_the_library_messages_go_one_by_one(monkeypatch: pytest.MonkeyPa
         with EmbeddedBroker(topics={"t": 1}) as broker:
             producer = KafkaProducer({"bootstrap.servers": broker.bootstrap_servers})
             assert not producer.takes_batches
-            assert producer.hand_over("t", ["k"], [b"v"], 0) == 0
+            assert producer.hand_over("t", ["k"], [b"v"], 0, 1) == 0
             consumer = Consumer(with_plugin({"bootstrap.servers": broker.bootstrap_servers, "group.id": "g"}))
             assert isinstance(fetcher_of(consumer, "t"), MessageFetcher)
             consumer.close()
@@ -176,7 +176,7 @@ def test_produced_messages_are_those_of_the_client(kafka: Kafka) -> None:
     keys = [f"machine {i % 17} ü" for i in range(2_000)]
     values = [b'{"n":%d}' % i for i in range(2_000)]
     producer = KafkaProducer({"bootstrap.servers": kafka.bootstrap_servers, **PRODUCER})
-    assert producer.hand_over(topics[0], keys, values, 5) == 1_995
+    assert producer.hand_over(topics[0], keys, values, 5, 2_000) == 1_995
     for key, value in zip(keys[5:], values[5:], strict=True):
         producer.produce(topics[1], value, key)
     assert producer.flush(20) == 0
@@ -190,11 +190,11 @@ def test_a_full_queue_takes_a_part() -> None:
         limits = {"queue.buffering.max.messages": 10, "linger.ms": 10_000}
         producer = KafkaProducer({"bootstrap.servers": broker.bootstrap_servers, **PRODUCER, **limits})
         keys, values = ["k"] * 25, [b"%d" % i for i in range(25)]
-        at = producer.hand_over("t", keys, values, 0)
-        assert at == 10
-        assert producer.hand_over("t", keys, values, at) == 0
+        assert producer.hand_over("t", keys, values, 0, 4) == 4
+        assert producer.hand_over("t", keys, values, 4, 25) == 6
+        assert producer.hand_over("t", keys, values, 10, 25) == 0
         assert producer.flush(10) == 0
-        assert producer.hand_over("t", keys, values, at) == 10
+        assert producer.hand_over("t", keys, values, 10, 25) == 10
         producer.purge()
 
 
@@ -202,7 +202,7 @@ def test_a_message_that_is_not_delivered_is_reported() -> None:
     with EmbeddedBroker(topics={"t": 1}) as broker:
         producer = KafkaProducer({"bootstrap.servers": broker.bootstrap_servers, **PRODUCER})
         broker.push_errors(ApiKey.PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED])
-        assert producer.hand_over("t", ["k"], [b"v"], 0) == 1
+        assert producer.hand_over("t", ["k"], [b"v"], 0, 1) == 1
         producer.flush(10)
         failed = producer.failure()
         assert failed is not None
@@ -224,20 +224,24 @@ def test_own_callbacks_get_what_is_produced_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "values", "begin", "error"),
+    ("keys", "values", "begin", "end", "error"),
     [
-        (["k"], [b"1", b"2"], 0, ValueError),
-        (["k"], [b"1"], 2, ValueError),
-        (["k"], [b"1"], -1, ValueError),
-        (["k"], ["1"], 0, TypeError),
-        ([1], [b"1"], 0, TypeError),
+        (["k"], [b"1", b"2"], 0, 2, ValueError),
+        (["k"], [b"1"], 2, 2, ValueError),
+        (["k"], [b"1"], 1, 0, ValueError),
+        (["k"], [b"1"], 0, 2, ValueError),
+        (["k"], [b"1"], -1, 1, ValueError),
+        (["k"], ["1"], 0, 1, TypeError),
+        ([1], [b"1"], 0, 1, TypeError),
     ],
 )
-def test_what_is_handed_over_is_checked(keys: list[Any], values: list[Any], begin: int, error: type) -> None:
+def test_what_is_handed_over_is_checked(
+    keys: list[Any], values: list[Any], begin: int, end: int, error: type
+) -> None:
     with EmbeddedBroker(topics={"t": 1}) as broker:
         producer = KafkaProducer({"bootstrap.servers": broker.bootstrap_servers, **PRODUCER})
         with pytest.raises(error):
-            producer.hand_over("t", keys, values, begin)
+            producer.hand_over("t", keys, values, begin, end)
 
 
 def test_a_client_that_is_not_there_is_refused() -> None:
@@ -269,7 +273,7 @@ def test_rows_are_produced_from_where_they_were_written(kafka: Kafka) -> None:
     with pytest.raises(IndexError):
         rows[3_000]
     producer = KafkaProducer({"bootstrap.servers": kafka.bootstrap_servers, **PRODUCER})
-    assert producer.hand_over(topic, names, rows, 0) == 3_000
+    assert producer.hand_over(topic, names, rows, 0, 3_000) == 3_000
     del rows
     assert producer.flush(20) == 0
     assert producer.failure() is None
@@ -290,8 +294,8 @@ def test_a_chunk_has_so_many_messages_at_most(kafka: Kafka) -> None:
         consumer.incremental_assign([TopicPartition(topic, partition, 0)])
     deadline = time.monotonic() + 20
     while sum(sizes) < 2_000 and time.monotonic() < deadline:
-        sizes += [len(each.messages) for each in fetcher.fetch(300, lambda _: nullcontext())]
+        sizes += [len(each.messages) for each in fetcher.fetch(100, lambda _: nullcontext())]
     fetcher.close()
     consumer.close()
     assert sum(sizes) == 2_000
-    assert max(sizes) == 300
+    assert max(sizes) == 400

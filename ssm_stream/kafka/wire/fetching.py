@@ -16,9 +16,9 @@ IDLE_POLL = 0.02
 """Seconds in which the first message may come."""
 LINGER = 0.002
 """Seconds in which messages that come one by one are collected."""
-CHUNKS = 4
-"""Chunks that are read at once, where there are as many partitions: what costs something a chunk is rarer by large
-ones."""
+BATCHES = 4
+"""Batches that are read at once where so many messages wait, as one chunk a partition: what costs something a chunk is
+rarer by large ones."""
 Timed = Callable[[str], AbstractContextManager[object]]
 
 
@@ -44,7 +44,7 @@ class Fetcher(Protocol):
         """Return the next messages, and events of the client; an empty list if none come within `IDLE_POLL`.
 
         Args:
-            most: messages of a chunk
+            most: messages of a batch
             timed: measures the reading, without the wait for the first message
         """
 
@@ -65,11 +65,9 @@ class BatchFetcher:
         self._consumer, self._topic = consumer, topic
         self._rest = MessageFetcher(consumer)
         self._reading = native.Reading(client)
-        self._partitions = set[int]()
 
     def add(self, topic: str, partition: int) -> None:
         self._reading.add(topic, partition)
-        self._partitions.add(partition)
 
     def fetch(self, most: int, timed: Timed) -> list[Fetched]:
         if (first := self._consumer.poll(0)) is not None:
@@ -77,8 +75,7 @@ class BatchFetcher:
         if not self._reading.wait(round(IDLE_POLL * 1000)):
             return []
         with timed("read"):
-            chunks = min(len(self._partitions), CHUNKS)
-            found = self._reading.read(chunks * most, most, round(LINGER * 1000))
+            found = self._reading.read(BATCHES * most, BATCHES * most, round(LINGER * 1000))
         return [
             Fetched(
                 partition,
