@@ -235,9 +235,7 @@ def test_own_callbacks_get_what_is_produced_one_by_one() -> None:
         ([1], [b"1"], 0, 1, TypeError),
     ],
 )
-def test_what_is_handed_over_is_checked(
-    keys: list[Any], values: list[Any], begin: int, end: int, error: type
-) -> None:
+def test_what_is_handed_over_is_checked(keys: list[Any], values: list[Any], begin: int, end: int, error: type) -> None:
     with EmbeddedBroker(topics={"t": 1}) as broker:
         producer = KafkaProducer({"bootstrap.servers": broker.bootstrap_servers, **PRODUCER})
         with pytest.raises(error):
