@@ -22,14 +22,15 @@ SCRATCH = ("flag", "fleet", "entity", "g", "places")
 NOT_HASHED, ENTITY, POOL, NORM = range(4)
 """Sections of a capture, in the order in which they are hashed."""
 Index = tuple[Any, ...]
-HashStep = tuple[str, Index | None]
-"""What to hash: part of a named row, or all of it."""
+HashStep = slice | tuple[str, Index | None]
+"""What to hash: bytes of a capture, or part of a named row, or all of it."""
 
 
 class Field(NamedTuple):
-    """Where the row of an array lies in a capture."""
+    """Where the row of an array lies in a capture. size: its bytes; None: others lie between them"""
 
     start: int
+    size: int | None
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -68,7 +69,8 @@ class CaptureLayout:
 
     def add(self, name: str, row: NDArray[Any], start: int, section: int) -> None:
         """Add the row of an array that begins at that byte, in the order in which rows are hashed."""
-        self._fields[name] = Field(start, row.dtype, row.shape, row.strides, section)
+        size = row.nbytes if row.flags.c_contiguous else None
+        self._fields[name] = Field(start, size, row.dtype, row.shape, row.strides, section)
 
     def __contains__(self, name: str) -> bool:
         """Return whether captures have this array."""
@@ -102,15 +104,32 @@ class CaptureLayout:
         return digest.hexdigest()
 
     def _hash(self, digest: Any, content: bytes, steps: list[HashStep]) -> None:
-        for name, index in steps:
+        whole = memoryview(content)
+        for step in steps:
+            if isinstance(step, slice):
+                digest.update(whole[step])
+                continue
+            name, index = step
             row = self.array(content, name)
             digest.update((row if index is None else row[index]).tobytes())
 
     def _hash_steps(self, section: int, used: int) -> Iterator[HashStep]:
-        """Yield what is hashed of a section, in order."""
+        """Yield what is hashed of a section, in order: rows that follow each other at once."""
+        begin = end = 0
         for name, field in self._fields.items():
-            if field.section == section:
-                yield name, _hashed_part(name, used, self.params)
+            if field.section != section:
+                continue
+            index = _hashed_part(name, used, self.params)
+            size = field.size if index is None else None
+            if end > begin and (size is None or field.start != end):
+                yield slice(begin, end)
+                begin = end = 0
+            if size is None:
+                yield name, index
+            else:
+                begin, end = begin if end > begin else field.start, field.start + size
+        if end > begin:
+            yield slice(begin, end)
 
 
 class EventCapture:
