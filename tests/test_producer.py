@@ -34,6 +34,7 @@ class FullProducer:
 def test_a_full_queue_loses_repeats_and_reorders_nothing(full: set[int], n: int) -> None:
     producer: Any = object.__new__(OutputProducer)
     producer._producer, producer._failed, producer._oversized = FullProducer(full), None, []
+    producer._at_once = 3
     keys, values = [f"k{i}" for i in range(n)], list(range(n))
     producer.produce(OutputBatch("t", 0, 0, n, [], "p", keys, values, values))  # type: ignore[arg-type]
     assert producer._producer.taken == [("p", value, key) for value, key in zip(values, keys, strict=True)]

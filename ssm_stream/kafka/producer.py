@@ -23,10 +23,10 @@ from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
 
 LOG = structlog.get_logger("ssm_stream.sink")
 CURE = "correct that and start again: the flow continues from the last epoch"
-AT_ONCE = 4000
-"""Messages that are handed to the client at once."""
-UNDER_WAY = 1000
-"""Messages that the broker may still have to take when the next ones are handed over."""
+AT_ONCE = 2500
+"""Messages that are handed to the client at once, for each partition of their topic: less than one batch has."""
+FEW = 1000
+"""Messages that are handed over while as many are under way."""
 STALLED = 2.0
 """Seconds beyond twice `source.wait` without a report of any message, after which the client is given up."""
 Marker = dict[tuple[str, int], int]
@@ -47,6 +47,7 @@ class OutputProducer:
     def __init__(self, config: Config, fixed: Mapping[str, Any] | None = None) -> None:
         self.config = config
         self.hurried: Callable[[], bool] = lambda: False
+        self._at_once = AT_ONCE
         self._last_error = LastError(config.source, config.sinks.kafka)
         self._failed: tuple[str, str, bool] | None = None  # topic, reason, whether it passes
         self._cure = CURE
@@ -71,8 +72,10 @@ class OutputProducer:
 
     def fetch_metadata(self) -> None:
         """Request the metadata of an output topic: the first message is sent half a second sooner."""
-        with contextlib.suppress(KafkaException):
-            self._producer.list_topics(self.config.sinks.predictions or self.config.sinks.alerts, timeout=1)
+        topic = self.config.sinks.predictions or self.config.sinks.alerts
+        with contextlib.suppress(KafkaException, KeyError):
+            partitions = self._producer.list_topics(topic, timeout=1).topics[topic].partitions
+            self._at_once = AT_ONCE * max(len(partitions), 1)
 
     def produce(self, output: OutputBatch) -> OutputBatch:
         """Hand a batch to the client, and return what of it is produced.
@@ -124,7 +127,7 @@ class OutputProducer:
         assert len(keys) == len(values) == len(offsets)
         at = 0
         while at < len(values):
-            end = min(at + AT_ONCE, len(values))
+            end = min(at + self._at_once, len(values))
             at += self._produce_some(topic, keys, values, at, end)
             if at < end:
                 self._produce(ProducerRecord(topic, keys[at], values[at], None, offsets[at]))
@@ -133,7 +136,7 @@ class OutputProducer:
     def _produce_some(self, topic: str, keys: list[str], values: Sequence[bytes], begin: int, end: int) -> int:
         """Produce [begin, end) until the client refuses one, and return the number of those before it."""
         if self._producer.takes_batches:
-            self._wait_for_turn()
+            self._wait_for_turn(FEW if end - begin < FEW else 0)
             return self._producer.hand_over(topic, keys, values, begin, end)
         left, left_keys = iter(values[begin:end]), iter(keys[begin:end])
         try:
@@ -142,15 +145,15 @@ class OutputProducer:
             return end - begin - length_hint(left) - 1
         return end - begin
 
-    def _wait_for_turn(self) -> None:
-        """Wait until the broker has most of what it was sent, unless someone waits.
+    def _wait_for_turn(self, most: int) -> None:
+        """Wait until the broker has all but `most` messages; where someone waits, all but those of two turns.
 
         An idempotent client sends one batch of a partition at a time. While the next one is ready, librdkafka 2.16 asks
-        for the answer in a loop, which costs as much CPU as the time that the broker takes. What waits here costs none,
-        and its memory is that of the batch before.
+        for the answer in a loop, which costs as much CPU as the broker takes time. What waits here costs none, and its
+        memory is that of the batch before.
         """
-        while len(self._producer) > UNDER_WAY and not self.hurried():
-            self._serve(self._producer.poll, 0.01)
+        while len(self._producer) > (2 * self._at_once if self.hurried() else most):
+            self._serve(self._producer.flush, 0.01)
 
     def _produce(self, record: ProducerRecord) -> None:
         """Produce a message: wait while the client's queue is full, and truncate an oversized dead letter."""

@@ -20,8 +20,8 @@ from ssm_stream.kafka.transactional_producer import Part, Sources, Transactional
 from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, RunObserver, SentBatch
 
-AHEAD = 4
-"""Batches that wait to be encoded."""
+AHEAD = 8
+"""Batches that wait to be encoded: as many as come until a new client may send, half a second after its start."""
 
 
 class KafkaSink(FixedPartitionedSink[PredictedBatch | OutputBatch, Marker | None]):
