@@ -14,8 +14,8 @@ from ssm_stream.engine.input_changes.input_map import Indices, InputMap, take, w
 Array = NDArray[Any]
 GATES = ("stack_", "regret", "hour_regret", "top", "band", "carry")
 """Prefixes of arrays of the gates that pools have, and of what is judged by their answers: dead band, corrections."""
-PAST_KEPT, PRODUCTS_KEPT = 30.0, 100.0
-"""Events that moments count for at most next to new past targets, which resemble those before, and new products."""
+EVENTS_KEPT = 30.0
+"""Events that moments count for at most once there are inputs that explain much of the errors before."""
 BY_NUMBER = ("v_mean", "v_var", "v_count")
 BY_CODED = ("value", "seen", "dead", "slot", "missing", "other")
 
@@ -87,14 +87,14 @@ def past_features(inputs: InputMap, array: Array) -> Array:
     return np.concatenate([back(i) for i in range(new.feature_lags + 1 if new.feature_lags > 1 else 1)], axis=1)
 
 
-def discounted_level(level: Array, S: Array, most: float) -> Array:
-    """Return the level (P, M) of moments S (P, M, D, n) that count for so many events at most; the weights stay.
+def discounted_level(level: Array, S: Array) -> Array:
+    """Return the level (P, M) of moments S (P, M, D, n) that count for EVENTS_KEPT events at most; the weights stay.
 
     The first input is the constant, so that its moment is the number of events, decayed.
     """
     now = np.where(level == 0, 1, level)
     events = now * S[:, :, 0, 0]
-    found: Array = (now * np.minimum(1.0, most / np.maximum(events, 1e-9))).astype(level.dtype)
+    found: Array = (now * np.minimum(1.0, EVENTS_KEPT / np.maximum(events, 1e-9))).astype(level.dtype)
     return found
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core.shapes import LearnerParams, factors
 from ssm_stream.engine.input_changes.input_map import NEW, Indices, InputMap, removed_inputs, take
-from ssm_stream.engine.input_changes.learner_arrays import PRODUCTS_KEPT, HeadArrays, discounted_level
+from ssm_stream.engine.input_changes.learner_arrays import HeadArrays, discounted_level
 
 Array = NDArray[Any]
 
@@ -56,7 +56,7 @@ def _of_pool(inputs: InputMap, former: dict[str, Array], gone_codes: Array) -> d
     out = {**former, "S": heads.array("S")[:, 0], **{name: heads.array(name) for name in ("R", "W", "batch")}}
     out |= {name: take(former[name], pairs, 1) for name in ("mean", "var", "count")}
     if (pairs == NEW).any():
-        out["level"] = discounted_level(former["level"], former["S"][:, None], PRODUCTS_KEPT)
+        out["level"] = discounted_level(former["level"], former["S"][:, None])
     out["of"] = (1 + chosen if len(chosen) else np.zeros(k, np.int64))[None].astype(former["of"].dtype)
     return out if len(chosen) else {**out, "n": np.zeros_like(former["n"])}
 
