@@ -19,7 +19,7 @@ MUCH = 1 << 25
 """Bytes of changes from which on they are written."""
 AGAIN = 1.1
 """Events of an epoch for each entity that has changed, at most: so much more is written."""
-COPIES = 2
+COPIES = 4
 """Copies that a process has in memory at once."""
 MEMORY: queue.SimpleQueue[NDArray[np.uint8]] = queue.SimpleQueue()
 """For the copies. It is used again: memory that is new to a process costs as much as what is copied into it."""
