@@ -145,6 +145,8 @@ def measure_rate(broker: str, topic: str, count: int, name: str, folder: Path, p
     partition, seconds = found[:, 0], found[:, 1] / 1000
     later = seconds >= processes.settled()
     own = [seconds[later & (partition == each)] for each in range(PARTITIONS)]
+    if not all(map(len, own)):
+        raise MissingError(f"{sink}: a partition was done before it had its last reader: more events (--scale)")
     begin, stop = max(each.min() for each in own), min(each.max() for each in own)
     steady = np.count_nonzero((seconds >= begin) & (seconds < stop))
     used = np.interp([begin, stop], *zip(*samples, strict=True))
