@@ -205,7 +205,7 @@ def test_duplicate_and_late_timestamps_are_events_in_the_order_of_their_offsets(
     assert letters == []
     assert batch.events.ts.tolist() == [1000 * t for t in times]
     assert batch.events.target.tolist() == [0, 1, 2, 3, 4, 5]
-    assert batch.offsets == list(range(100, 106))
+    assert list(batch.offsets) == list(range(100, 106))
 
 
 def test_a_chunk_is_split_by_shard_with_every_events_own_offset_and_values() -> None:
@@ -217,7 +217,7 @@ def test_a_chunk_is_split_by_shard_with_every_events_own_offset_and_values() -> 
     assert len(batches) == len({key for key, _ in batches}) > 1
     seen = []
     for key, batch in batches:
-        assert batch.offsets == sorted(batch.offsets)
+        assert list(batch.offsets) == sorted(batch.offsets)
         for name, target, offset in zip(batch.events.entity, batch.events.target, batch.offsets, strict=True):
             assert (name, target) == (names[offset - 100], offset - 100)
             assert key == shard_key(shard_of(name, 8))
@@ -230,7 +230,7 @@ def test_offsets_are_the_messages_own_whether_any_are_left_out_between(steps: li
     """As where a topic is compacted, or has notes of transactions."""
     offsets = np.cumsum([7, *steps]).tolist()
     messages: list[Any] = [FakeMessage(offset, b"") for offset in offsets]
-    assert offsets_of(messages) == offsets
+    assert list(offsets_of(messages)) == offsets
 
 
 def test_shards_of_names_never_change() -> None:

@@ -99,7 +99,7 @@ def encode_predictions(
     if m:
         names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
-    ids: list[NDArray[Any] | list[int]] = [offsets, *of_row]
+    ids: list[NDArray[Any] | list[int]] = [_numbers(offsets), *of_row]
 
     def templates(idle: bool | None) -> list[list[bytes]]:
         return [_template(stem, fields, target, frame, idle, numbered=bool(of_row)) for target in targets or (None,)]
@@ -122,6 +122,13 @@ def with_gaps(values: list[bytes], gaps: Mapping[int, int], m: int) -> list[byte
         for i in range(m * row, m * row + m):
             values[i] = values[i][:-1] + b',"gap":%d}' % missing
     return values
+
+
+def _numbers(offsets: Sequence[int]) -> NDArray[np.int64] | list[int]:
+    """Return offsets as a column to be written."""
+    if isinstance(offsets, range):
+        return np.arange(offsets.start, offsets.stop, offsets.step, dtype=np.int64)
+    return list(offsets)
 
 
 def _repeat(items: Iterable[T], m: int) -> list[T]:

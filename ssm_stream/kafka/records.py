@@ -85,7 +85,7 @@ class ShardBatch(NamedTuple):
 
     partition: int
     events: Events
-    offsets: list[int]
+    offsets: Sequence[int]
     raw: Sequence[RawMessage] | None = None
     timestamps: tuple[int, ...] = ()
     chunk: int = 0
@@ -181,7 +181,7 @@ class OutputBatch(NamedTuple):
     predictions: str | None = None
     keys: list[str] = []  # noqa: RUF012  # of a tuple
     values: Sequence[bytes] = ()
-    offsets: list[int] = []  # noqa: RUF012
+    offsets: Sequence[int] = ()
 
     @property
     def size(self) -> int:
@@ -222,14 +222,12 @@ def rows_by_shard(shards: list[int]) -> list[tuple[str, NDArray[np.intp]]]:
     return [(shard_key(int(shard[rows[0]])), rows) for rows in np.split(order, cuts)]
 
 
-def offsets_of(messages: Sequence[Message]) -> list[int]:
+def offsets_of(messages: Sequence[Message]) -> Sequence[int]:
     """Return the offsets of a partition's messages, of which there is at least one, in offset order."""
-    if isinstance(messages, MessageBatch):
-        return messages.native.offsets()
     first, last = offset_of(messages[0]), offset_of(messages[-1])
     if last - first == len(messages) - 1:  # none is left out between, as almost always
-        return list(range(first, last + 1))
-    return list(map(offset_of, messages))
+        return range(first, last + 1)
+    return messages.native.offsets() if isinstance(messages, MessageBatch) else list(map(offset_of, messages))
 
 
 def headers_of(message: Message) -> Headers:
