@@ -41,7 +41,7 @@ class OutputProducer:
     fixed: properties that the configuration may not change
 
     Attributes:
-        hurried: returns True while someone waits for `produce` to return
+        hurried: returns True while someone waits for `produce` to return, or it falls behind
     """
 
     def __init__(self, config: Config, fixed: Mapping[str, Any] | None = None) -> None:

@@ -71,7 +71,7 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
         self._queue: queue.Queue[list[PredictedBatch | OutputBatch] | None] = queue.Queue(AHEAD)
         self._broken: Exception | None = None
         self._awaited = False  # whether the epoch's end waits for what is in the queue
-        producer.hurried = lambda: self._awaited or self._queue.full()
+        producer.hurried = lambda: self._awaited or self._queue.qsize() > 1
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
         self._thread.start()
 
