@@ -10,8 +10,9 @@ See `docs/training.md`.
 
 Glossary
     setting    how the learner is set up: with or without past targets, one entity or several, late labels
-    loss       mean over the streams of a round of the logarithm of MAE / MAE of the start, each within ±1, and the pull
-    score      geometric mean over the streams held back of MAE / MAE of the start, and the pull; below 1 is better
+    loss       mean over the streams of a round of the logarithm of MAE / MAE of the start, each within ±1, twice where
+               it is worse; and the pull
+    score      the same of the streams held back, as a factor; below 1 is better than the start
     pull       what an offset has to gain: what these streams hardly tell stays as it was, for others may
     offset     what is trained, see `Offsets`; 0 is the start
 """
@@ -33,11 +34,11 @@ from ssm_stream.training.checkpoint import load_progress, no_progress, save_prog
 from ssm_stream.training.history import History, stretch, stretch_error
 from ssm_stream.training.offsets import Offsets
 from ssm_stream.training.recipe import Recipe, TrainingError
-from ssm_stream.training.validation import Row, Validation
+from ssm_stream.training.validation import Row, Validation, loss_of
 
 REACH = 4.0  # largest offset
 WORST = 1.0  # largest loss of a stream, a factor e
-PULL = 1e-3  # per squared offset: a number that is e times as large has to gain a tenth of a per cent
+PULL = 3e-4  # per squared offset: a number that is e times as large has to gain 0.03 %
 
 
 class Result(NamedTuple):
@@ -158,9 +159,8 @@ def _round(recipe: Recipe, offsets: Offsets, histories: Sequence[History], searc
     candidates = search.ask()
     losses = np.empty(len(candidates))
     for i, offset in enumerate(candidates):
-        ratio = np.log((errors(offsets.weights(np.clip(offset, -REACH, REACH))) + least) / start)
-        ratio = np.where(np.isinf(ratio), WORST, ratio)
-        losses[i] = np.nanmean(np.clip(ratio, -WORST, WORST)) + _pull(offset)
+        found = errors(offsets.weights(np.clip(offset, -REACH, REACH))) + least
+        losses[i] = np.nanmean(np.clip(loss_of(found, start), -WORST, WORST)) + _pull(offset)
     search.tell(candidates, losses.tolist())
     return losses
 

@@ -16,6 +16,15 @@ from ssm_stream.training.recipe import Recipe
 
 HELD_BACK = 982_451_653  # first number of the seeds that no training stream has
 HISTORY = "history"
+WORSE = (
+    2.0  # weight of a stream whose error has grown: what is close to its noise has nothing to gain, and should not pay
+)
+
+
+def loss_of(error: Floats, start: Floats) -> Floats:
+    """Logarithm of the ratio of errors to those of the start, (n,); what is worse counts twice."""
+    ratio: Floats = np.log(error / start)
+    return np.where(ratio > 0, WORSE * ratio, ratio)
 
 
 class Row(NamedTuple):
@@ -60,10 +69,9 @@ class Validation:
         return np.array(out)
 
     def score(self, judged: Floats, start: Floats) -> float:
-        """Geometric mean of MAE / MAE of the start."""
+        """Geometric mean of MAE / MAE of the start, in which what is worse counts twice."""
         least = 1e-9 * self.deviation + 1e-300
-        ratio = np.log((judged + least) / (start + least))
-        return float(np.exp((self.share * ratio).sum()))
+        return float(np.exp((self.share * loss_of(judged + least, start + least)).sum()))
 
     def rows(self, plain: Floats, start: Floats, best: Floats) -> list[Row]:
         """By kind of stream, then by setting, then all."""
