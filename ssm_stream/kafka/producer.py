@@ -148,7 +148,7 @@ class OutputProducer:
     def _wait_for_turn(self, most: int) -> None:
         """Wait until the broker has all but `most` messages; where someone waits, all but those of two turns.
 
-        An idempotent client sends one batch of a partition at a time. While the next one is ready, librdkafka 2.16 asks
+        An idempotent client sends one batch of a partition at a time. While the next one is ready, librdkafka 2.16 looks
         for the answer again and again, which costs as much CPU as the broker takes time. What waits here costs none,
         and its memory is that of the batch before.
         """

@@ -23,6 +23,8 @@ SETTINGS = (
     Setting("no past", 0, 1),
     Setting("pool", 8, 4),
     Setting("pool, no past", 0, 4),
+    Setting("fleet", 8, 50),
+    Setting("fleet, no past", 0, 50),
     Setting("late", 8, 1, 10),
     Setting("late, no past", 0, 1, 10),
     Setting("very late, no past", 0, 1, 100),

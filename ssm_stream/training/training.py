@@ -13,7 +13,7 @@ Glossary
     loss       mean over the streams of a round of the logarithm of MAE / MAE of the start, each within ±1, twice where
                it is worse; and the pull
     score      the same of the streams held back, as a factor; below 1 is better than the start
-    pull       what an offset has to gain: what these streams hardly tell stays as it was, for others may
+    pull       what an offset has to gain: what hardly matters on these streams stays as it was, for others may
     offset     what is trained, see `Offsets`; 0 is the start
 """
 
