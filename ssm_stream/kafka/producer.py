@@ -148,9 +148,9 @@ class OutputProducer:
     def _wait_for_turn(self, most: int) -> None:
         """Wait until the broker has all but `most` messages; where someone waits, all but those of two turns.
 
-        An idempotent client sends one batch of a partition at a time. While the next one is ready, librdkafka 2.16 looks
-        for the answer again and again, which costs as much CPU as the broker takes time. What waits here costs none,
-        and its memory is that of the batch before.
+        An idempotent client sends one batch of a partition at a time. While the next one is ready, librdkafka 2.16
+        polls without a pause for the answer, which costs as much CPU as the broker takes time. What waits here costs
+        none, and its memory is that of the batch before.
         """
         while len(self._producer) > (2 * self._at_once if self.hurried() else most):
             self._serve(self._producer.flush, 0.01)
