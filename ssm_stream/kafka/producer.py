@@ -168,8 +168,8 @@ class OutputProducer:
                 oversized = reason.code() == KafkaError.MSG_SIZE_TOO_LARGE
                 shorter = truncate(record) if oversized and record.topic == self.config.sinks.dead_letters else record
                 if shorter is record:
-                    where = f"topic {record.topic!r} on {self.config.source.brokers}"
-                    raise BrokerError(f"{where}: {self._redact(reason.str())}", CURE, passes=passes(reason)) from error
+                    self._note_failure(record.topic, reason)
+                    self._raise_failure()
                 record = shorter
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
@@ -177,10 +177,15 @@ class OutputProducer:
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message.topic() == self.config.sinks.dead_letters:
             self._oversized.append(message)  # the broker's limit is below the client's: try again, shorter
-        elif self._failed is None:
-            self._failed = (str(message.topic()), error.str(), passes(error))
+        else:
+            self._note_failure(str(message.topic()), error)
+
+    def _note_failure(self, topic: str, error: KafkaError) -> None:
+        """Keep the first error: what follows is often a consequence."""
+        if self._failed is None:
+            self._failed = (topic, error.str(), passes(error))
             if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                self._cure = grant_cure("Write", "topic", str(message.topic()))
+                self._cure = grant_cure("Write", "topic", topic)
 
     def _flush(self) -> None:
         """Wait until the broker has everything.
