@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,17 @@ def test_a_history_trains_and_validates() -> None:
     short = history.events.take(np.arange(150))
     with pytest.raises(TrainingError, match="105 and 45 events with a target"):
         split_history(config, short)
+
+
+def test_without_its_package_the_command_names_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cma", None)
+    monkeypatch.setattr(training, "Validation", None)  # nothing is worked out before
+    result = CliRunner().invoke(app, ["train", "--quick", "--out", str(tmp_path / "w.safetensors")])
+    assert result.exit_code == 2
+    assert "train needs the extra `train`: pip install 'ssm-stream[train]'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_writes_weights_that_production_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The streaming learner in torch: the definition that the fused kernel is held to. Section 2 of `docs/model.md`.
 
-Batched over pools, 64-bit, and differentiable with respect to the meta-parameters `Meta`, through time; used to train
-them and to check the kernel, never per event in production. Written for reading: every step is the equation in its
+Batched over pools, 64-bit, and differentiable with respect to the meta-parameters `Meta`, through time; used to check
+the kernel, never per event in production. Written for reading: every step is the equation in its
 docstring. Nothing is changed in place; what differs between pools is chosen with `torch.where`.
 
     s = new_state(p, B)

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Meta(NamedTuple):
-    """`Weights` as tensors, to be learned: same names, same shapes.
+    """`Weights` as tensors: same names, same shapes.
 
     direction_fleet (F + SLOTS, R), direction_norm (2F + SLOTS, R): what `frequency` multiplies in the embedding; fixed
     """

@@ -64,10 +64,7 @@ def split_history(config: Config, events: Events) -> History:
 
 def history_error(history: History, weights: Weights) -> float:
     """MAE of the production engine on the part of the history that validates, after it has learned the rest."""
-    with with_weights(history.config, weights) as config:
-        predictions, _ = Engine(config).process(history.events)
-    error = np.abs(predictions.yhat - history.events.target)[history.split :]
-    return float(np.nanmean(error))
+    return _mean_error(history, history.events, history.split, weights)
 
 
 def stretch(recipe: Recipe, history: History, number: int) -> Events:
@@ -80,8 +77,12 @@ def stretch(recipe: Recipe, history: History, number: int) -> Events:
 
 def stretch_error(recipe: Recipe, history: History, events: Events, weights: Weights) -> float:
     """MAE of the production engine on a stretch, of which the first events do not count; NaN without a target."""
+    return _mean_error(history, events, min(recipe.burn_in, len(events) // 2), weights)
+
+
+def _mean_error(history: History, events: Events, first: int, weights: Weights) -> float:
     with with_weights(history.config, weights) as config:
         predictions, _ = Engine(config).process(events)
-    error = np.abs(predictions.yhat - events.target)[min(recipe.burn_in, len(events) // 2) :]
-    known = error[np.isfinite(error)]
+    error = np.abs(predictions.yhat - events.target)[first:]
+    known = error[~np.isnan(error)]
     return float(known.mean()) if len(known) else float("nan")

@@ -27,13 +27,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssm_stream.config import ConfigError
 from ssm_stream.core.frozen_weights import Weights, digest, untrained
 from ssm_stream.training import streams
 from ssm_stream.training.batches import Floats, mean_errors, training_batch
 from ssm_stream.training.checkpoint import load_progress, no_progress, save_progress, training_key
 from ssm_stream.training.history import History, stretch, stretch_error
 from ssm_stream.training.offsets import Offsets
-from ssm_stream.training.recipe import Recipe, TrainingError
+from ssm_stream.training.recipe import Recipe
 from ssm_stream.training.validation import Row, Validation, loss_of
 
 REACH = 4.0  # largest offset
@@ -76,17 +77,18 @@ def train(
         notify: takes a line a judgement; advance: takes the fraction done
 
     Raises:
-        TrainingError: a checkpoint of another training; the package `cma` is not installed.
+        ConfigError: the package `cma` is not installed.
+        TrainingError: a checkpoint of another training.
     """
     begin = time.monotonic()
     offsets = Offsets(start)
+    search = _search(recipe, offsets.size)
     validation = Validation(recipe, histories)
     at_start = validation.judge(start)
     progress, key = no_progress(recipe, offsets.size), training_key(recipe, start, histories)
     if resume and checkpoint is not None and checkpoint.exists():
         progress = load_progress(checkpoint, key, offsets.size)
         notify(f"going on after {progress.rounds} rounds, score {progress.score:.4f}")
-    search = _search(recipe, offsets.size)
     for losses in progress.losses:  # the search is where it was once it is told the same
         search.tell(search.ask(), losses.tolist())
     limit = 60 * recipe.minutes if recipe.minutes else math.inf
@@ -126,7 +128,7 @@ def _search(recipe: Recipe, size: int) -> Any:
     try:
         import cma
     except ImportError:
-        raise TrainingError("training needs the package `cma`: pip install 'ssm-stream[train]'") from None
+        raise ConfigError("train needs the extra `train`: pip install 'ssm-stream[train]'") from None
     rng = np.random.default_rng((recipe.seed, 1))
     options = {"popsize": recipe.candidates, "seed": np.nan, "randn": lambda *n: rng.standard_normal(n), "verbose": -9}
     return cma.CMAEvolutionStrategy(np.zeros(size), recipe.spread, options)

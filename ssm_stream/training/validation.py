@@ -16,9 +16,8 @@ from ssm_stream.training.recipe import Recipe
 
 HELD_BACK = 982_451_653  # first number of the seeds that no training stream has
 HISTORY = "history"
-WORSE = (
-    2.0  # weight of a stream whose error has grown: what is close to its noise has nothing to gain, and should not pay
-)
+WORSE = 2.0
+"""Weight of a stream whose error has grown: what is close to its noise has nothing to gain, and should not pay."""
 
 
 def loss_of(error: Floats, start: Floats) -> Floats:

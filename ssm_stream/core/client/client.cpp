@@ -175,10 +175,9 @@ class Reading {
     }
 
     // Up to `most` messages: the one that was waited for, and those that follow it within `linger` ms. By partition, in the order in
-    // which they came, up to `chunk` at a time: (partition, messages or None, [(code, text) of an event of the client], whether such an
-    // event came last)
-    nb::list read(i64 most, i64 chunk, int linger) {
-        if (!open() || !first_ || chunk < 1 || most < 1 || most > 1'000'000) throw nb::value_error("read: closed, nothing waited for, or a number out of range");
+    // which they came: (partition, messages or None, [(code, text) of an event of the client], whether such an event came last)
+    nb::list read(i64 most, int linger) {
+        if (!open() || !first_ || most < 1 || most > 1'000'000) throw nb::value_error("read: closed, nothing waited for, or a number out of range");
         std::vector<Part> parts;
         std::vector<int> partitions;
         {
@@ -191,7 +190,7 @@ class Reading {
                 Message& message = *found_[static_cast<std::size_t>(i)];
                 std::size_t k = parts.size();
                 while (k-- > 0 && partitions[k] != message.partition) {}
-                if (k >= parts.size() || (parts[k].messages && parts[k].messages->size() >= chunk)) k = parts.size(), parts.emplace_back(), partitions.push_back(message.partition);
+                if (k >= parts.size()) k = parts.size(), parts.emplace_back(), partitions.push_back(message.partition);
                 Part& part = parts[k];
                 if (message.err) {
                     const char* text = l_.message_errstr(&message);
@@ -199,8 +198,8 @@ class Reading {
                 } else {
                     if (!part.messages) {
                         part.messages = std::make_unique<Messages>(message.partition);
-                        const std::size_t expected = static_cast<std::size_t>(std::min<std::ptrdiff_t>(n - i, chunk));
-                    part.messages->reserve(expected, expected * (message.len + message.key_len));
+                        const std::size_t expected = static_cast<std::size_t>(n - i);
+                        part.messages->reserve(expected, expected * (message.len + message.key_len));
                     }
                     keep(l_, message, *part.messages);
                 }

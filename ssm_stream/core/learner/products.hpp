@@ -2,7 +2,8 @@
 //
 // It begins as a moment head on the numbers and codes of the fleet scope. When it has learned CHOOSE_AT events it chooses
 // the inputs with its largest weights, for good, and from there on has their products as inputs, too, standardised as
-// numbers are. What acts in products alone has no weight by then, so half the places are for features. Targets on two scales, the residual and the one in log space, share S and so a sweep; ω is the residual's.
+// numbers are. What acts in products alone has no weight by then, so half the places are for features. Targets on two scales, the
+// residual and the one in log space, share S and so a sweep; ω is the residual's.
 // The order of inputs: constant, numbers, products, codes.
 #pragma once
 #include <algorithm>

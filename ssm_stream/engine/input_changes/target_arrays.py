@@ -101,8 +101,7 @@ class TargetArrays:
             heads = learner_arrays.HeadArrays(inputs, places, gone, groups[scope])
             out |= {f"{scope}.{name}": heads.array(name) for name in groups[scope]}
             if inputs.new.lags > inputs.old.lags:  # the new past targets are known at once, and much like the others
-                level, S = groups[scope]["level"], groups[scope]["S"]
-                out[f"{scope}.level"] = learner_arrays.discounted_level(level, S)
+                out[f"{scope}.level"] = learner_arrays.discounted_level(groups[scope]["level"], groups[scope]["S"])
         out |= product_arrays(inputs, groups["pool"], self._gone)
         scales = detector_arrays.scale_pool_arrays(inputs, groups["error_scale"])
         return out | {f"error_scale.{name}": array for name, array in scales.items()}

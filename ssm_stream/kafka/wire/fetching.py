@@ -75,7 +75,7 @@ class BatchFetcher:
         if not self._reading.wait(round(IDLE_POLL * 1000)):
             return []
         with timed("read"):
-            found = self._reading.read(BATCHES * most, BATCHES * most, round(LINGER * 1000))
+            found = self._reading.read(BATCHES * most, round(LINGER * 1000))
         return [
             Fetched(
                 partition,
