@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssm_stream.config import parse_config
+from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.producer import OutputProducer
 from ssm_stream.kafka.records import OutputBatch
 
@@ -38,3 +41,33 @@ def test_a_full_queue_loses_repeats_and_reorders_nothing(full: set[int], n: int)
     keys, values = [f"k{i}" for i in range(n)], list(range(n))
     producer.produce(OutputBatch("t", 0, 0, n, [], "p", keys, values, values))  # type: ignore[arg-type]
     assert producer._producer.taken == [("p", value, key) for value, key in zip(values, keys, strict=True)]
+
+
+class SilentProducer:
+    """A client that never hears from its broker, and misses the timeouts of its messages."""
+
+    takes_batches = True
+
+    def __init__(self, messages: int) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return self._messages
+
+    def flush(self, seconds: float) -> int:
+        return self._messages
+
+    def failure(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_client_that_misses_its_own_timeout_is_given_up_before_it_gets_more(hurried: bool) -> None:
+    config = parse_config("source: {brokers: 'localhost:1', topic: t}\nevent: {entity: e, timestamp: ts, target: y}\n")
+    producer: Any = OutputProducer(config)
+    producer._producer, producer.hurried, producer._stalled_after = SilentProducer(10**7), lambda: hurried, 0.05
+    with pytest.raises(BrokerError, match=r"10000000 messages to localhost:1 timed out") as found:
+        producer.produce(OutputBatch("t", 0, 0, 1, [], "p", ["k"], [b"{}"], [0]))
+    assert found.value.passes
+    with pytest.raises(BrokerError, match="timed out"):
+        producer.deliver()

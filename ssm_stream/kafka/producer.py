@@ -152,8 +152,7 @@ class OutputProducer:
         polls without a pause for the answer, which costs as much CPU as the broker takes time. What waits here costs
         none, and its memory is that of the batch before.
         """
-        while len(self._producer) > (2 * self._at_once if self.hurried() else most):
-            self._serve(self._producer.flush, 0.01)
+        self._wait(lambda: 2 * self._at_once if self.hurried() else most, 0.01)
 
     def _produce(self, record: ProducerRecord) -> None:
         """Produce a message: wait while the client's queue is full, and truncate an oversized dead letter."""
@@ -191,21 +190,28 @@ class OutputProducer:
         """Wait until the broker has everything.
 
         Raises:
+            BrokerError: as of `_wait`, or a message was refused.
+        """
+        self._wait(lambda: 0, 1.0)
+        self._raise_failure()
+
+    def _wait(self, most: Callable[[], int], seconds: float) -> None:
+        """Wait until the broker has all but `most` messages, which is evaluated every `seconds` at least.
+
+        Raises:
             BrokerError: a message was refused, the client has given up, or nothing has moved for longer than the client
                 may wait for one message: librdkafka 2.16 misses the timeout where a broker goes away within the same
                 moment as the first message of a topic.
         """
-        left, since = len(self._producer), time.monotonic()
-        while left:
-            self._serve(self._producer.flush, 1.0)
+        left, since = len(self._producer), math.inf
+        while left > most():
+            self._serve(self._producer.flush, seconds)
             before, left = left, len(self._producer)  # with the client's own events, which may become more
-            if left < before:
-                since = time.monotonic()
-            elif time.monotonic() - since > self._stalled_after:
+            since = time.monotonic() if left < before or since == math.inf else since
+            if time.monotonic() - since > self._stalled_after:
                 reason = self._redact(self._last_error.text or "the broker does not answer")
                 found = f"{left} messages to {self.config.source.brokers} timed out: {reason}"
                 raise BrokerError(found, CURE, passes=True)
-        self._raise_failure()
 
     def _serve(self, call: Callable[[float], int], seconds: float) -> None:
         """Process delivery reports.
