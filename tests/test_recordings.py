@@ -132,8 +132,39 @@ def test_json_lines_take_what_orjson_does_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.json", '[{"e": "a", "y": 1}, {"e": "b", "y": 2.5}]'),
+        ("list.jsonl", '\ufeff\n [{"e": "a", "y": 1},\n{"e": "b", "y": 2.5}]'),
+        ("lines.json", '{"e": "a", "y": 1}\n{"e": "b", "y": 2.5}'),
+        ("inside.json", '{"status": "ok", "unit": ["K"], "data": [{"e": "a", "y": 1}, {"e": "b", "y": 2.5}]}'),
+        ("printed.json", '{\n  "count": 2,\n  "data": [\n{"e": "a", "y": 1}, {"e": "b", "y": 2.5}\n]\n}\n'),
+        ("columns.json", '{"e": ["a", "b"], "y": [1, 2.5]}'),
+        ("hourly.JSON", '{"units": {"y": "K"}, "hourly": {"e": ["a", "b"], "y": [1, 2.5]}}'),
+    ],
+)
+def test_json_is_read_as_programs_export_it(tmp_path: Path, name: str, text: str) -> None:
+    path = write(tmp_path / name, text)
+    assert list(Recording(path)) == [{"e": "a", "y": 1}, {"e": "b", "y": 2.5}]
+    assert count_rows(path) == 2
+    assert [frame.rows() for frame in read_recording(path)] == [[("a", 1.0), ("b", 2.5)]]
+
+
+def test_json_beside_tables_describes_them(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", "e,y\na,1\n")
+    write(tmp_path / "about.json", '{"unit": {"y": "K"}}')
+    assert [row["e"] for row in Recording(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "words"),
     [
+        ("a.json", "[1, 2]", ["a.json: item 1", "found int", "list of objects"]),
+        ("a.json", '[{"a": 1},\n{"a":}]', ["a.json:2", "not JSON", "character 6"]),
+        ("a.json", '{"a": {"0": 1}, "b": {"0": 2}}', ["a.json", "without a list of objects", "a, b"]),
+        ("a.json", '{"a": [{"y": 1}], "b": [{"y": 1}]}', ["a.json", "several tables (a, b)"]),
+        ("a.json", "[]", ["a.json", "no rows"]),
+        ("a.json", "7", ["a.json", "found int"]),
         ("a.doc", "x", ["a.doc", "unknown kind of file", ".parquet"]),
         ("a.xlsx", "x", ["a.xlsx", "not a sound sheet", "CSV"]),
         ("a.csv", "", ["a.csv", "header"]),

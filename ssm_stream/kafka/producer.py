@@ -152,7 +152,7 @@ class OutputProducer:
         polls without a pause for the answer, which costs as much CPU as the broker takes time. What waits here costs
         none, and its memory is that of the batch before.
         """
-        self._wait(lambda: 2 * self._at_once if self.hurried() else most, 0.01)
+        self._wait_for_broker(lambda: 2 * self._at_once if self.hurried() else most, 0.01)
 
     def _produce(self, record: ProducerRecord) -> None:
         """Produce a message: wait while the client's queue is full, and truncate an oversized dead letter."""
@@ -190,12 +190,12 @@ class OutputProducer:
         """Wait until the broker has everything.
 
         Raises:
-            BrokerError: as of `_wait`, or a message was refused.
+            BrokerError: as of `_wait_for_broker`, or a message was refused.
         """
-        self._wait(lambda: 0, 1.0)
+        self._wait_for_broker(lambda: 0, 1.0)
         self._raise_failure()
 
-    def _wait(self, most: Callable[[], int], seconds: float) -> None:
+    def _wait_for_broker(self, most: Callable[[], int], seconds: float) -> None:
         """Wait until the broker has all but `most` messages, which is evaluated every `seconds` at least.
 
         Raises:

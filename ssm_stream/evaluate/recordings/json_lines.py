@@ -1,32 +1,125 @@
-"""Recordings of JSON lines."""
+"""Recordings of JSON: an object a line, or one document that holds them all, as programs and interfaces export it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from ssm_stream.evaluate.recordings.files import RecordingError, Row, decode, lines_of, open_file
+from ssm_stream.evaluate.recordings.files import (
+    BinaryFile,
+    RecordingError,
+    Row,
+    decode,
+    lines_of,
+    open_file,
+    readable,
+    to_dicts,
+)
+
+SPACE = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before the text: the mark of UTF-8, and white space."""
+CURE = "write one JSON object a line, or a list of objects"
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """Yield the object of each line.
+    """Yield the object of each line, or those of a document.
+
+    A document is a list of objects, or columns that are lists of one length, by themselves or as the only ones in an
+    object.
+
+    Lines are read as they are needed, a document as a whole.
 
     Raises:
-        RecordingError: no rows, or a line that is no JSON object.
+        RecordingError: no rows, or a line or an item that is no JSON object.
     """
-    number = 0
-    for number, line in _lines(path):
-        yield _row(line, path, number)
-    if not number:
-        raise RecordingError(f"{path}: no rows; write one JSON object a line")
+    found = False
+    for row in _document(path) if _is_document(path) else _objects(path):
+        found = True
+        yield row
+    if not found:
+        raise RecordingError(f"{path}: no rows; {CURE}")
 
 
 def count_json_rows(path: Path) -> int:
-    """Return the number of lines that are not empty."""
-    return sum(1 for _ in _lines(path))
+    """Return the number of rows; of lines, those that are not empty."""
+    return sum(1 for _ in (_document(path) if _is_document(path) else _lines(path)))
+
+
+def _is_document(path: Path) -> bool:
+    """Return whether the file is a list, or one object that ends in another line than it begins in or is all there
+    is in a file named .json."""
+    with open_file(path) as file:
+        if _begin(file, path) == b"[":
+            return True
+        lines = (line for line in lines_of(file, path) if line.strip(SPACE))
+        first, more = next(lines, None), next(lines, None)
+    if first is None:
+        return False
+    if more is None:
+        return ".json" in path.name.lower()
+    return first.strip(SPACE) == b"{"
+
+
+def _begin(file: BinaryFile, path: Path) -> bytes:
+    """Return the first character of the text, which is left in the file."""
+    with readable(path):
+        return file.peek(1)[:4096].lstrip(SPACE)[:1]
+
+
+def _document(path: Path) -> list[Row]:
+    with open_file(path) as file, readable(path):
+        data = file.read()
+    value = _parsed(data, path, 1)
+    if isinstance(value, list):
+        for number, row in enumerate(value, 1):
+            if not isinstance(row, dict):
+                raise RecordingError(f"{path}: item {number}: found {type(row).__name__}; {CURE}")
+        return value
+    if not isinstance(value, dict):
+        raise RecordingError(f"{path}: found {type(value).__name__}; {CURE}")
+    if (rows := _table(value)) is not None:
+        return rows
+    tables = {key: rows for key, each in value.items() if (rows := _table(each)) is not None}
+    if len(tables) > 1:
+        names = ", ".join(tables)
+        raise RecordingError(f"{path}: several tables ({names}); write the one with the events into a file of its own")
+    if tables:
+        return next(iter(tables.values()))
+    if any(isinstance(each, dict | list) for each in value.values()):
+        raise RecordingError(f"{path}: one object without a list of objects (its keys: {_keys(value)}); {CURE}")
+    return [value]
+
+
+def _table(value: Any) -> list[Row] | None:
+    """Return the rows of a list of objects, or of an object whose lists, two at least, are columns; None: neither.
+
+    Next to columns, what is no list describes them, and is left out.
+    """
+    if isinstance(value, list):
+        return value if value and all(isinstance(row, dict) for row in value) else None
+    columns = {name: each for name, each in value.items() if isinstance(each, list)} if isinstance(value, dict) else {}
+    lengths = {len(each) for each in columns.values()}
+    objects = any(isinstance(cell, dict | list) for each in columns.values() for cell in each[:1])
+    if len(columns) < 2 or len(lengths) > 1 or 0 in lengths or objects:
+        return None
+    return to_dicts([*columns], [*columns.values()])
+
+
+def _keys(document: Row) -> str:
+    keys = [*document]
+    return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
+
+
+def _objects(path: Path) -> Iterator[Row]:
+    for number, line in _lines(path):
+        row = _parsed(line, path, number)
+        if not isinstance(row, dict):
+            raise RecordingError(f"{path}:{number}: found {type(row).__name__}; {CURE}")
+        yield row
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -37,18 +130,16 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def _row(line: bytes, path: Path, number: int) -> Row:
+def _parsed(text: bytes, path: Path, number: int) -> Any:
+    """Return the value of a text. number: of its first line"""
     try:
-        row = orjson.loads(line)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
         # Python's own reader also takes NaN, Infinity and numbers of any length, which files in the wild hold.
         try:
-            row = json.loads(decode(line, path, number).strip().removeprefix("\ufeff"))
+            return json.loads(decode(text, path, number).strip().removeprefix("\ufeff"))
         except json.JSONDecodeError as error:
-            where = f"{error.msg} at character {error.pos + 1}"
-            raise RecordingError(f"{path}:{number}: not JSON ({where}); write one JSON object a line") from None
+            where = f"{error.msg} at character {error.colno}"
+            raise RecordingError(f"{path}:{number + error.lineno - 1}: not JSON ({where}); {CURE}") from None
         except RecursionError:
             raise RecordingError(f"{path}:{number}: nested too deeply; write one flat JSON object a line") from None
-    if not isinstance(row, dict):
-        raise RecordingError(f"{path}:{number}: found {type(row).__name__}; write one JSON object a line")
-    return row

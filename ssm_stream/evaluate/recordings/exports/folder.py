@@ -9,7 +9,7 @@ from ssm_stream.evaluate.recordings.exports.table import SHEETS
 from ssm_stream.evaluate.recordings.files import RecordingError
 
 TEXTS = (".csv", ".tsv", ".txt", ".tab", ".dat", ".asc")
-LINES = (".jsonl", ".ndjson")
+LINES = (".jsonl", ".ndjson", ".json")
 PACKED = (".gz", ".zst")
 KINDS = {
     **{f"{suffix}{packed}": "table" for suffix in TEXTS for packed in ("", *PACKED)},
@@ -18,7 +18,7 @@ KINDS = {
     ".parquet": "parquet",
 }
 """Suffix → how the file is read."""
-LISTED = ".csv, .tsv, .txt, .jsonl, .ndjson (each also .gz or .zst), .parquet, .xlsx, .ods"
+LISTED = ".csv, .tsv, .txt, .json, .jsonl, .ndjson (each also .gz or .zst), .parquet, .xlsx, .ods"
 
 
 def kind_of(path: Path) -> str:
@@ -49,15 +49,23 @@ def _kind(path: Path) -> str | None:
 def files_of(path: Path) -> list[Path]:
     """Return the files of a recording: of a folder those that can be read, by name, and numbers in names by size.
 
+    Next to files of another kind, .json files describe them, and are left out.
+
     Raises:
         RecordingError: the folder has none.
     """
     if not path.is_dir():
         return [path]
     found = [each for each in path.iterdir() if each.is_file() and not each.name.startswith((".", "~")) and _kind(each)]
+    found = [each for each in found if not _may_describe(each)] or found
     if not found:
         raise RecordingError(f"{path}: is a folder without a recording; it needs files named {LISTED}")
     return sorted(found, key=_order)
+
+
+def _may_describe(path: Path) -> bool:
+    name = path.name.lower()
+    return any(name.endswith(f".json{packed}") for packed in ("", *PACKED))
 
 
 def _order(path: Path) -> list[tuple[int, str]]:
