@@ -150,6 +150,19 @@ def test_json_is_read_as_programs_export_it(tmp_path: Path, name: str, text: str
     assert [frame.rows() for frame in read_recording(path)] == [[("a", 1.0), ("b", 2.5)]]
 
 
+def test_answers_of_prometheus_are_readings_in_the_order_of_their_times(tmp_path: Path) -> None:
+    series = [
+        {"metric": {"__name__": n, "instance": "a"}, "values": [[1, y], [2, "NaN"]]}
+        for n, y in (("x", "1"), ("y", "2"))
+    ]
+    answer = {"status": "success", "data": {"resultType": "matrix", "result": series}}
+    path = write(tmp_path / "answer.json", json.dumps(answer))
+    rows = list(Recording(path))
+    assert [(row["time"], row["__name__"], row["value"]) for row in rows[:2]] == [(1, "x", 1.0), (1, "y", 2.0)]
+    assert [(row["time"], row["instance"]) for row in rows[2:]] == [(2, "a")] * 2
+    assert math.isnan(rows[2]["value"])
+
+
 def test_json_beside_tables_describes_them(tmp_path: Path) -> None:
     write(tmp_path / "1.csv", "e,y\na,1\n")
     write(tmp_path / "about.json", '{"unit": {"y": "K"}}')

@@ -7,6 +7,7 @@ the sample does not show is an error or a note.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -207,7 +208,7 @@ def _proposed(
             signals = made.narrowed.event.targets
             # What is a sum or a copy of others is no signal of its own, and no target to suggest.
             one = next((path for path in (target.path, *target.others) if path in signals), signals[0])
-            several = f"for one target, predicted from the others: --target {one}"
+            several = f"for one target, predicted from the others: --target {shlex.quote(one)}"
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
             )

@@ -19,7 +19,7 @@ VALUES = word_set("value val reading measurement wert messwert valeur valor 値 
 """Words for the column with the value."""
 SIGNALS = word_set(
     "tag tagname signal metric parameter param variable var varname point channel measure attribute quantity field タグ"
-)
+) | {"__name__"}
 """Words for the column with the name of the signal."""
 MAX_SIGNALS = 64
 """Signals that are used: those with most readings."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -196,7 +197,7 @@ def _alone(path: str | None) -> list[str]:
     """Return a comment on how to have one target alone."""
     if path is None:
         return []
-    return _why(f"One alone, from the others: ssm-stream init FILE --target {path}")
+    return _why(f"One alone, from the others: ssm-stream init FILE --target {shlex.quote(path)}")
 
 
 def _quality(quality: Quality) -> list[str]:
