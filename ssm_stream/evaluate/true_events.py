@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from ssm_stream.config import Config
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.evaluate.recordings.files import RecordingError, decode, lines_of, open_file
+from ssm_stream.evaluate.recordings.json_lines import json_rows
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.events import EventReader
 
@@ -85,12 +85,12 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Return line and content of each row."""
     if not path.is_file():
         raise RecordingError(f"{path}: no such file; give the path of a CSV or JSON-lines file of true events")
-    with open_file(path) as file:
-        text = decode(b"".join(lines_of(file, path)), path, 1)
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".jsonl", ".ndjson", ".json")):
-        rows = list(_json_rows(path, text))
+        rows = list(_json_rows(path))
     elif name.endswith(".csv"):
+        with open_file(path) as file:
+            text = decode(b"".join(lines_of(file, path)), path, 1)
         rows = list(_csv_rows(path, text))
     else:
         raise RecordingError(f"{path}: unknown kind of file; name it .csv or .jsonl, by what it holds")
@@ -120,18 +120,10 @@ def _cell(text: Any) -> Any:
         return text
 
 
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, content in enumerate(text.splitlines(), 1):
-        if not content.strip():
-            continue
-        try:
-            row = json.loads(content)
-        except ValueError as error:
-            raise RecordingError(f"{path}:{line}: not JSON ({error}); write one JSON object a line") from None
-        if not isinstance(row, dict):
-            raise RecordingError(f"{path}:{line}: found {type(row).__name__}; write one JSON object a line")
-        _require(path, line, list(row))
-        yield line, row
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, row in enumerate(json_rows(path), 1):
+        _require(path, number, list(row))
+        yield number, row
 
 
 def _require(path: Path, line: int, names: list[str]) -> None:
