@@ -36,11 +36,13 @@ FLEET = 10_000
 PLAIN: dict[str, Any] = {"lags": 0, "differences": False, "calendar": []}
 """As many inputs as features: what the cost is measured with."""
 
+HEADS = ("moments", "products", "proximal", "embedding", "fern")
+"""Of the profile fast; accurate has the attention, too."""
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "no gate": {"model": {"tuning": {"gate": "equal"}}},
     "one decay": {"model": {"tuning": {"half_lives": ["500 events"]}}},
     "no fleet": {"model": {"fleet": False}},
-    "no embedding": {"model": {"tuning": {"heads": ["moments", "proximal"]}}},
+    **{f"no {head}": {"model": {"tuning": {"heads": [each for each in HEADS if each != head]}}} for head in HEADS},
     "no log space": {"model": {"tuning": {"log_space": False}}},
     "no calendar": {"event": {"calendar": []}},
     "no meta-training": {"model": {"weights": "untrained"}},
@@ -141,8 +143,9 @@ def cells(
 def ablation(name: str, profile: str) -> dict[str, dict[str, Any]]:
     """What to set to leave a part out of a profile."""
     change = ABLATIONS[name]
-    if name == "no embedding" and profile == "accurate":
-        return {"model": {"tuning": {"heads": [*change["model"]["tuning"]["heads"], "attention"]}}}
+    tuning = change.get("model", {}).get("tuning", {})
+    if profile == "accurate" and len(tuning.get("heads", ())) > 1:
+        return {"model": {"tuning": {"heads": [*tuning["heads"], "attention"]}}}
     return change
 
 
