@@ -150,6 +150,13 @@ def test_json_is_read_as_programs_export_it(tmp_path: Path, name: str, text: str
     assert [frame.rows() for frame in read_recording(path)] == [[("a", 1.0), ("b", 2.5)]]
 
 
+def test_a_single_line_is_an_event_whatever_lists_it_has(tmp_path: Path) -> None:
+    event = {"e": "a", "sensors": [{"name": "temp", "value": 1}, {"name": "load", "value": 2}]}
+    path = write(tmp_path / "one.jsonl", json.dumps(event))
+    assert list(Recording(path)) == [event]
+    assert count_rows(path) == 1
+
+
 def test_answers_of_prometheus_are_readings_in_the_order_of_their_times(tmp_path: Path) -> None:
     series = [
         {"metric": {"__name__": n, "instance": "a"}, "values": [[1, y], [2, "NaN"]]}

@@ -29,6 +29,11 @@ BinaryFile = gzip.GzipFile | io.BufferedReader
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
+def is_json(path: Path) -> bool:
+    """Return whether a file is named .json, packed or not: it may be one document, where .jsonl has lines."""
+    return path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json")
+
+
 def open_file(path: Path) -> BinaryFile:
     """Open a file, unpacked if it is packed by gzip or Zstandard."""
     try:

@@ -14,6 +14,7 @@ from ssm_stream.evaluate.recordings.files import (
     RecordingError,
     Row,
     decode,
+    is_json,
     lines_of,
     open_file,
     readable,
@@ -60,7 +61,7 @@ def _is_document(path: Path) -> bool:
     if first is None:
         return False
     if more is None:
-        return ".json" in path.name.lower()
+        return is_json(path)
     return first.strip(SPACE) == b"{"
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ssm_stream.evaluate.recordings.exports.table import SHEETS
-from ssm_stream.evaluate.recordings.files import RecordingError
+from ssm_stream.evaluate.recordings.files import RecordingError, is_json
 
 TEXTS = (".csv", ".tsv", ".txt", ".tab", ".dat", ".asc")
 LINES = (".jsonl", ".ndjson", ".json")
@@ -57,15 +57,10 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = [each for each in path.iterdir() if each.is_file() and not each.name.startswith((".", "~")) and _kind(each)]
-    found = [each for each in found if not _may_describe(each)] or found
+    found = [each for each in found if not is_json(each)] or found
     if not found:
         raise RecordingError(f"{path}: is a folder without a recording; it needs files named {LISTED}")
     return sorted(found, key=_order)
-
-
-def _may_describe(path: Path) -> bool:
-    name = path.name.lower()
-    return any(name.endswith(f".json{packed}") for packed in ("", *PACKED))
 
 
 def _order(path: Path) -> list[tuple[int, str]]:
