@@ -183,6 +183,11 @@ def test_json_beside_tables_describes_them(tmp_path: Path) -> None:
         ("a.json", '[{"a": 1},\n{"a":}]', ["a.json:2", "not JSON", "character 6"]),
         ("a.json", '{"a": {"0": 1}, "b": {"0": 2}}', ["a.json", "without a list of objects", "a, b"]),
         ("a.json", '{"a": [{"y": 1}], "b": [{"y": 1}]}', ["a.json", "several tables (a, b)"]),
+        (
+            "a.json",
+            '{"data": {"resultType": "matrix", "result": [{"values": [[1, "2"]]}]}}',
+            ["a.json", "a matrix", "metric"],
+        ),
         ("a.json", "[]", ["a.json", "no rows"]),
         ("a.json", "7", ["a.json", "found int"]),
         ("a.doc", "x", ["a.doc", "unknown kind of file", ".parquet"]),

@@ -82,7 +82,7 @@ def _document(path: Path) -> list[Row]:
         return value
     if not isinstance(value, dict):
         raise RecordingError(f"{path}: found {type(value).__name__}; {CURE}")
-    if (rows := _series(value) or _table(value)) is not None:
+    if (rows := _series(value, path) or _table(value)) is not None:
         return rows
     tables = {key: rows for key, each in value.items() if (rows := _table(each)) is not None}
     if len(tables) > 1:
@@ -95,15 +95,19 @@ def _document(path: Path) -> list[Row]:
     return [value]
 
 
-def _series(document: Row) -> list[Row] | None:
+def _series(document: Row, path: Path) -> list[Row] | None:
     """Return a row a sample of what Prometheus's interface answers to `query_range`: labels, `time` and `value`.
 
     There series comes after series; the rows are in the order of their times.
     """
     match document:
         case {"data": {"resultType": "matrix", "result": [*found]}}:
-            rows = [{**each["metric"], "time": at, "value": float(y)} for each in found for at, y in each["values"]]
-            return sorted(rows, key=lambda row: row["time"])
+            try:
+                rows = [{**each["metric"], "time": at, "value": float(y)} for each in found for at, y in each["values"]]
+                return sorted(rows, key=lambda row: row["time"])
+            except (KeyError, TypeError, ValueError) as error:
+                text = f"{path}: a matrix of Prometheus with a series that is none ({error!r}); query it again"
+                raise RecordingError(text) from None
     return None
 
 
