@@ -21,7 +21,7 @@ from rich.console import Console
 from ssm_stream.config import parse_config
 from ssm_stream.core.error_scale import observe_all
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.growable_arrays import named_arrays
+from ssm_stream.engine.memory.growable_arrays import named_arrays
 from ssm_stream.ingest.events import Events
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)

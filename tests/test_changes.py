@@ -26,7 +26,7 @@ from ssm_stream.config.earlier import REMOVED
 from ssm_stream.config.sections import Sinks
 from ssm_stream.core.lifecycle import KINDS, OPEN
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.growable_arrays import named_arrays
+from ssm_stream.engine.memory.growable_arrays import named_arrays
 from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events

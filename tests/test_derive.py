@@ -255,7 +255,7 @@ def test_removed_and_copied() -> None:
     engine.process(EventReader(made.event).read(documents(200))[0])
     copy = Engine.restore(made, engine.snapshot())
     assert copy.state_hash("m1") == engine.state_hash("m1")
-    assert engine.bytes_per_entity > sum(each.store.bytes_per_entity for each in engine.target_engines)
+    assert engine.bytes_per_entity > sum(each.bytes_of_rows[0] for each in engine.target_engines)
     engine.remove("m1")
     assert "m1" not in engine.windows._rows
     state = Engine.restore(made, engine.snapshot())

@@ -16,7 +16,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.cli.language import language
 from ssm_stream.config import load_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.state_layout import entity_layout, pool_layout
+from ssm_stream.engine.memory.state_layout import entity_layout, pool_layout
 from ssm_stream.evaluate.prequential import batches
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.report import explain_words

@@ -14,7 +14,7 @@ import pytest
 from torture.poison import AFTER, ATTACKS, BEFORE, DURING, GROSS, LEARN, SLY, WITHIN, attacked, config, errors, honest
 
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.growable_arrays import named_arrays
+from ssm_stream.engine.memory.growable_arrays import named_arrays
 from ssm_stream.ingest.events import Events
 
 FOLLOWED = ("growing targets", "huge features", "tiny values")

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.memory import growable_arrays
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels

@@ -14,8 +14,8 @@ import pytest
 from test_group import config, folder_of, hashes, stored
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.memory import growable_arrays
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.recovery.bytewax_db import RecoveryError

@@ -70,6 +70,17 @@ inline void check_pool(Bounds& bounds, const LearnerState& of, i64 k) {
     heads("norm.waiting", "norm.near", of.norm, of.norm_fields);
 }
 
+inline void check_entity(Bounds& bounds, const LearnerState& of, i64 e) {
+    char* row = of.entity.row(e);
+    const EntityFields& f = of.entity_fields;
+    bounds.check("learner.n", f.n.in(row), 1, 0, MAX_COUNT);
+    if (!of.p.seasons) return;
+    const double* bin = f.bin.in(row);
+    bounds.check("learner.bin (number)", bin + BIN_NUMBER, 1, -MAX_COUNT, MAX_COUNT);
+    bounds.check("learner.bin (place)", bin + BIN_PLACE, 1, 0, WEEK_BINS - 1);
+    bounds.check("learner.bin (targets)", bin + BIN_TARGETS, 1, 0, MAX_COUNT);
+}
+
 inline void check_drift(Bounds& bounds, const MonitorState& of, i64 e) {
     using namespace SSM_ISA::drift;
     const double* number = of.drift_fields.number.in(of.drift.row(e));
@@ -129,16 +140,15 @@ inline void check_shape(Bounds& bounds, const MonitorState& of, i64 e) {
 inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools) {
     Bounds bounds;
     for (i64 k = 0; k < pools; ++k) check_pool(bounds, of.learner, k);
+    const Challenger& challenger = of.challenger;
+    for (i64 k = 0; challenger.trial.rows && k < pools; ++k) {
+        check_pool(bounds, challenger.learner, k);
+        const double* trial = challenger.trial_fields.number.in(challenger.trial.row(k));
+        bounds.check("trial.number", trial, TRIAL_NUMBERS, 0, MAX_COUNT);
+    }
     for (i64 e = 0; e < entities; ++e) {
-        char* row = of.learner.entity.row(e);
-        const EntityFields& f = of.learner.entity_fields;
-        bounds.check("learner.n", f.n.in(row), 1, 0, MAX_COUNT);
-        if (of.learner.p.seasons) {
-            const double* bin = f.bin.in(row);
-            bounds.check("learner.bin (number)", bin + BIN_NUMBER, 1, -MAX_COUNT, MAX_COUNT);
-            bounds.check("learner.bin (place)", bin + BIN_PLACE, 1, 0, WEEK_BINS - 1);
-            bounds.check("learner.bin (targets)", bin + BIN_TARGETS, 1, 0, MAX_COUNT);
-        }
+        check_entity(bounds, of.learner, e);
+        if (challenger.trial.rows) check_entity(bounds, challenger.learner, e);
         if (of.monitor.error_scale.rows)
             bounds.check("error_scale.number (seen)", of.monitor.error_scale_fields.number.in(of.monitor.error_scale.row(e)), 1, 0, MAX_COUNT);
         if (of.monitor.drift.rows) check_drift(bounds, of.monitor, e);

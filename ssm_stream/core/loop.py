@@ -16,6 +16,9 @@ from ssm_stream.core.pending import Pending, Room
 from ssm_stream.core.shapes import EntityState, HeadsState, PoolState
 
 DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS = range(7)
+# columns of Trial.number, and its stages
+STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL = range(3)
+TRIAL_OVER, TRIAL_ON, TRIAL_WON = range(3)
 # columns of Clock.number
 LAST, MARK, GAP, GAPS = range(4)
 WEIGHT_EVERY = 8  # events between updates of the weights that drift alerts compare with
@@ -37,7 +40,10 @@ class Reference(NamedTuple):
 
 
 class EntityStates(NamedTuple):
-    """Everything that is known of E entities: groups of arrays, a row an entity. All zeros is a new entity."""
+    """Everything that is known of E entities: groups of arrays, a row an entity. All zeros is a new entity.
+
+    challenger: as `learner`, of the challenger; no rows while there is none
+    """
 
     learner: EntityState
     interval: interval.IntervalState
@@ -49,15 +55,34 @@ class EntityStates(NamedTuple):
     lifecycle: lifecycle.LifecycleState
     clock: Clock
     reference: Reference
+    challenger: EntityState
+
+
+class Trial(NamedTuple):
+    """number (P, 5) float64: stage (OVER, ON, WON), labelled events left and in all, losses of the learner and of the
+    challenger.
+
+    After a change of inputs a challenger, which begins anew, predicts together with the learner that goes on; at the end
+    of the trial the better one stays. `challenger.hpp`
+    """
+
+    number: NDArray[np.float64]
 
 
 class PoolStates(NamedTuple):
-    """What the entities of each pool have taught together: groups of arrays, a row a pool."""
+    """What the entities of each pool have taught together: groups of arrays, a row a pool.
+
+    trial, challenger_…: no rows while there is no challenger
+    """
 
     pool: PoolState
     fleet: HeadsState
     norm: HeadsState
     error_scale: error_scale.ErrorScalePoolState
+    trial: Trial
+    challenger_pool: PoolState
+    challenger_fleet: HeadsState
+    challenger_norm: HeadsState
 
 
 class Rules(NamedTuple):

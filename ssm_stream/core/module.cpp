@@ -3,6 +3,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <exception>
@@ -230,6 +231,23 @@ LearnerState learner_state(nb::handle params, nb::handle scratch, nb::handle ent
     return state;
 }
 
+// beside: the learner that it runs beside
+Challenger challenger_of(nb::handle params, nb::handle scratch, nb::handle state, nb::handle pools, const LearnerState& beside) {
+    Challenger out;
+    out.learner = learner_state(params, scratch, state.attr("challenger"), pools.attr("challenger_pool"), pools.attr("challenger_fleet"),
+                                pools.attr("challenger_norm"));
+    out.trial = table_of(pools.attr("trial"), placed(out.trial_fields, std::vector<i64>{TRIAL_NUMBERS}), "trial");
+    const auto rows = [](const LearnerState& of) { return std::array{of.entity.rows, of.pool.rows, of.norm.rows}; };
+    if (rows(out.learner) != rows(beside) || out.trial.rows != beside.pool.rows)
+        throw nb::value_error("the challenger has other numbers of rows than the learner beside it");
+    const auto bytes = [](const Placer& of) { return static_cast<std::size_t>(of.size); };
+    const Params& p = beside.p;
+    LearnerState& fields = out.learner;
+    out.entity_bytes = bytes(placed(fields.entity_fields, p)), out.pool_bytes = bytes(placed(fields.pool_fields, p));
+    out.fleet_bytes = bytes(placed(fields.fleet_fields, p, p.L)), out.norm_bytes = bytes(placed(fields.norm_fields, p, p.N));
+    return out;
+}
+
 Events events_of(const LearnerState& state, nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle y, bool columns) {
     Events events{};
     const i64 n = events.count = length(y, "y");
@@ -360,8 +378,9 @@ PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
 
 class PyEngine {
   public:
-    PyEngine(nb::object params, nb::object scratch, nb::object state, nb::object pools, nb::object rules, nb::object reported)
-        : kept_(nb::make_tuple(params, scratch, state, pools, reported)) {
+    // challenger: scratch of its own, where the state has a challenger; else None
+    PyEngine(nb::object params, nb::object scratch, nb::object state, nb::object pools, nb::object rules, nb::object reported, nb::object challenger)
+        : kept_(nb::make_tuple(params, scratch, state, pools, reported, challenger)) {
         EngineState& s = state_;
         s.learner = learner_state(params, scratch, state.attr("learner"), pools.attr("pool"), pools.attr("fleet"), pools.attr("norm"));
         s.rules = rules_of(rules);
@@ -383,6 +402,7 @@ class PyEngine {
                               (s.rules.drift && m.drift.rows != E) || (s.rules.channels[1] && m.novelty.rows != E) ||
                               (s.rules.channels[2] && m.levels.rows != E) || (s.rules.channels[3] && m.shape.rows != E);
         if (short_of) throw nb::value_error("the groups of the entities' state have different numbers of rows");
+        if (!challenger.is_none()) s.challenger = challenger_of(params, challenger, state, pools, s.learner);
         s.told = {member<i64>(reported, "phase", {6}), member<double>(reported, "number", {2, 3}), member<float>(reported, "weights", {p.L})};
     }
 
@@ -425,6 +445,14 @@ class PyEngine {
         }
         rethrow();
         return told(stop);
+    }
+
+    // What `run` would predict of an event with columns u (C,), hour and weekday `steps` (2,); fills the scratch only.
+    double predict(i64 k, i64 e, nb::handle u, nb::handle steps, double ts) const {
+        check_rows(state_.learner, k, e);
+        const i64* step = data<const i64>(steps, "steps", {2});
+        check_steps(step, 1);
+        return F->predict_event(state_, k, e, data<const double>(u, "u", {state_.learner.p.C}), step, ts);
     }
 
     // function(row, time, y, answer, features, events) -> (score, channel), for so many channels
@@ -503,6 +531,7 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     if (group == "error_scale_pool") { ErrorScalePoolFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "levels") { LevelsFields f; return schema_of(placed(f, size)); }
     if (group == "lifecycle") { NumberFields f; return schema_of(placed(f, std::vector<i64>{2, EPISODE_NUMBERS})); }
+    if (group == "trial") { NumberFields f; return schema_of(placed(f, std::vector<i64>{TRIAL_NUMBERS})); }
     if (group == "clock") { NumberFields f; return schema_of(placed(f, std::vector<i64>{4})); }
     throw nb::value_error(("no group of state is called " + group).c_str());
 }
@@ -683,11 +712,13 @@ NB_MODULE(_core, m) {
         .def("weights", &PyLearner::weights)
         .def("wants", &PyLearner::wants);
     nb::class_<PyEngine>(m, "Engine")
-        .def(nb::init<nb::object, nb::object, nb::object, nb::object, nb::object, nb::object>())
+        .def(nb::init<nb::object, nb::object, nb::object, nb::object, nb::object, nb::object, nb::object>(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+             nb::arg(), nb::arg(), nb::arg().none() = nb::none())
         .def("run", &PyEngine::run, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
              nb::arg(), nb::arg().none() = nb::none())
         .def("run_late", &PyEngine::run_late, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
              nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none() = nb::none())
+        .def("predict", &PyEngine::predict)
         .def("own_channels", &PyEngine::own_channels)
         .def("check", &PyEngine::check)
         .def("check_pending", &PyEngine::check_pending);

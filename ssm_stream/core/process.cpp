@@ -1,5 +1,6 @@
 // The loops over events: predict, judge and learn one after another. Compiled once an instruction set.
 #include "late.hpp"
+#include "learner/challenger.hpp"
 #include "learner/implicit.hpp"
 #include "monitor/drift.hpp"
 #include "monitor/error_scale.hpp"
@@ -254,10 +255,10 @@ static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
 }
 
 // The interval is that of the gates' answer, whose errors have a size; in the dead band it may have to reach the last target.
-static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, double prediction, const Event& event) {
-    const double answer = l.w.made[GATES];
+static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, const Said& said, const Event& event) {
+    const double answer = said.answer;
     const HalfWidths half = half_widths(state, at, answer, event);
-    out.yhat[t] = prediction, out.lower[t] = min(answer - half.below, prediction), out.upper[t] = max(answer + half.above, prediction);
+    out.yhat[t] = said.prediction, out.lower[t] = min(answer - half.below, said.prediction), out.upper[t] = max(answer + half.above, said.prediction);
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
     out.fleet[t] = fleet_share(l.p, l.w);
     return half;
@@ -317,6 +318,20 @@ static SSM_INLINE Event event_of(const Params& p, const Events& events, i64 t) {
     return {events.u + t * p.C, events.steps + 2 * t, static_cast<double>(events.ts[t])};
 }
 
+// Of an event that is not learned, past values and counts go on all the same.
+static SSM_INLINE void learn_or_follow(Learner& l, const Event& event, double y, bool learned) {
+    if (learned) return learn(l, event, y);
+    widen(l.pool, y);
+    learn_past(l.p, l.s, l.pool, event, y);
+}
+// The challenger of learner `l` meets the target, before `l` learns it.
+static SSM_ALONE void challenge(const EngineState& state, const Place& at, const Event& event, double y, const Learner& l, double* trial) {
+    Learner challenger(state.challenger.learner, at.k, at.e);
+    const double kept = l.w.made[MADE - 1], fresh = challenger.w.made[MADE - 1];
+    if (challenger.s.n > 0) compare(trial, y, kept, fresh, usual_error(l.s, l.pool, ROUNDING * std::fabs(y), 0.0));
+    learn_or_follow(challenger, event, y, state.told.phase[LEARNS]);
+}
+
 // Events start, start + 1, … until the end, a report, an expired entity or lack of room.
 static Stop run(const EngineState& state, const Events& events, i64 start, double* mark_of, const Predictions& out) {
     const Params& p = state.learner.p;
@@ -333,14 +348,23 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const double mark = moved_mark(*mark_of, event.ts, r.ttl);
         double* clock = clock_of(state, e);
         if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
+        double* trial = trial_of(state.challenger, k);
+        const bool challenged = trial && trial[STAGE_OF_TRIAL] == TRIAL_ON;
+        if (trial && trial[STAGE_OF_TRIAL] == TRIAL_WON) take_entity(state.learner, state.challenger, e);
         Learner l(state.learner, k, e);
         const i64 n = l.s.n;
         const double prediction = predict(l, event, n == 0);
-        const Want want = wants(l, !unknown(y));
+        Want want = wants(l, !unknown(y));
+        Said said{l.w.made[GATES], prediction};
+        if (challenged) {
+            const Learner challenger(state.challenger.learner, k, e);
+            said = consult(challenger, trial, event, said);
+            if (want == ENOUGH) want = wants(challenger, !unknown(y));
+        }
         if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
         if (after >= 0) prefetch_entity(state, after, FOR_LEARNING);
         *mark_of = mark;
-        tell(state, l, out, t, {k, e}, prediction, event);
+        tell(state, l, out, t, {k, e}, said, event);
         if (after >= 0) prefetch_entity(state, after, FOR_JUDGING);
         if (next >= 0) prefetch_further(state, next, events.steps + 2 * (t + 1));
         if (unknown(y)) {
@@ -348,16 +372,13 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
             continue;
         }
         advance(clock, event.ts, mark);
-        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, l.w.made[GATES], n > 0, event.u, event.steps, event.steps,
+        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, said.answer, n > 0, event.u, event.steps, event.steps,
                                        events.allowance ? events.allowance + t : nullptr});
         if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
-        if (learned) {
-            learn(l, event, y);
-        } else {
-            widen(l.pool, y);
-            learn_past(p, l.s, l.pool, event, y);
-        }
+        if (challenged) challenge(state, {k, e}, event, y, l, trial);
+        learn_or_follow(l, event, y, learned);
+        if (trial && trial[STAGE_OF_TRIAL] != TRIAL_OVER) advance_trial(state.learner, state.challenger, trial, k);
         if (loud) return {t + 1, REPORT};
         if (learned) keep_reference(state, e, n);
     }
@@ -503,7 +524,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 const double prediction = predict(l, event, first);
                 if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
                 *mark_of = mark;
-                const HalfWidths half = tell(state, l, out, t, {k, e}, prediction, event);
+                const HalfWidths half = tell(state, l, out, t, {k, e}, {l.w.made[GATES], prediction}, event);
                 advance(clock, time, mark);
                 follow(p, l.s, l.pool, event, first);
                 remember(ring, l, events, t, {half.below, half.above, out.fleet[t]});
@@ -556,6 +577,17 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
     return {t, DONE};
 }
 
+// What `run` would predict of an event; fills the scratch. An entity whose challenger has won takes its place, as at its next event.
+static double predict_event(const EngineState& state, i64 k, i64 e, const double* u, const i64* steps, double ts) {
+    const Event event{u, steps, ts};
+    const double* trial = trial_of(state.challenger, k);
+    if (trial && trial[STAGE_OF_TRIAL] == TRIAL_WON) take_entity(state.learner, state.challenger, e);
+    const Learner l(state.learner, k, e);
+    const double prediction = predict(l, event, l.s.n == 0);
+    if (!trial || trial[STAGE_OF_TRIAL] != TRIAL_ON) return prediction;
+    return consult(Learner(state.challenger.learner, k, e), trial, event, {l.w.made[GATES], prediction}).prediction;
+}
+
 // The learner alone: predict, then learn.
 static Stop learner_run(const LearnerState& state, const Events& events, i64 start, double* out) {
     for (i64 t = start; t < events.count; ++t) {
@@ -573,7 +605,7 @@ static Stop learner_run(const LearnerState& state, const Events& events, i64 sta
 
 extern const Functions functions;
 const Functions functions{
-    SSM_NAME(SSM_ISA), run, run_late, learner_run,
+    SSM_NAME(SSM_ISA), run, run_late, predict_event, learner_run,
     [](const LearnerState& state, i64 k, i64 e, const double* u, const i64* steps, double ts) {
         Learner l(state, k, e);
         return predict(l, {u, steps, ts}, l.s.n == 0);

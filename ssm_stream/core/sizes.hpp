@@ -17,6 +17,7 @@ enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an h
 enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
+enum { TRIAL_NUMBERS = 5 };  // of challenger.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale

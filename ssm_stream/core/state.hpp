@@ -12,7 +12,7 @@ struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
 struct ShapeFields { Field<double> number, tail; Field<float> distance; Field<std::int16_t> past; Field<std::int8_t> usual; };
 struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms; Field<std::uint16_t> events, crossings; };
-struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,)
+struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,); trial (5,)
 struct ReferenceFields { Field<float> weights; };  // (L,) running mean of the implicit weights, in the target's unit
 
 // The learner's groups. norm.rows is 0 while no pool has a second entity.
@@ -23,6 +23,13 @@ struct LearnerState {
     EntityFields entity_fields;
     PoolFields pool_fields;
     HeadFields fleet_fields, norm_fields;
+};
+// A learner that runs beside the other for a while, after a change of inputs: no rows while there is none.
+struct Challenger {
+    LearnerState learner{};
+    Table trial{};
+    NumberFields trial_fields{};              // (5,) by pool
+    std::size_t entity_bytes = 0, pool_bytes = 0, fleet_bytes = 0, norm_bytes = 0;  // of a row
 };
 struct MonitorState {
     Table interval, drift, novelty, shape, levels, episodes, clock, reference, error_scale, error_scale_pool;
@@ -87,6 +94,7 @@ struct EngineState {
     Rules rules;
     Reported told;
     OwnChannels own;
+    Challenger challenger;
 };
 
 // Where targets come after their predictions. All times in ms.
@@ -143,6 +151,7 @@ struct Functions {
     const char* name;
     Stop (*run)(const EngineState&, const Events&, i64 start, double* mark, const Predictions&);
     Stop (*run_late)(const EngineState&, const LateState&, const Events&, i64 start, double* mark, const Predictions&, bool predicting);
+    double (*predict_event)(const EngineState&, i64 pool, i64 row, const double* u, const i64* steps, double ts);
     Stop (*learner_run)(const LearnerState&, const Events&, i64 start, double* out);
     double (*predict)(const LearnerState&, i64 pool, i64 row, const double* u, const i64* steps, double ts);
     void (*learn)(const LearnerState&, i64 pool, i64 row, const double* u, const i64* steps, double ts, double y);

@@ -97,12 +97,12 @@ class Engine:
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state, over all targets."""
-        return sum(each.store.bytes_per_entity for each in self.target_engines) + self.windows.bytes_per_entity
+        return self.windows.bytes_per_entity + sum(each.bytes_of_rows[0] for each in self.target_engines)
 
     @property
     def bytes_per_pool(self) -> int:
         """Memory of what the entities of one shard and source have learned together, over all targets."""
-        return sum(each.store.bytes_per_pool for each in self.target_engines)
+        return sum(each.bytes_of_rows[1] for each in self.target_engines)
 
     @property
     def resolved_predictions(self) -> list[Settled]:
@@ -116,7 +116,7 @@ class Engine:
 
     def count_open_episodes(self, kind: str) -> int:
         """Return the number of entities with an open episode of a kind, of the target with the most; thread-safe."""
-        return max(each.store.count_open_episodes(kind) for each in self.target_engines)
+        return max(each.count_open_episodes(kind) for each in self.target_engines)
 
     @property
     def fullness(self) -> float | None:

@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.own_parts import load_part
-from ssm_stream.core import lifecycle, loop, native, pending, shapes
+from ssm_stream.core import loop, native, pending, shapes
+from ssm_stream.core.blocks import Layout
 from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.own_channels import OwnChannels
-from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.counts.batch_labels import BatchLabels
 from ssm_stream.engine.counts.episode_tally import EpisodeTally
 from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, own_channels, ttl_ms
-from ssm_stream.engine.state_layout import entity_layout, pool_layout
+from ssm_stream.engine.memory import growable_arrays
+from ssm_stream.engine.memory.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.factorize import factorize
 from ssm_stream.ingest.labels import EarlyLabels
 from ssm_stream.ingest.windows import Windows
@@ -57,6 +58,7 @@ class EntityStore:
     params, scratch, report: sizes, working memory and output of the kernels, as wide as the arrays
     state, shared: arrays with one row an entity, and with one row a pool: views on `entity_block` and `pool_block`
     category_texts: text of category codes, see `category_texts.CategoryTexts`
+    challenger: working memory of the challenger, see `trials`; None if there is none
     own: anomaly channels that other packages bring, and their states; None if there are none
     delayed: rules for targets that come after their events; None if each comes with its event. Only with these:
         pending: events that wait for their targets; early_labels: labels that wait for their events
@@ -84,6 +86,7 @@ class EntityStore:
         self.state: loop.EntityStates = entities.views(self.entity_block)
         self.shared: loop.PoolStates = pools.views(self.pool_block)
         self.scratch = shapes.new_scratch(self.params)
+        self.challenger: shapes.Scratch | None = None
         self.report = self._new_report()
         self.reset_entities: list[ResetEntity] = []  # in the last batch: expired, or evicted
         self.tally, self.labels = EpisodeTally(), BatchLabels()
@@ -303,7 +306,10 @@ class EntityStore:
         if stop == loop.EXPIRED:
             self.expire(event, row)
         elif stop == loop.MORE_SLOTS:
-            self.add_code_slots(int(self.shared.pool.used[pool] + self.scratch.flag[shapes.FRESH]))
+            needed = [self.shared.pool.used[pool] + self.scratch.flag[shapes.FRESH]]
+            if self.challenger is not None:
+                needed.append(self.shared.challenger_pool.used[pool] + self.challenger.flag[shapes.FRESH])
+            self.add_code_slots(int(max(needed)))
         elif stop == loop.SECOND_ENTITY:
             self.resize_pools(len(self.shared.pool.n), norm=True)
             self.needs_full_snapshot = True
@@ -313,7 +319,7 @@ class EntityStore:
 
     def bind(self, rules: loop.Rules) -> native.Engine:
         """Return the core's loops on the arrays as they are now."""
-        of = (self.params, self.scratch, self.state, self.shared, rules, self.report)
+        of = (self.params, self.scratch, self.state, self.shared, rules, self.report, self.challenger)
         if self._bound is None or not all(map(is_, self._bound[0], of)):
             self._bound = of, native.Engine(*of)
             if self.own is not None:
@@ -334,7 +340,7 @@ class EntityStore:
 
     def _resize_rows(self, E: int) -> None:
         self.entity_block = growable_arrays.fit_block(self.entity_block, E, len(self.names))
-        self.state = entity_layout(self.config, self.params).views(self.entity_block)
+        self.state = self._entity_layout().views(self.entity_block)
         self.changed = np.concatenate([self.changed, np.zeros(E, np.bool_)])[:E]
         if self.delayed is not None:
             self.resize_pending(E, self.pending.open.shape[1])
@@ -343,7 +349,8 @@ class EntityStore:
 
     def resize_pools(self, P: int, *, norm: bool = False) -> None:
         """Make room for so many pools. norm: with a norm scope, which pools that have one keep in any case"""
-        layout = pool_layout(self.params, norm=norm or len(self.shared.norm.near) > 0)
+        norm = norm or len(self.shared.norm.near) > 0
+        layout = pool_layout(self.params, norm=norm, challenger=self.challenger is not None)
         used = len(self.pools) if self.config.model.fleet else len(self.names)
         if layout.size == self.pool_block.shape[1]:
             self.pool_block = growable_arrays.fit_block(self.pool_block, P, used)
@@ -355,14 +362,21 @@ class EntityStore:
     def add_code_slots(self, slots: int) -> None:
         """Make room for so many code slots."""
         self.params = build_learner_params(self.config, self.plan, self.weights, slots)
-        self.entity_block, self.state = growable_arrays.fit_fields(
-            self.state, self.entity_block, entity_layout(self.config, self.params), len(self.entity_block),
-            len(self.names),
-        )  # fmt: skip
-        self.resize_pools(len(self.pool_block))
         self.scratch = shapes.new_scratch(self.params)
         self.report = self._new_report()
+        self.set_challenger(there=self.challenger is not None)
+
+    def set_challenger(self, *, there: bool) -> None:
+        """Make rows for a challenger, or remove them; see `trials`."""
+        self.challenger = shapes.new_scratch(self.params) if there else None
+        self.entity_block, self.state = growable_arrays.fit_fields(
+            self.state, self.entity_block, self._entity_layout(), len(self.entity_block), len(self.names)
+        )
+        self.resize_pools(len(self.pool_block))
         self.needs_full_snapshot = True
+
+    def _entity_layout(self) -> Layout:
+        return entity_layout(self.config, self.params, challenger=self.challenger is not None)
 
     def resize_pending(self, E: int, H: int) -> None:
         """Make rings of H places for E entities."""
@@ -371,21 +385,6 @@ class EntityStore:
             self.pending = growable_arrays.fit_group(q, one, E, len(self.names))
         else:
             self.pending = pending.resized(q, type(q)(*(growable_arrays.zeros(E, array) for array in one)))
-
-    @property
-    def bytes_per_entity(self) -> int:
-        """Memory of one entity's own state."""
-        return int(self.entity_block.shape[1])
-
-    @property
-    def bytes_per_pool(self) -> int:
-        """Memory of what the entities of one shard and source have learned together."""
-        return int(self.pool_block.shape[1])
-
-    def count_open_episodes(self, kind: str) -> int:
-        """Return the number of entities with an open episode of a kind (`KINDS`); safe to call from another thread."""
-        number = self.state.lifecycle.number
-        return int(np.count_nonzero(number[: len(self.names), KINDS.index(kind), lifecycle.OPEN]))
 
     @property
     def changed_share(self) -> float:

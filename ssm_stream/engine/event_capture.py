@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 from ssm_stream.core import loop, shapes
 from ssm_stream.core.blocks import Block
-from ssm_stream.engine.growable_arrays import named_arrays
+from ssm_stream.engine.memory.growable_arrays import named_arrays
 
 SCRATCH = ("flag", "fleet", "entity", "g", "places")
 """Arrays of the scratch that the details of an alert are computed from."""
-NOT_HASHED, ENTITY, POOL, NORM = range(4)
+NOT_HASHED, ENTITY, POOL, NORM, TRIAL, TRIAL_NORM = range(6)
 """Sections of a capture, in the order in which they are hashed."""
+SECTIONS = {"norm": NORM, "challenger_norm": TRIAL_NORM} | dict.fromkeys(
+    ("trial", "challenger", "challenger_pool", "challenger_fleet"), TRIAL
+)
+"""Sections of the groups of arrays that are not there, or not hashed, for each entity and pool."""
 Index = tuple[Any, ...]
 HashStep = slice | tuple[str, Index | None]
 """What to hash: bytes of a capture, or part of a named row, or all of it."""
@@ -46,7 +50,7 @@ def _hashed_part(name: str, used: int, p: shapes.LearnerParams) -> Index | None:
     if field in ("product_S", "product_R", "product_W", "product_batch") and p.products:
         at = slice(p.X - p.K + used)
         return (at, at) if field == "product_S" else (..., at)
-    keep = slice(1 + p.F * (2 if group == "norm" else 1) + used)
+    keep = slice(1 + p.F * (2 if group in ("norm", "challenger_norm") else 1) + used)
     if field == "S":
         return (..., keep, keep)
     if field in ("R", "W", "batch", "gradient", "weights") or (field == "gd" and p.gd):
@@ -91,16 +95,21 @@ class CaptureLayout:
         alone = len(content) == self.size_without_pool
         used = 0 if alone else int(self.array(content, "pool.used"))
         if used not in self._steps:
-            self._steps[used] = [list(self._hash_steps(section, used)) for section in (ENTITY, POOL, NORM)]
-        entity, pool, norm = self._steps[used]
+            self._steps[used] = [list(self._hash_steps(section, used)) for section in range(ENTITY, TRIAL_NORM + 1)]
+        entity, pool, norm, trial, trial_norm = self._steps[used]
         digest = hashlib.blake2b(digest_size=8)
         self._hash(digest, content, entity)
         digest.update(waiting)
         if not alone:
             self._hash(digest, content, pool)
             # An entity that is alone in its pool does not use the norm scope.
-            if self.array(content, "pool.entities") > 1:
+            several = self.array(content, "pool.entities") > 1
+            if several:
                 self._hash(digest, content, norm)
+            if "trial.number" in self and self.array(content, "trial.number")[loop.STAGE_OF_TRIAL] != loop.TRIAL_OVER:
+                self._hash(digest, content, trial)
+                if several:
+                    self._hash(digest, content, trial_norm)
         return digest.hexdigest()
 
     def _hash(self, digest: Any, content: bytes, steps: list[HashStep]) -> None:
@@ -160,7 +169,7 @@ class EventCapture:
             for name, array in named_arrays(groups):
                 if len(array):
                     name = f"pool_{name}" if name in layout else name  # entities and pools have a group of this name
-                    section = ENTITY if groups is state else NORM if name.startswith("norm.") else POOL
+                    section = SECTIONS.get(name.partition(".")[0], ENTITY if groups is state else POOL)
                     layout.add(name, array[0], at + array.ctypes.data - block.ctypes.data, section)
             at += block.shape[1]
         layout.size_without_pool = at - self._pools.shape[1]

@@ -13,10 +13,12 @@ from ssm_stream.config import Config
 from ssm_stream.config.changes import HOLIDAYS, diff_model_settings, overall_effect
 from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
 from ssm_stream.core import frozen_weights, pending
-from ssm_stream.engine import category_texts, growable_arrays
+from ssm_stream.engine import category_texts, trials
 from ssm_stream.engine.entity_limiter import EntityLimiter
 from ssm_stream.engine.entity_store import EntityStore
-from ssm_stream.engine.growable_arrays import named_arrays
+from ssm_stream.engine.memory import growable_arrays
+from ssm_stream.engine.memory.growable_arrays import named_arrays
+from ssm_stream.engine.memory.state_layout import entity_layout, pool_layout
 from ssm_stream.engine.snapshot_format import (
     ArrayPart,
     SnapshotReader,
@@ -25,7 +27,6 @@ from ssm_stream.engine.snapshot_format import (
     damage_as_state_error,
     incompatible_array,
 )
-from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.engine.summaries import hourly
 from ssm_stream.engine.summaries.hourly import HourlySummaries
 from ssm_stream.ingest.holidays import last_day, with_learned_holidays
@@ -171,6 +172,8 @@ def dump(store: EntityStore, prefix: str, *, full: bool) -> tuple[dict[str, Any]
     Removes expired entities first. prefix: of the arrays' names
     """
     assert full or not store.needs_full_snapshot, "more has changed than rows"
+    if full:
+        trials.end(store)
     added = store.names[store.persisted_rows :]
     gone = store.evict_expired()
     if full and len(gone):
@@ -201,6 +204,8 @@ def dump(store: EntityStore, prefix: str, *, full: bool) -> tuple[dict[str, Any]
     }
     if own is not None:
         metadata["own"] = True
+    if store.challenger is not None:
+        metadata["challenger"] = True
     if not full and store.reassigned:
         metadata["renamed"] = sorted(store.reassigned.items())
     if store.category_texts:
@@ -210,10 +215,10 @@ def dump(store: EntityStore, prefix: str, *, full: bool) -> tuple[dict[str, Any]
 
 def _enabled_arrays(store: EntityStore, rows: _Rows) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int64]]]:
     """Yield name, array and rows of each array that the settings enable."""
-    norm = len(store.shared.norm.near) > 0
+    norm, challenger = len(store.shared.norm.near) > 0, store.challenger is not None
     for groups, layout, chosen in (
-        (store.state, entity_layout(store.config, store.params), rows.entities),
-        (store.shared, pool_layout(store.params, norm=norm), rows.pools),
+        (store.state, entity_layout(store.config, store.params, challenger=challenger), rows.entities),
+        (store.shared, pool_layout(store.params, norm=norm, challenger=challenger), rows.pools),
     ):
         there = {name for name, *_ in layout.groups if layout.has(name)}
         for name, array in named_arrays(groups):
@@ -280,6 +285,8 @@ def _load_rows(store: EntityStore, metadata: dict[str, Any], reader: SnapshotRea
     more = len(store.pools) - (0 if full else pools_before)
     if len(added) > entity_rows or (fleet and (more > pool_rows or len(store.pools) != len(metadata["pools"]))):
         raise incompatible_array(f"{reader.prefix}names")
+    if metadata.get("challenger") and store.challenger is None:
+        store.set_challenger(there=True)
     if metadata["slots"] != store.params.K:
         store.add_code_slots(metadata["slots"])
     # First the reassigned rows: an entity that was evicted may have come back in a new one.

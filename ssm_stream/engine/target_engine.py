@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssm_stream.config import Config, Event
-from ssm_stream.core import frozen_weights, kernel, lifecycle, loop, shapes
+from ssm_stream.core import frozen_weights, lifecycle, loop, shapes
 from ssm_stream.core.features import kernel_columns
 from ssm_stream.core.loop import Predictions, Settled, empty_predictions
+from ssm_stream.engine import trials
 from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, AlertBuilder, PoolCodes, TargetAndPrediction, input_names
 from ssm_stream.engine.category_texts import CategoryTexts
+from ssm_stream.engine.counts.episode_tally import count_open_episodes
 from ssm_stream.engine.delayed_labels import DelayedLabels, LabelResult, empty_resolved
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
@@ -124,6 +126,7 @@ class TargetEngine:
         """
         store, active = self.store, events.active
         store.begin_batch()
+        trials.end(store)
         store.evict(evicted)
         segments = list[Segment]()
         if self.restarts is not None:
@@ -222,8 +225,8 @@ class TargetEngine:
         ahead = events.ts + round(store.delayed.ahead) if store.delayed is not None else events.ts
         u, steps = kernel_columns(self.plan, events.features, ahead)
         learner = shapes.Learner(store.state.learner, *store.shared[:3])
-        yhat = kernel.predict_one(store.params, learner, store.scratch, pool, row, u[0], steps[0], float(events.ts[0]))
-        return PredictionTrace(store.params, learner, store.scratch, pool, row, float(yhat))
+        yhat = store.bind(self.rules).predict(pool, row, u[0], steps[0], float(events.ts[0]))
+        return PredictionTrace(store.params, learner, store.scratch, pool, row, yhat)
 
     @property
     def resolved(self) -> Settled:
@@ -242,6 +245,15 @@ class TargetEngine:
         assert self.delayed is not None, "the configuration has no section `labels`"
         self.store.begin_batch()
         return self.delayed.learn(labels, source)
+
+    @property
+    def bytes_of_rows(self) -> tuple[int, int]:
+        """Memory of an entity's own state, and of what the entities of a pool have learned together."""
+        return int(self.store.entity_block.shape[1]), int(self.store.pool_block.shape[1])
+
+    def count_open_episodes(self, kind: str) -> int:
+        """Return the number of entities with an open episode of a kind; safe to call from another thread."""
+        return count_open_episodes(self.store.state, len(self.store), kind)
 
     @property
     def summarizer(self) -> Summarizer:

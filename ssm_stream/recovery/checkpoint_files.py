@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
-from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.memory import growable_arrays
 from ssm_stream.engine.snapshot_format import Live, SnapshotReader, StateError, damage_as_state_error
 
 FOLDER = "state"

@@ -74,6 +74,11 @@ class EpisodeTally:
         )
 
 
+def count_open_episodes(state: EntityStates, count: int, kind: str) -> int:
+    """Return how many of the entities have an open episode of a kind (`KINDS`); safe to call from another thread."""
+    return int(np.count_nonzero(state.lifecycle.number[:count, KINDS.index(kind), lifecycle.OPEN]))
+
+
 def open_episodes(state: EntityStates, names: list[str]) -> list[tuple[str, str, int]]:
     """Return entity, kind and length so far, in events, of the open episodes."""
     rows, kinds = np.nonzero(state.lifecycle.number[: len(names), :, lifecycle.OPEN])

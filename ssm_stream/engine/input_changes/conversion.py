@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from ssm_stream.config.input_changes import input_settings, redefined
-from ssm_stream.engine import snapshot_format
+from ssm_stream.engine import snapshot_format, trials
 from ssm_stream.engine.input_changes.target_arrays import TargetArrays
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part, damage_as_state_error
 from ssm_stream.engine.target_engine import TargetEngine
@@ -23,7 +23,7 @@ Targets = Sequence[TargetEngine]
 
 @contextmanager
 def converted(content: Content, former: Targets, present: Targets) -> Iterator[SnapshotReader]:
-    """Yield a snapshot that the engine of the present inputs can load.
+    """Yield a snapshot that the engine of the present inputs can load; then its pools are on trial (`trials`).
 
     Args:
         content: metadata and arrays of a full snapshot of the former inputs' engine
@@ -35,10 +35,14 @@ def converted(content: Content, former: Targets, present: Targets) -> Iterator[S
     with damage_as_state_error(), TemporaryFile() as file:
         snapshot_format.write(file, *_convert(content, former, present))
         yield SnapshotReader(file)
+    for each in present:
+        trials.begin(each.store)
 
 
 def _convert(content: Content, former: Targets, present: Targets) -> Content:
     metadata, parts = content
+    targets = [{name: each for name, each in own.items() if name != "challenger"} for own in metadata["targets"]]
+    metadata = {**metadata, "targets": targets}
     out = list[ArrayPart]()
     for j, (before, after) in enumerate(zip(former, present, strict=True)):
         prefix = f"{j}."

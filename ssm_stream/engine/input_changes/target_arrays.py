@@ -35,6 +35,8 @@ SAME = (
     "cycles",
 )
 """Sizes of the learner that its inputs must not change."""
+CHALLENGER = ("challenger", "trial.")
+"""Prefixes of the arrays of a challenger and its trial."""
 
 
 class TargetArrays:
@@ -65,6 +67,7 @@ class TargetArrays:
 
     def parts(self, parts: list[ArrayPart]) -> list[ArrayPart]:
         """Return the arrays of a full snapshot of the target, mapped."""
+        parts = [part for part in parts if not part.name.startswith(CHALLENGER)]  # another change, another trial
         arrays = [part.array if part.rows is None else part.array[part.rows] for part in parts]
         names = [part.name for part in parts]
         shared = names.index("pool.n")  # two groups of the same name: first that of entities, then that of pools

@@ -58,5 +58,5 @@ class EpochChanges:
 def are_many(engine: Engine) -> bool:
     """Return whether changes are to be written, and can be: not where the next snapshot must be whole."""
     stores = [each.store for each in engine.target_engines]
-    size = sum(int(np.count_nonzero(each.changed)) * each.bytes_per_entity for each in stores)
+    size = sum(int(np.count_nonzero(each.changed)) * each.entity_block.shape[1] for each in stores)
     return size >= MUCH and not any(each.needs_full_snapshot for each in stores)

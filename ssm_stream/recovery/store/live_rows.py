@@ -17,8 +17,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.memory import growable_arrays
 from ssm_stream.engine.snapshot_format import (
     ArrayPart,
     Live,

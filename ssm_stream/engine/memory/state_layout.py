@@ -8,8 +8,8 @@ from ssm_stream.core.blocks import Layout
 from ssm_stream.engine.kernel_params import enabled_channels
 
 
-def entity_layout(config: Config, p: shapes.LearnerParams) -> Layout:
-    """Return the layout of an entity's row; a disabled detector has no rows."""
+def entity_layout(config: Config, p: shapes.LearnerParams, *, challenger: bool = False) -> Layout:
+    """Return the layout of an entity's row; a disabled detector has no rows. challenger: there is one"""
     _, detects_novelty, detects_levels, detects_shape = enabled_channels(config)
     return blocks.layout(
         loop.EntityStates,
@@ -24,12 +24,16 @@ def entity_layout(config: Config, p: shapes.LearnerParams) -> Layout:
             ("novelty", novelty.NoveltyState, blocks.schema("novelty"), detects_novelty),
             ("shape", cycle_shape.ShapeState, blocks.schema("shape"), detects_shape),
             ("detector", detect.DetectorState, blocks.schema("detector"), config.alerts.drift.enabled),
+            ("challenger", shapes.EntityState, blocks.schema("entity", p), challenger),
         ],
     )
 
 
-def pool_layout(p: shapes.LearnerParams, *, norm: bool) -> Layout:
-    """Return the layout of a pool's row. norm: with the norm scope, which pools of one entity do not need"""
+def pool_layout(p: shapes.LearnerParams, *, norm: bool, challenger: bool = False) -> Layout:
+    """Return the layout of a pool's row.
+
+    norm: with the norm scope, which pools of one entity do not need; challenger: there is one
+    """
     return blocks.layout(
         loop.PoolStates,
         [
@@ -42,5 +46,9 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool) -> Layout:
                 blocks.schema("error_scale_pool", None, p.features),
                 True,
             ),
+            ("trial", loop.Trial, blocks.schema("trial"), challenger),
+            ("challenger_pool", shapes.PoolState, blocks.schema("pool", p), challenger),
+            ("challenger_fleet", shapes.HeadsState, blocks.schema("heads", p, p.L), challenger),
+            ("challenger_norm", shapes.HeadsState, blocks.schema("heads", p, p.N), norm and challenger),
         ],
     )

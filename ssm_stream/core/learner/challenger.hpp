@@ -1,0 +1,84 @@
+// A challenger: after its inputs have changed, a learner that begins anew runs beside the one that goes on.
+//
+// What goes on knows much at once, and a fresh start has nothing to unlearn: statistics as old as the state, weights
+// that stood for what a new input says now. Which of the two is better cannot be known beforehand. So for a number of events
+// both learn, and the prediction is a mean of theirs, weighted by what their errors were of late; then the better one
+// stays. Where it is the challenger, it takes the other's place: the pool at once, each entity at its next event.
+#pragma once
+#include "learner.hpp"
+
+namespace ssm::SSM_ISA {
+
+constexpr double TRIAL_DECAY = 0.998;  // of the losses, an event of the pool
+constexpr int TRIAL_SHARPNESS = 3;     // doublings: shares fall with the eighth power of the loss
+enum { TRIAL_OVER, TRIAL_ON, TRIAL_WON };
+enum { STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, KEPT_LOSS, FRESH_LOSS };
+static_assert(FRESH_LOSS + 1 == static_cast<int>(TRIAL_NUMBERS));
+
+// The numbers of a pool's trial; null where no pool is on trial.
+SSM_INLINE double* trial_of(const Challenger& of, i64 k) {
+    return of.trial.rows ? of.trial_fields.number.in(of.trial.row(k)) : nullptr;
+}
+
+// What is predicted: of the gates, and with the dead band.
+struct Said { double answer, prediction; };
+
+// The challenger's part in the prediction, 0 to 1; none before the first target.
+SSM_INLINE double part_of_challenger(const double* trial) {
+    const double all = trial[KEPT_LOSS] + trial[FRESH_LOSS];
+    if (!(all > 0.0)) return 0.0;
+    double kept = trial[KEPT_LOSS] / all, fresh = trial[FRESH_LOSS] / all;
+    for (int i = 0; i < TRIAL_SHARPNESS; ++i) kept *= kept, fresh *= fresh;
+    return kept / (kept + fresh);
+}
+
+// What both say together, of an event that the learner has just predicted; fills the challenger's own scratch.
+SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept) {
+    predict(challenger, event, challenger.s.n == 0);
+    const double* made = challenger.w.made, part = part_of_challenger(trial);
+    return {kept.answer + part * (made[GATES] - kept.answer), kept.prediction + part * (made[MADE - 1] - kept.prediction)};
+}
+
+// The challenger's rows in the place of the learner's. Counts go on: of warm-ups, of the entities met, and since when.
+inline void take_pool(const LearnerState& of, const Challenger& from, i64 k) {
+    Pool was(of.pool_fields, of.pool.row(k));
+    const double begun = was.begun, low = was.low, high = was.high;
+    const i64 n = was.n, entities = was.entities, negative = was.negative;
+    std::memcpy(of.pool.row(k), from.learner.pool.row(k), from.pool_bytes);
+    std::memcpy(of.fleet.row(k), from.learner.fleet.row(k), from.fleet_bytes);
+    if (of.norm.rows) std::memcpy(of.norm.row(k), from.learner.norm.row(k), from.norm_bytes);
+    Pool pool(of.pool_fields, of.pool.row(k));
+    pool.begun = begun, pool.n = n, pool.entities = entities;
+    pool.low = min(low, pool.low), pool.high = max(high, pool.high), pool.negative = negative;
+}
+inline void take_entity(const LearnerState& of, const Challenger& from, i64 e) {
+    i64* fresh = from.learner.entity_fields.n.in(from.learner.entity.row(e));
+    if (*fresh == 0) return;  // it has not been met since, or is there already
+    const i64 n = *of.entity_fields.n.in(of.entity.row(e));
+    std::memcpy(of.entity.row(e), from.learner.entity.row(e), from.entity_bytes);
+    *of.entity_fields.n.in(of.entity.row(e)) = n;
+    *fresh = 0;
+}
+
+// A target that both have predicted. usual: the entity's usual error, 0 while there is none
+inline void compare(double* trial, double y, double kept, double fresh, double usual) {
+    const double kept_error = std::fabs(y - kept), fresh_error = std::fabs(y - fresh);
+    const double unit = usual > 0.0 ? usual : max(kept_error, fresh_error);
+    if (!(unit > 0.0)) return;
+    trial[KEPT_LOSS] = TRIAL_DECAY * trial[KEPT_LOSS] + min(kept_error / unit, LOSS_CLIP);
+    trial[FRESH_LOSS] = TRIAL_DECAY * trial[FRESH_LOSS] + min(fresh_error / unit, LOSS_CLIP);
+}
+
+// One labelled event more; at the last one the better learner stays.
+inline void advance_trial(const LearnerState& of, const Challenger& from, double* trial, i64 k) {
+    if (--trial[EVENTS_LEFT] > 0.0) return;
+    if (trial[STAGE_OF_TRIAL] == TRIAL_ON && trial[FRESH_LOSS] < trial[KEPT_LOSS]) {
+        take_pool(of, from, k);
+        trial[STAGE_OF_TRIAL] = TRIAL_WON;
+        trial[EVENTS_LEFT] = trial[EVENTS_OF_TRIAL];
+    } else {
+        for (int i = 0; i < TRIAL_NUMBERS; ++i) trial[i] = 0.0;
+    }
+}
+
+}  // namespace ssm::SSM_ISA

@@ -1,0 +1,36 @@
+"""A change of inputs on trial: a learner that begins anew predicts beside the one that goes on, and the better stays.
+
+What goes on is better at first, and may stay behind later: its statistics are as old as the state, and the weights that
+it has stood for other inputs. So the prediction is a mean of both, weighted by their errors of late, until each pool
+has seen enough events to choose. `core/learner/challenger.hpp` predicts, compares and chooses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssm_stream.core import loop
+from ssm_stream.engine.entity_store import EntityStore
+
+EVENTS, EVENTS_PER_ENTITY = 4_000, 500
+"""Labelled events of a pool's trial, and how many more for each of its entities: the running statistics of inputs are
+as quick as they will stay after 2,000, and an entity has weights of its own."""
+
+
+def begin(store: EntityStore) -> None:
+    """Put each pool that has learned on trial; none where targets come after their events."""
+    pools = len(store.pools) if store.config.model.fleet else len(store.names)
+    pool = store.shared.pool
+    if store.delayed is not None or not pool.n[:pools].any():
+        return
+    store.set_challenger(there=True)
+    number, pool = store.shared.trial.number, store.shared.pool
+    events = EVENTS + EVENTS_PER_ENTITY * pool.entities[:pools]
+    number[:pools, loop.STAGE_OF_TRIAL] = np.where(pool.n[:pools] > 0, loop.TRIAL_ON, loop.TRIAL_OVER)
+    number[:pools, loop.EVENTS_LEFT] = number[:pools, loop.EVENTS_OF_TRIAL] = events
+
+
+def end(store: EntityStore) -> None:
+    """Remove the challenger if no pool is on trial any more."""
+    if store.challenger is not None and not store.shared.trial.number[:, loop.STAGE_OF_TRIAL].any():
+        store.set_challenger(there=False)
