@@ -1,11 +1,12 @@
 """Inputs are added, removed or exchanged while the state goes on: errors beside those of a fresh start.
 
     python benchmarks/input_changes.py [--json] [--quick] [--data FOLDER] [--only TEXT]
+    python benchmarks/input_changes.py --seed 140 --first 5000 --judged 4000   # after the trial, other made streams
 
 Each window of a stream is run three ways, from the default configuration of `event` after the change: "kept" has
 learned the events before it with the inputs before, and goes on; "fresh" begins at the change; "unchanged" has had the
 inputs from the beginning. What is compared is the mean absolute error from event 500 after the change on, over 2,000
-events.
+events (--first, --judged: others; recordings that are too short for these are left out).
 
 Chance: two models that have learned from different events predict differently, each better here and worse there;
 "unchanged", with which nothing is wrong, is worse than fresh in many a single window. So a case, which is a change on a
@@ -22,7 +23,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from input_changes_streams import CHANGES, Change, Floats, Stream, fits, made_streams, recorded_streams
@@ -34,13 +35,24 @@ from ssm_stream.ingest.derived import DerivedInputs
 from ssm_stream.ingest.events import Events
 
 DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
-FROM, JUDGED = 500, 2_000
+EARLY = 500
+"""Events after the change that are judged apart."""
 CLEARLY = 1.005
 """From here on a ratio counts as worse, as in `tests/test_input_changes.py`."""
 BEFORE = (1_200, 2_500, 5_000)
 """Events before the change, by window."""
-SEED = 40
 Row = dict[str, Any]
+
+
+class Judged(NamedTuple):
+    """Events after the change whose errors are compared."""
+
+    first: int
+    count: int
+
+    @property
+    def stop(self) -> int:
+        return self.first + self.count
 
 
 def configuration(event: str) -> Config:
@@ -62,10 +74,11 @@ def errors(engine: Engine, part: Events) -> Floats:
     return np.abs(engine.process(part)[0].yhat - part.target)
 
 
-def window(stream: Stream, change: Change, first: int, before: int) -> dict[str, float]:
-    """Mean absolute errors of each way: from event FROM on, and (`early`) before it."""
+def window(stream: Stream, change: Change, place: tuple[int, int], judged: Judged) -> dict[str, float]:
+    """Mean absolute errors of each way: of the events that are judged, and (`early`) of the first ones."""
     was, now = map(configuration, change)
-    at, stop = first + before, first + before + FROM + JUDGED
+    first, before = place
+    at, stop = first + before, first + before + judged.stop
     engine, unchanged = Engine(was), Engine(now)
     engine.process(events(stream, was, first, at))
     unchanged.process(events(stream, now, first, at))
@@ -74,17 +87,19 @@ def window(stream: Stream, change: Change, first: int, before: int) -> dict[str,
     out: dict[str, float] = {}
     for name, each in ways.items():
         found = errors(each, part)
-        out[name], out[f"{name}_early"] = float(np.nanmean(found[FROM:])), float(np.nanmean(found[:FROM]))
+        out[name], out[f"{name}_early"] = float(np.nanmean(found[judged.first :])), float(np.nanmean(found[:EARLY]))
     return out
 
 
-def windows(stream: Stream, quick: bool) -> list[tuple[int, int]]:
-    """The first event of each window of a recording, and events before the change."""
+def windows(stream: Stream, quick: bool, judged: Judged) -> list[tuple[int, int]]:
+    """The first event of each window of a recording, and events before the change; none if it is too short."""
     lengths = BEFORE[1:2] if quick else BEFORE
     found = []
     for i, before in enumerate(lengths):
-        room = len(stream.y) - before - FROM - JUDGED
-        found.append((max(room, 0) * i // max(len(lengths) - 1, 1), before))
+        room = len(stream.y) - before - judged.stop
+        if room < 0:
+            return []
+        found.append((room * i // max(len(lengths) - 1, 1), before))
     return found
 
 
@@ -92,9 +107,9 @@ def mean(ratios: list[float]) -> float:
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
-def measure(name: str, change: Change, places: list[tuple[Stream, int, int]]) -> Row:
+def measure(name: str, change: Change, places: list[tuple[Stream, int, int]], judged: Judged) -> Row:
     """One case."""
-    found = [window(stream, change, first, before) for stream, first, before in places]
+    found = [window(stream, change, (first, before), judged) for stream, first, before in places]
 
     def ratio(way: str, to: str, early: str = "") -> list[float]:
         return [round(one[way + early] / one[to + early], 5) for one in found]
@@ -156,19 +171,27 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one window a case")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the recordings")
     parser.add_argument("--only", default="", help="cases whose stream or change has this in its name")
+    parser.add_argument("--seed", type=int, default=40, help="of the made streams")
+    parser.add_argument("--first", type=int, default=500, help="first event after the change that is judged")
+    parser.add_argument("--judged", type=int, default=2_000, help="how many events are judged")
     arguments = parser.parse_args()
+    judged = Judged(arguments.first, arguments.judged)
     seeds = 1 if arguments.quick else len(BEFORE)
-    made = zip(*(made_streams(SEED + i, max(BEFORE) + FROM + JUDGED) for i in range(seeds)), strict=True)
+    made = zip(*(made_streams(arguments.seed + i, max(BEFORE) + judged.stop) for i in range(seeds)), strict=True)
     families = [
         [(each, 0, before) for each, before in zip(some, BEFORE[1:] + BEFORE[:1], strict=False)] for some in made
     ]
-    families += [[(each, *at) for at in windows(each, arguments.quick)] for each in recorded_streams(arguments.data)]
+    families += [
+        [(each, *at) for at in windows(each, arguments.quick, judged)] for each in recorded_streams(arguments.data)
+    ]
     rows = list[Row]()
-    for places in families:
+    for places in filter(None, families):
         stream = places[0][0]
         chosen = [name for name, change in CHANGES.items() if fits(stream, change)]
         of_stream = [
-            measure(name, CHANGES[name], places) for name in chosen if arguments.only in f"{stream.name}, {name}"
+            measure(name, CHANGES[name], places, judged)
+            for name in chosen
+            if arguments.only in f"{stream.name}, {name}"
         ]
         if of_stream:
             of = summary(of_stream)

@@ -1,8 +1,8 @@
-"""A change of inputs on trial: a learner that begins anew predicts beside the one that goes on, and the better stays.
+"""A change of inputs on trial: a challenger, which begins anew, predicts together with the learner that goes on.
 
 What goes on is better at first, and may stay behind later: its statistics are as old as the state, and the weights that
-it has stood for other inputs. So the prediction is a mean of both, weighted by their errors of late, until each pool
-has seen enough events to choose. `core/learner/challenger.hpp` predicts, compares and chooses.
+it has stood for other inputs. So the prediction is a mean of both, weighted by their errors, until each pool has seen
+enough events to choose the better one. `core/learner/challenger.hpp` predicts, compares and chooses.
 """
 
 from __future__ import annotations
