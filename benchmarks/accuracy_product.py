@@ -36,7 +36,7 @@ FLEET = 10_000
 PLAIN: dict[str, Any] = {"lags": 0, "differences": False, "calendar": []}
 """As many inputs as features: what the cost is measured with."""
 
-HEADS = ("moments", "products", "proximal", "embedding", "fern")
+HEADS = ("moments", "products", "proximal", "embedding")
 """Of the profile fast; accurate has the attention, too."""
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "no gate": {"model": {"tuning": {"gate": "equal"}}},

@@ -89,7 +89,7 @@ def test_a_constant_series_that_jumps_alerts() -> None:
     assert np.argmax(predicted["score"]) == 500
 
 
-@pytest.mark.parametrize("heads", ["moments", "products", "proximal", "embedding", "fern", "attention", "gd"])
+@pytest.mark.parametrize("heads", ["moments", "products", "proximal", "embedding", "attention", "gd"])
 @pytest.mark.parametrize("event", ["features: [a, b]", DIRECT, "lags: 1, calendar: []", "features: [a, b], lags: 0"])
 def test_every_head_answers_alone(heads: str, event: str) -> None:
     """Also where there are few answers, and no number at all: finite, and better than knowing nothing."""

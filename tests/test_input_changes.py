@@ -100,7 +100,7 @@ KINDS = {
     "fleet": "",
     "alone": "model: {fleet: false}",
     "accurate": "model: {profile: accurate}",
-    "all heads": "model: {heads: [moments, proximal, embedding, fern, gd]}",
+    "all heads": "model: {heads: [moments, proximal, embedding, gd]}",
 }
 
 

@@ -150,7 +150,7 @@ CASES = {
     "late labels, seasons": Case(
         lambda: drift(750, 2, entities=2, step=1_200_000, seed=8),
         FeaturePlan(ABC, (), ("auto",), 0, time_zone="Asia/Kolkata"),
-        Heads(known=True, fern=False),
+        Heads(known=True),
         entities=2,
         slots=48,
     ),
@@ -160,7 +160,7 @@ CASES = {
     "no surprise": Case(
         lambda: drift(400), PLAN, Heads(), weights=untrained()._replace(surprise=np.array([0.0, 0.1, 0.1]))
     ),
-    "no gate": Case(lambda: drift(300), PLAN, Heads(learned_gate=False, fern=False, embedding=False)),
+    "no gate": Case(lambda: drift(300), PLAN, Heads(learned_gate=False, embedding=False)),
     "no gate, no bases": Case(
         lambda: drift(300, 2), FeaturePlan(ABC, calendar=("auto",), lags=3), Heads(learned_gate=False, heads_only=True)
     ),
@@ -172,7 +172,6 @@ CASES = {
             products=False,
             proximal=False,
             embedding=False,
-            fern=False,
             gd=True,
             log_space=False,
             learned_gate=False,
@@ -185,7 +184,7 @@ CASES = {
         Heads(moments=False, products=False, proximal=False, embedding=False, attention=32),
     ),
     "half-lives, gd": Case(
-        lambda: drift(150, seed=4), FeaturePlan(ABC), Heads(fern=False, gd=True), half_lives=((0, 3600.0), (20, 0))
+        lambda: drift(150, seed=4), FeaturePlan(ABC), Heads(gd=True), half_lives=((0, 3600.0), (20, 0))
     ),
     "past features": Case(
         lambda: coded(400),
@@ -321,7 +320,7 @@ def places_of(name: str) -> dict[str, list[int]]:
     ]
     width = dict.fromkeys(SCALES, 0) | {
         "moments": p.M * p.moments, "proximal": p.prox, "slow": int(p.prox > 0), "embedding": int(p.R > 0),
-        "fern": int(p.fern > 0), "gd": p.gd, "log_proximal": p.prox * p.log, "log_embedding": p.log * (p.R > 0),
+        "gd": p.gd, "log_proximal": p.prox * p.log, "log_embedding": p.log * (p.R > 0),
     }  # fmt: skip
     if p.window:
         width |= {"attended": 4 + (p.lags > 0), "log_attended": 2 * p.log, "log_attended_value": p.log}
@@ -474,8 +473,7 @@ def test_the_first_past_feature_is_the_change() -> None:
 def test_meta_parameters_have_gradients() -> None:
     """Through time, into every meta-parameter, and equal to the difference quotient."""
     case = Case(lambda: drift(40, 2, seed=5), FeaturePlan(ABC, lags=2), Heads(attention=8, gd=True), slots=0)
-    # A leaf is seen 8 times, not 80, until its step has fallen to this one.
-    quick = untrained()._replace(fern_step=np.array(0.5), surprise=np.array([3.0, 0.1, 0.1]))
+    quick = untrained()._replace(surprise=np.array([3.0, 0.1, 0.1]))
     case = case._replace(weights=quick)
     p, s = params(case), case.stream()
     s.y[30:] += 60  # a surprise, so that its parameters matter
@@ -512,7 +510,7 @@ def test_meta_parameters_have_gradients() -> None:
         "moment_decay",
         "moment_ridge",
         "slow_step",
-        "fern_decay",
+        "embedding_step",
         "frequency",
         "soft",
         "sweep_ridge",

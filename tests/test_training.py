@@ -80,7 +80,7 @@ def write(path: Path, changed: dict[str, np.ndarray], form: str = frozen_weights
         ("moment_ridge", np.array([1.0, -1.0]), r"moment_ridge\[1\]: found"),
         ("slow_step", np.array(np.nan), r"slow_step: found .*nan"),
         ("embedding_step", np.array(2.0), r"embedding_step: found .* between 0\.0 and 2\.0"),
-        ("fern_step", np.array(0.1, np.float32), r"fern_step: found shape \[\] of float32"),
+        ("top_decay", np.array(0.1, np.float32), r"top_decay: found shape \[\] of float32"),
         ("soft", np.full((2, 4), 0.5) * [[1, 1, 1, 4]], r"soft\[0, 3\]: found"),
         ("phase", np.full(64, np.inf), r"phase\[0\]: found"),
         ("surprise", np.array([-1.0, 0.1, 0.1]), r"surprise\[0\]: found"),
@@ -225,7 +225,7 @@ def test_labels_that_come_late_are_not_known_before() -> None:
 def test_a_search_finds_weights_that_suit_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "KINDS", ("lagged", "season"))
     recipe = TINY._replace(
-        rounds=6, candidates=8, events=150, held_events=200, every=2, settings=(Setting("past", 2, 1),)
+        rounds=12, candidates=8, events=150, held_events=200, every=2, settings=(Setting("past", 2, 1),)
     )
     result = training.train(recipe, untrained())
     assert result.better

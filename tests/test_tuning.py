@@ -251,22 +251,22 @@ def test_the_learner_is_tried_and_its_cost_stands_beside() -> None:
     assert candidates("gate", plain, ONE) == [{"model.tuning.gate": "equal"}]
     assert [each["model.tuning.embedding.size"] for each in candidates("embedding_size", plain, ONE)] == [
         16,
-        32,
+        64,
         128,
         256,
     ]
     assert [each["model.tuning.embedding.scale"] for each in candidates("embedding_scale", plain, ONE)] == [0.5, 2.0]
     heads = [each["model.tuning.heads"] for each in candidates("heads", plain, ONE)]
-    assert ["moments", "products", "proximal", "embedding"] in heads
-    assert len(heads) == 5
+    assert ["moments", "products", "proximal"] in heads
+    assert len(heads) == 4
     accurate = config("features: [a, b]", "model: {profile: accurate, heads: [moments, attention]}\n")
     assert candidates("profile", accurate, ONE) == [], "the list of heads decides"
     assert [each["model.tuning.window"] for each in candidates("window", accurate, ONE)] == [128, 256]
     assert candidates("embedding_size", accurate, ONE) == []
     alone = config("features: [a]", "model: {heads: [moments]}\n")
     assert candidates("gate", alone, ONE) == []
-    assert {"model.tuning.heads": ["moments", "fern"]} in candidates("heads", alone, ONE)
-    kept = config("features: [a]", "model: {embedding: {size: 32}}\n")
+    assert {"model.tuning.heads": ["moments", "embedding"]} in candidates("heads", alone, ONE)
+    kept = config("features: [a]", "model: {embedding: {size: 64}}\n")
     assert all("embedding" in each["model.tuning.heads"] for each in candidates("heads", kept, ONE))
 
 
@@ -380,7 +380,7 @@ def test_a_useful_feature_is_worth_something_and_a_useless_one_nothing(steady: P
         found = ablate(plain, runner, find_cut(read_targets(plain, steady).ts, "x"), ONE)
     of = {each.part.name: each for each in found.parts}
     assert set(of) == {
-        "gate", "head moments", "head products", "head proximal", "head embedding", "head fern", "calendar", "lags",
+        "gate", "head moments", "head products", "head proximal", "head embedding", "calendar", "lags",
         "differences", "a", "b", "c",
     }  # fmt: skip
     assert of["a"].verdict == of["c"].verdict == "worth it"
@@ -418,7 +418,7 @@ def test_the_climb_ends_at_the_configuration() -> None:
         ("lags: 3", ""),
         ("features: [a], feature_lags: 3, calendar: []", "model: {profile: accurate}"),
         ("features: [a], lags: 0", "model: {heads: [gd, moments], gate: equal}"),
-        ("features: [a]", "model: {heads: [fern]}"),
+        ("features: [a]", "model: {heads: [embedding]}"),
     ]:
         loaded = config(event, more)
         way = steps(loaded, ONE._replace(negative=False, entities=frozenset("mn")))

@@ -51,7 +51,7 @@ def test_keys_that_have_moved_are_read_at_both_places() -> None:
     known = properties_of(config_schema())
     assert set(MOVED.values()) <= set(known)
     assert not set(MOVED) & set(known)
-    old = "model: {half_lives: [6h], window: 256, embedding: {size: 32}, log_space: false, heads: [fern, embedding]"
+    old = "model: {half_lives: [6h], window: 256, embedding: {size: 32}, log_space: false, heads: [proximal, embedding]"
     new = old.replace("model: {", "model: {tuning: {") + "}"
     assert parse_config(f"{SMALL}{old}}}\n") == parse_config(f"{SMALL}{new}}}\n")
     both = parse_config(f"{SMALL}model: {{window: 256, gate: equal, tuning: {{window: 128}}}}\n").model.tuned

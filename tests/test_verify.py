@@ -393,9 +393,7 @@ def test_wrong_decay_fails_with_exit_code_1(
     assert ("Not verified: the production model deviates" in page) == (code == 1)
 
 
-@pytest.mark.parametrize(
-    "field", ["decay", "ridge", "huber", "proximal", "slow", "embedding", "leaf", "surprise", "phase"]
-)
+@pytest.mark.parametrize("field", ["decay", "ridge", "huber", "proximal", "slow", "embedding", "surprise", "phase"])
 def test_any_wrong_constant_is_found_out(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = replay.replay(parsed(), rows(150), lambda _: None)
     monkeypatch.setattr(record, "pooled_heads", changed(field, 0.9))

@@ -64,7 +64,7 @@ def explain(
 
     For an entity, the production engine runs over the recording up to the row. Products of inputs (`speed × flow`) are
     inputs, too. Base, constant, contributions and the
-    rest (embedding, ferns, log space and attention, which are not linear) add up to the prediction.
+    rest (embedding, log space and attention, which are not linear) add up to the prediction.
 
     For an alert, the events of its partition are read from the topic again, from the beginning or from an exported
     state, and processed by the production engine. The reproduced alert is compared with the sent one byte by byte, and

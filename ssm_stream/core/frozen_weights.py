@@ -22,8 +22,7 @@ class Weights(NamedTuple):
 
     moment_decay, moment_ridge, moment_huber (M,): of the moment heads, the slowest first; the first one's decay, ridge
         and bound also serve its twin in log space
-    proximal_step (H,): of the quick proximal heads; slow_step, embedding_step, fern_step (): of the others
-    fern_decay (): of the leaves' counts
+    proximal_step (H,): of the quick proximal heads; slow_step, embedding_step (): of the others
     surprise (3,): strength, threshold and rate of the surprise gate: where the fast mean of |error| exceeds the slow
         one by more than the threshold (on a log scale), all moment heads but the first forget; strength 0 turns it off
     frequency (R,), phase (R,): of the random-feature embedding; frequency in turns per deviation, before the division
@@ -39,8 +38,6 @@ class Weights(NamedTuple):
     proximal_step: NDArray[np.float64]
     slow_step: NDArray[np.float64]
     embedding_step: NDArray[np.float64]
-    fern_step: NDArray[np.float64]
-    fern_decay: NDArray[np.float64]
     surprise: NDArray[np.float64]
     frequency: NDArray[np.float64]
     phase: NDArray[np.float64]
@@ -69,8 +66,6 @@ def untrained() -> Weights:
         proximal_step=np.array([0.3, 0.9]),
         slow_step=np.array(0.05),
         embedding_step=np.array(0.3),
-        fern_step=np.array(0.05),
-        fern_decay=np.array(0.998),
         surprise=np.array([3.0, 0.4, 0.1]),
         frequency=half / (2 * np.pi),
         phase=rng.uniform(0, 1, RANDOM),
@@ -108,7 +103,7 @@ Bound = tuple[float, float]
 ABOVE, SHARE, STEP, FREE = (0.0, math.inf), (0.0, 1.0), (0.0, 2.0), (-math.inf, math.inf)
 BOUNDS: dict[str, Bound | tuple[Bound, ...]] = {
     "moment_decay": SHARE, "moment_ridge": ABOVE, "moment_huber": ABOVE, "proximal_step": STEP, "slow_step": STEP,
-    "embedding_step": STEP, "fern_step": SHARE, "fern_decay": SHARE, "surprise": (ABOVE, ABOVE, SHARE),
+    "embedding_step": STEP, "surprise": (ABOVE, ABOVE, SHARE),
     "frequency": ABOVE, "phase": FREE, "poly_decay": SHARE, "soft": (ABOVE, SHARE, ABOVE, SHARE),
     "sweep_decay": SHARE, "sweep_ridge": ABOVE, "sweep_huber": ABOVE, "top_decay": SHARE,
     "product_decay": SHARE, "product_ridge": ABOVE, "product_huber": ABOVE,

@@ -60,7 +60,7 @@ def answer_names(p: LearnerParams, many: bool) -> list[str]:
     """Names of the answers, (T,), in the kernel's order. many: whether the pool has several entities"""
     moments, quick, slow, waves = head_names(p)
     pooled = (moments if p.moments else []) + quick + slow + waves
-    pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
+    pooled += ["gd"] if p.gd else []
     pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
     if p.window:
         count = 4 + (p.lags > 0) + (3 if p.log else 0)

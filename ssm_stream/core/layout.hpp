@@ -15,7 +15,7 @@ inline i64 rounded(i64 n, i64 step) { return (n + step - 1) / step * step; }
 inline bool complete(Params& p) {
     const i64 window = p.window > 0, embedding = p.R > 0, slow = p.prox > 0, past = p.lags > 0;
     const i64 differences = p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : i64(0));
-    const i64 heads = p.M * p.moments + p.prox + slow + embedding + (p.fern > 0) + p.gd + p.log * (p.prox + embedding) +
+    const i64 heads = p.M * p.moments + p.prox + slow + embedding + p.gd + p.log * (p.prox + embedding) +
                       window * (4 + past + 3 * p.log);
     p.factors = p.products * (p.F < FACTORS ? p.F : i64(FACTORS)), p.pairs = p.factors * (p.factors + 1) / 2;
     p.product_heads = p.products * (1 + p.log);
@@ -29,7 +29,7 @@ inline bool complete(Params& p) {
     p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
     p.heads = p.B + p.prox + 2;
     return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + p.usual &&
-           p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.fern % 4 == 0 && p.B == heads &&
+           p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.B == heads &&
            p.T == p.bases + 2 * p.B + p.product_heads + p.prox + slow && !(p.known && past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
 }
 
@@ -161,8 +161,6 @@ inline void place_fields(Placer& put, HeadFields& f, const Params& p, i64 D) {
     put("gradient", f.gradient, {2 * p.prox + (p.prox > 0), n}, 16);
     put("embedding", f.embedding, {2, p.R ? p.R + n : 0}, 16);
     put("gd", f.gd, {n * p.gd}, 16);
-    put("leaf", f.leaf, {p.fern, LEAVES});
-    put("leaf_n", f.leaf_n, {p.fern, LEAVES});
     put("near", f.near, {5});
     put("S", f.S, {p.rows, D, n}, 16);
     put("held", f.held, {4, p.window});
@@ -249,7 +247,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 
 struct ScratchFields {
     Field<double> v, season, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
-    Field<i64> slots, flag, on, leaf_fleet, leaf_norm, places, others;
+    Field<i64> slots, flag, on, places, others;
     Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate, product, product_rate;
 };
 // Vectors write up to eight numbers at once: there is room behind what Python sees.
@@ -265,8 +263,6 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("size", f.size, {3});
     put("phi_fleet", f.phi_fleet, {p.R}, 16);
     put("phi_norm", f.phi_norm, {p.R}, 16);
-    put("leaf_fleet", f.leaf_fleet, {BINS});
-    put("leaf_norm", f.leaf_norm, {BINS});
     put("q", f.q, {ANSWERING, p.heads});
     put("scale", f.scale, {2, 4, 2});
     put("base", f.base, {BASES});
@@ -300,7 +296,6 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.v = f.v.in(row), w.season = f.season.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
     w.phi_fleet = f.phi_fleet.in(row), w.phi_norm = f.phi_norm.in(row);
-    w.leaf_fleet = f.leaf_fleet.in(row), w.leaf_norm = f.leaf_norm.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
     w.gate = f.gate.in(row), w.made = f.made.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);

@@ -62,8 +62,8 @@ class Trial(NamedTuple):
     """number (P, 5) float64: stage (OVER, ON, WON), labelled events left and in all, losses of the learner and of the
     challenger.
 
-    After a change of inputs a challenger, which begins anew, predicts together with the learner that goes on; at the end
-    of the trial the better one stays. `challenger.hpp`
+    After a change of inputs a challenger, which begins anew, predicts together with the learner that goes on; at the
+    end of the trial the better one stays. `challenger.hpp`
     """
 
     number: NDArray[np.float64]

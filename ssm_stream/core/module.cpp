@@ -157,13 +157,12 @@ Params params_of(nb::handle from) {
     p.L = count("L", MANY), p.N = count("N", MANY), p.M = count("M", 64), p.R = count("R", MANY);
     p.B = count("B", MANY), p.X = count("X", MANY), p.T = count("T", MANY);
     p.moments = count("moments", 1), p.products = count("products", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
-    p.fern = count("fern", BINS), p.window = count("window", MANY), p.bases = count("bases", 11);
+    p.window = count("window", MANY), p.bases = count("bases", 11);
     p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
     p.seasons = count("seasons", 1), p.known = count("known", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
     p.learned_gate = count("learned_gate", 1), p.heads_only = count("heads_only", 1);
     p.ahead = number<double>(from, "ahead");
     p.slow_step = number<double>(from, "slow_step"), p.embedding_step = number<double>(from, "embedding_step");
-    p.fern_step = number<double>(from, "fern_step"), p.fern_decay = number<double>(from, "fern_decay");
     p.top_decay = number<double>(from, "top_decay");
     p.product_decay = number<double>(from, "product_decay"), p.product_ridge = number<double>(from, "product_ridge");
     p.product_huber = number<double>(from, "product_huber");
@@ -180,13 +179,6 @@ Params params_of(nb::handle from) {
     p.omega_fleet = member<const float>(from, "omega_fleet", {p.F + SLOTS, p.R});
     p.omega_norm = member<const float>(from, "omega_norm", {2 * p.F + SLOTS, p.R});
     p.phase = member<const float>(from, "phase", {p.R});
-    p.fern_fleet = member<const i64>(from, "fern_fleet", {DEPTH, BINS});
-    p.fern_norm = member<const i64>(from, "fern_norm", {DEPTH, BINS});
-    p.cut_fleet = member<const float>(from, "cut_fleet", {DEPTH, BINS});
-    p.cut_norm = member<const float>(from, "cut_norm", {DEPTH, BINS});
-    for (i64 i = 0; p.fern && i < BINS * DEPTH; ++i)
-        if (p.fern_fleet[i] < 0 || p.fern_fleet[i] >= p.F || p.fern_norm[i] < 0 || p.fern_norm[i] >= 2 * p.F)
-            throw nb::value_error("fern_fleet, fern_norm: a column that is not there");
     p.poly_decay = member<const double>(from, "poly_decay", {2});
     p.soft = member<const double>(from, "soft", {2, 4});
     p.sweep_decay = member<const double>(from, "sweep_decay", {2});

@@ -84,7 +84,6 @@ struct HeadFields {
     Field<float> gradient;                    // (2 prox + 1, n) proximal, slow, proximal in log space
     Field<float> embedding;                   // (2, R + n) linear, log
     Field<float> gd;                          // (n,)
-    Field<float> leaf, leaf_n;                // (fern, LEAVES)
     Field<double> near;                       // (5,) usual distance of the nearest key, by metric; last, keys held so far
     Field<float> S;                           // (M', D, n) decayed second moments
     Field<float> held;                        // (4, window) attention's residuals, values, and both in log space
@@ -95,13 +94,13 @@ struct HeadFields {
 struct Heads {
     i64 inputs, width;                        // D, n
     i64& waiting;
-    float *level, *kept, *R, *W, *batch, *gradient, *embedding, *gd, *leaf, *leaf_n;
+    float *level, *kept, *R, *W, *batch, *gradient, *embedding, *gd;
     double* near;
     float *S, *held, *past, *keys;
     SSM_INLINE Heads(const HeadFields& f, char* row, i64 inputs, i64 width)
         : inputs(inputs), width(width), waiting(*f.waiting.in(row)), level(f.level.in(row)), kept(f.kept.in(row)), R(f.R.in(row)),
           W(f.W.in(row)), batch(f.batch.in(row)), gradient(f.gradient.in(row)), embedding(f.embedding.in(row)), gd(f.gd.in(row)),
-          leaf(f.leaf.in(row)), leaf_n(f.leaf_n.in(row)), near(f.near.in(row)), S(f.S.in(row)), held(f.held.in(row)),
+          near(f.near.in(row)), S(f.S.in(row)), held(f.held.in(row)),
           past(f.past.in(row)), keys(f.keys.in(row)) {}
 };
 

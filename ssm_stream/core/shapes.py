@@ -37,7 +37,6 @@ WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
 VALUES = 32  # values of a column that get a slot
 SLOTS = 256  # slots of a pool
-BINS, DEPTH, LEAVES = 32, 3, 8  # random ferns
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
 FACTORS = 8  # numbers that are multiplied with each other
 CORRECTED = 3  # heads, at most, whose answers are corrected by what they missed last
@@ -63,15 +62,14 @@ class LearnerParams(NamedTuple):
     """Sizes and constants; the same for every pool and entity. Symbols as above.
 
     features, categories, cycles: columns of an event by kind, in that order
-    products, log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events
-        attended to, or 0
+    products, log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; window: events attended to, or 0
     known: 1 where the last known target answers, and corrects heads, though none is an input
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     ahead: ms by which a target is predicted ahead of its time
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
-    fern columns (DEPTH, BINS) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
+    steps (prox,); the rest as in `Weights`
     """
 
     features: int
@@ -93,7 +91,6 @@ class LearnerParams(NamedTuple):
     prox: int
     log: int
     gd: int
-    fern: int
     window: int
     bases: int
     lags: int
@@ -108,8 +105,6 @@ class LearnerParams(NamedTuple):
     heads_only: int
     slow_step: float
     embedding_step: float
-    fern_step: float
-    fern_decay: float
     top_decay: float
     product_decay: float
     product_ridge: float
@@ -123,10 +118,6 @@ class LearnerParams(NamedTuple):
     omega_fleet: NDArray[np.float32]
     omega_norm: NDArray[np.float32]
     phase: NDArray[np.float32]
-    fern_fleet: NDArray[np.int64]
-    fern_norm: NDArray[np.int64]
-    cut_fleet: NDArray[np.float32]
-    cut_norm: NDArray[np.float32]
     poly_decay: NDArray[np.float64]
     soft: NDArray[np.float64]
     sweep_decay: NDArray[np.float64]
@@ -257,7 +248,7 @@ class HeadsState(NamedTuple):
     batch (P, BATCH, D), kept (P, M', BATCH), waiting (P,) int64: inputs and ω of the events that are not in S yet;
         how many
     gradient (P, 2 prox + 1, D): proximal, slow, proximal in log space
-    embedding (P, 2, R + D): linear, log; leaf, leaf_n (P, fern, LEAVES); gd (P, D)
+    embedding (P, 2, R + D): linear, log; gd (P, D)
     keys (P, D, window), held (P, 4, window): attention's inputs; its residuals, values, and both in log space
     past (P, lags, window): attention's other keys, the targets before
     near (P, 5): usual distance of the nearest key, by metric; last, keys held so far
@@ -272,8 +263,6 @@ class HeadsState(NamedTuple):
     waiting: NDArray[np.int64]
     gradient: NDArray[np.float32]
     embedding: NDArray[np.float32]
-    leaf: NDArray[np.float32]
-    leaf_n: NDArray[np.float32]
     gd: NDArray[np.float32]
     keys: NDArray[np.float32]
     held: NDArray[np.float32]
@@ -298,7 +287,7 @@ class Scratch(NamedTuple):
         will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
         hour and weekday are codes
     fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (3,): their squared norms
-    phi_fleet, phi_norm (R,) float32: embedding; leaf_fleet, leaf_norm (BINS,) int64
+    phi_fleet, phi_norm (R,) float32: embedding
     q (4, B + prox + 2): standardised answers of the heads: fleet, norm, entity, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
@@ -328,8 +317,6 @@ class Scratch(NamedTuple):
     size: NDArray[np.float32]
     phi_fleet: NDArray[np.float32]
     phi_norm: NDArray[np.float32]
-    leaf_fleet: NDArray[np.int64]
-    leaf_norm: NDArray[np.int64]
     q: NDArray[np.float64]
     scale: NDArray[np.float64]
     base: NDArray[np.float64]
@@ -376,7 +363,6 @@ class Heads(NamedTuple):
     products: bool = True
     proximal: bool = True
     embedding: bool = True
-    fern: bool = True
     attention: int = 0
     gd: bool = False
     log_space: bool = True
@@ -416,10 +402,9 @@ def learner_params(
     M = len(decay) if heads.moments or heads.attention else 0
     R = (heads.size or len(weights.frequency)) if heads.embedding else 0
     used = embedding_features(len(weights.frequency), R)
-    fern = BINS if heads.fern and F else 0
     log = int(heads.log_space)
     prox = len(weights.proximal_step) if heads.proximal else 0
-    linear = (M if heads.moments else 0) + prox + (prox > 0) + (R > 0) + (fern > 0) + heads.gd
+    linear = (M if heads.moments else 0) + prox + (prox > 0) + (R > 0) + heads.gd
     attended = 0
     if heads.attention:
         attended = 4 + (plan.lags > 0) + 3 * log
@@ -430,7 +415,6 @@ def learner_params(
     bases = int(1 + past + SEASONAL * (1 + past) * plan.seasons + corrected)
     frequency = (heads.scale * weights.frequency[used]).tobytes()
     omega_fleet, omega_norm = _directions(frequency, F, 1), _directions(frequency, F, 2)
-    rng = np.random.default_rng(3)
     return LearnerParams(
         features=len(plan.features),
         categories=len(plan.categories),
@@ -451,7 +435,6 @@ def learner_params(
         prox=prox,
         log=log,
         gd=int(heads.gd),
-        fern=fern,
         window=heads.attention,
         bases=bases,
         lags=plan.lags,
@@ -466,8 +449,6 @@ def learner_params(
         heads_only=int(heads.heads_only),
         slow_step=float(weights.slow_step),
         embedding_step=float(weights.embedding_step),
-        fern_step=float(weights.fern_step),
-        fern_decay=float(weights.fern_decay),
         top_decay=float(weights.top_decay),
         product_decay=float(weights.product_decay),
         product_ridge=float(weights.product_ridge),
@@ -481,10 +462,6 @@ def learner_params(
         omega_fleet=omega_fleet.copy(),
         omega_norm=omega_norm.copy(),
         phase=weights.phase[used].astype(np.float32),
-        fern_fleet=rng.integers(0, max(F, 1), (BINS, DEPTH)).T.copy(),
-        fern_norm=rng.integers(0, max(2 * F, 1), (BINS, DEPTH)).T.copy(),
-        cut_fleet=(0.9 * rng.normal(size=(BINS, DEPTH)).T).astype(np.float32, order="C"),
-        cut_norm=(0.9 * rng.normal(size=(BINS, DEPTH)).T).astype(np.float32, order="C"),
         poly_decay=weights.poly_decay,
         soft=weights.soft,
         sweep_decay=weights.sweep_decay,

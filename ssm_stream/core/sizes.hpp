@@ -11,7 +11,7 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
 enum { MADE = GATES + 2 };  // answers of the gates, of the one over them, and the prediction
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
 enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
@@ -42,21 +42,19 @@ constexpr i64 CHOOSE_AT = 200;         // events that the heads on products lear
 struct Params {
     i64 features, categories, cycles;  // columns of an event by kind, in that order
     i64 C, F, Q, K, L, N, M, R, B, T;
-    i64 moments, products, prox, log, gd, fern, window;  // heads: there or not, how many, how many events attended to
+    i64 moments, products, prox, log, gd, window;  // heads: there or not, how many, how many events attended to
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
     i64 known;                         // whether the last known target answers, and corrects heads; without lags only
     i64 step_hour, step_weekday;       // Mode
     i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer
     double ahead;                      // ms by which a target is predicted ahead of its time
-    double slow_step, embedding_step, fern_step, fern_decay, top_decay;
+    double slow_step, embedding_step, top_decay;
     double product_decay, product_ridge, product_huber;
     const double *half_life, *decay;   // (M,) ms, 0 where the decay counts events
     const float *ridge, *huber;        // (M,)
     const double *steps, *surprise;    // (prox,), (3,)
     const float *omega_fleet, *omega_norm, *phase;  // (F + SLOTS, R), (2F + SLOTS, R), (R,)
-    const i64 *fern_fleet, *fern_norm;              // (DEPTH, BINS) columns
-    const float *cut_fleet, *cut_norm;              // (DEPTH, BINS)
     const double *poly_decay, *soft, *sweep_decay, *sweep_ridge, *sweep_huber;  // (2,), (2, 4), (2,) each
     // what follows from these
     i64 decays;                        // of `decay`: M, or more where no moment head answers
@@ -78,7 +76,6 @@ struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on;
     float *fleet, *norm, *entity, *size, *phi_fleet, *phi_norm;
-    i64 *leaf_fleet, *leaf_norm;
     double *q, *scale, *base, *a, *active, *gate, *made, *g, *off;
     float* attend;
     double* least;

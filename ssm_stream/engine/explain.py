@@ -6,7 +6,7 @@ model: the weights of all heads, averaged by the gate (`core/implicit.py`). So
     yhat = base + Σ weight_j · x_j + rest
 
 where the base is what the model predicts before any gradient (the last target, or the mean if lags are off), x_j the
-standardised inputs and products of inputs, and `rest` all else that is not linear: embedding, ferns, log space,
+standardised inputs and products of inputs, and `rest` all else that is not linear: embedding, log space,
 attention, heads that predict from another base, and clipping.
 """
 

@@ -103,11 +103,11 @@ def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slo
     """Return sizes and rates of the learner. frozen: its frozen weights; slots: the least number of code slots"""
     model, tuned = config.model, config.model.tuned
     K = code_slots(slots)
-    names = tuned.heads or ["moments", "products", "proximal", "embedding", "fern"]
+    names = tuned.heads or ["moments", "products", "proximal", "embedding"]
     if tuned.heads is None and model.profile == "accurate":
         names = [*names, "attention"]
     heads = shapes.Heads(
-        "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
+        "moments" in names, "products" in names, "proximal" in names, "embedding" in names,
         tuned.window if "attention" in names else 0, "gd" in names, tuned.log_space, tuned.gate == "learned",
         tuned.gate == "heads", config.labels is not None, tuned.embedding.size, tuned.embedding.scale,
     )  # fmt: skip

@@ -13,7 +13,6 @@ from torch import Tensor
 from ssm_stream.core.shapes import (
     BATCH,
     BATCH_FROM,
-    DEPTH,
     ERROR_CLIP,
     LOG_RESIDUAL,
     LOG_VALUE,
@@ -28,7 +27,7 @@ from ssm_stream.reference.state import HeadsState, Meta
 class HeadPredictions(NamedTuple):
     """Standardised predictions of the heads of a scope, in the order of the gate; no column for a head that is off.
 
-    moments (B, M); proximal (B, H); slow, embedding, fern, gd (B, 1); log_proximal (B, H); log_embedding (B, 1);
+    moments (B, M); proximal (B, H); slow, embedding, gd (B, 1); log_proximal (B, H); log_embedding (B, 1);
     attended (B, 4 or 5), log_attended (B, 2), log_attended_value (B, 1): of the attention
     """
 
@@ -36,7 +35,6 @@ class HeadPredictions(NamedTuple):
     proximal: Tensor
     slow: Tensor
     embedding: Tensor
-    fern: Tensor
     gd: Tensor
     log_proximal: Tensor
     log_embedding: Tensor
@@ -52,11 +50,10 @@ SCALES |= {"log_attended": LOG_RESIDUAL, "log_attended_value": LOG_VALUE}
 
 
 class Read(NamedTuple):
-    """A scope's inputs and predictions in an event: x (B, D), phi (B, R), leaf (B, fern) int64, attention."""
+    """A scope's inputs and predictions in an event: x (B, D), phi (B, R), attention."""
 
     x: Tensor
     phi: Tensor
-    leaf: Tensor
     predictions: HeadPredictions
     attention: Attended | None
 
@@ -76,12 +73,6 @@ def embed(meta: Meta, direction: Tensor, x: Tensor) -> Tensor:
     return torch.cos(2 * torch.pi * (x[:, 1:] @ omega + meta.phase))
 
 
-def find_leaves(x: Tensor, column: Tensor, cut: Tensor) -> Tensor:
-    """The leaf of each random fern that the numbers fall into, (B, fern): DEPTH cuts, the first the highest bit."""
-    above = x[:, 1 + column] > cut
-    return (above * 2 ** torch.arange(DEPTH - 1, -1, -1)).sum(-1)
-
-
 def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, past: Tensor) -> Read:
     """Answers of all heads of a pooled scope; past (B, lags): the targets before, standardised."""
     H, R = p.prox, p.R
@@ -92,11 +83,6 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
         phi = embed(meta, meta.direction_norm if norm else meta.direction_fleet, x)
         waves = torch.einsum("bid,bd->bi", h.embedding, torch.cat([phi, x], 1))
         embedding, log_embedding = waves[:, :1], waves[:, 1:]
-    leaf, fern = none.long(), none
-    if p.fern:
-        column, cut = (p.fern_norm, p.cut_norm) if norm else (p.fern_fleet, p.cut_fleet)
-        leaf = find_leaves(x, torch.as_tensor(column.T), torch.as_tensor(cut.T).double())
-        fern = h.leaf.gather(2, leaf[..., None]).sum((1, 2))[:, None]
     moments = torch.einsum("bmd,bd->bm", h.W, x)[:, : p.M] if p.moments else none
     attention = attend(p, h, x, past, norm) if p.window else None
     predictions = HeadPredictions(
@@ -104,7 +90,6 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
         proximal=linear[:, :H],
         slow=linear[:, H : H + 1],
         embedding=embedding,
-        fern=fern,
         gd=(h.gd * x).sum(1, keepdim=True) if p.gd else none,
         log_proximal=linear[:, H + 1 :] if p.log else none,
         log_embedding=log_embedding if p.log else none,
@@ -112,7 +97,7 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
         log_attended=attention.log_experts[:, :2] if attention else none,
         log_attended_value=attention.log_experts[:, 2:] if attention else none,
     )
-    return Read(x, phi, leaf, predictions, attention)
+    return Read(x, phi, predictions, attention)
 
 
 def may_wait(p: LearnerParams, entities: Tensor, n: Tensor) -> Tensor:
@@ -215,16 +200,6 @@ def learn_gradient(W: Tensor, x: Tensor, step: Tensor, error: Tensor) -> Tensor:
     return W + rate[..., None] * x[:, None]
 
 
-def learn_leaves(p: LearnerParams, meta: Meta, h: HeadsState, r: Read, target: Tensor) -> HeadsState:
-    """n ← λn + 1, value ← value + max(β, min(1, 4/n)) clip(e, ±3) / trees, of the leaves that the event falls into."""
-    leaf = r.leaf[..., None]
-    share = (target - r.predictions.fern[:, 0]).clamp(-ERROR_CLIP, ERROR_CLIP)[:, None, None] / p.fern
-    count = meta.fern_decay * h.leaf_n.gather(2, leaf) + 1.0
-    rate = torch.maximum(meta.fern_step, (4.0 / count).clamp_max(1.0))
-    value = h.leaf.gather(2, leaf) + share * rate
-    return h._replace(leaf=h.leaf.scatter(2, leaf, value), leaf_n=h.leaf_n.scatter(2, leaf, count))
-
-
 def learn_scope(
     p: LearnerParams,
     meta: Meta,
@@ -262,8 +237,6 @@ def learn_scope(
         errors = torch.stack([error, log_error], 1)
         wide = torch.cat([r.phi, x], 1)
         new = new._replace(embedding=learn_gradient(h.embedding, wide, meta.embedding_step, errors))
-    if p.fern:
-        new = learn_leaves(p, meta, new, r, targets.residual)
     if p.gd:
         # The paper's layer with decay: one gradient step from zero weights on the decayed mean of q x.
         keep = decay[:, :1]

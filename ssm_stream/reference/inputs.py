@@ -57,7 +57,7 @@ def log1p_of(value: Tensor) -> Tensor:
 def standardise(running: Numbers, v: Tensor) -> Tensor:
     """z = clip((v − mean) / deviation, ±5), (B, F); 0 for an unknown value and while nothing varies.
 
-    Rounded to 32 bits, as the kernel's are: then both fall on the same side of a fern's cut.
+    Rounded to 32 bits, as the kernel's are.
     """
     deviation = running.v_var.sqrt()
     usable = (running.v_count > 1.5) & ~v.isnan() & (deviation > 1e-9 * (1e-12 + running.v_mean.abs()))

@@ -17,7 +17,6 @@ from ssm_stream.core.shapes import (
     BANDS,
     DAY_BINS,
     HOURS,
-    LEAVES,
     WEEK_BINS,
     G,
     LearnerParams,
@@ -45,8 +44,6 @@ class Meta(NamedTuple):
     proximal_step: Tensor
     slow_step: Tensor
     embedding_step: Tensor
-    fern_step: Tensor
-    fern_decay: Tensor
     surprise: Tensor
     frequency: Tensor
     phase: Tensor
@@ -132,7 +129,7 @@ class HeadsState(NamedTuple):
     S (B, M', D, D), R, W (B, M', D): decayed second moments, P − S W, weights
     waiting (B,), touched (B, D) bool: events since a sweep, and inputs that they had
     gradient (B, 2H + 1, D): proximal, slow, proximal in log space; embedding (B, 2, R + D): linear, log
-    leaf, leaf_n (B, fern, LEAVES); gd (B, D)
+    gd (B, D)
     keys (B, window, D), held (B, window, 4): attention's inputs; its targets on each scale; past (B, window, lags)
     near (B, 4): usual distance of the nearest key, by metric; inserted (B,): keys so far
     """
@@ -144,8 +141,6 @@ class HeadsState(NamedTuple):
     touched: Tensor
     gradient: Tensor
     embedding: Tensor
-    leaf: Tensor
-    leaf_n: Tensor
     gd: Tensor
     keys: Tensor
     held: Tensor
@@ -221,8 +216,7 @@ def new_meta(p: LearnerParams, weights: Weights) -> Meta:
     return Meta(
         moment_decay=tensor(p.decay), moment_ridge=tensor(p.ridge), moment_huber=tensor(p.huber),
         proximal_step=tensor(weights.proximal_step[: p.prox]), slow_step=tensor(weights.slow_step),
-        embedding_step=tensor(weights.embedding_step), fern_step=tensor(weights.fern_step),
-        fern_decay=tensor(weights.fern_decay), surprise=tensor(weights.surprise), frequency=tensor(frequency),
+        embedding_step=tensor(weights.embedding_step), surprise=tensor(weights.surprise), frequency=tensor(frequency),
         phase=tensor(weights.phase[used]), poly_decay=tensor(weights.poly_decay), soft=tensor(weights.soft),
         sweep_decay=tensor(weights.sweep_decay), sweep_ridge=tensor(weights.sweep_ridge),
         sweep_huber=tensor(weights.sweep_huber), top_decay=tensor(weights.top_decay),
@@ -255,7 +249,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         return HeadsState(
             S=zeros(rows, D, D), R=zeros(rows, D), W=zeros(rows, D), waiting=zeros(),
             touched=zeros(D).bool(), gradient=zeros(2 * p.prox + (p.prox > 0), D),
-            embedding=zeros(2, (p.R + D) if p.R else 0), leaf=zeros(p.fern, LEAVES), leaf_n=zeros(p.fern, LEAVES),
+            embedding=zeros(2, (p.R + D) if p.R else 0),
             gd=zeros(D * p.gd), keys=zeros(p.window, D), held=zeros(p.window, 4), past=zeros(p.window, p.lags),
             near=zeros(4), inserted=zeros(),
         )  # fmt: skip

@@ -137,7 +137,7 @@ class Recorder:
         self._means: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(P)]
         sizes = heads.shapes(p.N)
         self._kernel = np.zeros((2, self.pools[0].weights.shape[1]))
-        self._W, self._V, self._leaf = split(self._kernel, sizes)
+        self._W, self._V = split(self._kernel, sizes)
         lengths = np.concatenate([np.full(rows, columns) for rows, columns in sizes])
         self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         self.seen = Recorded(np.zeros((n, p.L), np.float32), *(np.full(n, np.nan) for _ in range(7)))
@@ -309,7 +309,6 @@ class Recorder:
                 W[heads.gd, :D] = h.gd[k, :D]
             if p.log:
                 W[last : last + p.prox, :D] = h.gradient[k, slow:, :D]
-            self._leaf[scope] = h.leaf[k]
         weights = self.pools[k].weights[:s]
         difference = self._kernel[:s] - weights
         found = []
@@ -318,8 +317,6 @@ class Recorder:
             H, waves = len(heads.kind), len(heads.waves)
             of_heads = sums[:, :H]
             of_heads[:, heads.waves] += sums[:, H : H + waves]
-            if heads.ferns >= 0:
-                of_heads[:, heads.ferns] += sums[:, H + waves :].sum(1)
             found.append(of_heads.ravel())
         return found[0], found[1]
 
@@ -387,7 +384,7 @@ def _move(mean: NDArray[np.float32], value: NDArray[np.float32], part: np.float3
 
 def _average_heads(mean: HeadsState, heads: HeadsState, k: int, part: np.float32, last: bool) -> None:
     """Move the mean of a pooled scope's weights; with the `last` event take over what attention holds."""
-    for name in ("W", "gradient", "embedding", "leaf", "gd"):
+    for name in ("W", "gradient", "embedding", "gd"):
         _move(getattr(mean, name)[k], getattr(heads, name)[k], part)
     if last:
         for name in ("keys", "held", "past", "near"):

@@ -19,33 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core import implicit
-from ssm_stream.core.shapes import LEAVES, LOG_RESIDUAL, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.core.shapes import LOG_RESIDUAL, RESIDUAL, VALUE, LearnerParams
 
 Array = NDArray[np.float64]
 
 BOUND = 3.0
 """Largest error that a proximal head steps for, in standard deviations."""
-SETTLING = 4.0
-"""A leaf's step is this over the events it has seen, until that falls below the constant step."""
 BLOCK = 64
 """Coordinates of a sweep that are solved for at once."""
 LOWER, EYE = np.tril(np.ones((BLOCK, BLOCK))), np.eye(BLOCK)
-SCOPES = np.arange(2)[:, None]
 
 
 class Heads(NamedTuple):
     """The pooled heads and their constants as float64, to the last bit those that the kernel computes with.
 
     Fleet and norm scope have the same H heads. The order is: moments, the first one's twin in log space, proximal,
-    slow, embedding, ferns, gd, and in log space proximal and embedding. The first M' of them learn from moments.
+    slow, embedding, gd, and in log space proximal and embedding. The first M' of them learn from moments.
 
     decay, half_life, ridge, huber (M',): of the moment heads; twin: whether the last of them is in log space
     kind (H,) int64: scale of a head's target; place (H,) int64: its answer among the scope's, −1 if it gives none alone
     timed: moment heads with a half-life in time; forgets (M',) bool: those that forget by surprise, all but the first
-    step (H,): of the gradient heads, 1 for ferns, 0 for others; waves: rows of the embeddings; ferns, gd: row of that
-        head, −1: none; direct: decay and half-life of the gd head; leaf, leaf_decay: step and decay of the leaves
-    omega (2, N − 1, R), phase (R,): of the embedding in both scopes; column, cut (2, trees, depth): of the ferns, tree
-        and bit: their indices and place values
+    step (H,): of the gradient heads, 0 for others; waves: rows of the embeddings; gd: row of that head, −1: none;
+        direct: its decay and half-life
+    omega (2, N − 1, R), phase (R,): of the embedding in both scopes
     surprise (3,): see `kept_share`; lead (2, N) bool: inputs before the codes
     """
 
@@ -60,23 +56,16 @@ class Heads(NamedTuple):
     place: NDArray[np.int64]
     step: Array
     waves: list[int]
-    ferns: int
     gd: int
     direct: tuple[float, float]
-    leaf: float
-    leaf_decay: float
     omega: Array
     phase: Array
-    column: NDArray[np.int64]
-    cut: Array
-    tree: NDArray[np.int64]
-    bit: NDArray[np.int64]
     surprise: Array
     lead: NDArray[np.bool_]
 
     def shapes(self, N: int) -> list[tuple[int, int]]:
-        """Rows and columns of a scope's weights: on x, on φ, and of the leaves."""
-        return [(len(self.kind), N), (len(self.waves), len(self.phase)), (len(self.tree), LEAVES)]
+        """Rows and columns of a scope's weights: on x, and on φ."""
+        return [(len(self.kind), N), (len(self.waves), len(self.phase))]
 
 
 def split(weights: Array, shapes: list[tuple[int, int]]) -> list[Array]:
@@ -96,7 +85,7 @@ def pooled_heads(p: LearnerParams) -> Heads:
     kinds += [("moments", LOG_RESIDUAL, 0.0)] * twin
     kinds += [("proximal", RESIDUAL, step) for step in quick] + [("proximal", VALUE, p.slow_step)] * (p.prox > 0)
     kinds += [("waves", RESIDUAL, p.embedding_step)] * (p.R > 0)
-    kinds += [("ferns", RESIDUAL, 1.0)] * (p.fern > 0) + [("gd", RESIDUAL, 0.0)] * (p.gd > 0)
+    kinds += [("gd", RESIDUAL, 0.0)] * (p.gd > 0)
     if p.log:
         kinds += [("proximal", LOG_RESIDUAL, step) for step in quick]
         kinds += [("waves", LOG_RESIDUAL, p.embedding_step)] * (p.R > 0)
@@ -112,10 +101,8 @@ def pooled_heads(p: LearnerParams) -> Heads:
         np.array([kind for _, kind, _ in kinds], np.int64),
         np.array([next(answers) if given else -1 for given in alone], np.int64),
         np.array([step for _, _, step in kinds]), [h for h, name in enumerate(names) if name == "waves"],
-        names.index("ferns") if p.fern else -1, names.index("gd") if p.gd else -1,
-        (float(p.decay[0]), float(p.half_life[0])), p.fern_step, p.fern_decay, omega, p.phase.astype(f),
-        np.stack([p.fern_fleet.T, p.fern_norm.T]), np.stack([p.cut_fleet.T, p.cut_norm.T]).astype(f),
-        np.arange(p.fern), 2 ** np.arange(len(p.fern_fleet))[::-1], p.surprise.astype(f),
+        names.index("gd") if p.gd else -1, (float(p.decay[0]), float(p.half_life[0])), omega, p.phase.astype(f),
+        p.surprise.astype(f),
         np.arange(p.N) < np.array([[1 + p.F], [1 + 2 * p.F]]),
     )  # fmt: skip
 
@@ -124,7 +111,7 @@ def head_names(p: LearnerParams) -> list[str]:
     """The heads in the order in which they are compared, such as `fleet: moments, decay 0.999`."""
     moments, quick, slow, waves = implicit.head_names(p)
     pooled = [*moments, *([f"{moments[0]}, log space"] if p.window and p.log else []), *quick, *slow, *waves]
-    pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
+    pooled += ["gd"] if p.gd else []
     pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
     fleet = [f"fleet: {name}" for name in pooled + implicit.product_names(p)]
     return fleet + [f"norm: {name}" for name in pooled] + [f"entity: {name}" for name in quick + slow]
@@ -146,8 +133,8 @@ class Update(NamedTuple):
 class Descent:
     """Explicit gradient descent of a pool's heads in both scopes, each with room for N inputs.
 
-    S (2, M', N, N), P (2, M', N): decayed moments; weights (2, …): views of it are W (2, H, N) on x, V (2, waves, R) on
-    φ and leaf (2, trees, LEAVES); leaf_n (2, trees, LEAVES): events of each leaf
+    S (2, M', N, N), P (2, M', N): decayed moments; weights (2, …): views of it are W (2, H, N) on x and
+        V (2, waves, R) on φ
     waiting, touched (2, N) bool: events since a sweep, and inputs that they had
     """
 
@@ -156,21 +143,17 @@ class Descent:
         self.heads = heads
         self.S, self.P = np.zeros((2, M, N, N)), np.zeros((2, M, N))
         self.weights = np.zeros((2, sum(rows * columns for rows, columns in sizes)))
-        self.W, self.V, self.leaf = split(self.weights, sizes)
-        self.leaf_n = np.zeros(self.leaf.shape)
+        self.W, self.V = split(self.weights, sizes)
         self.waiting, self.touched = [0, 0], np.zeros((2, N), np.bool_)
 
     def predict(self, x: Array) -> Array:
-        """(s, H) standardised answers to x (s, n), of the fleet scope or of both; keeps φ and leaves for `learn`."""
+        """(s, H) standardised answers to x (s, n), of the fleet scope or of both; keeps φ for `learn`."""
         c, (s, n) = self.heads, x.shape
         answers: Array = (self.W[:s, :, :n] @ x[:, :, None])[..., 0]
         if len(c.waves):
             turns = (x[:, None, 1:] @ c.omega[:s, : n - 1])[:, 0] + c.phase
             self._phi = np.cos(2.0 * np.pi * turns)
             answers[:, c.waves] += (self.V[:s] @ self._phi[:, :, None])[..., 0]
-        if c.ferns >= 0:
-            self._leaves = SCOPES[:s], c.tree, (x[SCOPES[:s, :, None], 1 + c.column[:s]] > c.cut[:s]) @ c.bit
-            answers[:, c.ferns] = self.leaf[self._leaves].sum(1)
         return answers
 
     def learn(self, x: Array, answers: Array, q: Array, update: Update) -> None:
@@ -185,12 +168,6 @@ class Descent:
         if not update.logs:
             rate[:, c.kind == LOG_RESIDUAL] = 0.0
         size = np.einsum("ij,ij->i", x, x)[:, None]
-        if c.ferns >= 0:
-            count = c.leaf_decay * self.leaf_n[self._leaves] + 1.0
-            self.leaf_n[self._leaves] = count
-            share = rate[:, c.ferns, None] / len(c.tree)
-            self.leaf[self._leaves] += share * np.maximum(c.leaf, np.minimum(1.0, SETTLING / count))
-            rate[:, c.ferns] = 0.0
         if len(c.waves):
             waves = rate[:, c.waves] / (size + np.einsum("ij,ij->i", self._phi, self._phi)[:, None])
             self.V[:s] += waves[..., None] * self._phi[:, None]

@@ -56,8 +56,7 @@ struct World {
     std::vector<Target> targets;
     // Constants and working space.
     std::vector<double> numbers[8];
-    std::vector<float> floats[8];
-    std::vector<i64> columns[2];
+    std::vector<float> floats[5];
     double mark = NAN;
     i64 phase[6] = {}, todo[4] = {}, tally[3] = {}, room_steps[2] = {};
     double number[6] = {};
@@ -93,7 +92,7 @@ struct World {
         p.features = choice.features, p.categories = choice.categories, p.cycles = choice.cycles;
         p.lags = choice.lags, p.feature_lags = choice.feature_lags, p.differences = choice.differences;
         p.seasons = choice.seasons, p.window = choice.window, p.log = choice.log, p.gd = choice.gd;
-        p.moments = p.products = 1, p.M = p.decays = 2, p.prox = 2, p.R = 16, p.fern = 4, p.K = 8, p.learned_gate = 1;
+        p.moments = p.products = 1, p.M = p.decays = 2, p.prox = 2, p.R = 16, p.K = 8, p.learned_gate = 1;
         p.C = p.features + p.categories + p.cycles;
         p.Q = p.features + p.categories + 2;
         p.step_hour = p.step_weekday = BY_RULE;
@@ -101,11 +100,11 @@ struct World {
         p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
         p.known = p.lags == 0, p.ahead = 3.6e6;
         p.bases = 2 + 6 * p.seasons + 3 * p.known;
-        p.B = p.M + p.prox + 1 + 1 + 1 + p.gd + p.log * (p.prox + 1) + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
+        p.B = p.M + p.prox + 1 + 1 + p.gd + p.log * (p.prox + 1) + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
         const i64 factors = p.F < FACTORS ? p.F : FACTORS;
         p.X = 1 + p.F + factors * (factors + 1) / 2 + p.K;
         p.T = p.bases + 2 * p.B + 1 + p.log + p.prox + 1;
-        p.slow_step = 0.02, p.embedding_step = 0.2, p.fern_step = 0.05, p.fern_decay = 0.999, p.top_decay = 0.99;
+        p.slow_step = 0.02, p.embedding_step = 0.2, p.top_decay = 0.99;
         p.product_decay = 0.999, p.product_ridge = 0.6, p.product_huber = 1.3;
         if (!complete(p)) std::abort();
     }
@@ -128,9 +127,6 @@ struct World {
         p.sweep_decay = (numbers[6] = {0.99, 0.999}).data(), p.sweep_ridge = p.sweep_huber = (numbers[7] = {1.0, 0.1}).data();
         p.omega_fleet = drawn(floats[2], (p.F + SLOTS) * p.R), p.omega_norm = drawn(floats[3], (2 * p.F + SLOTS) * p.R);
         p.phase = drawn(floats[4], p.R);
-        p.cut_fleet = drawn(floats[5], BINS * DEPTH), p.cut_norm = drawn(floats[6], BINS * DEPTH);
-        for (i64 i = 0; i < BINS * DEPTH; ++i) columns[0].push_back(i % p.F), columns[1].push_back(i % (2 * p.F));
-        p.fern_fleet = columns[0].data(), p.fern_norm = columns[1].data();
     }
     template <class Fields, class... More> Table table(Fields& fields, i64 rows, More&&... more) {
         Placer put;

@@ -14,7 +14,7 @@ from ssm_stream.config.sections.base import Section
 class Embedding(Section):
     """The random features of the heads `embedding`, which learn what is not linear."""
 
-    size: Literal[16, 32, 64, 128, 256] = 64
+    size: Literal[16, 32, 64, 128, 256] = 32
     """How many there are. More of them follow finer shapes, at more time and memory."""
     scale: Annotated[float, Field(ge=0.1, le=10.0)] = 1.0
     """Times their frequencies: above 1 for relations with sharper bends, below 1 for smoother ones."""
@@ -31,7 +31,7 @@ class Tuning(Section):
     embedding: Embedding = Embedding()
     log_space: bool = True
     """While no target is negative, some heads also predict on a log scale."""
-    heads: list[Literal["moments", "products", "proximal", "embedding", "fern", "attention", "gd"]] | None = None
+    heads: list[Literal["moments", "products", "proximal", "embedding", "attention", "gd"]] | None = None
     """The heads that predict, for comparisons. Default: all of the profile; `gd` is the paper's one-step layer."""
     gate: Literal["learned", "equal", "heads"] = "learned"
     """How the predictions of heads and bases are weighted: by their past errors or, for comparisons, all alike

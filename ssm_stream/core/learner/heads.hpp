@@ -15,10 +15,7 @@ constexpr double LEAST_LEVEL = 1e-9;
 struct Scope {
     const float* x;        // inputs [1, numbers, codes]
     float* phi;            // embedding
-    i64* leaf;             // leaves of the ferns
     const float* omega;    // directions of the embedding
-    const i64* column;     // columns and cuts of the ferns
-    const float* cut;
     const double* scale;   // (4, 2) mean and deviation of each scale
     double* q;             // standardised answers
     double* least;         // least distance of the attention by metric
@@ -27,8 +24,8 @@ struct Scope {
 };
 SSM_INLINE Scope scope_of(const Params& p, const Scratch& w, Which which) {
     if (which == FLEET)
-        return {w.fleet, w.phi_fleet, w.leaf_fleet, p.omega_fleet, p.fern_fleet, p.cut_fleet, w.scale, w.q, w.least, w.past, p.F};
-    return {w.norm, w.phi_norm, w.leaf_norm, p.omega_norm, p.fern_norm, p.cut_norm, w.scale + 8, w.q + NORM * p.heads,
+        return {w.fleet, w.phi_fleet, p.omega_fleet, w.scale, w.q, w.least, w.past, p.F};
+    return {w.norm, w.phi_norm, p.omega_norm, w.scale + 8, w.q + NORM * p.heads,
             w.least + 4, w.past + p.lags, 2 * p.F};
 }
 
@@ -155,46 +152,6 @@ SSM_ALONE void embed(const Params& p, const Scratch& w, const Scope& c) {
         sine = sine * t;
         phi[r] = 1.0f - 2.0f * sine * sine;
     }
-}
-
-// f(0), f(1), … f(n − 1), of which four are written out; n is a multiple of them
-template <class F> SSM_INLINE void by_fours(i64 n, F f) {
-    for (i64 k = 0; k < n; k += 4) repeat<4>([&](auto i) SSM_STEP { f(k + i); });
-}
-
-// The leaf of each random fern that the numbers fall into, and what the ferns answer together.
-SSM_ALONE float answer_leaves(i64 trees, const Scope& c, const float* value) {
-    float shown[DEPTH][BINS];
-    for (int i = 0; i < DEPTH; ++i)
-        by_fours(trees, [&](i64 k) SSM_STEP { shown[i][k] = c.x[1 + c.column[i * BINS + k]]; });
-    SSM_VECTORS
-    for (i64 k = 0; k < trees; ++k) {  // of all ferns at once
-        i64 at = 0;
-        for (int i = 0; i < DEPTH; ++i) at = 2 * at + (shown[i][k] > c.cut[i * BINS + k]);
-        c.leaf[k] = at;
-    }
-    float sums[4] = {};
-    for (i64 k = 0; k < trees; k += 4)
-        for (int i = 0; i < 4; ++i) sums[i] += value[(k + i) * LEAVES + c.leaf[k + i]];
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-// Each fern's leaf takes its share of the error, at a rate that falls with the leaf's decayed count.
-SSM_ALONE void learn_leaves(const Params& p, const Heads& h, const i64* leaf, double error) {
-    const float share = static_cast<float>(clip(error, ERROR_CLIP) / static_cast<double>(p.fern));
-    const float keep = static_cast<float>(p.fern_decay), least = static_cast<float>(p.fern_step);
-    const float settled = static_cast<float>(4.0 / p.fern_step);
-    float seen[BINS] = {}, step[BINS];
-    by_fours(p.fern, [&](i64 k) SSM_STEP { seen[k] = h.leaf_n[k * LEAVES + leaf[k]]; });
-    for (i64 k = 0; k < BINS; ++k) {  // of all ferns at once
-        seen[k] = keep * seen[k] + 1.0f;
-        const float rate = 4.0f / seen[k];
-        step[k] = share * (seen[k] >= settled ? least : rate < 1.0f ? rate : 1.0f);
-    }
-    by_fours(p.fern, [&](i64 k) SSM_STEP {
-        h.leaf_n[k * LEAVES + leaf[k]] = seen[k];
-        h.leaf[k * LEAVES + leaf[k]] += step[k];
-    });
 }
 
 }  // namespace ssm::SSM_ISA

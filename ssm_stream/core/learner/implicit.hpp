@@ -2,7 +2,7 @@
 //
 // A prediction's slope by each input, in the target's unit per standard deviation of the entity's input; per presence for
 // the constant and the codes. Heads in log space count with their slope at their answer, attention with the moment head
-// that it corrects; what the embedding's waves, the ferns and the corrections of attention add bends locally and is left out.
+// that it corrects; what the embedding's waves and the corrections of attention add bends locally and is left out.
 #pragma once
 #include "learner.hpp"
 
@@ -58,7 +58,6 @@ struct Implicit {
         if (p.prox)
             for (i64 r = 0; r <= p.prox; ++r, ++at) add(h.gradient + r * width, share(scale, r < p.prox ? RESIDUAL : VALUE), own);
         if (p.R) add(h.embedding + p.R, share(scale, RESIDUAL), own), ++at;
-        if (p.fern) ++at;
         if (p.gd) add(h.gd, share(scale, RESIDUAL), own), ++at;
         if (p.log) {
             for (i64 r = 0; r < p.prox; ++r, ++at) add(h.gradient + (p.prox + 1 + r) * width, share(scale, LOG_RESIDUAL), own);

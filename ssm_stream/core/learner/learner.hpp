@@ -80,7 +80,6 @@ SSM_ALONE void answer_scope(const Params& p, const Scratch& w, const Heads& h, c
         embed(p, w, c);
         put(c.scale, RESIDUAL, *q = dot(h.embedding, c.phi, R) + dot(h.embedding + R, c.x, n), true), ++q;
     }
-    if (p.fern) put(c.scale, RESIDUAL, *q = answer_leaves(p.fern, c, h.leaf), true), ++q;
     if (p.gd) put(c.scale, RESIDUAL, *q = dot(h.gd, c.x, n), true), ++q;
     if (p.log) {
         for (i64 r = 0; r < p.prox; ++r, ++q)
@@ -208,7 +207,6 @@ SSM_ALONE void learn_scope(const Params& p, const Scratch& w, const Heads& h, co
         wide = size + dot(c.phi, c.phi, R);
         learn_embedding(h.embedding, target.residual - *q++);
     }
-    if (p.fern) learn_leaves(p, h, c.leaf, target.residual - *q++);
     if (p.gd) learn_direct(h.gd, c.x, n, w.decay[0], target.residual), ++q;
     if (p.log && lesson.logs) {
         for (i64 r = 0; r < p.prox; ++r)

@@ -115,7 +115,7 @@ class HeadArrays:
         self._inputs, self._places, self._gone, self._former = inputs, places, gone, arrays
         new: LearnerParams = inputs.new
         self._width = _vectors(len(places))
-        self._random = inputs.same_numbers  # embedding and ferns: their directions depend on all numbers
+        self._random = inputs.same_numbers  # the embedding: its directions depend on all numbers
         self._functions: dict[str, Callable[[Array], Array]] = {
             "S": self._moments,
             "R": self._residual,
@@ -124,8 +124,6 @@ class HeadArrays:
             "gradient": self._linear,
             "embedding": self._embedding,
             "gd": self._linear if new.gd else self._same,
-            "leaf": self._random_or_zero,
-            "leaf_n": self._random_or_zero,
             "keys": lambda array: take(self._cleared(array, 1), self._places, 1),
             "past": lambda array: past_targets(inputs, array, 1) if array.shape[1] else array,
         }
@@ -137,9 +135,6 @@ class HeadArrays:
     @staticmethod
     def _same(array: Array) -> Array:
         return array
-
-    def _random_or_zero(self, array: Array) -> Array:
-        return array if self._random else np.zeros_like(array)
 
     def _cleared(self, array: Array, axis: int) -> Array:
         """Return an array with zeros for the inputs that are gone; beyond the inputs it is left out."""

@@ -29,7 +29,6 @@ SAME = (
     "prox",
     "log",
     "gd",
-    "fern",
     "window",
     "seasons",
     "cycles",

@@ -19,7 +19,7 @@ FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Times the false alarms that the configuration allows."""
 PROFILES, WINDOWS = ("fast", "accurate"), (128, 256, 512)
 SIZES, SCALES = (16, 32, 64, 128, 256), (0.5, 1.0, 2.0)
-HEADS = ("moments", "products", "proximal", "embedding", "fern")
+HEADS = ("moments", "products", "proximal", "embedding")
 """Of the profile `fast`; `accurate` has attention, too."""
 KEYS = (
     "lags", "differences", "feature_lags", "calendar", "profile", "window", "heads", "gate", "embedding_size",

@@ -35,7 +35,6 @@ HEADS = {
     "products": "products: the inputs that weigh most, times each other",
     "proximal": "proximal heads: each event at once",
     "embedding": "embedding: random waves of the inputs",
-    "fern": "ferns: piecewise constant",
     "attention": "attention over the last events",
 }
 
