@@ -360,15 +360,16 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     if math.isnan(y):
         return 0.0
     store = engine.target_engines[0].store
-    yhat, _ = _process(engine, event._replace(targets=(math.nan,)))
+    _process(engine, event._replace(targets=(math.nan,)))
     row = store.row_by_name[event.entity]
     if store.state.learner.n[row] < engine.config.model.warmup:
         return 0.0
     pool = store.pool_of(row, 0)
     rate = 1.0 / engine.config.alerts.anomaly.budget.events
-    # The prediction has left the scale of its errors in the scratch.
-    scale = store.scratch.error_scale[error_scale.ROOM, error_scale.UPPER if y > yhat else error_scale.LOWER]
+    # The prediction has left in the scratch the answer that is judged, which no dead band holds, and its scale.
+    answer = float(store.scratch.judged[0])
+    scale = store.scratch.error_scale[error_scale.ROOM, error_scale.UPPER if y > answer else error_scale.LOWER]
     bound = float(scale) * interval.anomaly_bound(store.state.interval, row, rate, store.shared.error_scale.tail[pool])
     # The same smallest bound as in the core (process.cpp), below which differences are rounding.
-    bound = max(bound, 1e-9 * max(abs(y), abs(yhat)) + 1e-300)
-    return min(abs(y - yhat) / bound, MAX_SCORE)
+    bound = max(bound, 1e-9 * max(abs(y), abs(answer)) + 1e-300)
+    return min(abs(y - answer) / bound, MAX_SCORE)

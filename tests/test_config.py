@@ -141,7 +141,7 @@ def test_every_fault_is_told_at_once() -> None:
             SMALLEST + "model: {tuning: {embedding: {scale: 0}}}\n",
             ["f.yaml:8: model.tuning.embedding.scale", "(found 0)"],
         ),
-        (SMALLEST + "model: {heads: [moments], embedding: {size: 32}}\n", ["add embedding to heads"]),
+        (SMALLEST + "model: {heads: [moments], embedding: {size: 64}}\n", ["add embedding to heads"]),
         (SMALLEST + "model: {tuning: {window: 4}}\n", ["f.yaml:8: model.tuning.window", "(found 4)"]),
         (SMALLEST + "model: {moment_decays: [0.9]}\n", ["f.yaml:8: model.moment_decays: unknown key"]),
         (SMALLEST + "event_: 1\n", ["did you mean `event`?"]),

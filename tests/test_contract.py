@@ -179,7 +179,9 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_message_is_valid(name: str) -> None:
     # So many that drift is looked for, and that learning is held.
-    n, entities = {"one target": (2400, 2), "held": (3200, 1)}.get(name, (500, 4))
+    n, entities = {"one target": (2400, 2), "held": (3200, 1), "ten seconds ahead, two targets": (800, 4)}.get(
+        name, (500, 4)
+    )
     flow = Flow(VARIANTS[name]).send(documents(n, entities=entities)).restored()
     flow.send(documents(n, seed=1, entities=entities))
     check(flow.config, flow.written)

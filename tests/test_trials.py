@@ -20,9 +20,15 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.labels import Labels
 
 BEFORE, AFTER = config("features: [a, b]"), config("features: [a, b, c]")
 ALONE = tuple(config(event, "model: {fleet: false}") for event in ("features: [a, b]", "features: [a, b, c]"))
+AHEAD = tuple(config(event, "model: {horizon: 3 events}") for event in ("features: [a, b]", "features: [a, b, c]"))
+LATE = tuple(
+    config(f"{event}, lags: 0", "labels: {topic: labels, wait: 1d}")
+    for event in ("features: [a, b]", "features: [a, b, c]")
+)
 LEARNED = 1_500
 EVENTS = 300
 
@@ -126,7 +132,7 @@ def written(engine: Engine, files: list[BytesIO]) -> list[BytesIO]:
 @given(
     st.lists(st.tuples(st.integers(1, 899), st.sampled_from([NOTHING, WRITE, RESTART])), max_size=6),
     st.booleans(),
-    st.sampled_from([(BEFORE, AFTER), ALONE]),
+    st.sampled_from([(BEFORE, AFTER), ALONE, AHEAD]),
 )
 def test_neither_batches_nor_restarts_change_a_bit(
     cuts: list[tuple[int, int]], shift: bool, configs: tuple[Config, ...]
@@ -183,9 +189,56 @@ def test_entities_that_expire_during_a_trial_start_afresh_in_both() -> None:
     assert store(engine).state.learner.n[at] == store(engine).state.challenger.n[at] == 1
 
 
-def test_where_targets_come_later_there_is_no_trial() -> None:
-    of = tuple(config(event, "model: {horizon: 3 events}") for event in ("features: [a, b]", "features: [a, b, c]"))
-    assert store(begun(shift=False, configs=of)).challenger is None
+def delayed(engine: Engine, first: int, stop: int, *, shift: bool) -> NDArray[np.float64]:
+    """Predictions of events, fifteen at a time; with each fifteen come the labels of those thirty before."""
+    of, found = engine.config, []
+    for i in range(first, stop, 15):
+        part = events(of, i, i + 15, shift=shift)
+        found.append(engine.process(replace(part, target=np.full(15, np.nan)))[0].yhat)
+        if i >= 30:
+            due = events(of, i - 30, i - 15, shift=shift)
+            labels = Labels(due.entity, due.ts, np.zeros(15, np.int64), due.target, np.arange(15))
+            assert engine.learn(labels).matched.all()
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_labels_that_come_late_choose_too(shift: bool) -> None:
+    engine = Engine(LATE[0])
+    delayed(engine, 0, LEARNED, shift=shift)
+    snapshot = engine.snapshot()
+    engine, again, kept = (Engine.restore(LATE[1], snapshot) for _ in range(3))
+    store(kept).shared.trial.number[:] = 0
+    stop = LEARNED + 900
+    yhat, alone = (delayed(each, LEARNED, stop, shift=shift) for each in (engine, kept))
+    both = [delayed(again, LEARNED, LEARNED + 315, shift=shift)]  # its end is at 300 labels
+    assert store(again).pending.predicted[..., 0].any()
+    again = Engine.restore(LATE[1], again.snapshot())
+    both.append(delayed(again, LEARNED + 315, stop, shift=shift))
+    np.testing.assert_array_equal(np.concatenate(both), yhat)
+    y = events(LATE[1], LEARNED, stop, shift=shift).target
+    errors = [np.abs(each - y)[600:].mean() for each in (yhat, alone)]
+    if shift:
+        assert errors[0] < 0.95 * errors[1]
+        assert (yhat[600:] != alone[600:]).all()
+    else:
+        np.testing.assert_array_equal(yhat[600:], alone[600:])
+    delayed(engine, stop, stop + 60, shift=shift)
+    assert store(engine).challenger is None
+    assert not store(engine).pending.predicted.size
+    assert engine.label_counts["waiting"] == kept.label_counts["waiting"] == 30
+
+
+def test_targets_of_later_events_choose_too() -> None:
+    engine, kept, fresh = begun(shift=True, configs=AHEAD), begun(shift=True, configs=AHEAD), Engine(AHEAD[1])
+    store(kept).shared.trial.number[:] = 0
+    part = later(AHEAD[1], 1_200, shift=True)
+    errors = []
+    for each in (engine, kept, fresh):
+        each.process(part)
+        found = each.target_engines[0].resolved
+        errors.append(np.abs(found.yhat - found.y)[-400:].mean())
+    assert errors[0] < 1.02 * min(errors)
 
 
 def test_a_trial_that_is_damaged_is_refused() -> None:

@@ -42,12 +42,10 @@ template <class A, class B> SSM_INLINE void copy(A* to, const B* from, i64 n) {
     for (i64 j = 0; j < n; ++j) to[j] = static_cast<A>(from[j]);
 }
 
-// Keep the prediction in the scratch as the entity's next record; its place is free.
-inline void remember(Ring& ring, const Learner& l, const Events& events, i64 t, const Issued& issued) {
+// Keep the prediction in the scratch as a record: in the entity's next place, which is free.
+inline void remember(const PendingTables& q, i64 at, const Learner& l, const Events& events, i64 t, const Issued& issued) {
     const Params& p = l.p;
     const Scratch& w = l.w;
-    const PendingTables& q = ring.q;
-    const i64 at = ring.place(ring.met);
     q.open[at] = 1;
     q.ts[at] = events.ts[t], q.key[at] = events.key[t], q.pool[at] = events.pool_of[t];
     std::int8_t* flag = q.flag + at * RECORD_FLAGS;
@@ -68,7 +66,6 @@ inline void remember(Ring& ring, const Learner& l, const Events& events, i64 t, 
     }
     copy(q.made + at * MADE, w.made, MADE);
     if (p.window) copy(q.past + at * 2 * p.lags, w.past, 2 * p.lags);
-    ++ring.met;
 }
 
 // The record in this place as if it had just been predicted: its columns in the room, the rest in the scratch.

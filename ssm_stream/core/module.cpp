@@ -368,6 +368,24 @@ PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
             member<float>(q, "past", {E, H, 2, past})};
 }
 
+// The records as of `q`, with the challenger's answers; predicted: where it is placed, null without a challenger
+PendingTables challenger_pending_of(nb::handle q, const PendingTables& of, const Params& p, i64 E, double*& predicted) {
+    using i8 = std::int8_t;
+    Buffer columns(q.attr("predicted"), "predicted", true);
+    predicted = nullptr;
+    if ((*columns).ndim != 3) refuse("predicted", columns.shape(), "(E, H, 3)");
+    if (columns.extent(2) == 0) return of;
+    const i64 H = of.places;
+    predicted = member<double>(q, "predicted", {E, H, PREDICTED});
+    PendingTables out = of;
+    out.flag = member<i8>(q, "challenger_flag", {E, H, RECORD_FLAGS}), out.base = member<double>(q, "challenger_base", {E, H, BASES});
+    out.v = member<double>(q, "challenger_v", {E, H, p.F});
+    out.at = member<i64>(q, "challenger_places", {E, H, 1}), out.a = member<double>(q, "challenger_a", {E, H, p.T});
+    out.active = member<i8>(q, "challenger_active", {E, H, p.T}), out.made = member<double>(q, "challenger_made", {E, H, MADE});
+    out.past = member<float>(q, "challenger_past", {E, H, 2, p.window ? p.lags : 0});
+    return out;
+}
+
 class PyEngine {
   public:
     // challenger: scratch of its own, where the state has a challenger; else None
@@ -423,7 +441,12 @@ class PyEngine {
         events.key = data<const i64>(key, "key", {n});
         const Predictions predictions = predicting ? predictions_of(out, n) : Predictions{};
         nb::object room = waiting.attr("room");
-        const LateState late{late_of(waiting.attr("late")), pending_of(waiting.attr("pending"), p, state_.learner.entity.rows),
+        const i64 E = state_.learner.entity.rows;
+        const PendingTables records = pending_of(waiting.attr("pending"), p, E);
+        double* predicted = nullptr;
+        const PendingTables challenger = challenger_pending_of(waiting.attr("pending"), records, p, E, predicted);
+        if (state_.challenger.trial.rows && !predicted) throw nb::value_error("the records have no room for the challenger");
+        const LateState late{late_of(waiting.attr("late")), records, challenger, predicted,
                              {member<double>(room, "u", {p.C}), member<i64>(room, "steps", {2})}, settled_of(waiting.attr("settled")),
                              member<i64>(waiting, "todo", {4}), member<i64>(waiting, "tally", {3})};
         double* mark = mark_of(marks, source);
@@ -463,7 +486,11 @@ class PyEngine {
     std::string check_pending(nb::handle pending, i64 entities, i64 pools, i64 longest) const {
         const LearnerState& l = state_.learner;
         if (entities < 0 || entities > l.entity.rows) throw nb::index_error("no such entity");
-        return out_of_bounds(pending_of(pending, l.p, l.entity.rows), l.p, entities, pools, longest, l.norm.rows > 0);
+        const PendingTables records = pending_of(pending, l.p, l.entity.rows);
+        double* predicted = nullptr;
+        const PendingTables challenger = challenger_pending_of(pending, records, l.p, l.entity.rows, predicted);
+        const std::string found = out_of_bounds(records, l.p, entities, pools, longest, l.norm.rows > 0);
+        return !found.empty() || !predicted ? found : out_of_bounds(challenger, l.p, entities, pools, longest, l.norm.rows > 0);
     }
 
   private:

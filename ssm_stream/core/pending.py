@@ -31,6 +31,8 @@ class Pending(NamedTuple):
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 2): answers, which of them count, the gates' own
         and the prediction
     past (E, H, 2, lags) float32: attention's other keys
+    challenger_… : the same, of the challenger's answers; predicted (E, H, 3): whether there are any, and then what both
+        have predicted together: of the gates, and with the dead band; no columns while there is no challenger
     """
 
     met: NDArray[np.int64]
@@ -51,10 +53,21 @@ class Pending(NamedTuple):
     active: NDArray[np.int8]
     made: NDArray[np.float64]
     past: NDArray[np.float32]
+    challenger_flag: NDArray[np.int8]
+    challenger_v: NDArray[np.float64]
+    challenger_base: NDArray[np.float64]
+    challenger_places: NDArray[np.int64]
+    challenger_a: NDArray[np.float64]
+    challenger_active: NDArray[np.int8]
+    challenger_made: NDArray[np.float64]
+    challenger_past: NDArray[np.float32]
+    predicted: NDArray[np.float64]
 
 
 BY_ENTITY = 3
 """So many arrays of `Pending` have a row an entity; the others a place a record."""
+OF_CHALLENGER = Pending._fields.index("challenger_flag")
+"""From here on they are the challenger's."""
 
 
 class Room(NamedTuple):
@@ -64,8 +77,9 @@ class Room(NamedTuple):
     steps: NDArray[np.int64]
 
 
-def new_pending(p: LearnerParams, E: int, H: int) -> Pending:
+def new_pending(p: LearnerParams, E: int, H: int, *, challenger: bool = False) -> Pending:
     """Empty rings."""
+    past, there = p.lags if p.window else 0, int(challenger)
     return Pending(
         met=np.zeros(E, np.int64),
         oldest=np.zeros(E, np.int64),
@@ -84,7 +98,16 @@ def new_pending(p: LearnerParams, E: int, H: int) -> Pending:
         a=np.zeros((E, H, p.T)),
         active=np.zeros((E, H, p.T), np.int8),
         made=np.zeros((E, H, MADE)),
-        past=np.zeros((E, H, 2, p.lags if p.window else 0), np.float32),
+        past=np.zeros((E, H, 2, past), np.float32),
+        challenger_flag=np.zeros((E, H, 6 * there), np.int8),
+        challenger_v=np.zeros((E, H, p.F * there)),
+        challenger_base=np.zeros((E, H, BASES * there)),
+        challenger_places=np.zeros((E, H, there), np.int64),
+        challenger_a=np.zeros((E, H, p.T * there)),
+        challenger_active=np.zeros((E, H, p.T * there), np.int8),
+        challenger_made=np.zeros((E, H, MADE * there)),
+        challenger_past=np.zeros((E, H, 2, past * there), np.float32),
+        predicted=np.zeros((E, H, 3 * there)),
     )
 
 
@@ -94,7 +117,10 @@ def new_room(p: LearnerParams) -> Room:
 
 
 def resized(old: Pending, new: Pending) -> Pending:
-    """`new` with the records of `old`: more entities, more places, or both. Each record moves to its place there."""
+    """`new` with the records of `old`: more entities, more places, or both. Each record moves to its place there.
+
+    What one of them has no columns for is left out, or zero.
+    """
     E, H = old.open.shape
     wide = new.open.shape[1]
     new.met[:E], new.oldest[:E], new.judged[:E] = old.met, old.oldest, old.judged
@@ -103,7 +129,8 @@ def resized(old: Pending, new: Pending) -> Pending:
         latest = old.met[rows] - 1
         at = (latest - (latest - places) % H) % wide
         for source, target in zip(old[BY_ENTITY:], new[BY_ENTITY:], strict=True):
-            target[rows, at] = source[rows, places]
+            if source.shape[2:] == target.shape[2:]:
+                target[rows, at] = source[rows, places]
     return new
 
 

@@ -256,7 +256,7 @@ static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
 
 // The interval is that of the gates' answer, whose errors have a size; in the dead band it may have to reach the last target.
 static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, const Said& said, const Event& event) {
-    const double answer = said.answer;
+    const double answer = l.w.judged[0] = said.answer;
     const HalfWidths half = half_widths(state, at, answer, event);
     out.yhat[t] = said.prediction, out.lower[t] = min(answer - half.below, said.prediction), out.upper[t] = max(answer + half.above, said.prediction);
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
@@ -318,6 +318,12 @@ static SSM_INLINE Event event_of(const Params& p, const Events& events, i64 t) {
     return {events.u + t * p.C, events.steps + 2 * t, static_cast<double>(events.ts[t])};
 }
 
+// The numbers of a pool's trial, null without a challenger. One that has won takes the entity's place.
+static SSM_INLINE double* enter(const EngineState& state, i64 k, i64 e) {
+    double* trial = trial_of(state.challenger, k);
+    if (trial && trial[STAGE_OF_TRIAL] == TRIAL_WON) take_entity(state.learner, state.challenger, e);
+    return trial;
+}
 // Of an event that is not learned, past values and counts go on all the same.
 static SSM_INLINE void learn_or_follow(Learner& l, const Event& event, double y, bool learned) {
     if (learned) return learn(l, event, y);
@@ -348,9 +354,8 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const double mark = moved_mark(*mark_of, event.ts, r.ttl);
         double* clock = clock_of(state, e);
         if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
-        double* trial = trial_of(state.challenger, k);
+        double* trial = enter(state, k, e);
         const bool challenged = trial && trial[STAGE_OF_TRIAL] == TRIAL_ON;
-        if (trial && trial[STAGE_OF_TRIAL] == TRIAL_WON) take_entity(state.learner, state.challenger, e);
         Learner l(state.learner, k, e);
         const i64 n = l.s.n;
         const double prediction = predict(l, event, n == 0);
@@ -358,7 +363,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         Said said{l.w.made[GATES], prediction};
         if (challenged) {
             const Learner challenger(state.challenger.learner, k, e);
-            said = consult(challenger, trial, event, said);
+            said = consult(challenger, trial, event, said, challenger.s.n == 0);
             if (want == ENOUGH) want = wants(challenger, !unknown(y));
         }
         if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
@@ -434,53 +439,93 @@ enum { BEFORE, PREDICT, ITSELF };
 // One record meets its target: judged, and learned. Returns whether there is something to report.
 struct Meeting {
     i64 t, row, at, k;     // the item; the row of Settled; the record's place; the pool
+    const PendingTables& q;  // with the learner's answers
+    bool both;             // a challenger has predicted, too
     double y;
     const i64* own;        // hour and weekday of the item itself
     bool push;             // the target is not among the lags yet
     double allowance;      // as of `Events`, of the item
     double time;           // of the item, ms
 };
+
+// The learner meets the target of a record, which is in its scratch if it counts. learned: as far as an episode lets it
+static void learn_record(const LateState& late, Learner& l, const Meeting& m, const Event& event, bool counts, bool learned) {
+    const Params& p = l.p;
+    const PendingTables& q = m.q;
+    const std::int8_t* flag = q.flag + m.at * RECORD_FLAGS;
+    if (counts && learned) {
+        const bool heads = l.pool.n > 0 && (p.lags == 0 || flag[YOUNG] != 1);
+        teach(l, event, m.y, heads, heads && flag[KNEW] == 1);
+    } else if (counts) {
+        widen(l.pool, m.y);
+    }
+    if (m.push) {
+        const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};  // not every record has been recalled
+        const bool ahead = late.late.events > 0 || late.late.ahead > 0.0;
+        if (ahead) take_target(p, l.s, m.own, m.time, m.y);
+        else take_target(p, l.s, steps, event.ts, m.y);
+    }
+    if (counts) count(l.s, l.pool, event.ts);
+    else widen(l.pool, m.y);
+}
+static SSM_INLINE bool counts_for(const Learner& l, const PendingTables& q, i64 at) {
+    return l.p.lags == 0 || q.flag[at * RECORD_FLAGS + YOUNG] != 1 || l.s.n == 0;
+}
+
+// The challenger of learner `l` meets the target of a record, before `l` learns it; of one that it has not predicted it
+// takes the target alone.
+static SSM_ALONE void challenge_record(const EngineState& state, const LateState& late, const Learner& l, i64 e, const Meeting& m, double* trial, bool learned) {
+    Learner challenger(state.challenger.learner, m.k, e);
+    const PendingTables& q = late.challenger;
+    const double then = static_cast<double>(q.ts[m.at]);
+    if (!m.both) {
+        const bool ahead = late.late.events > 0 || late.late.ahead > 0.0;
+        const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};
+        if (m.push) take(challenger, challenger.s, challenger.pool, ahead ? m.own : steps, ahead ? m.time : then, m.y);
+        else widen(challenger.pool, m.y);
+        return;
+    }
+    const double kept = m.q.made[m.at * MADE + MADE - 1], fresh = q.made[m.at * MADE + MADE - 1];
+    if (q.flag[m.at * RECORD_FLAGS + YOUNG] != 1) compare(trial, m.y, kept, fresh, usual_error(l.s, l.pool, ROUNDING * std::fabs(m.y), 0.0));
+    const Meeting own{m.t, m.row, m.at, m.k, q, true, m.y, m.own, m.push, m.allowance, m.time};
+    learn_record(late, challenger, own, {late.room.u, late.room.steps, then}, counts_for(challenger, q, m.at), learned);
+}
+
 static bool settle(const EngineState& state, const LateState& late, Learner& l, i64 e, const Meeting& m) {
-    const Params& p = state.learner.p;
-    const PendingTables& q = late.q;
+    const PendingTables& q = m.q;
     const Settled& settled = late.settled;
     const std::int8_t* flag = q.flag + m.at * RECORD_FLAGS;
     const bool ahead = late.late.events > 0 || late.late.ahead > 0.0, young = flag[YOUNG] == 1;
     const i64 n = l.s.n;
     const double then = static_cast<double>(q.ts[m.at]);
     const double* number = q.number + RECORD_NUMBERS * m.at;
-    const double answer = q.made[m.at * MADE + GATES], prediction = q.made[m.at * MADE + MADE - 1];
-    const bool counts = p.lags == 0 || !young || n == 0;
+    const double* both = m.both ? late.predicted + m.at * PREDICTED : nullptr;
+    const double answer = both ? both[BOTH_ANSWER] : q.made[m.at * MADE + GATES];
+    const double prediction = both ? both[BOTH_PREDICTION] : q.made[m.at * MADE + MADE - 1];
+    const bool counts = counts_for(l, q, m.at);
     settled.item[m.row] = m.t, settled.ts[m.row] = q.ts[m.at], settled.y[m.row] = m.y;
     settled.yhat[m.row] = prediction, settled.lower[m.row] = min(answer - number[BELOW], prediction);
     settled.upper[m.row] = max(answer + number[ABOVE], prediction);
     settled.warmup[m.row] = n < state.rules.warmup, settled.n[m.row] = n;
     settled.fleet[m.row] = number[SHARE];
+    const Event event{late.room.u, late.room.steps, then};
     double score = 0.0;
     bool loud = false;
+    state.told.phase[LEARNS] = 1;
     if (counts) {
-        const Event event{late.room.u, late.room.steps, then};
         const i64* predicted = late.room.steps;
         place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
         double allowance = m.allowance;  // an item may bring the targets of several records
         score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance});
         q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
-        const bool heads = l.pool.n > 0 && (p.lags == 0 || !young);
-        if (state.told.phase[LEARNS]) {
-            teach(l, event, m.y, heads, heads && flag[KNEW] == 1);
-            if (!loud) keep_reference(state, e, n);
-        } else {
-            widen(l.pool, m.y);
-        }
     }
-    if (m.push) {
-        const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};  // not every record has been recalled
-        if (ahead) take_target(p, l.s, m.own, m.time, m.y);
-        else take_target(p, l.s, steps, then, m.y);
-    }
-    if (counts) count(l.s, l.pool, then);
-    else widen(l.pool, m.y);
+    const bool learned = state.told.phase[LEARNS];
+    double* trial = trial_of(state.challenger, m.k);
+    if (trial && trial[STAGE_OF_TRIAL] == TRIAL_ON) challenge_record(state, late, l, e, m, trial, learned);
+    learn_record(late, l, m, event, counts, learned);
+    if (counts && learned && !loud) keep_reference(state, e, n);
+    if (trial && counts && trial[STAGE_OF_TRIAL] != TRIAL_OVER) advance_trial(state.learner, state.challenger, trial, m.k);
     settled.score[m.row] = score;
     return loud;
 }
@@ -509,8 +554,15 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
                 if (ahead) i = due(ring, rule, tally, time, known);
                 if (i < 0) {
-                    Learner l(state.learner, k, e);
-                    if (ahead && known && todo[TAKEN] == 0) take(l, l.s, l.pool, events.own + 2 * t, time, y);
+                    const double* trial = enter(state, k, e);
+                    if (ahead && known && todo[TAKEN] == 0) {
+                        Learner l(state.learner, k, e);
+                        take(l, l.s, l.pool, events.own + 2 * t, time, y);
+                        if (trial && trial[STAGE_OF_TRIAL] == TRIAL_ON) {
+                            Learner challenger(state.challenger.learner, k, e);
+                            take(challenger, challenger.s, challenger.pool, events.own + 2 * t, time, y);
+                        }
+                    }
                     todo[STAGE] = PREDICT, todo[TAKEN] = 0;
                     continue;
                 }
@@ -519,15 +571,31 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
             } else if (todo[STAGE] == PREDICT) {
                 drop(ring, rule, tally, clock[GAPS_COUNTED] > 0.0 ? max(time, clock[LAST]) : time);
                 if (ring.open(ring.met)) return {t, MORE_PLACES};
+                const double* trial = enter(state, k, e);
                 Learner l(state.learner, k, e);
-                const bool first = ring.met == 0;
+                const bool first = ring.met == 0, both = trial && trial[STAGE_OF_TRIAL] == TRIAL_ON;
                 const double prediction = predict(l, event, first);
+                Said said{l.w.made[GATES], prediction};
                 if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
+                const i64 at = ring.place(ring.met);
+                if (both) {
+                    Learner challenger(state.challenger.learner, k, e);
+                    const bool fresh = challenger.s.time == 0.0;
+                    said = consult(challenger, trial, event, said, fresh);
+                    if (wants(challenger, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
+                    follow(p, challenger.s, challenger.pool, event, fresh);
+                    remember(late.challenger, at, challenger, events, t, {});
+                }
                 *mark_of = mark;
-                const HalfWidths half = tell(state, l, out, t, {k, e}, {l.w.made[GATES], prediction}, event);
+                const HalfWidths half = tell(state, l, out, t, {k, e}, said, event);
                 advance(clock, time, mark);
                 follow(p, l.s, l.pool, event, first);
-                remember(ring, l, events, t, {half.below, half.above, out.fleet[t]});
+                remember(late.q, at, l, events, t, {half.below, half.above, out.fleet[t]});
+                if (late.predicted) {
+                    double* kept = late.predicted + at * PREDICTED;
+                    kept[BOTH] = both, kept[BOTH_ANSWER] = said.answer, kept[BOTH_PREDICTION] = said.prediction;
+                }
+                ++ring.met;
                 if (rule.labels && known) {
                     todo[STAGE] = ITSELF;
                 } else {
@@ -556,18 +624,30 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
             todo[TAKEN] = push ? 0 : 1;
             return {t, MORE_ROWS};
         }
+        const double* trial = enter(state, k, e);
+        const bool both = late.predicted && late.predicted[at * PREDICTED + BOTH] == 1.0;
+        // What the challenger said is the learner's own once it has its place.
+        const PendingTables& q = both && trial && trial[STAGE_OF_TRIAL] == TRIAL_WON ? late.challenger : late.q;
         Learner l(state.learner, k, e);
-        if (p.lags == 0 || late.q.flag[at * RECORD_FLAGS + YOUNG] != 1 || l.s.n == 0) {
-            recall(late.q, at, late.room, l);
-            const Want want = wants(l, true);
-            if (want != ENOUGH) {
-                todo[TAKEN] = push ? 0 : 1;
-                return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
+        Want want = ENOUGH;
+        if (counts_for(l, q, at)) {
+            recall(q, at, late.room, l);
+            want = wants(l, true);
+        }
+        if (want == ENOUGH && both && trial && trial[STAGE_OF_TRIAL] == TRIAL_ON) {
+            const Learner challenger(state.challenger.learner, k, e);
+            if (counts_for(challenger, late.challenger, at)) {
+                recall(late.challenger, at, late.room, challenger);
+                want = wants(challenger, true);
             }
+        }
+        if (want != ENOUGH) {
+            todo[TAKEN] = push ? 0 : 1;
+            return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
         }
         ++todo[ROWS];
         ring.close(i, tally, MATCHED);
-        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0, time});
+        const bool loud = settle(state, late, l, e, {t, row, at, k, q, both, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0, time});
         if (todo[STAGE] == ITSELF || !predicting) {
             todo[STAGE] = BEFORE;
             ++t;
@@ -580,12 +660,13 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
 // What `run` would predict of an event; fills the scratch. An entity whose challenger has won takes its place, as at its next event.
 static double predict_event(const EngineState& state, i64 k, i64 e, const double* u, const i64* steps, double ts) {
     const Event event{u, steps, ts};
-    const double* trial = trial_of(state.challenger, k);
-    if (trial && trial[STAGE_OF_TRIAL] == TRIAL_WON) take_entity(state.learner, state.challenger, e);
+    const double* trial = enter(state, k, e);
     const Learner l(state.learner, k, e);
     const double prediction = predict(l, event, l.s.n == 0);
     if (!trial || trial[STAGE_OF_TRIAL] != TRIAL_ON) return prediction;
-    return consult(Learner(state.challenger.learner, k, e), trial, event, {l.w.made[GATES], prediction}).prediction;
+    const Learner challenger(state.challenger.learner, k, e);
+    const bool first = challenger.s.n == 0 && challenger.s.time == 0.0;
+    return consult(challenger, trial, event, {l.w.made[GATES], prediction}, first).prediction;
 }
 
 // The learner alone: predict, then learn.

@@ -292,7 +292,8 @@ class Scratch(NamedTuple):
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 2,) answers of the gates, of the
-        one over them, and the prediction; g (T,) total weights; off (T,): room.
+        one over them, and the prediction; judged (1,): the answer that is judged, of the gates and the challenger;
+        g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
         distance by pool or entity and metric; past (2, lags): targets before, standardised by pool and by entity;
@@ -324,6 +325,7 @@ class Scratch(NamedTuple):
     active: NDArray[np.float64]
     gate: NDArray[np.float64]
     made: NDArray[np.float64]
+    judged: NDArray[np.float64]
     g: NDArray[np.float64]
     off: NDArray[np.float64]
     attend: NDArray[np.float32]

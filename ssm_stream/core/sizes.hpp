@@ -76,7 +76,7 @@ struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on;
     float *fleet, *norm, *entity, *size, *phi_fleet, *phi_norm;
-    double *q, *scale, *base, *a, *active, *gate, *made, *g, *off;
+    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *g, *off;
     float* attend;
     double* least;
     float* past;

@@ -108,6 +108,7 @@ struct Late {
 };
 enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
 enum { RECORD_NUMBERS = 3, EPISODE_NUMBERS = 9 };  // columns of PendingTables.number, of an episode
+enum { BOTH, BOTH_ANSWER, BOTH_PREDICTION, PREDICTED };  // columns of LateState.predicted
 // Rings of records an entity; places: H.
 struct PendingTables {
     i64 places;
@@ -136,6 +137,8 @@ struct Settled {
 struct LateState {
     Late late;
     PendingTables q;
+    PendingTables challenger;                 // as `q`, with the answers of the challenger
+    double* predicted;                        // (E, H, 3) has it any; what both predicted; null where there is no challenger
     Room room;
     Settled settled;
     i64 *todo, *tally;

@@ -22,7 +22,7 @@ from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.rules.messages import rule_fields, rule_kinds
 from ssm_stream.engine.rules.restarts import Restarts
 from ssm_stream.engine.rules.rule_alerts import RuleAlerts
-from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part, read_bytes
 from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events
 
@@ -231,11 +231,11 @@ class AlertPipeline:
         """Load what `dump` returned. migrates: under other settings, which may have enabled fleet alerts or not"""
         self._clear()
         if self.multi_target is not None:
-            self.multi_target.load(orjson.loads(reader.read("joint").tobytes()))
+            self.multi_target.load(orjson.loads(read_bytes(reader, "joint")))
         rows: list[list[Any]] = []
         if "fleet" in reader.names if migrates else self.fleet is not None:
-            rows = orjson.loads(reader.read("fleet").tobytes())
-        content = orjson.loads(reader.read("episodes").tobytes())
+            rows = orjson.loads(read_bytes(reader, "fleet"))
+        content = orjson.loads(read_bytes(reader, "episodes"))
         if self.fleet is not None:
             self.fleet.load(rows)
             self.fleet.waiting.load(content["waiting"])

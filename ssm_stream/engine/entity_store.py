@@ -296,8 +296,6 @@ class EntityStore:
             self.state.lifecycle.number[rows, KINDS.index(kind)] = 0.0
             self.changed[rows] = True
 
-    # Memory.
-
     def make_room(self, stop: int, event: int, row: int, pool: int) -> None:
         """Make the room that the kernel needs to go on with an event of the batch.
 
@@ -306,10 +304,10 @@ class EntityStore:
         if stop == loop.EXPIRED:
             self.expire(event, row)
         elif stop == loop.MORE_SLOTS:
-            needed = [self.shared.pool.used[pool] + self.scratch.flag[shapes.FRESH]]
+            needed = self.shared.pool.used[pool] + self.scratch.flag[shapes.FRESH]
             if self.challenger is not None:
-                needed.append(self.shared.challenger_pool.used[pool] + self.challenger.flag[shapes.FRESH])
-            self.add_code_slots(int(max(needed)))
+                needed = max(needed, self.shared.challenger_pool.used[pool] + self.challenger.flag[shapes.FRESH])
+            self.add_code_slots(int(needed))
         elif stop == loop.SECOND_ENTITY:
             self.resize_pools(len(self.shared.pool.n), norm=True)
             self.needs_full_snapshot = True
@@ -373,6 +371,8 @@ class EntityStore:
             self.state, self.entity_block, self._entity_layout(), len(self.entity_block), len(self.names)
         )
         self.resize_pools(len(self.pool_block))
+        if self.delayed is not None:
+            self.resize_pending(len(self.entity_block), self.pending.open.shape[1])
         self.needs_full_snapshot = True
 
     def _entity_layout(self) -> Layout:
@@ -380,8 +380,8 @@ class EntityStore:
 
     def resize_pending(self, E: int, H: int) -> None:
         """Make rings of H places for E entities."""
-        q, one = self.pending, pending.new_pending(self.params, 1, H)
-        if q.open.shape[1] == H:
+        q, one = self.pending, pending.new_pending(self.params, 1, H, challenger=self.challenger is not None)
+        if q.open.shape[1] == H and q.predicted.shape[2] == one.predicted.shape[2]:
             self.pending = growable_arrays.fit_group(q, one, E, len(self.names))
         else:
             self.pending = pending.resized(q, type(q)(*(growable_arrays.zeros(E, array) for array in one)))

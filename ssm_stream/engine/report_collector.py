@@ -75,8 +75,11 @@ class ReportCollector:
         waiting = b""
         if store.delayed is not None:
             _, turn, place = pending.waiting(store.pending, np.array([row]))
-            counts, records = store.pending[: pending.BY_ENTITY], store.pending[pending.BY_ENTITY :]
-            parts = [turn, *(array[row] for array in counts), *(array[row, place] for array in records)]
+            q, records = store.pending, store.pending[pending.BY_ENTITY : pending.OF_CHALLENGER]
+            parts = [turn, *(array[row] for array in q[: pending.BY_ENTITY]), *(array[row, place] for array in records)]
+            if store.challenger is not None:
+                both = place[q.predicted[row, place, 0] == 1.0]
+                parts += [array[row, both] for array in q[pending.OF_CHALLENGER :]]
             parts[1 + store.pending._fields.index("pool")] = self._sources(store.pending.pool[row, place])
             waiting = b"".join(part.tobytes() for part in parts)
         if store.own is not None:

@@ -13,6 +13,7 @@ from ssm_stream.config import Config
 from ssm_stream.config.changes import HOLIDAYS, diff_model_settings, overall_effect
 from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
 from ssm_stream.core import frozen_weights, pending
+from ssm_stream.core.pending import Pending
 from ssm_stream.engine import category_texts, trials
 from ssm_stream.engine.entity_limiter import EntityLimiter
 from ssm_stream.engine.entity_store import EntityStore
@@ -26,6 +27,7 @@ from ssm_stream.engine.snapshot_format import (
     bytes_part,
     damage_as_state_error,
     incompatible_array,
+    read_bytes,
 )
 from ssm_stream.engine.summaries import hourly
 from ssm_stream.engine.summaries.hourly import HourlySummaries
@@ -151,11 +153,11 @@ def load_common(
         names = ("names", "seen", "past") if full else ("gone", "names", "seen", "past")
         windows.load(metadata["windows"], {name: reader.read(f"windows.{name}") for name in names})
     if metadata.get("rows"):
-        content = reader.read("rows").tobytes()
+        content = read_bytes(reader, "rows")
         if rows is not None:
             rows.load(content)
     if metadata.get("census"):
-        entities = orjson.loads(reader.read("census").tobytes())
+        entities = orjson.loads(read_bytes(reader, "census"))
         if limiter is not None:
             limiter.load(entities)
     if "summaries" not in metadata:
@@ -226,14 +228,18 @@ def _enabled_arrays(store: EntityStore, rows: _Rows) -> Iterator[tuple[str, NDAr
                 yield name, array, chosen
 
 
+def _pending_fields(store: EntityStore) -> tuple[str, ...]:
+    return Pending._fields[: None if store.challenger is not None else pending.OF_CHALLENGER]
+
+
 def _dump_pending(store: EntityStore, rows: NDArray[np.int64]) -> list[ArrayPart]:
     """Return the waiting events of these rows without the gaps: counts, then a row a record, oldest first."""
     q = store.pending
     row, index, place = pending.waiting(q, rows)
     at = rows[row], place
     parts = [ArrayPart("late_rows", row), ArrayPart("late_index", index)]
-    for i, (name, array) in enumerate(q._asdict().items()):
-        parts.append(ArrayPart(name, array, (rows,) if i < pending.BY_ENTITY else at))
+    for i, name in enumerate(_pending_fields(store)):
+        parts.append(ArrayPart(name, getattr(q, name), (rows,) if i < pending.BY_ENTITY else at))
     return [*parts, ArrayPart("tally", store.label_counts), bytes_part("early", store.early_labels.dump())]
 
 
@@ -261,7 +267,7 @@ def load(
     if store.delayed is not None:
         _load_pending(store, reader, rows.entities)
     if metadata.get("own"):  # channels may have been added or removed since then
-        own = reader.read("own").tobytes()
+        own = read_bytes(reader, "own")
         if store.own is not None:
             store.own.load(own, [store.names[row] for row in rows.entities.tolist()])
     for source, value in metadata["marks"]:
@@ -276,7 +282,7 @@ def _load_rows(store: EntityStore, metadata: dict[str, Any], reader: SnapshotRea
     """Load names and pools, make room for them, and return the rows whose arrays follow."""
     fleet, pools_before = store.config.model.fleet, len(store.pools)
     store.pools = {(shard, source): i for i, (shard, source) in enumerate(metadata["pools"])}
-    added = orjson.loads(reader.read("names").tobytes())
+    added = orjson.loads(read_bytes(reader, "names"))
     empty = np.zeros(0, np.int64)
     gone, mine, theirs = (empty, empty, empty) if full else map(reader.read, ("gone", "rows", "pool_rows"))
     # Before room is made for as many as the names claim: the file must hold their rows, too.
@@ -346,8 +352,8 @@ def _load_pending(store: EntityStore, reader: SnapshotReader, rows: NDArray[np.i
         places = min(2 * places, store.delayed.most)
     store.resize_pending(len(store.state.clock.number), places)
     at = (rows[row], index % places)
-    for name in q._fields[pending.BY_ENTITY :]:
+    for name in _pending_fields(store)[pending.BY_ENTITY :]:
         reader.into(name, getattr(store.pending, name), at)
     reader.into("tally", store.label_counts)
     store.early_labels = EarlyLabels(store.delayed.wait, store.delayed.most, by_id=store.delayed.by_id)
-    store.early_labels.load(reader.read("early").tobytes())
+    store.early_labels.load(read_bytes(reader, "early"))

@@ -376,3 +376,11 @@ def incompatible_array(name: str) -> StateError:
         f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or start anew with "
         "another recovery.directory"
     )
+
+
+def read_bytes(reader: SnapshotReader | SnapshotCopy, name: str) -> bytes:
+    """Return the next array, which must have this name and be bytes, as `bytes_part` made it."""
+    array = reader.read(name)
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise incompatible_array(name)
+    return array.tobytes()

@@ -18,10 +18,10 @@ as quick as they will stay after 2,000, and an entity has weights of its own."""
 
 
 def begin(store: EntityStore) -> None:
-    """Put each pool that has learned on trial; none where targets come after their events."""
+    """Put each pool that has learned on trial."""
     pools = len(store.pools) if store.config.model.fleet else len(store.names)
     pool = store.shared.pool
-    if store.delayed is not None or not pool.n[:pools].any():
+    if not pool.n[:pools].any():
         return
     store.set_challenger(there=True)
     number, pool = store.shared.trial.number, store.shared.pool
@@ -31,6 +31,8 @@ def begin(store: EntityStore) -> None:
 
 
 def end(store: EntityStore) -> None:
-    """Remove the challenger if no pool is on trial any more."""
-    if store.challenger is not None and not store.shared.trial.number[:, loop.STAGE_OF_TRIAL].any():
+    """Remove the challenger if no pool is on trial any more, and no prediction of both waits for its target."""
+    if store.challenger is None or store.shared.trial.number[:, loop.STAGE_OF_TRIAL].any():
+        return
+    if store.delayed is None or not (store.pending.predicted[..., 0] * store.pending.open).any():
         store.set_challenger(there=False)

@@ -39,8 +39,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (i64 i = input.next<std::uint8_t>() % 8; i > 0; --i) bend(world, input);
     const LearnerState& l = world.state.learner;
     if (!out_of_bounds(world.state, ENTITIES, l.pool.rows).empty()) return 0;
-    if (world.choice.ahead && !out_of_bounds(world.late.q, l.p, ENTITIES, world.choice.fleet ? l.pool.rows : -1, LONGEST, l.norm.rows > 0).empty())
-        return 0;
+    for (const PendingTables* records : {&world.late.q, &world.late.challenger})
+        if (world.choice.ahead && !out_of_bounds(*records, l.p, ENTITIES, world.choice.fleet ? l.pool.rows : -1, LONGEST, l.norm.rows > 0).empty())
+            return 0;
     Chunk chunk(world, input, 1 + input.next<std::uint8_t>() % EVENTS);
     process(world, chunk, true);
     if (world.choice.ahead < 0) process(world, chunk, false);

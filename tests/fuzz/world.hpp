@@ -13,15 +13,15 @@ using namespace ssm;
 
 struct Choice {
     i64 features, categories, cycles, lags, feature_lags, window;
-    bool seasons, differences, log, gd, norm, fleet;
+    bool seasons, differences, log, gd, norm, fleet, challenger;
     i64 ahead;          // events that the target lies ahead; 0: it comes with its event, −1: labels bring it
 };
 inline constexpr Choice CHOICES[] = {
-    {3, 0, 0, 0, 0, 0, false, false, true, false, true, true, 0},
-    {2, 1, 2, 2, 2, 0, true, true, true, true, true, true, 0},
-    {2, 0, 0, 2, 0, 8, false, false, true, false, false, true, 0},
-    {2, 1, 0, 0, 0, 0, false, false, false, false, true, true, -1},
-    {1, 0, 2, 2, 0, 4, true, false, true, false, false, false, 2},
+    {3, 0, 0, 0, 0, 0, false, false, true, false, true, true, false, 0},
+    {2, 1, 2, 2, 2, 0, true, true, true, true, true, true, true, 0},
+    {2, 0, 0, 2, 0, 8, false, false, true, false, false, true, false, 0},
+    {2, 1, 0, 0, 0, 0, false, false, false, false, true, true, true, -1},
+    {1, 0, 2, 2, 0, 4, true, false, true, false, false, false, true, 2},
 };
 inline constexpr i64 KINDS = sizeof CHOICES / sizeof CHOICES[0];
 inline constexpr i64 ENTITIES = 3, POOLS = 2, PLACES = 4, LONGEST = 4096, ROWS = 4, EVENTS = 6;
@@ -163,11 +163,39 @@ struct World {
         m.reference = table(m.reference_fields, ENTITIES, p);
         m.error_scale = table(m.error_scale_fields, ENTITIES, CONTEXT + p.features);
         m.error_scale_pool = table(m.error_scale_pool_fields, pools, CONTEXT + p.features);
+        l.w = scratch();
+        if (choice.challenger) challenger(pools);
+    }
+    Scratch scratch() {
+        const Params& p = state.learner.p;
         Placer put;
         ScratchFields fields;
         place_fields(put, fields, p);
-        l.w = scratch_in(room_for(put.size, false), fields, p);
-        for (i64 b = 0; b < p.window; ++b) l.w.attend[ONES * p.window + b] = 1.0f;
+        const Scratch out = scratch_in(room_for(put.size, false), fields, p);
+        for (i64 b = 0; b < p.window; ++b) out.attend[ONES * p.window + b] = 1.0f;
+        return out;
+    }
+    template <class Fields, class... More> std::size_t bytes(Fields fields, More&&... more) {
+        Placer put;
+        place_fields(put, fields, more...);
+        return static_cast<std::size_t>(put.size);
+    }
+    void challenger(i64 pools) {
+        Challenger& c = state.challenger;
+        LearnerState& l = c.learner;
+        const Params& p = l.p = state.learner.p;
+        l.entity = table(l.entity_fields, ENTITIES, p);
+        l.pool = table(l.pool_fields, pools, p);
+        l.fleet = table(l.fleet_fields, pools, p, p.L);
+        l.norm = table(l.norm_fields, choice.norm ? pools : 0, p, p.N);
+        l.w = scratch();
+        c.trial = table(c.trial_fields, pools, std::vector<i64>{TRIAL_NUMBERS});
+        c.entity_bytes = bytes(l.entity_fields, p), c.pool_bytes = bytes(l.pool_fields, p);
+        c.fleet_bytes = bytes(l.fleet_fields, p, p.L), c.norm_bytes = bytes(l.norm_fields, p, p.N);
+        for (i64 k = 0; k < pools; ++k) {  // one is on trial, the next one's has been won
+            double* trial = c.trial_fields.number.in(c.trial.row(k));
+            trial[0] = 1.0 + static_cast<double>(k % 2), trial[1] = trial[2] = 1e5;
+        }
     }
     void rules() {
         Rules& r = state.rules;
@@ -191,8 +219,16 @@ struct World {
         late.q = {PLACES, ring<i64>(1), ring<i64>(1), ring<i64>(1), ring<i8>(PLACES), ring<i64>(PLACES), ring<i64>(PLACES),
                   ring<i64>(PLACES), ring<i8>(PLACES * RECORD_FLAGS), ring<double>(RECORD_NUMBERS * PLACES), ring<double>(PLACES * p.F),
                   ring<double>(PLACES * p.categories), ring<i8>(2 * PLACES), ring<double>(BASES * PLACES), ring<i64>(PLACES),
-                  ring<double>(PLACES * p.T), ring<i8>(PLACES * p.T), ring<double>(PLACES * (GATES + 1)),
+                  ring<double>(PLACES * p.T), ring<i8>(PLACES * p.T), ring<double>(PLACES * MADE),
                   ring<float>(2 * PLACES * (p.window ? p.lags : 0))};
+        late.challenger = late.q;
+        if (choice.challenger) {
+            PendingTables& of = late.challenger;
+            of.flag = ring<i8>(PLACES * RECORD_FLAGS), of.v = ring<double>(PLACES * p.F), of.base = ring<double>(BASES * PLACES);
+            of.at = ring<i64>(PLACES), of.a = ring<double>(PLACES * p.T), of.active = ring<i8>(PLACES * p.T);
+            of.made = ring<double>(PLACES * MADE), of.past = ring<float>(2 * PLACES * (p.window ? p.lags : 0));
+            late.predicted = ring<double>(PLACES * PREDICTED);
+        }
         room.resize(static_cast<std::size_t>(p.C));
         late.room = {room.data(), room_steps};
         const auto made = [&](auto* type) { return reinterpret_cast<decltype(type)>(room_for(ROWS * 8, false)); };

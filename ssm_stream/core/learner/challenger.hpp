@@ -33,8 +33,9 @@ SSM_INLINE double part_of_challenger(const double* trial) {
 }
 
 // What both say together, of an event that the learner has just predicted; fills the challenger's own scratch.
-SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept) {
-    predict(challenger, event, challenger.s.n == 0);
+// first: the challenger has met no event of the entity
+SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept, bool first) {
+    predict(challenger, event, first);
     const double* made = challenger.w.made, part = part_of_challenger(trial);
     return {kept.answer + part * (made[GATES] - kept.answer), kept.prediction + part * (made[MADE - 1] - kept.prediction)};
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core.pending import OF_CHALLENGER, Pending
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.input_changes import detector_arrays, learner_arrays
 from ssm_stream.engine.input_changes.input_map import input_map, removed_inputs, take
@@ -34,8 +35,10 @@ SAME = (
     "cycles",
 )
 """Sizes of the learner that its inputs must not change."""
-CHALLENGER = ("challenger", "trial.")
-"""Prefixes of the arrays of a challenger and its trial."""
+CHALLENGER = frozenset(
+    ("trial", "challenger", "challenger_pool", "challenger_fleet", "challenger_norm", *Pending._fields[OF_CHALLENGER:])
+)
+"""Arrays, and groups of them, of a challenger and its trial: another change is another trial."""
 
 
 class TargetArrays:
@@ -66,7 +69,7 @@ class TargetArrays:
 
     def parts(self, parts: list[ArrayPart]) -> list[ArrayPart]:
         """Return the arrays of a full snapshot of the target, mapped."""
-        parts = [part for part in parts if not part.name.startswith(CHALLENGER)]  # another change, another trial
+        parts = [part for part in parts if part.name.partition(".")[0] not in CHALLENGER]
         arrays = [part.array if part.rows is None else part.array[part.rows] for part in parts]
         names = [part.name for part in parts]
         shared = names.index("pool.n")  # two groups of the same name: first that of entities, then that of pools

@@ -20,7 +20,7 @@ from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.rules.messages import episode_kind
-from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part, read_bytes
 from ssm_stream.engine.summaries.columns import (
     CHANGED,
     FORGOTTEN,
@@ -273,7 +273,7 @@ class HourlySummaries:
         }
         if gone := set(metadata["gone"]) & self._rows.keys():
             self._keep(np.array([name not in gone for name in self._names]))
-        names = orjson.loads(reader.read("summaries.names").tobytes())
+        names = orjson.loads(read_bytes(reader, "summaries.names"))
         rows = factorize(names, self._rows)
         self._grow()
         at, sums = reader.read("summaries.at"), reader.read("summaries.sums")
