@@ -9,6 +9,7 @@ from ssm_stream.config import parse_config
 from ssm_stream.core.shapes import CHOOSE_AT
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import explain
+from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import Events
 
 SOURCE = "source: {brokers: 'localhost:9092', topic: events}\n"
@@ -84,3 +85,12 @@ def test_an_unknown_input_makes_its_products_unknown() -> None:
     assert parts["a × b"].value is None
     assert parts["a × b"].contribution == 0.0
     assert parts["b × c"].value is not None
+
+
+def test_a_state_that_has_chosen_in_part_is_refused() -> None:
+    """It would lead the core in front of its arrays."""
+    engine = Engine(parse_config(SOURCE + EVENT))
+    engine.process(made(CHOOSE_AT + 3))
+    engine.target_engines[0].store.shared.pool.product_of[0, 1] = 0
+    with pytest.raises(StateError, match="product_of"):
+        Engine.restore(engine.config, engine.snapshot())

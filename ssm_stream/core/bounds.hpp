@@ -58,7 +58,8 @@ inline void check_pool(Bounds& bounds, const LearnerState& of, i64 k) {
     bounds.check("pool.other", f.other.in(row), p.Q, 0, slots);
     bounds.check("pool.slot", f.slot.in(row), p.Q * VALUES, 0, slots);
     bounds.check("pool.product_n", f.product_n.in(row), 1, 0, MAX_COUNT);
-    bounds.check("pool.product_of", f.product_of.in(row), p.factors, 0, static_cast<double>(p.F));
+    const i64* chosen = f.product_of.in(row);  // all of them, or none
+    bounds.check("pool.product_of", chosen, p.factors, p.factors > 0 && chosen[0] > 0 ? 1 : 0, static_cast<double>(p.F));
     bounds.check("pool.product_waiting", f.product_waiting.in(row), 1, 0, BATCH);
     bounds.check("pool.stack_waiting", f.stack_waiting.in(row), 1, 0, BATCH);
     const auto heads = [&](const char* waiting, const char* near, const Table& table, const HeadFields& fields) {
