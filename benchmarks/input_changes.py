@@ -2,6 +2,7 @@
 
     python benchmarks/input_changes.py [--json] [--quick] [--data FOLDER] [--only TEXT]
     python benchmarks/input_changes.py --seed 140 --first 5000 --judged 4000   # after the trial, other made streams
+    python benchmarks/input_changes.py --late 10                               # labels so many events after theirs
 
 Each window of a stream is run three ways, from the default configuration of `event` after the change: "kept" has
 learned the events before it with the inputs before, and goes on; "fresh" begins at the change; "unchanged" has had the
@@ -22,6 +23,7 @@ import argparse
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +35,7 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.derived import DerivedInputs
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.labels import Labels
 
 DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 EARLY = 500
@@ -45,19 +48,21 @@ Row = dict[str, Any]
 
 
 class Judged(NamedTuple):
-    """Events after the change whose errors are compared."""
+    """Events after the change whose errors are compared. late: events until a label comes"""
 
     first: int
     count: int
+    late: int = 0
 
     @property
     def stop(self) -> int:
         return self.first + self.count
 
 
-def configuration(event: str) -> Config:
+def configuration(event: str, late: int = 0) -> Config:
+    labels = "labels: {topic: labels, wait: 3650d}\n" if late else ""
     return parse_config(
-        f"source: {{brokers: 'localhost:9092', topic: events}}\nevent: {{entity: e, timestamp: t, {event}}}\n"
+        f"source: {{brokers: 'localhost:9092', topic: events}}\nevent: {{entity: e, timestamp: t, {event}}}\n{labels}"
     )
 
 
@@ -70,23 +75,39 @@ def events(stream: Stream, of: Config, first: int, stop: int) -> Events:
     return Events(part.entity, part.ts, np.ascontiguousarray(features), part.y, np.arange(first, stop), windows=past)
 
 
-def errors(engine: Engine, part: Events) -> Floats:
-    return np.abs(engine.process(part)[0].yhat - part.target)
+def errors(engine: Engine, part: Events, late: int = 0, before: Events | None = None) -> Floats:
+    """Absolute errors of predictions; with `late`, so many events at a time, and after each the labels of those before.
+
+    before: the events that wait for their labels at the start
+    """
+    if not late:
+        return np.abs(engine.process(part)[0].yhat - part.target)
+    found = []
+    for first in range(0, len(part), late):
+        some = part.take(np.arange(first, min(first + late, len(part))))
+        found.append(engine.process(replace(some, target=np.full(len(some), np.nan)))[0].yhat)
+        if before is not None and len(rows := np.flatnonzero(~np.isnan(before.target))):
+            names = [before.entity[i] for i in rows.tolist()]
+            zeros = np.zeros(len(rows), np.int64)
+            engine.learn(Labels(names, before.ts[rows], zeros, before.target[rows], rows))
+        before = some
+    return np.abs(np.concatenate(found) - part.target)
 
 
 def window(stream: Stream, change: Change, place: tuple[int, int], judged: Judged) -> dict[str, float]:
     """Mean absolute errors of each way: of the events that are judged, and (`early`) of the first ones."""
-    was, now = map(configuration, change)
+    late = judged.late
+    was, now = (configuration(event, late) for event in change)
     first, before = place
     at, stop = first + before, first + before + judged.stop
     engine, unchanged = Engine(was), Engine(now)
-    engine.process(events(stream, was, first, at))
-    unchanged.process(events(stream, now, first, at))
-    part = events(stream, now, at, stop)
+    errors(engine, events(stream, was, first, at), late)
+    errors(unchanged, events(stream, now, first, at), late)
+    part, last = events(stream, now, at, stop), events(stream, now, at - late, at) if late else None
     ways = {"kept": Engine.restore(now, engine.snapshot()), "fresh": Engine(now), "unchanged": unchanged}
     out: dict[str, float] = {}
     for name, each in ways.items():
-        found = errors(each, part)
+        found = errors(each, part, late, None if name == "fresh" else last)
         out[name], out[f"{name}_early"] = float(np.nanmean(found[judged.first :])), float(np.nanmean(found[:EARLY]))
     return out
 
@@ -174,8 +195,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=40, help="of the made streams")
     parser.add_argument("--first", type=int, default=500, help="first event after the change that is judged")
     parser.add_argument("--judged", type=int, default=2_000, help="how many events are judged")
+    parser.add_argument("--late", type=int, default=0, help="events after which a label comes; 0: with its event")
     arguments = parser.parse_args()
-    judged = Judged(arguments.first, arguments.judged)
+    judged = Judged(arguments.first, arguments.judged, arguments.late)
     seeds = 1 if arguments.quick else len(BEFORE)
     made = zip(*(made_streams(arguments.seed + i, max(BEFORE) + judged.stop) for i in range(seeds)), strict=True)
     families = [
