@@ -1,7 +1,4 @@
-"""The streaming learner alone: predict, then learn. Section 2 of `docs/model.md` explains it, `learner/` computes it.
-
-Two calls an event, always in this order: `predict_one`, which changes nothing but the scratch, and `learn_one`.
-"""
+"""The streaming learner alone: predict, then learn. `learner/` computes it, section 2 of `docs/model.md` explains."""
 
 from __future__ import annotations
 
@@ -23,22 +20,6 @@ def run(
     steps (n, 2), ts (n,) ms, y (n,) with NaN where there is no target; out (n,). Returns (next event, its need)."""
     bound = native.Learner(p, w, learner)
     return bound.run(pools, rows, u, steps, ts.astype(np.int64, copy=False), y, start, out)
-
-
-def predict_one(
-    p: LearnerParams, learner: Learner, w: Scratch, k: int, e: int, u: NDArray[np.float64], steps: NDArray[np.int64],
-    ts: float,
-) -> float:  # fmt: skip
-    """The answer of pool k and entity e for columns u (C,), hour and weekday `steps` (2,); fills the scratch only."""
-    return native.Learner(p, w, learner).predict(k, e, u, steps, ts)
-
-
-def learn_one(
-    p: LearnerParams, learner: Learner, w: Scratch, k: int, e: int, u: NDArray[np.float64], steps: NDArray[np.int64],
-    ts: float, y: float,
-) -> None:  # fmt: skip
-    """Learn target y of the event that `predict_one` has just answered (its scratch is used)."""
-    native.Learner(p, w, learner).learn(k, e, u, steps, ts, y)
 
 
 def weights_now(p: LearnerParams, learner: Learner, w: Scratch, k: int, e: int, out: NDArray[np.float32]) -> float:

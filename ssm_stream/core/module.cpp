@@ -462,7 +462,8 @@ class PyEngine {
         return told(stop);
     }
 
-    // What `run` would predict of an event with columns u (C,), hour and weekday `steps` (2,); fills the scratch only.
+    // What `run` would predict of an event with columns u (C,), hour and weekday `steps` (2,); fills the scratch. A challenger
+    // that has won takes the entity's place, as at its next event.
     double predict(i64 k, i64 e, nb::handle u, nb::handle steps, double ts) const {
         check_rows(state_.learner, k, e);
         const i64* step = data<const i64>(steps, "steps", {2});
