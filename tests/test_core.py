@@ -25,7 +25,10 @@ PARAMS = shapes.learner_params(PLAN, untrained(), Heads(), K=16)
 
 def made(p: shapes.LearnerParams = PARAMS, E: int = 3) -> Learner:
     return Learner(
-        shapes.new_entities(p, E), shapes.new_pools(p, 1), shapes.new_heads(p, 1, p.L), shapes.new_heads(p, 1, p.N)
+        shapes.new_entities(p, E),
+        shapes.new_pools(p, 1),
+        shapes.new_heads(p, 1, "fleet"),
+        shapes.new_heads(p, 1, "norm"),
     )
 
 

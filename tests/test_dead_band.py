@@ -39,14 +39,14 @@ def test_a_target_that_stands_still_is_predicted_to_the_last_bit() -> None:
 def test_a_target_that_follows_its_feature_is_not_held() -> None:
     rows = recording(stands_still=1)
     y, yhat = np.array([row["target"] for row in rows]), predicted(rows)
-    assert not (yhat[300:] == y[299:-1]).any()
+    assert (yhat[300:] == y[299:-1]).mean() < 0.02, "only where they nearly agree"
     assert np.abs(yhat - y)[300:].mean() < 0.2
 
 
 def test_by_distance_a_loss_holds_and_a_gain_does_not() -> None:
-    """Near the last target it stays, farther away it goes; in between by parts; never without evidence."""
+    """Near the last target it stays, farther away it goes; in between by parts. It stays until going has gained."""
     band, unit = DeadBand(), 2.0
-    assert band.held().predict(5.0, 4.9, unit) == 5.0
+    assert band.held().predict(5.0, 4.9, unit) == 4.9
     for _ in range(200):
         band.learn(4.0 + 1 / 64, 4.0, 4.0, unit)  # stood still
         band.learn(14.0, 4.0, 14.0, unit)  # moved as far as the gates said
@@ -55,7 +55,7 @@ def test_by_distance_a_loss_holds_and_a_gain_does_not() -> None:
     assert held.part[BANDS - 1] == held.part[BANDS] == 0.0
     assert held.predict(4.0 + 1 / 64, 4.0, unit) == 4.0
     assert held.predict(14.0, 4.0, unit) == 14.0
-    middle = 4.0 + BAND_HALF * unit * 1.5 / (BANDS - 1.5)  # between the second place, which holds, and the third
+    middle = 4.0 + BAND_HALF * unit * 3.5 / (BANDS - 3.5)  # between the fourth place, which holds, and the fifth
     assert held.predict(middle, 4.0, unit) == pytest.approx((4.0 + middle) / 2)
     assert held.predict(middle, 4.0, 0.0) == middle
 

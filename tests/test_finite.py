@@ -24,6 +24,11 @@ WILD = (0.0, 1.0, -1.0, 7.0, 1e6, -1e6, 3.4e38, -3.4e38, 1e-300, 5e-324, 1e-38, 
     st.integers(1, 3),
     st.lists(st.tuples(*[st.sampled_from(WILD)] * 3, st.integers(1, 60)), min_size=1, max_size=12),
 )
+@example("features: [a, b]", "", 1, [(0.0, 0.0, 0.0, 1), (1e-300, 0.0, 0.0, 1), (3.4e38, 0.0, 0.0, 2)])
+@example(
+    "features: [a, b]", "", 1, [(0.0, 0, 0, 41), (1e-300, 0.0, 0.0, 1), (3.4e38, 0.0, 0.0, 1), (0.0, 0.0, 0.0, 60)]
+)
+@example("features: [a, b]", "", 1, [(0.0, 0.0, 0.0, 1), (1e-300, 0.0, 0.0, 31), (1.0, 0.0, 0.0, 2)])
 @example("features: [a, b]", "", 1, [(3.4e38, 0.0, 0.0, 2), (-3.4e38, 0.0, 0.0, 2)])
 def test_any_finite_input_gives_finite_output_and_state(
     event: str, model: str, entities: int, runs: list[tuple[float, float, float, int]]

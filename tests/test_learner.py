@@ -225,8 +225,8 @@ def new_learner(p: LearnerParams, pools: int, entities: int) -> Learner:
     return Learner(
         shapes.new_entities(p, pools * entities),
         shapes.new_pools(p, pools),
-        shapes.new_heads(p, pools, p.L),
-        shapes.new_heads(p, pools if entities > 1 else 0, p.N),
+        shapes.new_heads(p, pools, "fleet"),
+        shapes.new_heads(p, pools if entities > 1 else 0, "norm"),
     )
 
 
@@ -308,6 +308,11 @@ def both(name: str) -> tuple[Run, Run, Floats]:
 
 
 @functools.cache
+def of_norm(head: str) -> bool:
+    """Whether the norm scope has that head."""
+    return head in ("moments", "gd") or "attended" in head
+
+
 def places_of(name: str) -> dict[str, list[int]]:
     """Places of the answers by scope and head, such as `norm proximal`."""
     case = CASES[name]
@@ -327,7 +332,11 @@ def places_of(name: str) -> dict[str, list[int]]:
     scope = [head for head in SCALES for _ in range(width[head])]
     names += [f"fleet {head}" for head in scope] + ["products"] * product_heads(p)
     if case.entities > 1:
-        names += ["entity proximal"] * p.prox + ["entity slow"] * (p.prox > 0) + [f"norm {head}" for head in scope]
+        names += (
+            ["entity proximal"] * p.prox
+            + ["entity slow"] * (p.prox > 0)
+            + [f"norm {head}" for head in scope if of_norm(head)]
+        )
         assert len(names) == p.T
     found: dict[str, list[int]] = {}
     for i, label in enumerate(names):
@@ -372,7 +381,8 @@ def test_every_head_equals_the_definition(label: str) -> None:
         "products",
         "entity proximal",
         "entity slow",
-        *(f"{scope} {head}" for scope in ("fleet", "norm") for head in SCALES),
+        *(f"fleet {head}" for head in SCALES),
+        *(f"norm {head}" for head in SCALES if of_norm(head)),
     ],
 )
 def test_every_head_of_every_scope_equals_the_definition(label: str) -> None:
@@ -479,7 +489,7 @@ def test_meta_parameters_have_gradients() -> None:
     s.y[30:] += 60  # a surprise, so that its parameters matter
     u, steps = columns(case.plan, s)
     meta = learner.new_meta(p, case.weights)
-    fixed = ("direction_fleet", "direction_norm")
+    fixed = ("direction",)
 
     def loss(meta: learner.Meta) -> torch.Tensor:
         state, total = learner.new_state(p, 2), torch.zeros((), dtype=torch.float64)
@@ -679,7 +689,7 @@ def grown(case: Case, s: Stream) -> Floats:
     """As in production: no slots and no second entity at first, arrays that grow when the kernel asks."""
     K, f = 0, flat(case.plan, s, case.entities)
     p, pools = params(case, 0), s.y.shape[1]
-    state = new_learner(p, pools, case.entities)._replace(norm=shapes.new_heads(p, 0, p.N))
+    state = new_learner(p, pools, case.entities)._replace(norm=shapes.new_heads(p, 0, "norm"))
     w, out, at = shapes.new_scratch(p), np.empty(len(f.y)), 0
 
     def enlarge(old: NamedTuple, new: NamedTuple) -> NamedTuple:
@@ -693,16 +703,16 @@ def grown(case: Case, s: Stream) -> Floats:
         if want == kernel.MORE_SLOTS:
             K = min(SLOTS, int(state.pool.used.max() + w.flag[FRESH]) + 8)
             p = params(case, K)
-            norm = shapes.new_heads(p, len(state.norm.near), p.N)
+            norm = shapes.new_heads(p, len(state.norm.near), "norm")
             state = Learner(
                 enlarge(state.entity, shapes.new_entities(p, len(state.entity.n))),
                 enlarge(state.pool, shapes.new_pools(p, pools)),
-                enlarge(state.fleet, shapes.new_heads(p, pools, p.L)),
+                enlarge(state.fleet, shapes.new_heads(p, pools, "fleet")),
                 enlarge(state.norm, norm),
             )  # type: ignore[arg-type]
             w = shapes.new_scratch(p)
         elif want == kernel.SECOND_ENTITY:
-            state = state._replace(norm=shapes.new_heads(p, pools, p.N))
+            state = state._replace(norm=shapes.new_heads(p, pools, "norm"))
     return out
 
 

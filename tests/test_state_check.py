@@ -100,7 +100,7 @@ def bent(state: bytes, array: str, value: float) -> bytes:
         ("pool.n", -1),
         ("pool.slot", 300),
         ("pool.dead", np.iinfo(np.int64).max),
-        ("pool.stack_waiting", 4),
+        ("pool.stack_waiting", 8),
         ("fleet.waiting", -1),
         ("learner.n", 1e17),
         ("learner.bin", np.nan),

@@ -82,12 +82,12 @@ def files(tmp_path: Path) -> tuple[str, str, str]:
 
 class Heads:
     """The heads of one scope on D inputs, of which `lead` are no codes, coordinate by coordinate, with the gradients of
-    the moment heads by automatic differentiation of their loss: moments, proximal, slow, gd."""
+    the moment heads by automatic differentiation of their loss: moments, proximal, slow, gd. step: of those after"""
 
-    def __init__(self, c: verify_reference.Heads, D: int, lead: int, moments: bool) -> None:
-        self.c, self.lead, self.M = c, lead, len(c.decay) if moments else 0
+    def __init__(self, c: verify_reference.Heads, step: Any, D: int, lead: int, moments: bool) -> None:
+        self.c, self.step, self.lead, self.M = c, step[len(c.decay) :], lead, len(c.decay) if moments else 0
         self.S, self.P = np.zeros((self.M, D, D)), np.zeros((self.M, D))
-        self.W = np.zeros((self.M + len(c.step) - len(c.decay), D))
+        self.W = np.zeros((self.M + len(self.step), D))
 
     def gradient(self, m: int, W: Any) -> Any:
         """Of ½WᵀSW − PᵀW + ½ρ‖W‖²."""
@@ -109,7 +109,7 @@ class Heads:
             self.P[m] = keep * self.P[m] + weigh * q * x
             for i in np.flatnonzero((np.arange(len(x)) < self.lead) | (x != 0)):
                 W[m, i] -= self.gradient(m, W[m])[i] / (self.S[m, i, i] + c.ridge[m])
-        for h, step in enumerate(c.step[len(c.decay) : -1], M):
+        for h, step in enumerate(self.step[:-1], M):
             target = value if h == len(W) - 2 else q
             W[h] += step * np.clip(target - said[h], -3, 3) * x / (x @ x)
         keep = c.direct[0]
@@ -124,9 +124,9 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
     recorder = replay.compare(run, lambda _: None).recorder
     c, production, tape = verify_reference.pooled_heads(run.params), run.fresh(), run.tape
     fleet, norm, own = (
-        Heads(c, run.params.L, 1 + run.params.F, True),
-        Heads(c, run.params.N, 1 + 2 * run.params.F, True),
-        [Heads(c, run.params.L, 1 + run.params.F, False) for _ in "ab"],
+        Heads(c, c.step[0], run.params.L, 1 + run.params.F, True),
+        Heads(c, c.step[1], run.params.N, 1 + 2 * run.params.F, True),
+        [Heads(c, c.step[0], run.params.L, 1 + run.params.F, False) for _ in "ab"],
     )
     fast = slow = held = 0.0
     for t, y in enumerate(tape.y.tolist()):
@@ -488,15 +488,23 @@ def test_wrong_correction_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_dead_band_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target that stands still for six events at a time is held, and the reference knows by itself how far."""
-    every = rows(300)
-    some = [
-        row | {"power": every[i // 12 * 12 + i % 2]["power"]} if "power" in row else row for i, row in enumerate(every)
+    """A target that stands still for six events at a time is held, another is not; the reference knows by itself."""
+    moving = rows(300)
+    still = [
+        row | {"power": moving[i // 12 * 12 + i % 2]["power"]} if "power" in row else row
+        for i, row in enumerate(moving)
     ]
-    run = replay.replay(parsed(CONFIG), some, lambda _: None)
-    found = replay.compare(run, lambda _: None).recorder.deviation
-    assert max(found.gated.max(), found.whole.max()) < 1e-3
-    for name, value in (("BAND_HALF", 4.0), ("BAND_DECAY", 0.5), ("BAND_CLIP", 0.01), ("BAND_PRIOR", 1e3)):
+    left, held = (replay.replay(parsed(CONFIG), some, lambda _: None) for some in (moving, still))
+    for run in (left, held):
+        found = replay.compare(run, lambda _: None).recorder.deviation
+        assert max(found.gated.max(), found.whole.max()) < 1e-3
+    wrong = (
+        ("BAND_HALF", 4.0, held),
+        ("BAND_DECAY", 0.5, held),
+        ("BAND_CLIP", 1e-4, left),
+        ("BAND_PRIOR", 1e3, left),
+    )
+    for name, value, run in wrong:
         with monkeypatch.context() as patch:
             patch.setattr(verify_dead_band, name, value)
             found = replay.compare(run, lambda _: None).recorder.deviation

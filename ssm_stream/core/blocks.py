@@ -26,7 +26,7 @@ class Schema(NamedTuple):
 
 
 def schema(group: str, params: Any = None, size: int = 0) -> Schema:
-    """Of a group of state. params: of the learner, where its sizes matter; size: inputs (heads), columns (levels)"""
+    """Of a group of state. params: of the learner, where its sizes matter; size: columns, features"""
     bytes_, fields = native.schema(group, params, size)
     return Schema(bytes_, tuple(fields))
 

@@ -17,6 +17,7 @@ SEASON_REACH = 0.6  # usual gaps within which the nearest bin is taken
 # gates
 PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small
 TOP_PRIOR = 0.01  # gates of nearly equal worth share until one is clearly better
+TOP_CLIP = 2.0  # regrets of the gates
 LOSS_CLIP = 4.0
 POOL_DECAY = 0.999  # of the pool's losses
 HOUR_DECAY = 0.995  # of an hour's regrets, an event in that hour
@@ -26,7 +27,7 @@ ROUNDING = 1e-12  # of target and prediction: an error up to here is rounding, w
 STACK_CLIP = 20.0  # usual errors that the stacking gates hear
 
 # corrections
-CARRY_DECAY, CARRY_PRIOR, CARRY_CLIP = 0.999, 10.0, 4.0  # of Σ e e′ and Σ e², errors in usual ones
+CARRY_DECAY, CARRY_PRIOR, CARRY_CLIP = 0.99, 10.0, 4.0  # of Σ e e′ and Σ e², errors in usual ones
 
 # dead band around the last known target
 BAND_DECAY, BAND_CLIP = 0.998, 4.0

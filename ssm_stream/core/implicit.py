@@ -59,14 +59,14 @@ def seasonal_names(p: LearnerParams) -> list[str]:
 def answer_names(p: LearnerParams, many: bool) -> list[str]:
     """Names of the answers, (T,), in the kernel's order. many: whether the pool has several entities"""
     moments, quick, slow, waves = head_names(p)
-    pooled = (moments if p.moments else []) + quick + slow + waves
-    pooled += ["gd"] if p.gd else []
-    pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
-    if p.window:
-        count = 4 + (p.lags > 0) + (3 if p.log else 0)
-        pooled += [f"attention {i + 1}" for i in range(count)]
-    heads = [f"fleet: {name}" for name in pooled + product_names(p)]
-    heads += [f"entity: {name}" for name in quick + slow] + [f"norm: {name}" for name in pooled]
+    first, gd = moments if p.moments else [], ["gd"] * p.gd
+    logs = [f"{name}, log space" for name in quick + waves] if p.log else []
+    attention = [f"attention {i + 1}" for i in range(4 + (p.lags > 0) + 3 * p.log)] if p.window else []
+    heads = [
+        *(f"fleet: {name}" for name in first + quick + slow + waves + gd + logs + attention + product_names(p)),
+        *(f"entity: {name}" for name in quick + slow),
+        *(f"norm: {name}" for name in first + gd + attention),
+    ]
     bases = [
         "running mean",
         *["last target"] * (p.lags > 0 or p.known),

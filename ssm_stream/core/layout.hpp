@@ -15,8 +15,8 @@ inline i64 rounded(i64 n, i64 step) { return (n + step - 1) / step * step; }
 inline bool complete(Params& p) {
     const i64 window = p.window > 0, embedding = p.R > 0, slow = p.prox > 0, past = p.lags > 0;
     const i64 differences = p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : i64(0));
-    const i64 heads = p.M * p.moments + p.prox + slow + embedding + p.gd + p.log * (p.prox + embedding) +
-                      window * (4 + past + 3 * p.log);
+    const i64 norm = p.M * p.moments + p.gd + window * (4 + past + 3 * p.log);
+    const i64 fleet = norm + p.prox + slow + embedding + p.log * (p.prox + embedding);
     p.factors = p.products * (p.F < FACTORS ? p.F : i64(FACTORS)), p.pairs = p.factors * (p.factors + 1) / 2;
     p.product_heads = p.products * (1 + p.log);
     p.banded = (past || p.known) && p.learned_gate && !p.heads_only;
@@ -29,8 +29,8 @@ inline bool complete(Params& p) {
     p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
     p.heads = p.B + p.prox + 2;
     return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + p.usual &&
-           p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.B == heads &&
-           p.T == p.bases + 2 * p.B + p.product_heads + p.prox + slow && !(p.known && past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
+           p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.B == fleet && p.A == norm &&
+           p.T == p.bases + p.B + p.A + p.product_heads + p.prox + slow && !(p.known && past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
 }
 
 // A field as Python sees it: shape without padding, bytes from one element to the next along each axis.
@@ -149,17 +149,17 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put.finish();
 }
 
-// D: inputs of the scope
-inline void place_fields(Placer& put, HeadFields& f, const Params& p, i64 D) {
-    const i64 n = rounded(D, 16);
+// which: fleet or norm scope
+inline void place_fields(Placer& put, HeadFields& f, const Params& p, Which which) {
+    const i64 D = which == FLEET ? p.L : p.N, n = rounded(D, 16), prox = which == FLEET ? p.prox : 0, R = which == FLEET ? p.R : 0;
     put("waiting", f.waiting, {});
     put("level", f.level, {p.rows});
     put("kept", f.kept, {p.rows, BATCH});
     put("R", f.R, {p.rows, n}, 16);
     put("W", f.W, {p.rows, n}, 16);
     put("batch", f.batch, {BATCH, n}, 16);
-    put("gradient", f.gradient, {2 * p.prox + (p.prox > 0), n}, 16);
-    put("embedding", f.embedding, {2, p.R ? p.R + n : 0}, 16);
+    put("gradient", f.gradient, {2 * prox + (prox > 0), n}, 16);
+    put("embedding", f.embedding, {2, R ? R + n : 0}, 16);
     put("gd", f.gd, {n * p.gd}, 16);
     put("near", f.near, {5});
     put("S", f.S, {p.rows, D, n}, 16);
@@ -248,7 +248,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 struct ScratchFields {
     Field<double> v, season, q, scale, base, a, active, gate, made, judged, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, places, others;
-    Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate, product, product_rate;
+    Field<float> fleet, norm, entity, size, phi, attend, past, rate, product, product_rate;
 };
 // Vectors write up to eight numbers at once: there is room behind what Python sees.
 inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
@@ -260,9 +260,8 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("fleet", f.fleet, {p.wide_L}, 16, 16);
     put("norm", f.norm, {p.wide_N}, 16, 16);
     put("entity", f.entity, {p.wide_L}, 16, 16);
-    put("size", f.size, {3});
-    put("phi_fleet", f.phi_fleet, {p.R}, 16);
-    put("phi_norm", f.phi_norm, {p.R}, 16);
+    put("size", f.size, {2});
+    put("phi", f.phi, {p.R}, 16);
     put("q", f.q, {ANSWERING, p.heads});
     put("scale", f.scale, {2, 4, 2});
     put("base", f.base, {BASES});
@@ -296,7 +295,7 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     Scratch w;
     w.v = f.v.in(row), w.season = f.season.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
-    w.phi_fleet = f.phi_fleet.in(row), w.phi_norm = f.phi_norm.in(row);
+    w.phi = f.phi.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
     w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);

@@ -155,7 +155,7 @@ Params params_of(nb::handle from) {
     p.features = count("features", MANY), p.categories = count("categories", MANY), p.cycles = count("cycles", MANY);
     p.C = count("C", MANY), p.F = count("F", MANY), p.Q = count("Q", MANY), p.K = count("K", SLOTS);
     p.L = count("L", MANY), p.N = count("N", MANY), p.M = count("M", 64), p.R = count("R", MANY);
-    p.B = count("B", MANY), p.X = count("X", MANY), p.T = count("T", MANY);
+    p.B = count("B", MANY), p.A = count("A", MANY), p.X = count("X", MANY), p.T = count("T", MANY);
     p.moments = count("moments", 1), p.products = count("products", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
     p.window = count("window", MANY), p.bases = count("bases", 11);
     p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
@@ -176,8 +176,7 @@ Params params_of(nb::handle from) {
     if (length(from.attr("steps"), "steps") < p.prox) refuse("steps", "too few", "one a proximal head");
     p.steps = member<const double>(from, "steps", {-1});
     p.surprise = member<const double>(from, "surprise", {3});
-    p.omega_fleet = member<const float>(from, "omega_fleet", {p.F + SLOTS, p.R});
-    p.omega_norm = member<const float>(from, "omega_norm", {2 * p.F + SLOTS, p.R});
+    p.omega = member<const float>(from, "omega", {p.F + SLOTS, p.R});
     p.phase = member<const float>(from, "phase", {p.R});
     p.poly_decay = member<const double>(from, "poly_decay", {2});
     p.soft = member<const double>(from, "soft", {2, 4});
@@ -216,8 +215,8 @@ LearnerState learner_state(nb::handle params, nb::handle scratch, nb::handle ent
     state.w = scratch_of(scratch, state.p);
     state.entity = table_of(entity, placed(state.entity_fields, state.p), "entity");
     state.pool = table_of(pool, placed(state.pool_fields, state.p), "pool");
-    state.fleet = table_of(fleet, placed(state.fleet_fields, state.p, state.p.L), "fleet");
-    state.norm = table_of(norm, placed(state.norm_fields, state.p, state.p.N), "norm");
+    state.fleet = table_of(fleet, placed(state.fleet_fields, state.p, FLEET), "fleet");
+    state.norm = table_of(norm, placed(state.norm_fields, state.p, NORM), "norm");
     if (state.fleet.rows != state.pool.rows || (state.norm.rows && state.norm.rows != state.pool.rows))
         throw nb::value_error("pool, fleet and norm have different numbers of rows");
     return state;
@@ -236,7 +235,7 @@ Challenger challenger_of(nb::handle params, nb::handle scratch, nb::handle state
     const Params& p = beside.p;
     LearnerState& fields = out.learner;
     out.entity_bytes = bytes(placed(fields.entity_fields, p)), out.pool_bytes = bytes(placed(fields.pool_fields, p));
-    out.fleet_bytes = bytes(placed(fields.fleet_fields, p, p.L)), out.norm_bytes = bytes(placed(fields.norm_fields, p, p.N));
+    out.fleet_bytes = bytes(placed(fields.fleet_fields, p, FLEET)), out.norm_bytes = bytes(placed(fields.norm_fields, p, NORM));
     return out;
 }
 
@@ -540,7 +539,8 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     const auto p = [&] { return params_of(params); };
     if (group == "entity") { EntityFields f; return schema_of(placed(f, p())); }
     if (group == "pool") { PoolFields f; return schema_of(placed(f, p())); }
-    if (group == "heads") { HeadFields f; return schema_of(placed(f, p(), size)); }
+    if (group == "fleet") { HeadFields f; return schema_of(placed(f, p(), FLEET)); }
+    if (group == "norm") { HeadFields f; return schema_of(placed(f, p(), NORM)); }
     if (group == "reference") { ReferenceFields f; return schema_of(placed(f, p())); }
     if (group == "scratch") { ScratchFields f; return schema_of(placed(f, p())); }
     if (group == "interval") { IntervalFields f; return schema_of(placed(f)); }

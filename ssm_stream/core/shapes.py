@@ -14,14 +14,15 @@ Symbols
     L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
     N = 1 + 2F + K                inputs of the norm scope
     X = 1 + F + J + K             inputs of the heads on products, of which there are J
-    M  moment heads               B  heads of a pooled scope          T  answers             R  embedding's features
+    M  moment heads               B  heads of the fleet scope         A  of the norm scope   T  answers
+    R  embedding's features
     E  entities                   P  pools
 """
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,8 @@ BANDS = 5  # distances from the last target at which the dead band is learned
 LAST_TARGET = 1  # its place among the answers
 MADE = G + 2  # answers of the gates, of the one over them, and the prediction
 SEASONAL = 3  # what a target was at this time: a day ago, usually in the week, usually in the day
-BATCH = 3  # events that may wait to be swept with a later one
+BATCH = 7  # events that may wait to be swept with a later one
+WAIT_SHARE = 10  # entities for each event that may wait
 RATES = 5  # numbers of `Scratch.rate` a head
 BATCH_FROM = 1000  # events from which on a pool's sweeps may wait for each other: a young one learns from each at once
 PLAIN = 128  # events of the attention with the plain metric
@@ -68,7 +70,7 @@ class LearnerParams(NamedTuple):
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     ahead: ms by which a target is predicted ahead of its time
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
-    decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
+    decay, ridge, huber (M,) float32; omega (F + SLOTS, R), phase (R,) float32
     steps (prox,); the rest as in `Weights`
     """
 
@@ -87,6 +89,7 @@ class LearnerParams(NamedTuple):
     products: int
     R: int
     B: int
+    A: int
     T: int
     prox: int
     log: int
@@ -115,8 +118,7 @@ class LearnerParams(NamedTuple):
     huber: NDArray[np.float32]
     steps: NDArray[np.float64]
     surprise: NDArray[np.float64]
-    omega_fleet: NDArray[np.float32]
-    omega_norm: NDArray[np.float32]
+    omega: NDArray[np.float32]
     phase: NDArray[np.float32]
     poly_decay: NDArray[np.float64]
     soft: NDArray[np.float64]
@@ -247,8 +249,8 @@ class HeadsState(NamedTuple):
     level (P, M'): S and R stand for so many times what is stored (0: once)
     batch (P, BATCH, D), kept (P, M', BATCH), waiting (P,) int64: inputs and ω of the events that are not in S yet;
         how many
-    gradient (P, 2 prox + 1, D): proximal, slow, proximal in log space
-    embedding (P, 2, R + D): linear, log; gd (P, D)
+    gradient (P, 2 prox + 1, D): proximal, slow, proximal in log space; of the fleet
+    embedding (P, 2, R + D): linear, log; of the fleet; gd (P, D)
     keys (P, D, window), held (P, 4, window): attention's inputs; its residuals, values, and both in log space
     past (P, lags, window): attention's other keys, the targets before
     near (P, 5): usual distance of the nearest key, by metric; last, keys held so far
@@ -286,9 +288,9 @@ class Scratch(NamedTuple):
     slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
         will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
         hour and weekday are codes
-    fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (3,): their squared norms
-    phi_fleet, phi_norm (R,) float32: embedding
-    q (4, B + prox + 2): standardised answers of the heads: fleet, norm, entity, on products
+    fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (2,): squared norms of fleet and entity
+    phi (R,) float32: embedding
+    q (4, B + prox + 2): standardised answers of the heads: fleet, entity, norm, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 2,) answers of the gates, of the
@@ -316,8 +318,7 @@ class Scratch(NamedTuple):
     norm: NDArray[np.float32]
     entity: NDArray[np.float32]
     size: NDArray[np.float32]
-    phi_fleet: NDArray[np.float32]
-    phi_norm: NDArray[np.float32]
+    phi: NDArray[np.float32]
     q: NDArray[np.float64]
     scale: NDArray[np.float64]
     base: NDArray[np.float64]
@@ -353,8 +354,8 @@ CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
 BASE, LOG_BASE, MEAN, LOW, HIGH, MISSED = range(6)
 BASES = MISSED + CORRECTED
-# rows of Scratch.q; the first three are the scopes, also in Scratch.size
-FLEET, NORM, ENTITY, PRODUCTS = range(4)
+# rows of Scratch.q; the first two also of Scratch.size
+FLEET, ENTITY, NORM, PRODUCTS = range(4)
 
 
 class Heads(NamedTuple):
@@ -406,17 +407,16 @@ def learner_params(
     used = embedding_features(len(weights.frequency), R)
     log = int(heads.log_space)
     prox = len(weights.proximal_step) if heads.proximal else 0
-    linear = (M if heads.moments else 0) + prox + (prox > 0) + (R > 0) + heads.gd
     attended = 0
     if heads.attention:
         attended = 4 + (plan.lags > 0) + 3 * log
-    B = int(linear + log * (prox + (R > 0)) + attended)
+    A = int((M if heads.moments else 0) + heads.gd + attended)
+    B = int(A + prox + (prox > 0) + (R > 0) + log * (prox + (R > 0)))
     known = heads.known and not plan.lags
     corrected = known * (2 * (heads.moments and M > 0) + heads.products)
     past = plan.lags > 0 or known
     bases = int(1 + past + SEASONAL * (1 + past) * plan.seasons + corrected)
     frequency = (heads.scale * weights.frequency[used]).tobytes()
-    omega_fleet, omega_norm = _directions(frequency, F, 1), _directions(frequency, F, 2)
     return LearnerParams(
         features=len(plan.features),
         categories=len(plan.categories),
@@ -433,7 +433,8 @@ def learner_params(
         products=int(heads.products),
         R=R,
         B=B,
-        T=bases + 2 * B + heads.products * (1 + log) + prox + (prox > 0),
+        A=A,
+        T=bases + B + A + heads.products * (1 + log) + prox + (prox > 0),
         prox=prox,
         log=log,
         gd=int(heads.gd),
@@ -461,8 +462,7 @@ def learner_params(
         huber=huber.astype(np.float32),
         steps=weights.proximal_step,
         surprise=weights.surprise,
-        omega_fleet=omega_fleet.copy(),
-        omega_norm=omega_norm.copy(),
+        omega=_directions(frequency, F).copy(),
         phase=weights.phase[used].astype(np.float32),
         poly_decay=weights.poly_decay,
         soft=weights.soft,
@@ -481,6 +481,11 @@ def _pairs(F: int) -> int:
 def factors(p: LearnerParams) -> int:
     """Numbers k that are multiplied with each other, by the heads on products."""
     return p.products * min(p.F, FACTORS)
+
+
+def norm_params(p: LearnerParams) -> LearnerParams:
+    """Which heads the norm scope has: no gradient heads and no embedding, those of fleet and entity do for them."""
+    return p._replace(prox=0, R=0)
 
 
 def product_heads(p: LearnerParams) -> int:
@@ -515,12 +520,12 @@ def embedding_features(trained: int, R: int) -> NDArray[np.int64]:
 
 
 @functools.lru_cache(maxsize=64)
-def _directions(frequencies: bytes, F: int, times: int) -> NDArray[np.float32]:
-    """Random directions of the embedding, (times · F + SLOTS, R): a row an input, whatever else there is."""
+def _directions(frequencies: bytes, F: int) -> NDArray[np.float32]:
+    """Random directions of the embedding, (F + SLOTS, R): a row an input, whatever else there is."""
     frequency = np.frombuffer(frequencies)
-    rows = [*range(times * F), *range(1_000_000, 1_000_000 + SLOTS)]
+    rows = [*range(F), *range(1_000_000, 1_000_000 + SLOTS)]
     normal = np.array([np.random.default_rng((1, row)).normal(size=len(frequency)) for row in rows])
-    directions: NDArray[np.float32] = (normal * frequency / np.sqrt(times * F + 2)).astype(np.float32)
+    directions: NDArray[np.float32] = (normal * frequency / np.sqrt(F + 2)).astype(np.float32)
     return directions
 
 
@@ -539,9 +544,9 @@ def new_pools(p: LearnerParams, P: int) -> PoolState:
     return blocks.zeros(PoolState, "pool", P, p)
 
 
-def new_heads(p: LearnerParams, P: int, D: int) -> HeadsState:
-    """Weights of P pools on D inputs."""
-    return blocks.zeros(HeadsState, "heads", P, p, D)
+def new_heads(p: LearnerParams, P: int, scope: Literal["fleet", "norm"]) -> HeadsState:
+    """Weights of P pools in that scope."""
+    return blocks.zeros(HeadsState, scope, P, p)
 
 
 def new_scratch(p: LearnerParams) -> Scratch:

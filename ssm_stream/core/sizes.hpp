@@ -3,7 +3,8 @@
 //   C  columns of an event        F  numeric inputs         K  slots for codes (grows)      Q  columns that may be coded
 //   L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
 //   N = 1 + 2F + K                inputs of the norm scope
-//   M  moment heads               B  heads of a pooled scope          T  answers             R  embedding's features
+//   M  moment heads               B  heads of the fleet scope          A  of the norm scope   T  answers
+//   R  embedding's features
 #pragma once
 #include <cstdint>
 
@@ -11,7 +12,7 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 3, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 7, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
 enum { MADE = GATES + 2 };  // answers of the gates, of the one over them, and the prediction
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
 enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
@@ -23,7 +24,7 @@ enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answe
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
 enum Flag { CODES, FRESH, MANY, SEASONS, FLAGS };           // of Scratch.flag
 enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, MISSED, BASES = MISSED + CORRECTED };  // of Scratch.base
-enum Which { FLEET, NORM, ENTITY, PRODUCTS, ANSWERING };     // scopes, and the products: who answers
+enum Which { FLEET, ENTITY, NORM, PRODUCTS, ANSWERING };     // scopes, and the products: who answers
 enum Rate { PUSH, RIDGE, LEVEL, PULL, KEEP, RATES };        // ω, ρ, level, ωe and λ of an event for a moment head
 enum Near { NEAR, NEAR_LOG, NEAR_PLAIN, NEAR_PAST, HELD };  // of `near`
 enum Kept { HELD_RESIDUAL, HELD_VALUE, HELD_LOG, HELD_LOG_VALUE };  // rows of `held`
@@ -36,12 +37,13 @@ constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
 constexpr i64 BATCH_FROM = 1000;       // events from which on a pool's sweeps may wait for each other
+constexpr i64 WAIT_SHARE = 10;         // entities for each event that may wait
 constexpr i64 CHOOSE_AT = 200;         // events that the heads on products learn before they choose what to multiply
 
 // The same for every pool and entity; arrays belong to Python.
 struct Params {
     i64 features, categories, cycles;  // columns of an event by kind, in that order
-    i64 C, F, Q, K, L, N, M, R, B, T;
+    i64 C, F, Q, K, L, N, M, R, B, A, T;
     i64 moments, products, prox, log, gd, window;  // heads: there or not, how many, how many events attended to
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
@@ -54,7 +56,7 @@ struct Params {
     const double *half_life, *decay;   // (M,) ms, 0 where the decay counts events
     const float *ridge, *huber;        // (M,)
     const double *steps, *surprise;    // (prox,), (3,)
-    const float *omega_fleet, *omega_norm, *phase;  // (F + SLOTS, R), (2F + SLOTS, R), (R,)
+    const float *omega, *phase;        // (F + SLOTS, R), (R,)
     const double *poly_decay, *soft, *sweep_decay, *sweep_ridge, *sweep_huber;  // (2,), (2, 4), (2,) each
     // what follows from these
     i64 decays;                        // of `decay`: M, or more where no moment head answers
@@ -75,7 +77,7 @@ struct Params {
 struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on;
-    float *fleet, *norm, *entity, *size, *phi_fleet, *phi_norm;
+    float *fleet, *norm, *entity, *size, *phi;
     double *q, *scale, *base, *a, *active, *gate, *made, *judged, *g, *off;
     float* attend;
     double* least;

@@ -24,13 +24,13 @@ def _shares(distance: Tensor, unit: Tensor) -> Tensor:
 
 
 def hold(s: GateState, a: Tensor, predicted: Tensor, unit: Tensor) -> Tensor:
-    """(B,) (1 − h) · predicted + h · last; h = clip(−Σ gain / √(Σ gain² + prior), 0, 1) at d, 0 where that is infinite.
+    """(B,) (1 − h) · predicted + h · last; h = clip(1 − Σ gain / √(Σ gain² + prior), 0, 1) at d, 0 where it is infinite.
 
     a (B, T): of the experts; predicted (B,): by the gates; unit (B,): usual error, 0 while there is none
     """
     last, known = a[:, LAST_TARGET], unit > 0
     shares = _shares((predicted - last).abs(), torch.where(known, unit, 1.0))
-    held = (-s.band[:, 0] / (s.band[:, 1] + BAND_PRIOR).sqrt()).clamp(0.0, 1.0)
+    held = (1.0 - s.band[:, 0] / (s.band[:, 1] + BAND_PRIOR).sqrt()).clamp(0.0, 1.0)
     part = torch.where(known, (shares[:, :BANDS] * held).sum(1), 0.0)
     return (1.0 - part) * predicted + part * last
 

@@ -18,6 +18,7 @@ from ssm_stream.core.shapes import (
     LOG_VALUE,
     RESIDUAL,
     VALUE,
+    WAIT_SHARE,
     LearnerParams,
 )
 from ssm_stream.reference.attention import Attended, attend, hold
@@ -74,13 +75,16 @@ def embed(meta: Meta, direction: Tensor, x: Tensor) -> Tensor:
 
 
 def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, past: Tensor) -> Read:
-    """Answers of all heads of a pooled scope; past (B, lags): the targets before, standardised."""
+    """Answers of all heads of a pooled scope.
+
+    p: which heads the scope has; norm: is it the norm scope? past (B, lags): the targets before, standardised
+    """
     H, R = p.prox, p.R
     none = x.new_zeros(len(x), 0)
     linear = torch.einsum("bhd,bd->bh", h.gradient, x)
     phi = log_embedding = embedding = none
     if R:
-        phi = embed(meta, meta.direction_norm if norm else meta.direction_fleet, x)
+        phi = embed(meta, meta.direction, x)
         waves = torch.einsum("bid,bd->bi", h.embedding, torch.cat([phi, x], 1))
         embedding, log_embedding = waves[:, :1], waves[:, 1:]
     moments = torch.einsum("bmd,bd->bm", h.W, x)[:, : p.M] if p.moments else none
@@ -103,9 +107,9 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
 def may_wait(p: LearnerParams, entities: Tensor, n: Tensor) -> Tensor:
     """Events (B,) that may wait to be swept with a later one, in a pool of so many entities that has learned n events.
 
-    Of an entity's own, none on average by the time of its next one. Compared with attention, sweeps cost little.
+    A tenth of what comes on average between two of an entity's own. Compared with attention, sweeps cost little.
     """
-    room = (entities - 1.0).clamp(0.0, float(BATCH))
+    room = (entities / WAIT_SHARE).floor().clamp(0.0, float(BATCH))
     return torch.where(n >= BATCH_FROM, room, 0.0) if p.window == 0 else torch.zeros_like(n)
 
 

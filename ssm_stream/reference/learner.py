@@ -38,6 +38,7 @@ from ssm_stream.core.shapes import (
     VALUE,
     LearnerParams,
     corrected_heads,
+    norm_params,
     product_heads,
 )
 from ssm_stream.reference.corrections import correct, learn_corrections
@@ -162,7 +163,7 @@ def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
         active.append(x.many[:, None].expand_as(own_heads))
         present.append(active[-1])
         h = s.norm
-        norm = read(p, meta, h, True, x.norm, x.past[:, 1])
+        norm = read(norm_params(p), meta, h, True, x.norm, x.past[:, 1])
         add(norm, 1, x.many)
     on = torch.cat(active, 1)
     given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
@@ -222,9 +223,8 @@ def _learn_heads(
             steps = torch.cat([meta.proximal_step, meta.slow_step[None]])
             W = learn_gradient(own.W, x.entity, steps, target - prediction.own_heads)
             own = own._replace(W=torch.where(x.many[:, None, None], W, own.W))
-        learned = learn_scope(
-            p, meta, s.norm, prediction.norm._replace(x=x.norm), own_targets, decay, logs, max_waiting
-        )
+        answered = prediction.norm._replace(x=x.norm)
+        learned = learn_scope(norm_params(p), meta, s.norm, answered, own_targets, decay, logs, max_waiting)
         norm = choose(x.many, learned, s.norm)
     gates, own, unit, judged = learn_gates(p, meta, s, own, prediction.experts, prediction.mixed, y, max_waiting)
     corrected, after = learn_corrections(p, gates, own, prediction.experts, y, unit)

@@ -24,6 +24,7 @@ from ssm_stream.core.shapes import (
     embedding_features,
     factors,
     has_dead_band,
+    norm_params,
     past_features,
     product_heads,
 )
@@ -35,7 +36,7 @@ T = TypeVar("T")
 class Meta(NamedTuple):
     """`Weights` as tensors: same names, same shapes.
 
-    direction_fleet (F + SLOTS, R), direction_norm (2F + SLOTS, R): what `frequency` multiplies in the embedding; fixed
+    direction (F + SLOTS, R): what `frequency` multiplies in the embedding; fixed
     """
 
     moment_decay: Tensor
@@ -56,8 +57,7 @@ class Meta(NamedTuple):
     product_decay: Tensor
     product_ridge: Tensor
     product_huber: Tensor
-    direction_fleet: Tensor
-    direction_norm: Tensor
+    direction: Tensor
 
 
 class Running(NamedTuple):
@@ -222,7 +222,7 @@ def new_meta(p: LearnerParams, weights: Weights) -> Meta:
         sweep_huber=tensor(weights.sweep_huber), top_decay=tensor(weights.top_decay),
         product_decay=tensor(weights.product_decay), product_ridge=tensor(weights.product_ridge),
         product_huber=tensor(weights.product_huber),
-        direction_fleet=tensor(p.omega_fleet / frequency), direction_norm=tensor(p.omega_norm / frequency),
+        direction=tensor(p.omega / frequency),
     )  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             y_mean=zeros(*lead), y_spread=zeros(*lead), q_mean=zeros(*lead, 4), q_var=zeros(*lead, 4),
         )  # fmt: skip
 
-    def heads(D: int) -> HeadsState:
+    def heads(p: LearnerParams, D: int) -> HeadsState:
         rows = p.M + (1 if p.window and p.log else 0)
         return HeadsState(
             S=zeros(rows, D, D), R=zeros(rows, D), W=zeros(rows, D), waiting=zeros(),
@@ -279,9 +279,9 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             top=zeros(G), top2=zeros(G), carry=zeros(2, len(corrected_heads(p))),
             band=zeros(2, BANDS * has_dead_band(p)), unit=zeros(),
         ),
-        fleet=heads(p.L),
+        fleet=heads(p, p.L),
         products=products() if p.products else None,
-        norm=heads(p.N) if E > 1 else None,
+        norm=heads(norm_params(p), p.N) if E > 1 else None,
         codes=tuple(PoolCodes(p.Q) for _ in range(B)) if p.K or p.seasons else (),
     )  # fmt: skip
 

@@ -86,8 +86,8 @@ def predict_with_kernel(p: LearnerParams, batch: Batch) -> Floats:
     state = Learner(
         shapes.new_entities(p, B * E),
         shapes.new_pools(p, B),
-        shapes.new_heads(p, B, p.L),
-        shapes.new_heads(p, B if E > 1 else 0, p.N),
+        shapes.new_heads(p, B, "fleet"),
+        shapes.new_heads(p, B if E > 1 else 0, "norm"),
     )
     pools = np.repeat(np.arange(B), T)
     out = np.empty(B * T)

@@ -34,13 +34,14 @@ class AnswerLayout(NamedTuple):
 
 def answer_layouts(p: LearnerParams, heads: Heads, own: NDArray[np.int64]) -> list[AnswerLayout]:
     """For the fleet scope alone, and for all three. own: kinds of the entity's own heads."""
-    H, J = len(heads.kind), product_heads(p)
-    count = np.array([H, J, H, len(own)])
+    H, J, there = len(heads.kind), product_heads(p), heads.there[1]
+    count = np.array([H, J, int(there.sum()), len(own)])
     row = np.repeat((FLEET, PRODUCTS, NORM, ENTITY), count)
-    place = np.concatenate([heads.place, np.arange(J), heads.place, np.arange(len(own))])
+    place = np.concatenate([heads.place[0], np.arange(J), heads.place[1, there], np.arange(len(own))])
     norm = p.bases + p.B + J + len(own)
     first = np.repeat([p.bases, p.bases + p.B, norm, norm - len(own)], count)
-    kind = np.concatenate([heads.kind, np.array([RESIDUAL, LOG_RESIDUAL][:J], np.int64), heads.kind, own])
+    products = np.array([RESIDUAL, LOG_RESIDUAL][:J], np.int64)
+    kind = np.concatenate([heads.kind, products, heads.kind[there], own])
     side = ((row == NORM) | (row == ENTITY)).astype(np.int64)
     whole = AnswerLayout(row, place, first + place, side, kind, place >= 0)
     n = H + J

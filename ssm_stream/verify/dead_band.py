@@ -42,8 +42,8 @@ class DeadBand:
         self.gains, self.squares = np.zeros((2, BANDS))
 
     def held(self) -> Held:
-        """Return what it holds: all where a loss is a standard error or more, nothing where there is a gain."""
-        part = np.clip(-self.gains / np.sqrt(self.squares + BAND_PRIOR), 0.0, 1.0)
+        """Return what it holds: all where nothing has been gained, nothing where a standard error or more has."""
+        part = np.clip(1.0 - self.gains / np.sqrt(self.squares + BAND_PRIOR), 0.0, 1.0)
         return Held(np.append(part, 0.0))
 
     def learn(self, predicted: float, last: float, y: float, unit: float) -> None:

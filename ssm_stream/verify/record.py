@@ -23,9 +23,9 @@ from ssm_stream.core.shapes import (
     LOW,
     MANY,
     MEAN,
-    NORM,
     Q_CLIP,
     RESIDUAL,
+    WAIT_SHARE,
     HeadsState,
     LearnerParams,
     Scratch,
@@ -133,7 +133,7 @@ class Recorder:
         self.gates, self._losses = [Gates(p) for _ in range(P)], [OwnLosses(p) for _ in range(E)]
         self._seasons = [Seasons(p) for _ in range(E)]
         self._layouts = answer_layouts(p, heads, OwnDescent(p).kind)
-        self._alone = np.flatnonzero(heads.place < 0)
+        self._alone = np.flatnonzero(heads.place[0] < 0)
         self._means: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(P)]
         sizes = heads.shapes(p.N)
         self._kernel = np.zeros((2, self.pools[0].weights.shape[1]))
@@ -187,7 +187,7 @@ class Recorder:
             return
         learns = n_pool > 0 and (p.lags == 0 or n > 0)
         logs = bool(p.log == 1 and not pool.negative[k] and y >= 0.0)
-        waiting = min(int(pool.entities[k]) - 1, BATCH) if p.window == 0 and n_pool >= BATCH_FROM else 0
+        waiting = min(int(pool.entities[k]) // WAIT_SHARE, BATCH) if p.window == 0 and n_pool >= BATCH_FROM else 0
         update = Update(logs, 1.0, max(given[4] - float(pool.time[k]), 0.0), waiting)
         targets = standardize(w, y, logs)
         production.learn(given, y)
@@ -229,10 +229,10 @@ class Recorder:
         expected = np.concatenate([self._answers[0], self._product_answers])
         if event.scopes > 1:
             self._own_answers = self.own[e].predict(w.entity[: event.D].astype(np.float64))
-            expected = np.concatenate([expected, self._answers[1], self._own_answers])
+            expected = np.concatenate([expected, self._answers[1, self.heads.there[1]], self._own_answers])
         found = w.q[layout.row, layout.place]
         for scope in range(event.scopes) if len(self._alone) else ():  # they answer through attention only
-            W, n = (learner.norm if scope == NORM else learner.fleet).W, event.D + scope * self.p.F
+            W, n = (learner.norm if scope else learner.fleet).W, event.D + scope * self.p.F
             found[scope * (len(self.heads.kind) + product_heads(self.p)) + self._alone] = (
                 W[k, self._alone, :n] @ x[scope, :n]
             )
@@ -301,12 +301,14 @@ class Recorder:
             D, W = event.D + scope * p.F, self._W[scope]
             W[:, D:] = 0.0
             W[:M, :D] = h.W[k, :, :D]
+            if heads.gd >= 0:
+                W[heads.gd, :D] = h.gd[k, :D]
+            if h is learner.norm:
+                continue
             W[M : M + slow, :D] = h.gradient[k, :slow, :D]
             for i, row in enumerate(heads.waves):
                 W[row, :D] = h.embedding[k, i, p.R : p.R + D]
                 self._V[scope, i] = h.embedding[k, i, : p.R]
-            if heads.gd >= 0:
-                W[heads.gd, :D] = h.gd[k, :D]
             if p.log:
                 W[last : last + p.prox, :D] = h.gradient[k, slow:, :D]
         weights = self.pools[k].weights[:s]
@@ -317,7 +319,7 @@ class Recorder:
             H, waves = len(heads.kind), len(heads.waves)
             of_heads = sums[:, :H]
             of_heads[:, heads.waves] += sums[:, H : H + waves]
-            found.append(of_heads.ravel())
+            found.append(of_heads[heads.there[:s]])
         return found[0], found[1]
 
     def _average(self, k: int, e: int, n_pool: int, many: bool) -> None:

@@ -33,15 +33,16 @@ LOWER, EYE = np.tril(np.ones((BLOCK, BLOCK))), np.eye(BLOCK)
 class Heads(NamedTuple):
     """The pooled heads and their constants as float64, to the last bit those that the kernel computes with.
 
-    Fleet and norm scope have the same H heads. The order is: moments, the first one's twin in log space, proximal,
-    slow, embedding, gd, and in log space proximal and embedding. The first M' of them learn from moments.
+    Of H heads the norm scope has the moments, the twin and gd. The order is: moments, the first one's twin in log
+    space, proximal, slow, embedding, gd, and in log space proximal and embedding. The first M' learn from moments.
 
     decay, half_life, ridge, huber (M',): of the moment heads; twin: whether the last of them is in log space
-    kind (H,) int64: scale of a head's target; place (H,) int64: its answer among the scope's, −1 if it gives none alone
+    kind (H,) int64: scale of a head's target; place (2, H) int64: its answer among the scope's, −1 if it gives none
+        alone; there (2, H) bool: whether the scope has it
     timed: moment heads with a half-life in time; forgets (M',) bool: those that forget by surprise, all but the first
-    step (H,): of the gradient heads, 0 for others; waves: rows of the embeddings; gd: row of that head, −1: none;
+    step (2, H): of the gradient heads, 0 for others; waves: rows of the embeddings; gd: row of that head, −1: none;
         direct: its decay and half-life
-    omega (2, N − 1, R), phase (R,): of the embedding in both scopes
+    omega (N − 1, R), phase (R,): of the embedding; 0 beyond the fleet scope's inputs
     surprise (3,): see `kept_share`; lead (2, N) bool: inputs before the codes
     """
 
@@ -54,6 +55,7 @@ class Heads(NamedTuple):
     twin: bool
     kind: NDArray[np.int64]
     place: NDArray[np.int64]
+    there: NDArray[np.bool_]
     step: Array
     waves: list[int]
     gd: int
@@ -90,17 +92,18 @@ def pooled_heads(p: LearnerParams) -> Heads:
         kinds += [("proximal", LOG_RESIDUAL, step) for step in quick]
         kinds += [("waves", LOG_RESIDUAL, p.embedding_step)] * (p.R > 0)
     names = [name for name, _, _ in kinds]
-    answers = iter(range(len(kinds)))
-    alone = [name != "moments" or bool(p.moments and kind == RESIDUAL) for name, kind, _ in kinds]
-    omega = np.zeros((2, p.N - 1, p.R))
-    omega[0, : p.L - 1], omega[1] = p.omega_fleet[: p.L - 1], p.omega_norm[: p.N - 1]
+    alone = np.array([name != "moments" or bool(p.moments and kind == RESIDUAL) for name, kind, _ in kinds], np.bool_)
+    there = np.array([[True] * len(names), [name in ("moments", "gd") for name in names]], np.bool_)
+    answers = there & alone
+    omega = np.zeros((p.N - 1, p.R))
+    omega[: p.L - 1] = p.omega[: p.L - 1]
     return Heads(
         p.decay.astype(np.float32).astype(f)[first], p.half_life[first], p.ridge.astype(f)[first],
         p.huber.astype(f)[first], [m for m, life in enumerate(p.half_life[first]) if life],
         np.array([m > 0 or len(p.decay) == 1 for m in first], np.bool_), twin,
         np.array([kind for _, kind, _ in kinds], np.int64),
-        np.array([next(answers) if given else -1 for given in alone], np.int64),
-        np.array([step for _, _, step in kinds]), [h for h, name in enumerate(names) if name == "waves"],
+        np.where(answers, np.cumsum(answers, 1) - 1, -1), there,
+        there * np.array([step for _, _, step in kinds]), [h for h, name in enumerate(names) if name == "waves"],
         names.index("gd") if p.gd else -1, (float(p.decay[0]), float(p.half_life[0])), omega, p.phase.astype(f),
         p.surprise.astype(f),
         np.arange(p.N) < np.array([[1 + p.F], [1 + 2 * p.F]]),
@@ -114,7 +117,9 @@ def head_names(p: LearnerParams) -> list[str]:
     pooled += ["gd"] if p.gd else []
     pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
     fleet = [f"fleet: {name}" for name in pooled + implicit.product_names(p)]
-    return fleet + [f"norm: {name}" for name in pooled] + [f"entity: {name}" for name in quick + slow]
+    there = pooled_heads(p).there[1]
+    norm = [f"norm: {name}" for name, has in zip(pooled, there, strict=True) if has]
+    return fleet + norm + [f"entity: {name}" for name in quick + slow]
 
 
 class Update(NamedTuple):
@@ -151,9 +156,8 @@ class Descent:
         c, (s, n) = self.heads, x.shape
         answers: Array = (self.W[:s, :, :n] @ x[:, :, None])[..., 0]
         if len(c.waves):
-            turns = (x[:, None, 1:] @ c.omega[:s, : n - 1])[:, 0] + c.phase
-            self._phi = np.cos(2.0 * np.pi * turns)
-            answers[:, c.waves] += (self.V[:s] @ self._phi[:, :, None])[..., 0]
+            self._phi = np.cos(2.0 * np.pi * (x[0, 1:] @ c.omega[: n - 1] + c.phase))
+            answers[0, c.waves] += self.V[0] @ self._phi
         return answers
 
     def learn(self, x: Array, answers: Array, q: Array, update: Update) -> None:
@@ -164,13 +168,13 @@ class Descent:
         error = target - answers
         if len(c.decay):
             self._learn_moments(x, error, target, update)
-        rate = c.step * np.minimum(np.maximum(error, -BOUND), BOUND)
+        rate = c.step[:s] * np.minimum(np.maximum(error, -BOUND), BOUND)
         if not update.logs:
             rate[:, c.kind == LOG_RESIDUAL] = 0.0
         size = np.einsum("ij,ij->i", x, x)[:, None]
         if len(c.waves):
-            waves = rate[:, c.waves] / (size + np.einsum("ij,ij->i", self._phi, self._phi)[:, None])
-            self.V[:s] += waves[..., None] * self._phi[:, None]
+            waves = rate[:, c.waves] / (size + float(self._phi @ self._phi))
+            self.V[0] += waves[0, :, None] * self._phi
             rate /= size
             rate[:, c.waves] = waves
         else:

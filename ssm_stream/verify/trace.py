@@ -111,7 +111,7 @@ def new_state(p: LearnerParams, P: int, E: int, norms: int) -> State:
     entities, pools = blocks.empty_block(E, entity.size), blocks.empty_block(P, pool.size)
     learner = Learner(
         blocks.views(shapes.EntityState, entity, entities), blocks.views(shapes.PoolState, pool, pools),
-        shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N),
+        shapes.new_heads(p, P, "fleet"), shapes.new_heads(p, norms, "norm"),
     )  # fmt: skip
     return State(learner, entities, pools)
 

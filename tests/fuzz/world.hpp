@@ -100,10 +100,11 @@ struct World {
         p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
         p.known = p.lags == 0, p.ahead = 3.6e6;
         p.bases = 2 + 6 * p.seasons + 3 * p.known;
-        p.B = p.M + p.prox + 1 + 1 + p.gd + p.log * (p.prox + 1) + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
+        p.A = p.M + p.gd + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
+        p.B = p.A + p.prox + 1 + 1 + p.log * (p.prox + 1);
         const i64 factors = p.F < FACTORS ? p.F : FACTORS;
         p.X = 1 + p.F + factors * (factors + 1) / 2 + p.K;
-        p.T = p.bases + 2 * p.B + 1 + p.log + p.prox + 1;
+        p.T = p.bases + p.B + p.A + 1 + p.log + p.prox + 1;
         p.slow_step = 0.02, p.embedding_step = 0.2, p.top_decay = 0.99;
         p.product_decay = 0.999, p.product_ridge = 0.6, p.product_huber = 1.3;
         if (!complete(p)) std::abort();
@@ -125,7 +126,7 @@ struct World {
         p.poly_decay = (numbers[4] = {0.99, 0.999}).data();
         p.soft = (numbers[5] = {2.0, 0.97, 5.0, 0.01, 8.0, 0.99, 5.0, 0.01}).data();
         p.sweep_decay = (numbers[6] = {0.99, 0.999}).data(), p.sweep_ridge = p.sweep_huber = (numbers[7] = {1.0, 0.1}).data();
-        p.omega_fleet = drawn(floats[2], (p.F + SLOTS) * p.R), p.omega_norm = drawn(floats[3], (2 * p.F + SLOTS) * p.R);
+        p.omega = drawn(floats[2], (p.F + SLOTS) * p.R);
         p.phase = drawn(floats[4], p.R);
     }
     template <class Fields, class... More> Table table(Fields& fields, i64 rows, More&&... more) {
@@ -150,8 +151,8 @@ struct World {
         const i64 pools = choice.fleet ? POOLS : ENTITIES;
         l.entity = table(l.entity_fields, ENTITIES, p);
         l.pool = table(l.pool_fields, pools, p);
-        l.fleet = table(l.fleet_fields, pools, p, p.L);
-        l.norm = table(l.norm_fields, choice.norm ? pools : 0, p, p.N);
+        l.fleet = table(l.fleet_fields, pools, p, FLEET);
+        l.norm = table(l.norm_fields, choice.norm ? pools : 0, p, NORM);
         MonitorState& m = state.monitor;
         m.interval = table(m.interval_fields, ENTITIES);
         m.drift = table(m.drift_fields, ENTITIES);
@@ -186,12 +187,12 @@ struct World {
         const Params& p = l.p = state.learner.p;
         l.entity = table(l.entity_fields, ENTITIES, p);
         l.pool = table(l.pool_fields, pools, p);
-        l.fleet = table(l.fleet_fields, pools, p, p.L);
-        l.norm = table(l.norm_fields, choice.norm ? pools : 0, p, p.N);
+        l.fleet = table(l.fleet_fields, pools, p, FLEET);
+        l.norm = table(l.norm_fields, choice.norm ? pools : 0, p, NORM);
         l.w = scratch();
         c.trial = table(c.trial_fields, pools, std::vector<i64>{TRIAL_NUMBERS});
         c.entity_bytes = bytes(l.entity_fields, p), c.pool_bytes = bytes(l.pool_fields, p);
-        c.fleet_bytes = bytes(l.fleet_fields, p, p.L), c.norm_bytes = bytes(l.norm_fields, p, p.N);
+        c.fleet_bytes = bytes(l.fleet_fields, p, FLEET), c.norm_bytes = bytes(l.norm_fields, p, NORM);
         for (i64 k = 0; k < pools; ++k) {  // one is on trial, the next one's has been won
             double* trial = c.trial_fields.number.in(c.trial.row(k));
             trial[0] = 1.0 + static_cast<double>(k % 2), trial[1] = trial[2] = 1e5;

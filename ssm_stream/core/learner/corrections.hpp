@@ -12,7 +12,7 @@
 
 namespace ssm::SSM_ISA {
 
-constexpr double CARRY_DECAY = 0.999, CARRY_PRIOR = 10.0, CARRY_CLIP = 4.0;
+constexpr double CARRY_DECAY = 0.99, CARRY_PRIOR = 10.0, CARRY_CLIP = 4.0;
 
 // Place of the i-th head that is corrected among the answers: the first moment head of the fleet scope, the one on products,
 // and the first moment head of the norm scope.

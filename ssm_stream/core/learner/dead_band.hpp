@@ -3,7 +3,8 @@
 // Many targets stand still and then jump: a valve, a sampled analyser, a set point. Of these the last one is often exactly right, and
 // a mean of answers that differ from it by a little is wrong by that little at nearly every event. How far is a little is learned:
 // by the distance of the gates' answer from the last target, in usual errors, a pool remembers what leaving it has gained. Where
-// that is a loss of a standard error or more, the prediction stays. Farther away than a few usual errors it never does.
+// that is not a gain of a standard error, the prediction goes back, and wholly where it is none. Farther away than a few usual
+// errors it never does.
 //
 // Only what is predicted changes. Gates learn from their own answer, and the interval and the detectors judge its errors: in the
 // dead band they are zero or a jump, of which no size could be learned.
@@ -29,8 +30,8 @@ SSM_INLINE Between between(double distance, double unit) {
 
 // Which part of the way back to the last target the prediction takes, 0 to 1, at one of the distances.
 SSM_INLINE double held_at(const Pool& pool, i64 i) {
-    if (i == BANDS || !(pool.band[i] < 0.0)) return 0.0;
-    return min(-pool.band[i] / std::sqrt(pool.band[BANDS + i] + BAND_PRIOR), 1.0);
+    if (i == BANDS) return 0.0;
+    return min(max(1.0 - pool.band[i] / std::sqrt(pool.band[BANDS + i] + BAND_PRIOR), 0.0), 1.0);
 }
 
 // The prediction, from the gates' answer. unit: the entity's usual error, 0 while there is none

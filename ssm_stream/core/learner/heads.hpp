@@ -11,22 +11,20 @@ namespace ssm::SSM_ISA {
 
 constexpr double LEAST_LEVEL = 1e-9;
 
-// What differs between the scopes of a pool: the inputs of the event and room for what the heads make of them.
+// What differs between the scopes of a pool: the inputs of the event, room for what the heads make of them, and which heads
+// there are: the norm scope has no gradient heads and no embedding, which the fleet's and the entity's own leave nothing to add.
 struct Scope {
     const float* x;        // inputs [1, numbers, codes]
-    float* phi;            // embedding
-    const float* omega;    // directions of the embedding
     const double* scale;   // (4, 2) mean and deviation of each scale
     double* q;             // standardised answers
     double* least;         // least distance of the attention by metric
     float* past;           // attention's other key, the targets before
-    i64 numbers;
+    i64 numbers, prox, R;
 };
 SSM_INLINE Scope scope_of(const Params& p, const Scratch& w, Which which) {
     if (which == FLEET)
-        return {w.fleet, w.phi_fleet, p.omega_fleet, w.scale, w.q, w.least, w.past, p.F};
-    return {w.norm, w.phi_norm, p.omega_norm, w.scale + 8, w.q + NORM * p.heads,
-            w.least + 4, w.past + p.lags, 2 * p.F};
+        return {w.fleet, w.scale, w.q, w.least, w.past, p.F, p.prox, p.R};
+    return {w.norm, w.scale + 8, w.q + NORM * p.heads, w.least + 4, w.past + p.lags, 2 * p.F, 0, 0};
 }
 
 // The level of state m sinks by λ, and ω and ωe of its event are put in what is stored.
@@ -58,10 +56,10 @@ template <class T> SSM_INLINE void decay(const Moments<T>& h, i64 m, i64 D, i64 
     rate[PULL] /= h.level[m];
 }
 
-// Events that may wait to be swept with a later one, in a pool of so many entities that has learned n events: none of an
-// entity's own, on average, by the time of its next one. Beside the attention, sweeps cost little.
+// Events that may wait to be swept with a later one, in a pool of so many entities that has learned n events: a tenth of
+// what comes, on average, between two of an entity's own. Beside the attention, sweeps cost little.
 SSM_INLINE i64 may_wait(i64 window, i64 entities, i64 n) {
-    return window == 0 && n >= BATCH_FROM ? min(entities - 1, i64(BATCH)) : 0;
+    return window == 0 && n >= BATCH_FROM ? min(entities / WAIT_SHARE, i64(BATCH)) : 0;
 }
 
 // Put the event with those that wait, if it may; else it is to be swept with them.
@@ -133,13 +131,13 @@ SSM_INLINE void learn_direct(float* P, const float* x, i64 n, double decay, doub
     decay_add(P, static_cast<float>(decay), x, static_cast<float>((1.0 - decay) * q), n);
 }
 
-// φ = cos 2π(Ωᵀx + phase), (R,) from the numbers and the codes.
-SSM_ALONE void embed(const Params& p, const Scratch& w, const Scope& c) {
+// φ = cos 2π(Ωᵀx + phase), (R,) from the numbers and the codes of the fleet scope.
+SSM_ALONE void embed(const Params& p, const Scratch& w) {
     const i64 R = p.R;
-    float* phi = c.phi;
+    float* phi = w.phi;
     std::memcpy(phi, p.phase, sizeof(float) * R);
-    weigh(phi, c.x + 1, c.omega, c.numbers, R, R);
-    for (i64 i = 0; i < w.flag[CODES]; ++i) add(phi, c.omega + (c.numbers + w.slots[i]) * R, 1.0f, R);
+    weigh(phi, w.fleet + 1, p.omega, p.F, R, R);
+    for (i64 i = 0; i < w.flag[CODES]; ++i) add(phi, p.omega + (p.F + w.slots[i]) * R, 1.0f, R);
     for (i64 r = 0; r < R; ++r) {
         // cos 2πf = 1 − 2 sin² πf, with f within a half turn; the sine by its series, to the last bit of a 32-bit float
         const float f = phi[r] - std::floor(phi[r] + 0.5f), t = 3.14159265358979323846f * f, g = t * t;

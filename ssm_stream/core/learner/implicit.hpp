@@ -52,16 +52,17 @@ struct Implicit {
             add_part(W, W + 1 + p.F + p.pairs, part, Own::pool);
         }
     }
-    SSM_ALONE void add_scope(const Heads& h, const double* scale, Own own) {
+    SSM_ALONE void add_scope(const Heads& h, const Scope& c, Own own) {
         const i64 width = h.width;
+        const double* scale = c.scale;
         for (i64 m = 0; m < p.M * p.moments; ++m, ++at) add(h.W + m * width, share(scale, RESIDUAL), own);
-        if (p.prox)
-            for (i64 r = 0; r <= p.prox; ++r, ++at) add(h.gradient + r * width, share(scale, r < p.prox ? RESIDUAL : VALUE), own);
-        if (p.R) add(h.embedding + p.R, share(scale, RESIDUAL), own), ++at;
+        if (c.prox)
+            for (i64 r = 0; r <= c.prox; ++r, ++at) add(h.gradient + r * width, share(scale, r < c.prox ? RESIDUAL : VALUE), own);
+        if (c.R) add(h.embedding + c.R, share(scale, RESIDUAL), own), ++at;
         if (p.gd) add(h.gd, share(scale, RESIDUAL), own), ++at;
         if (p.log) {
-            for (i64 r = 0; r < p.prox; ++r, ++at) add(h.gradient + (p.prox + 1 + r) * width, share(scale, LOG_RESIDUAL), own);
-            if (p.R) add(h.embedding + p.R + width + p.R, share(scale, LOG_RESIDUAL), own), ++at;
+            for (i64 r = 0; r < c.prox; ++r, ++at) add(h.gradient + (c.prox + 1 + r) * width, share(scale, LOG_RESIDUAL), own);
+            if (c.R) add(h.embedding + c.R + width + c.R, share(scale, LOG_RESIDUAL), own), ++at;
         }
         if (p.window) {
             for (i64 i = 0; i < 2; ++i) add(h.W, share(scale, RESIDUAL, i), own);
@@ -83,13 +84,13 @@ SSM_ALONE void implicit_weights(const Learner& l, float* out) {
     for (i64 j = 0; j < p.F; ++j)
         w.ratio[j] = many ? min(l.pool.v_var[j] > 0.0 ? std::sqrt(l.s.v_var[j] / l.pool.v_var[j]) : 0.0, MOST_RATIO) : 1.0;
     Implicit sum{p, w, l.pool.used, p.bases, out};
-    sum.add_scope(l.fleet, w.scale, Own::pool);
+    sum.add_scope(l.fleet, scope_of(p, w, FLEET), Own::pool);
     sum.add_products(l.pool, w.scale);
     if (!many) return;
     if (p.prox)
         for (i64 r = 0; r <= p.prox; ++r, ++sum.at)
             sum.add(l.s.W + r * p.wide_L, sum.share(w.scale + 8, r < p.prox ? RESIDUAL : VALUE), Own::entity);
-    sum.add_scope(l.norm, w.scale + 8, Own::both);
+    sum.add_scope(l.norm, scope_of(p, w, NORM), Own::both);
 }
 
 // Share of the prediction that stands on what other entities taught: the weights of the pooled heads, of all.

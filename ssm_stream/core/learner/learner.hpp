@@ -70,23 +70,23 @@ SSM_ALONE void answer_attention(const Params& p, const Scratch& w, const Heads& 
 
 // Answers of a pooled scope's heads on the first D inputs.
 SSM_ALONE void answer_scope(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, bool logs, Put& put) {
-    const i64 n = whole(D), R = p.R;
+    const i64 n = whole(D), R = c.R;
     double* q = c.q;
     for (i64 m = 0; m < p.M * p.moments; ++m, ++q) put(c.scale, RESIDUAL, *q = dot(h.W + m * h.width, c.x, n), true);
-    if (p.prox)
-        for (i64 r = 0; r <= p.prox; ++r, ++q)
-            put(c.scale, r < p.prox ? RESIDUAL : VALUE, *q = dot(h.gradient + r * h.width, c.x, n), true);
+    if (c.prox)
+        for (i64 r = 0; r <= c.prox; ++r, ++q)
+            put(c.scale, r < c.prox ? RESIDUAL : VALUE, *q = dot(h.gradient + r * h.width, c.x, n), true);
     if (R) {
-        embed(p, w, c);
-        put(c.scale, RESIDUAL, *q = dot(h.embedding, c.phi, R) + dot(h.embedding + R, c.x, n), true), ++q;
+        embed(p, w);
+        put(c.scale, RESIDUAL, *q = dot(h.embedding, w.phi, R) + dot(h.embedding + R, c.x, n), true), ++q;
     }
     if (p.gd) put(c.scale, RESIDUAL, *q = dot(h.gd, c.x, n), true), ++q;
     if (p.log) {
-        for (i64 r = 0; r < p.prox; ++r, ++q)
-            put(c.scale, LOG_RESIDUAL, *q = dot(h.gradient + (p.prox + 1 + r) * h.width, c.x, n), logs);
+        for (i64 r = 0; r < c.prox; ++r, ++q)
+            put(c.scale, LOG_RESIDUAL, *q = dot(h.gradient + (c.prox + 1 + r) * h.width, c.x, n), logs);
         if (R) {
             const float* W = h.embedding + R + h.width;
-            put(c.scale, LOG_RESIDUAL, *q = dot(W, c.phi, R) + dot(W + R, c.x, n), logs), ++q;
+            put(c.scale, LOG_RESIDUAL, *q = dot(W, w.phi, R) + dot(W + R, c.x, n), logs), ++q;
         }
     }
     if (p.window) answer_attention(p, w, h, c, D, logs, q, put);
@@ -178,9 +178,10 @@ SSM_INLINE Targets standard_targets(const Scratch& w, const double* scale, doubl
 // An event as the heads learn it. most: events that may wait to be swept
 struct Lesson { double y; bool logs; i64 most; };
 
-// One event for the heads of a pooled scope on its first D inputs, whose squared norm is `size`.
-SSM_ALONE void learn_scope(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, float size, const Lesson& lesson) {
-    const i64 n = whole(D), R = p.R;
+// One event for the heads of a pooled scope on its first D inputs.
+SSM_ALONE void learn_scope(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, const Lesson& lesson) {
+    const i64 n = whole(D), R = c.R;
+    const float size = w.size[FLEET];  // no other has gradient heads
     const double* q = c.q;
     const Targets target = standard_targets(w, c.scale, lesson.y, lesson.logs);
     for (i64 m = 0; m < p.M; ++m) {
@@ -194,23 +195,23 @@ SSM_ALONE void learn_scope(const Params& p, const Scratch& w, const Heads& h, co
         ++heads;
     }
     learn_moments(p, w, h, c, D, heads, lesson.most);
-    if (p.prox) {
-        for (i64 r = 0; r < p.prox; ++r) learn_gradient(h.gradient + r * h.width, c.x, n, p.steps[r], target.residual - *q++, size);
-        learn_gradient(h.gradient + p.prox * h.width, c.x, n, p.slow_step, target.value - *q++, size);
+    if (c.prox) {
+        for (i64 r = 0; r < c.prox; ++r) learn_gradient(h.gradient + r * h.width, c.x, n, p.steps[r], target.residual - *q++, size);
+        learn_gradient(h.gradient + c.prox * h.width, c.x, n, p.slow_step, target.value - *q++, size);
     }
     float wide = size;
     const auto learn_embedding = [&](float* W, double error) {
-        learn_gradient(W, c.phi, R, p.embedding_step, error, wide);
+        learn_gradient(W, w.phi, R, p.embedding_step, error, wide);
         learn_gradient(W + R, c.x, n, p.embedding_step, error, wide);
     };
     if (R) {
-        wide = size + dot(c.phi, c.phi, R);
+        wide = size + dot(w.phi, w.phi, R);
         learn_embedding(h.embedding, target.residual - *q++);
     }
     if (p.gd) learn_direct(h.gd, c.x, n, w.decay[0], target.residual), ++q;
     if (p.log && lesson.logs) {
-        for (i64 r = 0; r < p.prox; ++r)
-            learn_gradient(h.gradient + (p.prox + 1 + r) * h.width, c.x, n, p.steps[r], target.log_residual - *q++, size);
+        for (i64 r = 0; r < c.prox; ++r)
+            learn_gradient(h.gradient + (c.prox + 1 + r) * h.width, c.x, n, p.steps[r], target.log_residual - *q++, size);
         if (R) learn_embedding(h.embedding + R + h.width, target.log_residual - *q);
     }
     if (p.window) hold(p, h, c, D, lesson.logs, target);
@@ -245,7 +246,7 @@ inline void learn_heads(Learner& l, double ts, double y) {
     }
     const i64 D = l.inputs_in_use();
     const Lesson lesson{y, p.log == 1 && l.pool.negative == 0 && y >= 0.0, may_wait(p.window, l.pool.entities, l.pool.n)};
-    learn_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, w.size[FLEET], lesson);
+    learn_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, lesson);
     if (p.products) {
         const Targets target = standard_targets(w, w.scale, lesson.y, lesson.logs);
         learn_products(p, w, l.pool, target.residual, target.log_residual, lesson.logs, lesson.most);
@@ -258,7 +259,7 @@ inline void learn_heads(Learner& l, double ts, double y) {
             learn_gradient(l.s.W + r * p.wide_L, w.entity, whole(D), p.steps[r], target - q[r], w.size[ENTITY]);
         learn_gradient(l.s.W + p.prox * p.wide_L, w.entity, whole(D), p.slow_step, value - q[p.prox], w.size[ENTITY]);
     }
-    learn_scope(p, w, l.norm, scope_of(p, w, NORM), D + p.F, w.size[NORM], lesson);
+    learn_scope(p, w, l.norm, scope_of(p, w, NORM), D + p.F, lesson);
 }
 
 // Codes, heads, gates and running statistics learn target y of the event in the scratch; `learn_past` is to follow.

@@ -346,6 +346,10 @@ SSM_INLINE bool is_known(const Scale& s) { return s.number[SIZE] <= 0.0 || s.num
 
 // The usual size of errors, in the target's unit; and that over the size of this context: 1 where the context says nothing.
 SSM_INLINE double usual(const Scale& s) { return s.number[SIZE] > 0.0 ? series::exp(s.number[LEVEL_OF]) : 0.0; }
-SSM_INLINE double usual_by_context(const Scale& s, double usual) { return s.number[SIZE] > 0.0 ? usual / s.room[CONTEXT_ONLY] : 1.0; }
+constexpr double MOST_BY_CONTEXT = 1e30;  // so that its square, and one over it, are numbers
+SSM_INLINE double usual_by_context(const Scale& s, double usual) {
+    const double ratio = s.number[SIZE] > 0.0 ? usual / s.room[CONTEXT_ONLY] : 1.0;
+    return ratio > 0.0 ? between(ratio, 1.0 / MOST_BY_CONTEXT, MOST_BY_CONTEXT) : 1.0;
+}
 
 }  // namespace ssm::SSM_ISA::error_scale

@@ -131,7 +131,7 @@ SSM_INLINE i64 listen(const Levels& s, const Room& room, double value, const dou
         room.value[j] = off, room.heard[j] = 1.0, room.origin[j] = std::fabs(static_cast<double>(s.origin[j]));
         if (!first) {
             const double step = std::fabs(off - s.last[j]);
-            room.value[D + j] = j == D - 1 ? step * calm : step, room.heard[D + j] = 1.0;
+            room.value[D + j] = j == D - 1 ? min(step * calm, FARTHEST) : step, room.heard[D + j] = 1.0;
             const bool moved = step > 1e-6 * std::fabs(off) + 1e-9 * room.origin[j];  // more than float32 rounds off
             if (moved && (s.quantum[j] == 0.0f || step < s.quantum[j])) s.quantum[j] = static_cast<float>(max(step, 1e-37));
         }

@@ -148,7 +148,7 @@ class HeadArrays:
 
     def _embedding(self, array: Array) -> Array:
         R = self._inputs.old.R
-        if not R:
+        if not array.shape[-1]:  # there is none, in this scope or at all
             return array
         waves = array[..., :R] if self._random else np.zeros_like(array[..., :R])
         return np.concatenate([waves, self._linear(array[..., R:])], axis=-1)

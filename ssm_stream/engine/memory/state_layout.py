@@ -38,8 +38,8 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool, challenger: bool = False
         loop.PoolStates,
         [
             ("pool", shapes.PoolState, blocks.schema("pool", p), True),
-            ("fleet", shapes.HeadsState, blocks.schema("heads", p, p.L), True),
-            ("norm", shapes.HeadsState, blocks.schema("heads", p, p.N), norm),
+            ("fleet", shapes.HeadsState, blocks.schema("fleet", p), True),
+            ("norm", shapes.HeadsState, blocks.schema("norm", p), norm),
             (
                 "error_scale",
                 error_scale.ErrorScalePoolState,
@@ -48,7 +48,7 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool, challenger: bool = False
             ),
             ("trial", loop.Trial, blocks.schema("trial"), challenger),
             ("challenger_pool", shapes.PoolState, blocks.schema("pool", p), challenger),
-            ("challenger_fleet", shapes.HeadsState, blocks.schema("heads", p, p.L), challenger),
-            ("challenger_norm", shapes.HeadsState, blocks.schema("heads", p, p.N), norm and challenger),
+            ("challenger_fleet", shapes.HeadsState, blocks.schema("fleet", p), challenger),
+            ("challenger_norm", shapes.HeadsState, blocks.schema("norm", p), norm and challenger),
         ],
     )
