@@ -24,7 +24,7 @@ def _shares(distance: Tensor, unit: Tensor) -> Tensor:
 
 
 def hold(s: GateState, a: Tensor, predicted: Tensor, unit: Tensor) -> Tensor:
-    """(B,) (1 − h) · predicted + h · last; h = clip(1 − Σ gain / √(Σ gain² + prior), 0, 1) at d, 0 where it is infinite.
+    """(B,) (1 − h) · predicted + h · last; h = clip(1 − Σ gain / √(Σ gain² + prior), 0, 1) at d, 0 at infinity.
 
     a (B, T): of the experts; predicted (B,): by the gates; unit (B,): usual error, 0 while there is none
     """
