@@ -23,7 +23,8 @@ constexpr i64 LAST_TARGET = 1;        // place of the last known target among th
 // Between two of the distances, BANDS + 1 in all, of which the last is infinite: the first, and how far on the way to the second.
 struct Between { i64 first; double part; };
 SSM_INLINE Between between(double distance, double unit) {
-    const double x = BANDS * (distance / (distance + BAND_HALF * unit));
+    const double share = distance / (distance + BAND_HALF * unit);  // no number where the distance is none
+    const double x = BANDS * (share < 1.0 ? share : 1.0);
     const i64 first = min(static_cast<i64>(x), i64(BANDS) - 1);
     return {first, x - static_cast<double>(first)};
 }
