@@ -17,7 +17,6 @@ SEASON_REACH = 0.6  # usual gaps within which the nearest bin is taken
 # gates
 PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small
 TOP_PRIOR = 0.01  # gates of nearly equal worth share until one is clearly better
-TOP_CLIP = 2.0  # regrets of the gates
 LOSS_CLIP = 4.0
 POOL_DECAY = 0.999  # of the pool's losses
 HOUR_DECAY = 0.995  # of an hour's regrets, an event in that hour

@@ -20,7 +20,6 @@ from ssm_stream.core.constants import (
     PRIOR,
     ROUNDING,
     STACK_CLIP,
-    TOP_CLIP,
     TOP_PRIOR,
     UNIT_RATE,
 )
@@ -187,7 +186,7 @@ def learn_gates(
         now = s.waiting >= max_waiting
         S, R, W = sweep(Moments(s.S, s.R, s.W), off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
                         meta.sweep_huber.expand_as(miss), miss, now[:, None, None].expand_as(off))  # fmt: skip
-        top = regrets(mixed.top[:, None], mixed.made[:, None], y, unit)[:, 0].clamp(-TOP_CLIP, TOP_CLIP)
+        top = regrets(mixed.top[:, None], mixed.made[:, None], y, unit)[:, 0]
         lost = torch.where(active, ((a - y[:, None]).abs() / unit[:, None]).clamp_max(LOSS_CLIP), LOSS_CLIP)
         lost = torch.where(present, lost, 0.0)
         new = s._replace(

@@ -23,7 +23,6 @@ from ssm_stream.core.constants import (
     PRIOR,
     ROUNDING,
     STACK_CLIP,
-    TOP_CLIP,
     TOP_PRIOR,
     UNIT_RATE,
 )
@@ -173,7 +172,7 @@ class Gates:
             self.hour_regret[at.hour, :t] = HOUR_DECAY * self.hour_regret[at.hour, :t] + r
             self.hour_regret2[at.hour, :t] = HOUR_DECAY * self.hour_regret2[at.hour, :t] + r * r
             self._learn_stack(a, active, y, unit, at.max_waiting)
-            r = np.clip(_regrets(made[G : G + 1], made[None, :G], y, unit)[0], -TOP_CLIP, TOP_CLIP)
+            r = _regrets(made[G : G + 1], made[None, :G], y, unit)[0]
             self.top = self.p.top_decay * self.top + r
             self.top2 = self.p.top_decay * self.top2 + r * r
             lost = np.where(active, np.minimum(np.abs(a - y) / unit, LOSS_CLIP), LOSS_CLIP)

@@ -15,7 +15,6 @@ namespace ssm::SSM_ISA {
 
 constexpr double PRIOR = 1e-2;     // of the regret gates: keeps rounding from deciding while all regrets are small
 constexpr double TOP_PRIOR = 0.01;  // gates of nearly equal worth share until one is clearly better
-constexpr double TOP_CLIP = 2.0;      // regrets of the gates, so that one wild event does not decide which gate is followed for long
 constexpr double LOSS_CLIP = 4.0;
 constexpr double POOL_DECAY = 0.999;  // of the pool's losses
 constexpr double UNIT_RATE = 0.02;
@@ -232,7 +231,7 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
         learn_stack(p, w, pool, count, mean, y, unit, event.most);
         const double slope = slope_at(answer, y, unit);
         for (int r = 0; r < GATES; ++r) {
-            const double regret = clip(slope * (answer - w.made[r]), TOP_CLIP);
+            const double regret = clip(slope * (answer - w.made[r]), Z_CLIP);
             pool.top[r] = p.top_decay * pool.top[r] + regret;
             pool.top2[r] = p.top_decay * pool.top2[r] + regret * regret;
         }
