@@ -39,7 +39,10 @@ def test_a_target_that_stands_still_is_predicted_to_the_last_bit() -> None:
 def test_a_target_that_follows_its_feature_is_not_held() -> None:
     rows = recording(stands_still=1)
     y, yhat = np.array([row["target"] for row in rows]), predicted(rows)
-    assert (yhat[300:] == y[299:-1]).mean() < 0.02, "only where they nearly agree"
+    held = np.flatnonzero(yhat[300:] == y[299:-1]) + 300
+    assert len(held) <= 3
+    relation = 3.0 * np.array([rows[i]["x"] for i in held])
+    assert np.abs(relation - y[held - 1]).max(initial=0.0) < 0.1, "only where it says the same, within the noise"
     assert np.abs(yhat - y)[300:].mean() < 0.2
 
 

@@ -307,12 +307,12 @@ def both(name: str) -> tuple[Run, Run, Floats]:
     return fused(case, s), defined(case, s), np.nanstd(s.y, axis=0)[None]
 
 
-@functools.cache
 def of_norm(head: str) -> bool:
     """Whether the norm scope has that head."""
     return head in ("moments", "gd") or "attended" in head
 
 
+@functools.cache
 def places_of(name: str) -> dict[str, list[int]]:
     """Places of the answers by scope and head, such as `norm proximal`."""
     case = CASES[name]

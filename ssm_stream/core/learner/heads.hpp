@@ -12,7 +12,7 @@ namespace ssm::SSM_ISA {
 constexpr double LEAST_LEVEL = 1e-9;
 
 // What differs between the scopes of a pool: the inputs of the event, room for what the heads make of them, and which heads
-// there are: the norm scope has no gradient heads and no embedding, which the fleet's and the entity's own leave nothing to add.
+// there are: the norm scope has no gradient heads and no embedding, as the fleet's and the entity's own leave them nothing to add.
 struct Scope {
     const float* x;        // inputs [1, numbers, codes]
     const double* scale;   // (4, 2) mean and deviation of each scale
