@@ -167,7 +167,8 @@ def told(kafka: Kafka, collector: str, tmp_path_factory: pytest.TempPathFactory)
     until(lambda: scraped(address).of("ssm_stream_events_total") == len(messages) + 4, 60, process)
     until(lambda: scraped(address).of("ssm_stream_predictions_total") == len(messages), 60, process)
     until(lambda: not math.isnan(scraped(address).of("ssm_stream_verify_deviation_ratio")), 300, process)
-    time.sleep(1.5)  # an epoch's end, and the next look at the lag
+    until(lambda: scraped(address).of("ssm_stream_epoch_duration_seconds_count") > 0, 60, process)  # two ends of epochs
+    time.sleep(1.5)  # the next look at the lag
     found = {
         "series": scraped(address),
         "openmetrics": urllib.request.urlopen(
