@@ -11,7 +11,7 @@ from ssm_stream.config import parse_config
 from ssm_stream.core.constants import BAND_HALF
 from ssm_stream.core.shapes import BANDS
 from ssm_stream.evaluate.prequential import prequential
-from ssm_stream.verify.dead_band import DeadBand
+from ssm_stream.verify.gating.dead_band import DeadBand
 
 BASIC = "source: {brokers: a, topic: t}\nrecovery: {directory: null}\nevent: {entity: e, timestamp: t, features: [x]}\n"
 

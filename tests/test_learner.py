@@ -18,7 +18,20 @@ from ssm_stream.config import Config
 from ssm_stream.core import frozen_weights, kernel, shapes
 from ssm_stream.core.features import FeaturePlan, calendar_columns, kernel_columns
 from ssm_stream.core.frozen_weights import Weights, untrained
-from ssm_stream.core.shapes import FRESH, MADE, SLOTS, G, Heads, Learner, LearnerParams, corrected_heads, product_heads
+from ssm_stream.core.shapes import (
+    ANSWER,
+    FRESH,
+    MADE,
+    PREDICTION,
+    SLOTS,
+    VIEWED,
+    G,
+    Heads,
+    Learner,
+    LearnerParams,
+    corrected_heads,
+    product_heads,
+)
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.reference import learner
@@ -293,10 +306,10 @@ def defined(case: Case, s: Stream) -> Run:
             answer = learner.predict(p, meta, state, event)
             places = answer.experts.a.shape[1]
             a[t, :, :places], active[t, :, :places] = answer.experts.a.numpy(), answer.experts.active.numpy()
-            made[t, :, :G], made[t, :, G] = answer.mixed.made.numpy(), answer.mixed.top.numpy()
-            made[t, :, -1] = answer.yhat.numpy()
+            made[t, :, :G], made[t, :, VIEWED:ANSWER] = answer.mixed.made.numpy(), answer.mixed.seen.views.numpy()
+            made[t, :, ANSWER], made[t, :, PREDICTION] = answer.mixed.top.numpy(), answer.yhat.numpy()
             state = learner.learn(p, meta, state, event, answer, torch.from_numpy(s.y[t]))
-    return Run(made[:, :, -1], a, active, made)
+    return Run(made[:, :, PREDICTION], a, active, made)
 
 
 @functools.cache
@@ -364,6 +377,8 @@ GATES = (
     "quick stack",
     "slow stack",
     "hour",
+    "level",
+    *(f"view {name}" for name in ("lately", "of the hour", "of the entity", "of the difference", "of the level")),
     "top",
     "prediction",
 )
@@ -412,7 +427,7 @@ def test_every_answer_equals_the_definition(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("gate", GATES)
 def test_every_gate_equals_the_definition(name: str, gate: str) -> None:
-    """The answers of the seven gates, of the one over them, and the prediction."""
+    """The answers of the gates, of the views of them, of the top gate, and the prediction."""
     ours, definition, scale = both(name)
     off = np.abs(ours.made - definition.made)[..., GATES.index(gate)] / scale
     factor = LOOSE_GATES.get(gate, 1.0)

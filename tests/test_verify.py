@@ -18,15 +18,17 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
 from ssm_stream.core import shapes
 from ssm_stream.evaluate.report.section import Check
-from ssm_stream.verify import corrections as verify_corrections
-from ssm_stream.verify import dead_band as verify_dead_band
-from ssm_stream.verify import gates as verify_gates
 from ssm_stream.verify import kernel as verify_kernel
 from ssm_stream.verify import record, replay
 from ssm_stream.verify import reference as verify_reference
 from ssm_stream.verify import seasons as verify_seasons
 from ssm_stream.verify.certificate import Verification, verify
 from ssm_stream.verify.context import persistence
+from ssm_stream.verify.gating import corrections as verify_corrections
+from ssm_stream.verify.gating import dead_band as verify_dead_band
+from ssm_stream.verify.gating import gates as verify_gates
+from ssm_stream.verify.gating import regrets as verify_regrets
+from ssm_stream.verify.gating import views as verify_views
 from ssm_stream.verify.recovery import CHANGES, CHECK, SOON, Outcome
 from ssm_stream.verify.replay import NothingToVerifyError, Replay
 from ssm_stream.verify.report import judge
@@ -465,10 +467,13 @@ def test_verdict_follows_from_the_checks(result: Verification) -> None:
 
 def test_wrong_gate_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run = replay.replay(parsed(), rows(150), lambda _: None)
-    wrong = {"POOL_DECAY": 0.9, "LOSS_CLIP": 3.0, "UNIT_RATE": 0.1, "TOP_PRIOR": 1.0, "HOUR_DECAY": 0.5}
-    for name, value in wrong.items():
+    of_gates = {"POOL_DECAY": 0.9, "LOSS_CLIP": 3.0, "UNIT_RATE": 0.1, "SITUATION_DECAY": 0.5, "BEND": 5.0}
+    of_regrets = {"PRIOR": 1.0, "SHARE_OF_ALL": 1.0}
+    of_views = {"VIEW_DECAY": 0.5, "VIEW_BEND": 5.0, "DIFFERENCE_HALF": 10.0}
+    wrong = {verify_gates: of_gates, verify_regrets: of_regrets, verify_views: of_views}
+    for module, name, value in [(m, *each) for m, values in wrong.items() for each in values.items()]:
         with monkeypatch.context() as patch:
-            patch.setattr(verify_gates, name, value)
+            patch.setattr(module, name, value)
             found = replay.compare(run, lambda _: None).recorder.deviation
         assert found.gate.max() > 1e-3, name
         assert found.weights[found.learned].max() < 1e-3

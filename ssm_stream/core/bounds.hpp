@@ -145,7 +145,9 @@ inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools)
     for (i64 k = 0; challenger.trial.rows && k < pools; ++k) {
         check_pool(bounds, challenger.learner, k);
         const double* trial = challenger.trial_fields.number.in(challenger.trial.row(k));
-        bounds.check("trial.number", trial, TRIAL_NUMBERS, 0, MAX_COUNT);
+        bounds.check("trial.number", trial, GAIN, 0, MAX_COUNT);
+        bounds.check("trial.number (gain)", trial + GAIN, 1, -MAX_COUNT, MAX_COUNT);
+        bounds.check("trial.number (squares)", trial + GAIN_SQUARES, 1, 0, MAX_COUNT);
     }
     for (i64 e = 0; e < entities; ++e) {
         check_entity(bounds, of.learner, e);

@@ -15,12 +15,14 @@ USUAL_RATE = 0.3  # of a bin's usual target, once it is known
 SEASON_REACH = 0.6  # usual gaps within which the nearest bin is taken
 
 # gates
-PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small
-TOP_PRIOR = 0.01  # gates of nearly equal worth share until one is clearly better
+PRIOR = 1e-2  # of weights by regrets: keeps them from being decided by rounding while all regrets are small
+SHARE_OF_ALL = 1.0 / 24  # of the regrets of all events that counts in every situation
+BEND, VIEW_BEND = 0.5, 0.25  # usual errors from which on the loss of a gate, of a view is linear
 LOSS_CLIP = 4.0
 POOL_DECAY = 0.999  # of the pool's losses
-HOUR_DECAY = 0.995  # of an hour's regrets, an event in that hour
-HOUR_SHARE = 1.0 / 24  # of the slow gate's regrets that counts in every hour
+SITUATION_DECAY, VIEW_DECAY = 0.995, 0.998  # of the regrets of a situation, an event in it
+DIFFERENCE_HALF = 0.5  # usual errors by which the gates differ in the middle of all places
+LEVEL_CLIP = 1e6  # deviations from the mean that are told apart
 UNIT_RATE = 0.02
 ROUNDING = 1e-12  # of target and prediction: an error up to here is rounding, which is no unit
 STACK_CLIP = 20.0  # usual errors that the stacking gates hear

@@ -87,6 +87,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
     put("loss", f.loss, {2, p.T}, 8);
+    put("view", f.view, {2, GATES}, 8);
     put("W", f.W, {p.prox + (p.prox > 0), p.wide_L}, 16);
     put("day", f.day, {DAY_BINS * p.seasons});
     put("season", f.season, {WEEK_BINS * p.seasons});
@@ -116,14 +117,20 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("dead", f.dead, {p.Q});
     put("missing", f.missing, {p.Q});
     put("other", f.other, {p.Q});
-    put("top", f.top, {GATES});
-    put("top2", f.top2, {GATES});
+    put("top", f.top, {VIEWS}, 8);
+    put("top2", f.top2, {VIEWS}, 8);
+    put("view", f.view, {2, GATES}, 8);
+    put("hour_view", f.hour_view, {HOURS, 2, GATES}, 8);
+    put("difference_view", f.difference_view, {LEVELS, 2, GATES}, 8);
+    put("level_view", f.level_view, {LEVELS, 2, GATES}, 8);
     put("carry", f.carry, {p.corrected ? 2 : 0, CORRECTED});
     put("band", f.band, {p.banded ? 2 : 0, BANDS});
     put("regret", f.regret, {2, p.T}, 8);
     put("regret2", f.regret2, {2, p.T}, 8);
     put("hour_regret", f.hour_regret, {HOURS, p.T}, 16);
     put("hour_regret2", f.hour_regret2, {HOURS, p.T}, 16);
+    put("level_regret", f.level_regret, {LEVELS, p.T}, 16);
+    put("level_regret2", f.level_regret2, {LEVELS, p.T}, 16);
     put("loss", f.loss, {p.T}, 8);
     put("stack_level", f.stack_level, {2});
     put("stack_kept", f.stack_kept, {2, BATCH});
@@ -246,7 +253,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, season, q, scale, base, a, active, gate, made, judged, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
+    Field<double> v, season, q, scale, base, a, active, gate, view, made, judged, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, places, others;
     Field<float> fleet, norm, entity, size, phi, attend, past, rate, product, product_rate;
 };
@@ -268,7 +275,8 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("a", f.a, {p.answers}, 8);
     put("active", f.active, {p.answers}, 8);
     put("gate", f.gate, {GATES + 1, p.answers}, 8);
-    put("made", f.made, {MADE});
+    put("view", f.view, {VIEWS, 8}, 8);
+    put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
     put("g", f.g, {p.answers}, 8);
     put("off", f.off, {p.answers}, 8);
@@ -297,7 +305,7 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
     w.phi = f.phi.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
-    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
+    w.gate = f.gate.in(row), w.view = f.view.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);

@@ -18,11 +18,14 @@ struct PoolFields {
     Field<double> gaps;                       // (GAPS + 1,) gaps between an entity's events, s, and how many are known
     Field<i64> differs;                       // (Q, 2) does the column say something else than the hour, the weekday?
     Field<i64> seen, dead, missing, other;    // (Q,) values of each coded column; no category after all; slots
-    Field<double> top, top2;                  // (GATES,) regrets of the gates
+    Field<double> top, top2;                  // (VIEWS,) regrets of the views
+    Field<double> view;                       // (2, GATES) regrets of the gates; the squares
+    Field<float> hour_view, difference_view, level_view;  // (HOURS, 2, GATES), (LEVELS, 2, GATES) the same, by situation
     Field<double> carry;                      // (2, CORRECTED) Σ e e′ and Σ e² of the corrected heads' errors
     Field<double> band;                       // (2, BANDS) what leaving the last target gained, by distance; the squares
     Field<double> regret, regret2;            // (2, T) of the answers
     Field<float> hour_regret, hour_regret2;   // (HOURS, T) the same, by hour of the day
+    Field<float> level_regret, level_regret2;  // (LEVELS, T) the same, by level
     Field<double> loss;                       // (T,) decayed losses of the answers
     Field<double> stack_level, stack_kept;    // (2,), (2, BATCH) as of the moment heads
     Field<i64> stack_waiting;
@@ -46,8 +49,8 @@ struct Pool {
     i64 &negative, &used;
     double &unit, &losses, *surprise, *spread, *target, *v_mean, *v_var, *v_count, *gaps;
     i64 *differs, *seen, *dead, *missing, *other;
-    double *top, *top2, *carry, *band, *regret, *regret2;
-    float *hour_regret, *hour_regret2;
+    double *top, *top2, *view, *carry, *band, *regret, *regret2;
+    float *hour_view, *difference_view, *level_view, *hour_regret, *hour_regret2, *level_regret, *level_regret2;
     double *loss, *stack_level, *stack_kept;
     i64& stack_waiting;
     double *stack_R, *stack_W, *stack_batch, *stack_S;
@@ -62,9 +65,11 @@ struct Pool {
           losses(*f.losses.in(row)), surprise(f.surprise.in(row)), spread(f.spread.in(row)), target(f.target.in(row)),
           v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), gaps(f.gaps.in(row)),
           differs(f.differs.in(row)), seen(f.seen.in(row)), dead(f.dead.in(row)), missing(f.missing.in(row)),
-          other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), carry(f.carry.in(row)), band(f.band.in(row)), regret(f.regret.in(row)),
-          regret2(f.regret2.in(row)),
-          hour_regret(f.hour_regret.in(row)), hour_regret2(f.hour_regret2.in(row)), loss(f.loss.in(row)), stack_level(f.stack_level.in(row)),
+          other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), view(f.view.in(row)), carry(f.carry.in(row)), band(f.band.in(row)),
+          regret(f.regret.in(row)), regret2(f.regret2.in(row)), hour_view(f.hour_view.in(row)), difference_view(f.difference_view.in(row)),
+          level_view(f.level_view.in(row)),
+          hour_regret(f.hour_regret.in(row)), hour_regret2(f.hour_regret2.in(row)),
+          level_regret(f.level_regret.in(row)), level_regret2(f.level_regret2.in(row)), loss(f.loss.in(row)), stack_level(f.stack_level.in(row)),
           stack_kept(f.stack_kept.in(row)), stack_waiting(*f.stack_waiting.in(row)), stack_R(f.stack_R.in(row)),
           stack_W(f.stack_W.in(row)), stack_batch(f.stack_batch.in(row)), stack_S(f.stack_S.in(row)),
           product_n(*f.product_n.in(row)), product_of(f.product_of.in(row)), product_waiting(*f.product_waiting.in(row)), product_mean(f.product_mean.in(row)),

@@ -333,7 +333,7 @@ static SSM_INLINE void learn_or_follow(Learner& l, const Event& event, double y,
 // The challenger of learner `l` meets the target, before `l` learns it.
 static SSM_ALONE void challenge(const EngineState& state, const Place& at, const Event& event, double y, const Learner& l, double* trial) {
     Learner challenger(state.challenger.learner, at.k, at.e);
-    const double kept = l.w.made[MADE - 1], fresh = challenger.w.made[MADE - 1];
+    const double kept = l.w.made[PREDICTION], fresh = challenger.w.made[PREDICTION];
     if (challenger.s.n > 0) compare(trial, y, kept, fresh, usual_error(l.s, l.pool, ROUNDING * std::fabs(y), 0.0));
     learn_or_follow(challenger, event, y, state.told.phase[LEARNS]);
 }
@@ -360,7 +360,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const i64 n = l.s.n;
         const double prediction = predict(l, event, n == 0);
         Want want = wants(l, !unknown(y));
-        Said said{l.w.made[GATES], prediction};
+        Said said{l.w.made[ANSWER], prediction};
         if (challenged) {
             const Learner challenger(state.challenger.learner, k, e);
             said = consult(challenger, trial, event, said, challenger.s.n == 0);
@@ -485,7 +485,7 @@ static SSM_ALONE void challenge_record(const EngineState& state, const LateState
         else widen(challenger.pool, m.y);
         return;
     }
-    const double kept = m.q.made[m.at * MADE + MADE - 1], fresh = q.made[m.at * MADE + MADE - 1];
+    const double kept = m.q.made[m.at * MADE + PREDICTION], fresh = q.made[m.at * MADE + PREDICTION];
     if (q.flag[m.at * RECORD_FLAGS + YOUNG] != 1) compare(trial, m.y, kept, fresh, usual_error(l.s, l.pool, ROUNDING * std::fabs(m.y), 0.0));
     const Meeting own{m.t, m.row, m.at, m.k, q, true, m.y, m.own, m.push, m.allowance, m.time};
     learn_record(late, challenger, own, {late.room.u, late.room.steps, then}, counts_for(challenger, q, m.at), learned);
@@ -500,8 +500,8 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     const double then = static_cast<double>(q.ts[m.at]);
     const double* number = q.number + RECORD_NUMBERS * m.at;
     const double* both = m.both ? late.predicted + m.at * PREDICTED : nullptr;
-    const double answer = both ? both[BOTH_ANSWER] : q.made[m.at * MADE + GATES];
-    const double prediction = both ? both[BOTH_PREDICTION] : q.made[m.at * MADE + MADE - 1];
+    const double answer = both ? both[BOTH_ANSWER] : q.made[m.at * MADE + ANSWER];
+    const double prediction = both ? both[BOTH_PREDICTION] : q.made[m.at * MADE + PREDICTION];
     const bool counts = counts_for(l, q, m.at);
     settled.item[m.row] = m.t, settled.ts[m.row] = q.ts[m.at], settled.y[m.row] = m.y;
     settled.yhat[m.row] = prediction, settled.lower[m.row] = min(answer - number[BELOW], prediction);
@@ -575,7 +575,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 Learner l(state.learner, k, e);
                 const bool first = ring.met == 0, both = trial && trial[STAGE_OF_TRIAL] == TRIAL_ON;
                 const double prediction = predict(l, event, first);
-                Said said{l.w.made[GATES], prediction};
+                Said said{l.w.made[ANSWER], prediction};
                 if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
                 const i64 at = ring.place(ring.met);
                 if (both) {
@@ -666,7 +666,7 @@ static double predict_event(const EngineState& state, i64 k, i64 e, const double
     if (!trial || trial[STAGE_OF_TRIAL] != TRIAL_ON) return prediction;
     const Learner challenger(state.challenger.learner, k, e);
     const bool first = challenger.s.n == 0 && challenger.s.time == 0.0;
-    return consult(challenger, trial, event, {l.w.made[GATES], prediction}, first).prediction;
+    return consult(challenger, trial, event, {l.w.made[ANSWER], prediction}, first).prediction;
 }
 
 // The learner alone: predict, then learn.

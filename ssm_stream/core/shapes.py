@@ -42,12 +42,15 @@ GAPS = 20  # gaps between events that decide whether there is an hour and a week
 FACTORS = 8  # numbers that are multiplied with each other
 CORRECTED = 3  # heads, at most, whose answers are corrected by what they missed last
 CHOOSE_AT = 200  # events that the heads on products learn before they choose these
-G = 7  # gates: two of regrets, two of losses, two that stack, one of regrets by hour of the day
+G = 8  # gates: two of regrets, two of losses, two that stack, of regrets by hour of the day, and by level
+VIEWS = 5  # of the gates: lately, by hour, by entity, by how far the gates differ, by level
+LEVELS = 8  # places at which regrets by level and by difference are kept
 HOURS, WEEK = 24, 168
 DAY_BINS, WEEK_BINS = 96, 672  # quarters of an hour
 BANDS = 5  # distances from the last target at which the dead band is learned
 LAST_TARGET = 1  # its place among the answers
-MADE = G + 2  # answers of the gates, of the one over them, and the prediction
+VIEWED, ANSWER = G, G + VIEWS  # of `made`, after the gates' answers: those of the views, of the top gate,
+PREDICTION, AT_LEVEL, AT_DIFFERENCE, MADE = range(ANSWER + 1, ANSWER + 5)  # the prediction; places of the situation
 SEASONAL = 3  # what a target was at this time: a day ago, usually in the week, usually in the day
 BATCH = 7  # events that may wait to be swept with a later one
 WAIT_SHARE = 10  # entities for each event that may wait
@@ -140,7 +143,8 @@ class EntityState(NamedTuple):
     day (E, 96), season (E, 672) float32: target in each quarter of an hour of the last day, usual one in each of the
         week; NaN where unknown
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
-    loss (E, 2, T) float32: decayed losses of the answers; unit (E,): usual absolute error
+    loss (E, 2, T), view (E, 2, G) float32: decayed losses of the answers; regrets of the gates and their squares
+    unit (E,): usual absolute error
     """
 
     n: NDArray[np.int64]
@@ -157,6 +161,7 @@ class EntityState(NamedTuple):
     season: NDArray[np.float32]
     W: NDArray[np.float32]
     loss: NDArray[np.float32]
+    view: NDArray[np.float32]
     unit: NDArray[np.float64]
 
 
@@ -174,11 +179,14 @@ class PoolState(NamedTuple):
         one, of any further one. used (P,) int64: slots given out
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
     differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
-    regret, regret2 (P, 2, T), hour_regret, hour_regret2 (P, 24, T) float32, of an hour each; loss (P, T), losses (P,);
+    regret, regret2 (P, 2, T), hour_regret, hour_regret2 (P, 24, T), level_regret, level_regret2 (P, LEVELS, T) float32,
+        of an hour, of a level each; loss (P, T), losses (P,);
     stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
-    top, top2 (P, G): of the gates; carry (P, 2, CORRECTED): decayed sums of e e′ and of e², e′ an error of a head that
-        is corrected and e the one that was known before it; unit (P,): usual absolute error
+    view (P, 2, G): regrets of the gates, and their squares; hour_view (P, 24, 2, G), difference_view, level_view
+        (P, LEVELS, 2, G) float32: by situation; top, top2 (P, VIEWS): of the views; unit (P,): usual absolute error
+    carry (P, 2, CORRECTED): decayed sums of e e′ and of e², e′ an error of a head that is corrected and e the one that
+        was known before it
     band (P, 2, BANDS): what leaving the last target has gained, by distance, and the squares
     surprise (P, 3): fast and slow mean of the first moment head's |error|; events that the slow one holds, decayed
     product_n (P,) int64: events that the heads on products have learned; product_of (P, k) int64: numbers that are
@@ -213,6 +221,8 @@ class PoolState(NamedTuple):
     regret2: NDArray[np.float64]
     hour_regret: NDArray[np.float32]
     hour_regret2: NDArray[np.float32]
+    level_regret: NDArray[np.float32]
+    level_regret2: NDArray[np.float32]
     loss: NDArray[np.float64]
     losses: NDArray[np.float64]
     stack_S: NDArray[np.float64]
@@ -222,6 +232,10 @@ class PoolState(NamedTuple):
     stack_batch: NDArray[np.float64]
     stack_kept: NDArray[np.float64]
     stack_waiting: NDArray[np.int64]
+    view: NDArray[np.float64]
+    hour_view: NDArray[np.float32]
+    difference_view: NDArray[np.float32]
+    level_view: NDArray[np.float32]
     top: NDArray[np.float64]
     top2: NDArray[np.float64]
     carry: NDArray[np.float64]
@@ -293,8 +307,9 @@ class Scratch(NamedTuple):
     q (4, B + prox + 2): standardised answers of the heads: fleet, entity, norm, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
-    a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 2,) answers of the gates, of the
-        one over them, and the prediction; judged (1,): the answer that is judged, of the gates and the challenger;
+    a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (MADE,): answers of the gates, of the
+        views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
+        judged (1,): the answer that is judged, of the gates and the challenger;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
@@ -325,6 +340,7 @@ class Scratch(NamedTuple):
     a: NDArray[np.float64]
     active: NDArray[np.float64]
     gate: NDArray[np.float64]
+    view: NDArray[np.float64]
     made: NDArray[np.float64]
     judged: NDArray[np.float64]
     g: NDArray[np.float64]

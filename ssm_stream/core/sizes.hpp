@@ -12,13 +12,14 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 7, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 7, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
-enum { MADE = GATES + 2 };  // answers of the gates, of the one over them, and the prediction
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 8, VIEWS = 5, LEVELS = 8, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 7, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
+// Of `made`: answers of the gates, of the views, of the top gate, the prediction; then places between two levels, and between two differences of the gates
+enum { VIEWED = GATES, ANSWER = VIEWED + VIEWS, PREDICTION, AT_LEVEL, AT_DIFFERENCE, MADE };
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
 enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
-enum { TRIAL_NUMBERS = 5 };  // of challenger.hpp
+enum Trial { STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, GAIN, GAIN_SQUARES, TRIAL_NUMBERS };  // of challenger.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
@@ -78,7 +79,7 @@ struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on;
     float *fleet, *norm, *entity, *size, *phi;
-    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *g, *off;
+    double *q, *scale, *base, *a, *active, *gate, *view, *made, *judged, *g, *off;
     float* attend;
     double* least;
     float* past;

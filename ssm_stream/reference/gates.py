@@ -1,8 +1,8 @@
 """The in-context gate of the streaming learner's definition; symbols in `learner.py`.
 
-Two gates hold decayed regrets, one such regrets of each hour of the day, two the decayed losses of the entity, two
-stack the expert predictions; one more combines the gates. Experts that are not active in an event have the weight 0
-in it.
+Two gates hold decayed regrets, two the decayed losses of the entity, two stack the expert predictions, two hold regrets
+of each hour of the day and at each level; `views.py` combines the gates. Experts that are not active in an event have
+the weight 0 in it.
 """
 
 from __future__ import annotations
@@ -12,25 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import (
-    HOUR_DECAY,
-    HOUR_SHARE,
-    LOSS_CLIP,
-    POOL_DECAY,
-    PRIOR,
-    ROUNDING,
-    STACK_CLIP,
-    TOP_PRIOR,
-    UNIT_RATE,
-)
-from ssm_stream.core.shapes import LAST_TARGET, WINSOR, Z_CLIP, G, LearnerParams, has_dead_band
+from ssm_stream.core.constants import BEND, LOSS_CLIP, POOL_DECAY, ROUNDING, SITUATION_DECAY, STACK_CLIP, UNIT_RATE
+from ssm_stream.core.shapes import LAST_TARGET, VIEWS, WINSOR, G, LearnerParams, has_dead_band
 from ssm_stream.reference.attention import decline
 from ssm_stream.reference.dead_band import hold, learn_band
 from ssm_stream.reference.heads import Moments, sweep
 from ssm_stream.reference.inputs import Inputs
+from ssm_stream.reference.regrets import beside, learn_sums, poly_weights, regrets, shares_of
 from ssm_stream.reference.state import EntityState, GateState, Meta, State, choose
+from ssm_stream.reference.views import Seen, Situation, difference_of, learn_views, level_of, see
 
-HOUR = 6  # place of the gate by hour
+HOUR, LEVEL = 6, 7  # places of the gates by hour and by level
 
 
 class Experts(NamedTuple):
@@ -42,31 +34,25 @@ class Experts(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """weights (B, G, T) of the gates, made (B, G): their predictions; top (B,): of the gate over them
-    yhat (B,): that, or in the dead band the last target; g (B, T): total weights; hour (B,): of the day, in which they
-    were made"""
+    """weights (B, G, T) of the gates, made (B, G): their predictions; seen: by the views and the top gate
+    yhat (B,): that, or in the dead band the last target; g (B, T): total weights; at: in which situation"""
 
     weights: Tensor
     made: Tensor
-    top: Tensor
+    seen: Seen
     yhat: Tensor
     g: Tensor
-    hour: Tensor
+    at: Situation
+
+    @property
+    def top(self) -> Tensor:
+        """(B,) the gates' prediction, before the dead band."""
+        return self.seen.top
 
 
 def mean_expert(a: Tensor, active: Tensor) -> Tensor:
     """Mean (B,) of the active experts."""
     return torch.where(active, a, 0.0).sum(1) / active.sum(1)
-
-
-def poly_weights(regret: Tensor, regret2: Tensor, active: Tensor, least: float) -> Tensor:
-    """ML-Poly: weights in proportion to r⁺ / (1 + r²) + prior, with prior = l² / (l + Σ r⁺ / (1 + r²)); (…, T).
-
-    The prior fades as evidence comes in and keeps the weights continuous where all regrets are near zero.
-    """
-    raw = torch.where(active, regret.clamp_min(0.0) / (1.0 + regret2), 0.0)
-    raw = torch.where(active, raw + least**2 / (least + raw.sum(-1, keepdim=True)), 0.0)
-    return raw / raw.sum(-1, keepdim=True)
 
 
 def loss_weights(soft: Tensor, own: Tensor, shared: Tensor, mass: Tensor, active: Tensor) -> Tensor:
@@ -92,12 +78,16 @@ def stack_weights(W: Tensor, active: Tensor) -> Tensor:
     return torch.where(active[:, None], W + share, 0.0)
 
 
-def hour_weights(s: GateState, hour: Tensor, active: Tensor) -> Tensor:
-    """ML-Poly by the regrets of the hour (B,) and a part of the slow gate's; (B, 1, T)."""
-    rows = torch.arange(len(hour))
-    regret = s.hour_regret[rows, hour] + HOUR_SHARE * s.regret[:, 1]
-    regret2 = s.hour_regret2[rows, hour] + HOUR_SHARE * s.regret2[:, 1]
-    return poly_weights(regret, regret2, active, PRIOR)[:, None]
+def situation_weights(s: GateState, hour: Tensor, level: Tensor, active: Tensor) -> Tensor:
+    """ML-Poly by the regrets of the hour (B,), and at the level (B,), with a part of the slow gate's; (B, 2, T)."""
+    rows, slow = torch.arange(len(hour)), (s.regret[:, 1], s.regret2[:, 1])
+    one, shares = torch.ones(len(hour), 1, dtype=torch.float64), shares_of(level)
+    hours, levels = (s.hour_regret, s.hour_regret2), (s.level_regret, s.level_regret2)
+    by_hour = [beside(sums[rows, hour][:, None], one, of_all) for sums, of_all in zip(hours, slow, strict=True)]
+    by_level = [beside(sums, shares, of_all) for sums, of_all in zip(levels, slow, strict=True)]
+    return torch.stack(
+        [poly_weights(by_hour[0], by_hour[1], active), poly_weights(by_level[0], by_level[1], active)], 1
+    )
 
 
 def mix(
@@ -108,44 +98,37 @@ def mix(
     mean = mean_expert(a, active)
     if not p.learned_gate:
         g = active / active.sum(1, keepdim=True)
-        return Mixed(g[:, None].expand(-1, G, -1), mean[:, None].expand(-1, G), mean, mean, g, hour)
+        made, even = mean[:, None].expand(-1, G), torch.full((len(mean), G), 1.0 / G, dtype=torch.float64)
+        seen = Seen(even, mean[:, None].expand(-1, VIEWS), mean)
+        return Mixed(g[:, None].expand(-1, G, -1), made, seen, mean, g, Situation(hour, mean, mean))
+    level = level_of(x, mean)
     weights = torch.cat(
         [
-            poly_weights(s.regret, s.regret2, active[:, None], PRIOR),
+            poly_weights(s.regret, s.regret2, active[:, None]),
             loss_weights(meta.soft, own.loss, s.loss, s.losses, active),
             stack_weights(s.W, active),
-            hour_weights(s, hour, active),
+            situation_weights(s, hour, level, active),
         ],
         1,
     )
     off = torch.where(active, a - mean[:, None], 0.0)
     made = mean[:, None] + torch.einsum("bgt,bt->bg", weights, off)
     made = torch.minimum(torch.maximum(made, x.low[:, None]), x.high[:, None])
-    top = poly_weights(s.top, s.top2, torch.ones_like(s.top, dtype=torch.bool), TOP_PRIOR)
-    predicted = (top * made).sum(1)
+    usual = usual_error(s, own, ROUNDING * mean.abs(), torch.zeros_like(mean))
+    at = Situation(hour, level, difference_of(made, usual))
+    seen = see(s, own, made, at)
+    predicted = seen.top
     yhat = predicted
     if has_dead_band(p):
         rounding = ROUNDING * torch.maximum(predicted.abs(), a[:, LAST_TARGET].abs())
         yhat = hold(s, a, predicted, usual_error(s, own, rounding, torch.zeros_like(predicted)))
-    return Mixed(weights, made, predicted, yhat, torch.einsum("bg,bgt->bt", top, weights), hour)
+    return Mixed(weights, made, seen, yhat, torch.einsum("bg,bgt->bt", seen.weights, weights), at)
 
 
 def usual_error(s: GateState, own: EntityState, rounding: Tensor, otherwise: Tensor) -> Tensor:
     """The entity's usual absolute error (B,); the pool's for a new one, and for one that had none but rounding."""
     usual = torch.where(own.unit > rounding, own.unit, s.unit)
     return torch.where(usual > rounding, usual, otherwise)
-
-
-def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor) -> Tensor:
-    """r = slope · (made − expert) / max(unit, |made − y| / 5), clipped to ±5; slope = clip(2 (made − y) / unit, ±1).
-
-    A wild target's regrets are in units of its own error, so that it weighs no more than a bad one. made (B, g),
-    experts (B, g, T), y and unit (B,)
-    """
-    error = made - y[:, None]
-    slope = (error / (0.5 * unit[:, None])).clamp(-1.0, 1.0)
-    slope = slope / torch.maximum(unit[:, None], error.abs() / Z_CLIP)
-    return (slope[..., None] * (made[..., None] - experts)).clamp(-Z_CLIP, Z_CLIP)
 
 
 def learn_unit(units: Tensor, n: Tensor, error: Tensor, rounding: Tensor, start: Tensor) -> Tensor:
@@ -173,12 +156,14 @@ def learn_gates(
     start = usual_error(s, own, rounding, error)
     judged = start > 0
     unit = torch.where(judged, start, 1.0)
-    new, loss = s, own.loss
+    new, loss, view = s, own.loss, own.view
     if p.learned_gate:
-        r = torch.where(active[:, None], regrets(mixed.made[:, :2], a[:, None].expand(-1, 2, -1), y, unit), 0.0)
+        judge = [0, 1, HOUR, LEVEL]
+        every = a[:, None].expand(-1, len(judge), -1)
+        r = torch.where(active[:, None], regrets(mixed.made[:, judge], every, y, unit, BEND), 0.0)
+        r, h, v = r[:, :2], r[:, 2], r[:, 3]
         decay = meta.poly_decay[:, None]
-        hour, rows = mixed.hour, torch.arange(len(y))
-        h = torch.where(active, regrets(mixed.made[:, HOUR, None], a[:, None], y, unit)[:, 0], 0.0)
+        hour, rows, shares = mixed.at.hour, torch.arange(len(y)), shares_of(mixed.at.level)
         mean = mean_expert(a, active)
         off = torch.where(active, (a - mean[:, None]) / unit[:, None], 0.0).clamp(-STACK_CLIP, STACK_CLIP)
         off = off[:, None].expand(-1, 2, -1)
@@ -186,24 +171,26 @@ def learn_gates(
         now = s.waiting >= max_waiting
         S, R, W = sweep(Moments(s.S, s.R, s.W), off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
                         meta.sweep_huber.expand_as(miss), miss, now[:, None, None].expand_as(off))  # fmt: skip
-        top = regrets(mixed.top[:, None], mixed.made[:, None], y, unit)[:, 0]
         lost = torch.where(active, ((a - y[:, None]).abs() / unit[:, None]).clamp_max(LOSS_CLIP), LOSS_CLIP)
         lost = torch.where(present, lost, 0.0)
         new = s._replace(
             regret=decay * s.regret + r, regret2=decay * s.regret2 + r * r,
-            hour_regret=s.hour_regret.index_put((rows, hour), HOUR_DECAY * s.hour_regret[rows, hour] + h),
-            hour_regret2=s.hour_regret2.index_put((rows, hour), HOUR_DECAY * s.hour_regret2[rows, hour] + h * h),
+            hour_regret=s.hour_regret.index_put((rows, hour), SITUATION_DECAY * s.hour_regret[rows, hour] + h),
+            hour_regret2=s.hour_regret2.index_put((rows, hour), SITUATION_DECAY * s.hour_regret2[rows, hour] + h * h),
+            level_regret=learn_sums(s.level_regret, shares, SITUATION_DECAY, v),
+            level_regret2=learn_sums(s.level_regret2, shares, SITUATION_DECAY, v * v),
             loss=POOL_DECAY * s.loss + lost, losses=POOL_DECAY * s.losses + 1.0,
             S=S, R=R, W=W, waiting=torch.where(now, 0.0, s.waiting + 1.0),
-            top=meta.top_decay * s.top + top, top2=meta.top_decay * s.top2 + top * top,
         )  # fmt: skip
+        new, viewed = learn_views(meta, new, own, mixed.made, mixed.seen, mixed.at, y, unit)
+        view = torch.where(judged[:, None, None], viewed.view, own.view)
         if has_dead_band(p):
             new = learn_band(new, a, mixed.top, y, unit)
         new = choose(judged, new, s)
         loss = torch.where(judged[:, None, None], meta.soft[:, 1, None] * own.loss + lost[:, None], own.loss)
     return (
         new._replace(unit=learn_unit(s.unit, n, error, rounding, start)),
-        own._replace(loss=loss, unit=learn_unit(own.unit, own.running.n, error, rounding, start)),
+        own._replace(loss=loss, view=view, unit=learn_unit(own.unit, own.running.n, error, rounding, start)),
         unit,
         judged & bool(p.learned_gate),
     )

@@ -17,6 +17,8 @@ from ssm_stream.core.shapes import (
     BANDS,
     DAY_BINS,
     HOURS,
+    LEVELS,
+    VIEWS,
     WEEK_BINS,
     G,
     LearnerParams,
@@ -84,7 +86,7 @@ class EntityState(NamedTuple):
     y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
     bin (4,), day (96,), season (672,): quarter of an hour that is not over, the last day's, the week's usual targets,
         as in `shapes.EntityState`
-    W (H + 1, L): the entity's own proximal heads, the slow one last; loss (2, T), unit (): of the gates
+    W (H + 1, L): the entity's own proximal heads, the slow one last; loss (2, T), view (2, G), unit (): of the gates
     """
 
     running: Running
@@ -97,12 +99,15 @@ class EntityState(NamedTuple):
     season: Tensor
     W: Tensor
     loss: Tensor
+    view: Tensor
     unit: Tensor
 
 
 class GateState(NamedTuple):
-    """regret, regret2 (B, 2, T); hour_regret, hour_regret2 (B, HOURS, T): those of each hour; loss (B, T), losses
-    (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; waiting (B,) as of the heads; top, top2 (B, G); carry
+    """regret, regret2 (B, 2, T); hour_regret, hour_regret2 (B, HOURS, T): those of each hour; level_regret,
+    level_regret2 (B, LEVELS, T): at each level; loss (B, T), losses (B,); S (B, 2, T, T), R, W (B, 2, T): stacking;
+    waiting (B,) as of the heads; view (B, 2, G), hour_view (B, HOURS, 2, G), difference_view, level_view
+    (B, LEVELS, 2, G): regrets of the gates and their squares, by situation; top, top2 (B, VIEWS): of the views; carry
     (B, 2, corrected): Σ e e′ and Σ e² of corrected heads; band (B, 2, BANDS): Σ gain and Σ gain² of the dead band
     unit (B,): usual absolute error."""
 
@@ -110,12 +115,18 @@ class GateState(NamedTuple):
     regret2: Tensor
     hour_regret: Tensor
     hour_regret2: Tensor
+    level_regret: Tensor
+    level_regret2: Tensor
     loss: Tensor
     losses: Tensor
     S: Tensor
     R: Tensor
     W: Tensor
     waiting: Tensor
+    view: Tensor
+    hour_view: Tensor
+    difference_view: Tensor
+    level_view: Tensor
     top: Tensor
     top2: Tensor
     carry: Tensor
@@ -268,16 +279,19 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
             missed=zeros(E, len(corrected_heads(p))), bin=zeros(E, 4 * p.seasons), day=zeros(E, DAY_BINS * p.seasons),
             season=zeros(E, WEEK_BINS * p.seasons),
-            W=zeros(E, p.prox + (p.prox > 0), p.L), loss=zeros(E, 2, experts), unit=zeros(E),
+            W=zeros(E, p.prox + (p.prox > 0), p.L), loss=zeros(E, 2, experts), view=zeros(E, 2, G),
+            unit=zeros(E),
         ),
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
         surprise=zeros(3),
         gates=GateState(
             regret=zeros(2, experts), regret2=zeros(2, experts), hour_regret=zeros(HOURS, experts),
-            hour_regret2=zeros(HOURS, experts), loss=zeros(experts), losses=zeros(),
+            hour_regret2=zeros(HOURS, experts), level_regret=zeros(LEVELS, experts),
+            level_regret2=zeros(LEVELS, experts), loss=zeros(experts), losses=zeros(),
             S=zeros(2, experts, experts), R=zeros(2, experts), W=zeros(2, experts), waiting=zeros(),
-            top=zeros(G), top2=zeros(G), carry=zeros(2, len(corrected_heads(p))),
-            band=zeros(2, BANDS * has_dead_band(p)), unit=zeros(),
+            view=zeros(2, G), hour_view=zeros(HOURS, 2, G), difference_view=zeros(LEVELS, 2, G),
+            level_view=zeros(LEVELS, 2, G), top=zeros(VIEWS), top2=zeros(VIEWS),
+            carry=zeros(2, len(corrected_heads(p))), band=zeros(2, BANDS * has_dead_band(p)), unit=zeros(),
         ),
         fleet=heads(p, p.L),
         products=products() if p.products else None,

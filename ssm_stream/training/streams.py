@@ -30,6 +30,9 @@ made hard. Everything is drawn anew for each stream:
     daily           a day by the clock in the offset, three harmonics, 0.5 … 3 deviations, another size at weekends, and
                     in two inputs of five; intervals of 1 … 60 minutes
     scaled          the size of the noise hangs on an input and on the hour
+    growth          runs of 10 … 100 events of an entity: one input is the age of a run, 0 at its begin, and the target
+                    grows with it to the power of 0.7 … 1.5, by 2 … 6 deviations in the usual run; in each by a rate of
+                    its own (log-normal, deviation 0.4)
     plant           drift, interaction, daily, scaled and correlated, each with probability 0.6
 """
 
@@ -42,7 +45,7 @@ from numpy.typing import NDArray
 
 KINDS = (
     "steady", "drift", "switch", "season", "noisy", "heavy", "conditioned", "irregular", "nonlinear", "correlated",
-    "lagged", "positive", "mixed", "interaction", "daily", "scaled", "plant",
+    "lagged", "positive", "mixed", "interaction", "daily", "scaled", "growth", "plant",
 )  # fmt: skip
 PARTS = {
     "mixed": (0.5, ("drift", "switch", "season", "heavy", "nonlinear", "correlated")),
@@ -162,6 +165,17 @@ def _lagged(rng: Rng, e: NDArray[np.int64], drive: Floats, E: int) -> Floats:
     return out
 
 
+def _runs(rng: Rng, e: NDArray[np.int64], E: int) -> tuple[Floats, Floats]:
+    """Age (T,) of the entity's run at each event, 1 at the end of a run, and the run's rate of growth, about 1."""
+    length, seen = int(_between(rng, 10, 100)), np.zeros(E, np.int64)
+    age, number = np.empty(len(e)), np.empty(len(e), np.int64)
+    for t, entity in enumerate(e.tolist()):
+        number[t], age[t] = divmod(seen[entity], length)
+        seen[entity] += 1
+    rate = np.exp(0.4 * rng.normal(size=(E, number.max() + 1)))
+    return age / length, rate[e, number]
+
+
 def draw_one(rng: Rng, kind: str, T: int, F: int, E: int = 1) -> Streams:
     """One stream of a kind, with a leading dimension of 1."""
     probable, parts = PARTS.get(kind, (0.0, ()))
@@ -187,6 +201,10 @@ def draw_one(rng: Rng, kind: str, T: int, F: int, E: int = 1) -> Streams:
         signal = signal + rng.choice((-1, 1)) * rng.uniform(0.3, 1.2) * deviation * product / (product.std() + 1e-9)
     if "daily" in has:
         signal = signal + rng.uniform(0.5, 3.0) * deviation * _daily(rng, day, ts // DAY % 7 >= 5)
+    if "growth" in has:
+        age, rate = _runs(rng, e, E)
+        z[:, rng.integers(0, F)] = 3.0 * age
+        signal = signal + rng.uniform(2.0, 6.0) * deviation * rate * age ** rng.uniform(0.7, 1.5)
     noise = deviation * _noise(rng, has, z, day)
     y = signal + np.clip(noise, -MAX_DEVIATION, MAX_DEVIATION)
     if E > 1:

@@ -25,6 +25,7 @@ from ssm_stream.core.shapes import (
     MEAN,
     Q_CLIP,
     RESIDUAL,
+    VALUE,
     WAIT_SHARE,
     HeadsState,
     LearnerParams,
@@ -32,7 +33,7 @@ from ssm_stream.core.shapes import (
     product_heads,
 )
 from ssm_stream.verify.answer_layout import answer_layouts
-from ssm_stream.verify.gates import Gates, Moment, OwnLosses
+from ssm_stream.verify.gating.gates import Bounds, Gates, Moment, OwnLosses
 from ssm_stream.verify.products import ProductDescent
 from ssm_stream.verify.reference import (
     Array,
@@ -252,7 +253,8 @@ class Recorder:
         last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
         self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high))
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
-        weights = self.gates[k].weights(self._active, self._losses[e], low, high, int(event.given[3][0]))
+        bounds = Bounds(low, high, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])))
+        weights = self.gates[k].weights(self._a, self._active, self._losses[e], bounds, int(event.given[3][0]))
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
         scale = float(w.scale[event.scopes - 1, RESIDUAL, 1]) or max(abs(found), MIN_NORM)
         d.reference[t] = weights.predict(a, self._active)

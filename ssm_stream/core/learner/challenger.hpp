@@ -2,18 +2,18 @@
 //
 // What goes on knows much at once, and a fresh start has nothing to unlearn: statistics as old as the state, weights
 // that stood for what a new input says now. Which of the two is better cannot be known beforehand. So for a number of events
-// both learn, and the prediction is a mean of theirs, weighted by what their errors were of late; then the better one
-// stays. Where it is the challenger, it takes the other's place: the pool at once, each entity at its next event.
+// both learn, and the prediction is a mean of theirs, weighted by how sure it is from their errors of late that the challenger is
+// better; then the better one stays. Where it is the challenger, it takes the other's place: the pool at once, each entity at
+// its next event. In doubt it is the challenger: who changes inputs is to be no worse off than who starts anew.
 #pragma once
 #include "learner.hpp"
 
 namespace ssm::SSM_ISA {
 
-constexpr double TRIAL_DECAY = 0.998;  // of the losses, an event of the pool
-constexpr int TRIAL_SHARPNESS = 3;     // doublings: shares fall with the eighth power of the loss
+constexpr double TRIAL_DECAY = 0.995;  // of what the challenger has gained, an event of the pool
+constexpr double TRIAL_PRIOR = 1e-4;   // of the squares: keeps rounding from deciding
+constexpr double SURE = 1.0, HOPELESS = -3.0;  // standard errors that it has gained: it is believed wholly, and not at all
 enum { TRIAL_OVER, TRIAL_ON, TRIAL_WON };
-enum { STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, KEPT_LOSS, FRESH_LOSS };
-static_assert(FRESH_LOSS + 1 == static_cast<int>(TRIAL_NUMBERS));
 
 // The numbers of a pool's trial; null where no pool is on trial.
 SSM_INLINE double* trial_of(const Challenger& of, i64 k) {
@@ -25,11 +25,9 @@ struct Said { double answer, prediction; };
 
 // The challenger's part in the prediction, 0 to 1; none before the first target.
 SSM_INLINE double part_of_challenger(const double* trial) {
-    const double all = trial[KEPT_LOSS] + trial[FRESH_LOSS];
-    if (!(all > 0.0)) return 0.0;
-    double kept = trial[KEPT_LOSS] / all, fresh = trial[FRESH_LOSS] / all;
-    for (int i = 0; i < TRIAL_SHARPNESS; ++i) kept *= kept, fresh *= fresh;
-    return kept / (kept + fresh);
+    if (!(trial[GAIN_SQUARES] > 0.0)) return 0.0;
+    const double gained = trial[GAIN] / std::sqrt(trial[GAIN_SQUARES] + TRIAL_PRIOR);
+    return min(max((gained - HOPELESS) / (SURE - HOPELESS), 0.0), 1.0);
 }
 
 // What both say together, of an event that the learner has just predicted; fills the challenger's own scratch.
@@ -37,7 +35,7 @@ SSM_INLINE double part_of_challenger(const double* trial) {
 SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept, bool first) {
     predict(challenger, event, first);
     const double* made = challenger.w.made, part = part_of_challenger(trial);
-    return {kept.answer + part * (made[GATES] - kept.answer), kept.prediction + part * (made[MADE - 1] - kept.prediction)};
+    return {kept.answer + part * (made[ANSWER] - kept.answer), kept.prediction + part * (made[PREDICTION] - kept.prediction)};
 }
 
 // The challenger's rows in the place of the learner's. Counts go on: of warm-ups, of the entities met, and since when.
@@ -66,14 +64,15 @@ inline void compare(double* trial, double y, double kept, double fresh, double u
     const double kept_error = std::fabs(y - kept), fresh_error = std::fabs(y - fresh);
     const double unit = usual > 0.0 ? usual : max(kept_error, fresh_error);
     if (!(unit > 0.0)) return;
-    trial[KEPT_LOSS] = TRIAL_DECAY * trial[KEPT_LOSS] + min(kept_error / unit, LOSS_CLIP);
-    trial[FRESH_LOSS] = TRIAL_DECAY * trial[FRESH_LOSS] + min(fresh_error / unit, LOSS_CLIP);
+    const double gain = clip((kept_error - fresh_error) / unit, LOSS_CLIP);
+    trial[GAIN] = TRIAL_DECAY * trial[GAIN] + gain;
+    trial[GAIN_SQUARES] = TRIAL_DECAY * trial[GAIN_SQUARES] + gain * gain;
 }
 
 // One labelled event more; at the last one the better learner stays.
 inline void advance_trial(const LearnerState& of, const Challenger& from, double* trial, i64 k) {
     if (--trial[EVENTS_LEFT] > 0.0) return;
-    if (trial[STAGE_OF_TRIAL] == TRIAL_ON && trial[FRESH_LOSS] < trial[KEPT_LOSS]) {
+    if (trial[STAGE_OF_TRIAL] == TRIAL_ON && part_of_challenger(trial) > 0.5) {
         take_pool(of, from, k);
         trial[STAGE_OF_TRIAL] = TRIAL_WON;
         trial[EVENTS_LEFT] = trial[EVENTS_OF_TRIAL];

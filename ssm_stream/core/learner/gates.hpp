@@ -1,59 +1,34 @@
-// The in-context gate: weights over the answers from what they were worth so far, and a gate over such gates.
+// The in-context gate: weights over the answers from what they were worth so far, and gates over such gates.
 //
-// Two gates hold decayed regrets (ML-Poly; Gaillard, Stoltz & van Erven 2014), quick and slow, and one such regrets for each
-// hour of the day; two are a softmax of decayed losses of the entity, which begin at the pool's; two stack the answers, that
-// is, are moment heads themselves with the answers' deviations from their mean as inputs, and so may answer beyond them. All errors count in units of the entity's
-// usual one, so that entities of any size may share a gate; all weights are continuous in what has been seen.
-// Beyond the answers in use, what is known of answers is zero, to whole vectors.
+// Four gates hold decayed regrets (`regrets.hpp`): quick and slow ones, those of each hour of the day, and of each level of the target; two
+// are a softmax of decayed losses of the entity, which begin at the pool's; two stack the answers, that is, are moment heads
+// themselves with the answers' deviations from their mean as inputs, and so may answer beyond them. What weighs the gates is in
+// `views.hpp`. All errors count in units of the entity's usual one, so that entities of any size may share a gate; all weights
+// are continuous in what has been seen.
 #pragma once
-#include "../entity.hpp"
 #include "corrections.hpp"
 #include "dead_band.hpp"
 #include "heads.hpp"
+#include "views.hpp"
 
 namespace ssm::SSM_ISA {
 
-constexpr double PRIOR = 1e-2;     // of the regret gates: keeps rounding from deciding while all regrets are small
-constexpr double TOP_PRIOR = 0.01;  // gates of nearly equal worth share until one is clearly better
 constexpr double LOSS_CLIP = 4.0;
 constexpr double POOL_DECAY = 0.999;  // of the pool's losses
 constexpr double UNIT_RATE = 0.02;
 constexpr double ROUNDING = 1e-12;     // of target and prediction: an error up to here is rounding, which is no unit
 constexpr double LEAST_UNIT = 1e-300;  // below it one over the unit is no number
 constexpr double STACK_CLIP = 20.0;    // usual errors that the stacking gates hear
-constexpr double HOUR_DECAY = 0.995;   // of an hour's regrets, an event in that hour
-constexpr double HOUR_SHARE = 1.0 / HOURS;  // of the slow gate's regrets that counts in every hour
-enum { POLY = 0, SOFT = 2, STACK = 4, HOUR = 6 };  // places of the two gates of each kind, and of the one by hour
+constexpr double BEND = 0.5;             // usual errors from which on a gate's loss is linear
+constexpr double SITUATION_DECAY = 0.995;  // of the regrets of an hour or a level, an event in it
+enum { POLY = 0, SOFT = 2, STACK = 4, BY_HOUR = 6, BY_LEVEL = 7 };  // places of the gates: two of each kind, and those by situation
 
-// The answers in use: which count, how many do, and how many vectors they take.
-struct Answers { const double* active; double alive; i64 count, n; };
-
-// Weights in proportion to the positive regrets over 1 + their second moments; uniform at first. regret, regret2: of the
-// answers from place i on
-template <class R, class R2> SSM_INLINE void poly(const R& regret, const R2& regret2, double* weights, const Answers& of) {
-    Vec<double> sums{};
-    for (i64 i = 0; i < of.n; i += lanes<double>) {
-        const Vec<double> weight = greater(regret(i), Vec<double>{}) / (all(1.0) + regret2(i)) * load(of.active + i);
-        store(weights + i, weight);
-        sums = sums + weight;
-    }
-    const double mass = total(sums), prior = PRIOR * PRIOR / (PRIOR + mass), part = 1.0 / (mass + of.alive * prior);
-    for (i64 i = 0; i < of.n; i += lanes<double>)
-        store(weights + i, (load(weights + i) + all(prior)) * all(part) * load(of.active + i));
+// Regrets of the answers at a level, and in an hour.
+SSM_INLINE Interpolated at_level(const Params& p, const Pool& pool, double level) {
+    return between(pool.level_regret, pool.level_regret2, p.hour_T, level);
 }
-
-// By the regrets of all hours, quick (r = 0) or slow.
-SSM_INLINE void poly_of(const Params& p, const Pool& pool, int r, double* weights, const Answers& of) {
-    const double *regret = pool.regret + r * p.wide_T, *regret2 = pool.regret2 + r * p.wide_T;
-    poly([&](i64 i) { return load(regret + i); }, [&](i64 i) { return load(regret2 + i); }, weights, of);
-}
-
-// By the hour's regrets, beside which the slow gate's count a little: what an hour has not shown, the day has.
-SSM_INLINE void poly_of_hour(const Params& p, const Pool& pool, i64 hour, double* weights, const Answers& of) {
-    const float *own = pool.hour_regret + hour * p.hour_T, *own2 = pool.hour_regret2 + hour * p.hour_T;
-    const double *slow = pool.regret + p.wide_T, *slow2 = pool.regret2 + p.wide_T;
-    poly([&](i64 i) { return load_floats(own + i) + all(HOUR_SHARE) * load(slow + i); },
-         [&](i64 i) { return load_floats(own2 + i) + all(HOUR_SHARE) * load(slow2 + i); }, weights, of);
+SSM_INLINE Sums in_hour(const Params& p, const Pool& pool, i64 hour) {
+    return {pool.hour_regret + hour * p.hour_T, pool.hour_regret2 + hour * p.hour_T};
 }
 
 // Falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a share for all.
@@ -97,70 +72,41 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
         return mean;
     }
     const Answers of{active, alive, count, n};
+    const double *slow = pool.regret + p.wide_T, *slow2 = pool.regret2 + p.wide_T;  // of all events
+    w.made[AT_LEVEL] = level_of(w, mean);
+    poly_of(pool.regret, pool.regret2, w.gate + POLY * width, of);
+    poly_of(slow, slow2, w.gate + (POLY + 1) * width, of);
+    poly_in(at_level(p, pool, w.made[AT_LEVEL]), slow, slow2, w.gate + BY_LEVEL * width, of);
+    poly_in(in_hour(p, pool, hour), slow, slow2, w.gate + BY_HOUR * width, of);
     for (int r = 0; r < 2; ++r) {
-        poly_of(p, pool, r, w.gate + (POLY + r) * width, of);
         const double* W = pool.stack_W + r * p.wide_T;
         double* weights = w.gate + (STACK + r) * width;
         const Vec<double> rest = all((1.0 - dot(W, active, n)) / alive);
         for (i64 i = 0; i < n; i += lanes<double>) store(weights + i, (rest + load(W + i)) * load(active + i));
         softmax(p.soft + 4 * r, s.loss + r * p.wide_T, pool, w.gate + (SOFT + r) * width, of);
     }
-    poly_of_hour(p, pool, hour, w.gate + HOUR * width, of);
     for (i64 i = 0; i < n; i += lanes<double>) store(w.off + i, load(a + i) - all(mean));
     for (int r = 0; r < GATES; ++r)
         w.made[r] = min(max(mean + dot(w.gate + r * width, w.off, n), w.base[LOW]), w.base[HIGH]);
-    double *top = w.gate + GATES * width, mass = 0.0, answer = 0.0;
-    for (int r = 0; r < GATES; ++r) {
-        top[r] = max(pool.top[r], 0.0) / (1.0 + pool.top2[r]);
-        mass += top[r];
-    }
-    const double prior = TOP_PRIOR * TOP_PRIOR / (TOP_PRIOR + mass);
-    mass += GATES * prior;
-    const double part = 1.0 / mass;
-    for (int r = 0; r < GATES; ++r) {
-        top[r] = (top[r] + prior) * part;
-        answer += top[r] * w.made[r];
-    }
+    double* top = w.gate + GATES * width;
+    const double answer = see(w, s, pool, hour, usual_error(s, pool, ROUNDING * std::fabs(mean), 0.0), top);
     for (i64 i = 0; i < n; i += lanes<double>) store(w.g + i, Vec<double>{});
     weigh(w.g, top, w.gate, GATES, width, n);
-    w.made[GATES] = w.made[MADE - 1] = answer;
+    w.made[ANSWER] = w.made[PREDICTION] = answer;
     if (!p.banded) return answer;
     const double unit = usual_error(s, pool, ROUNDING * max(std::fabs(answer), std::fabs(w.a[LAST_TARGET])), 0.0);
-    return w.made[MADE - 1] = hold(w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0);
+    return w.made[PREDICTION] = hold(w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0);
 }
 
-// Slope of the loss at what was made. A wild target's regrets are in units of its own error, so that it weighs no more
-// than a bad one.
-SSM_INLINE double slope_at(double made, double y, double unit) {
-    return clip((made - y) / (0.5 * unit), 1.0) / max(unit, std::fabs(made - y) / Z_CLIP);
-}
-
-// Linearised regret of the answers from place i on against a gate's own.
-SSM_INLINE Vec<double> regret_at(const Scratch& w, double made, double slope, i64 i) {
-    return clipped(all(slope) * (all(made) - load(w.a + i)), Z_CLIP) * load(w.active + i);
-}
-
-// Decayed regrets of the quick (r = 0) or the slow gate.
-SSM_INLINE void learn_regrets(const Params& p, const Scratch& w, Pool& pool, int r, double y, double unit, i64 n) {
-    double *regret = pool.regret + r * p.wide_T, *regret2 = pool.regret2 + r * p.wide_T;
-    const double made = w.made[POLY + r], slope = slope_at(made, y, unit);
-    const Vec<double> keep = all(p.poly_decay[r]);
-    for (i64 i = 0; i < n; i += lanes<double>) {
-        const Vec<double> of = regret_at(w, made, slope, i);
-        store(regret + i, keep * load(regret + i) + of);
-        store(regret2 + i, keep * load(regret2 + i) + of * of);
-    }
-}
-
-// Decayed regrets of the gate by hour, of one hour.
-SSM_INLINE void learn_hour(const Params& p, const Scratch& w, Pool& pool, i64 hour, double y, double unit, i64 n) {
-    float *regret = pool.hour_regret + hour * p.hour_T, *regret2 = pool.hour_regret2 + hour * p.hour_T;
-    const double made = w.made[HOUR], slope = slope_at(made, y, unit);
-    for (i64 i = 0; i < n; i += lanes<double>) {
-        const Vec<double> of = regret_at(w, made, slope, i);
-        store_floats(regret + i, all(HOUR_DECAY) * load_floats(regret + i) + of);
-        store_floats(regret2 + i, all(HOUR_DECAY) * load_floats(regret2 + i) + of * of);
-    }
+// Regrets of the answers against those of the gates of regrets.
+SSM_INLINE void learn_regrets(const Params& p, const Scratch& w, Pool& pool, i64 hour, double y, double unit, i64 n) {
+    alignas(64) double slopes[GATES];
+    slopes_at(w.made, y, unit, BEND, slopes);
+    const auto regrets_of = [&](int gate) SSM_STEP { return Regrets{w.a, w.active, w.made[gate], slopes[gate]}; };
+    for (int r = 0; r < 2; ++r)
+        learn_sums(pool.regret + r * p.wide_T, pool.regret2 + r * p.wide_T, p.poly_decay[r], regrets_of(POLY + r), n);
+    learn_sums(in_hour(p, pool, hour), SITUATION_DECAY, regrets_of(BY_HOUR), n);
+    learn_sums(at_level(p, pool, w.made[AT_LEVEL]), SITUATION_DECAY, regrets_of(BY_LEVEL), n);
 }
 
 // One sweep of the moments of the answers' deviations, as in the moment heads; in 64 bits, as they nearly agree.
@@ -218,7 +164,7 @@ struct GateLesson { i64 count, hour; double y; i64 most; };
 SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& pool, const GateLesson& event) {
     const double y = event.y;
     const i64 count = event.count;
-    const double answer = w.made[GATES];
+    const double answer = w.made[ANSWER];
     const double rounding = ROUNDING * max(std::fabs(y), std::fabs(answer)), off = std::fabs(answer - y);
     const double error = off > rounding ? off : 0.0;
     double unit = usual_error(s, pool, rounding, error);
@@ -226,15 +172,9 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
         unit = max(unit, LEAST_UNIT);
         const i64 n = whole_doubles(count);
         const double mean = dot(w.a, w.active, n) / sum(w.active, n);
-        for (int r = 0; r < 2; ++r) learn_regrets(p, w, pool, r, y, unit, n);
-        learn_hour(p, w, pool, event.hour, y, unit, n);
+        learn_regrets(p, w, pool, event.hour, y, unit, n);
         learn_stack(p, w, pool, count, mean, y, unit, event.most);
-        const double slope = slope_at(answer, y, unit);
-        for (int r = 0; r < GATES; ++r) {
-            const double regret = clip(slope * (answer - w.made[r]), Z_CLIP);
-            pool.top[r] = p.top_decay * pool.top[r] + regret;
-            pool.top2[r] = p.top_decay * pool.top2[r] + regret * regret;
-        }
+        learn_views(p, w, s, pool, event.hour, y, unit);
         learn_losses(p, w, s, pool, count, y, unit);
         learn_corrections(p, w, s, pool, count, y, unit);
         if (p.banded) learn_band(w, pool, answer, y, unit);

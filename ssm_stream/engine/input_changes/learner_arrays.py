@@ -12,7 +12,7 @@ from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine.input_changes.input_map import Indices, InputMap, take, widen
 
 Array = NDArray[Any]
-GATES = ("stack_", "regret", "hour_regret", "top", "band", "carry")
+GATES = ("stack_", "regret", "hour_", "level_", "difference_", "view", "top", "band", "carry")
 """Prefixes of arrays of the gates that pools have, and of what is judged by their answers: dead band, corrections."""
 EVENTS_KEPT = 30.0
 """Events that moments count for at most once there are inputs that explain much of the errors before."""

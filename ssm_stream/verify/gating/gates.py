@@ -15,22 +15,27 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import (
-    HOUR_DECAY,
-    HOUR_SHARE,
-    LOSS_CLIP,
-    POOL_DECAY,
-    PRIOR,
-    ROUNDING,
-    STACK_CLIP,
-    TOP_PRIOR,
-    UNIT_RATE,
+from ssm_stream.core.constants import BEND, LOSS_CLIP, POOL_DECAY, ROUNDING, SITUATION_DECAY, STACK_CLIP, UNIT_RATE
+from ssm_stream.core.shapes import (
+    ANSWER,
+    AT_LEVEL,
+    HOURS,
+    LAST_TARGET,
+    LEVELS,
+    WINSOR,
+    G,
+    LearnerParams,
+    corrected_heads,
+    has_dead_band,
 )
-from ssm_stream.core.shapes import HOURS, LAST_TARGET, WINSOR, Z_CLIP, G, LearnerParams, corrected_heads, has_dead_band
-from ssm_stream.verify.corrections import Corrections
-from ssm_stream.verify.dead_band import DeadBand, Held
+from ssm_stream.verify.gating.corrections import Corrections
+from ssm_stream.verify.gating.dead_band import DeadBand, Held
+from ssm_stream.verify.gating.regrets import beside, by_regret, learn_sums, regrets, shares_of
+from ssm_stream.verify.gating.views import Situation, Views, difference_of, level_of
 from ssm_stream.verify.reference import Array, sweep
 
+HOUR, LEVEL = 6, 7
+"""Places of the gates by hour and by level."""
 KNOWN = 30.0
 """Events after which the usual error ignores how far out an error is."""
 
@@ -83,53 +88,69 @@ class Moment(NamedTuple):
     hour: int
 
 
+class Bounds(NamedTuple):
+    """low, high: of a prediction; scale: mean and deviation of the pool's targets."""
+
+    low: float
+    high: float
+    scale: tuple[float, float]
+
+
 class OwnLosses:
     """Of one entity.
 
-    loss (2, T): decayed losses of the experts; unit: usual absolute error; missed (J,): last errors of corrected heads
+    loss (2, T): decayed losses of the experts; view (2, G): regrets of the gates and their squares; unit: usual
+    absolute error; missed (J,): last errors of corrected heads
     """
 
     def __init__(self, p: LearnerParams) -> None:
-        self.loss, self.unit = np.zeros((2, p.T)), 0.0
+        self.loss, self.view, self.unit = np.zeros((2, p.T)), np.zeros((2, G)), 0.0
         self.missed = np.zeros(len(corrected_heads(p)))
 
 
 class Gates:
-    """The gates of a pool: two of regrets, two of losses, two that stack, one of regrets by hour, and one over those.
+    """The gates of a pool: two of regrets, two of losses, two that stack, of regrets by hour and level; and the views.
 
-    regret, regret2 (2, T): decayed regrets and their squares; hour_regret, hour_regret2 (24, T): those by hour;
-    loss (T,), losses: decayed losses and their count; S (2, T, T), P, W (2, T): decayed moments and weights of the
-    stacking gates; top, top2 (G,): regrets of the gates; unit: usual absolute error; waiting: events since a sweep;
+    regret, regret2 (2, T): decayed regrets and their squares; hours (24, 2, T), levels (LEVELS, 2, T): those by hour
+    and level; loss (T,), losses: decayed losses and their count; S (2, T, T), P, W (2, T): decayed moments and weights
+    of the stacking gates; views: of the gates; unit: usual absolute error; waiting: events since a sweep;
     corrections: of the heads whose answers are corrected; band: the dead band, None if predictions have none
     """
 
     def __init__(self, p: LearnerParams) -> None:
         self.p, self.soft = p, p.soft.reshape(2, 4)
         self.regret, self.regret2 = np.zeros((2, 2, p.T))
-        self.hour_regret, self.hour_regret2 = np.zeros((2, HOURS, p.T))
+        self.hours, self.levels = np.zeros((HOURS, 2, p.T)), np.zeros((LEVELS, 2, p.T))
         self.loss, self.losses = np.zeros(p.T), 0.0
         self.S = np.zeros((2, p.T, p.T))
         self.P, self.W = np.zeros((2, 2, p.T))
-        self.top, self.top2 = np.zeros((2, G))
+        self.views = Views()
         self.unit, self.waiting = 0.0, 0
         self.corrections = Corrections(p)
         self.band = DeadBand() if has_dead_band(p) else None
 
-    def weights(self, active: NDArray[np.bool_], own: OwnLosses, low: float, high: float, hour: int) -> Weights:
-        """Return the weights. active (t,): experts that count; low, high: bounds of a prediction; hour: of the day"""
-        t = len(active)
+    def weights(self, a: Array, active: NDArray[np.bool_], own: OwnLosses, bounds: Bounds, hour: int) -> Weights:
+        """Return the weights. a (t,): expert predictions; active (t,): those that count; hour: of the day"""
+        t, (low, high, scale) = len(active), bounds
         if not self.p.learned_gate:
             uniform = np.repeat(active[None] / active.sum(), G, 0)
             return Weights(uniform, np.full(G, 1.0 / G), low, high)
-        gates = [
-            _by_regret(self.regret[:, :t], self.regret2[:, :t], active, PRIOR),
-            self._by_loss(own.loss[:, :t], active),
-            self._stacked(active),
-            self._by_hour(hour, active),
-        ]
-        top = _by_regret(self.top, self.top2, np.ones(G, np.bool_), TOP_PRIOR)
+        mean = float(a[active].mean())
+        level = level_of(mean, scale)
+        gates = np.concatenate(
+            [
+                by_regret(self.regret[:, :t], self.regret2[:, :t], active),
+                self._by_loss(own.loss[:, :t], active),
+                self._stacked(active),
+                self._in_situation(self.hours[hour, None], np.ones(1), active),
+                self._in_situation(self.levels, shares_of(level), active),
+            ]
+        )
+        made = np.clip(mean + gates @ np.where(active, a - mean, 0.0), low, high)
+        usual = _usual_error((own.unit, self.unit), ROUNDING * abs(mean), 0.0)
+        top = self.views.weights(own.view, Situation(hour, level, difference_of(made, usual)))
         band = None if self.band is None else self.band.held()
-        return Weights(np.concatenate(gates), top, low, high, band, (own.unit, self.unit))
+        return Weights(gates, top, low, high, band, (own.unit, self.unit))
 
     def _by_loss(self, own: Array, active: NDArray[np.bool_]) -> Array:
         """(2, t): (1 − sharpness · (loss − least) / 256)⁺ to the 256th, and a fixed share for all.
@@ -142,12 +163,12 @@ class Gates:
         raw = np.where(active, np.maximum(1.0 - sharpness * (loss - least) / 256.0, 0.0), 0.0) ** 256
         return np.where(active, (1.0 - share) * raw / raw.sum(1, keepdims=True) + share / active.sum(), 0.0)
 
-    def _by_hour(self, hour: int, active: NDArray[np.bool_]) -> Array:
-        """(1, t): as by regrets; those of the hour, and a part of the slow gate's."""
+    def _in_situation(self, sums: Array, shares: Array, active: NDArray[np.bool_]) -> Array:
+        """(1, t): as by regrets; those of the places, and a part of the slow gate's. sums (places, 2, T)"""
         t = len(active)
-        regret = self.hour_regret[hour, :t] + HOUR_SHARE * self.regret[1, :t]
-        regret2 = self.hour_regret2[hour, :t] + HOUR_SHARE * self.regret2[1, :t]
-        return _by_regret(regret, regret2, active, PRIOR)[None]
+        of_all = np.stack([self.regret[1, :t], self.regret2[1, :t]])
+        regret, regret2 = beside(sums[:, :, :t], shares, of_all)
+        return by_regret(regret, regret2, active)[None]
 
     def _stacked(self, active: NDArray[np.bool_]) -> Array:
         """(2, t): W + (1 − Σ W) / experts, so that a prediction is mean + Σ W (a − mean)."""
@@ -157,24 +178,24 @@ class Gates:
     def learn(self, a: Array, active: NDArray[np.bool_], made: Array, y: float, own: OwnLosses, at: Moment) -> None:
         """Learn target y of an event.
 
-        a, active (t,): expert predictions; made (G + 2,): predictions of the gates, of the one over them,
-            and of all;
+        a, active (t,): expert predictions; made (MADE,): predictions of the gates, of the views, of the top gate and of
+            all, and the places between two levels and differences;
         """
-        t, error, rounding = len(a), abs(float(made[G]) - y), ROUNDING * max(abs(float(made[G])), abs(y))
+        answer = float(made[ANSWER])
+        t, error, rounding = len(a), abs(answer - y), ROUNDING * max(abs(answer), abs(y))
         error = error if error > rounding else 0.0
         unit = _usual_error((own.unit, self.unit), rounding, error)
         if self.p.learned_gate and unit > 0:
-            r = _regrets(made[:2], a[None], y, unit) * active
+            r = regrets(made[[0, 1, HOUR, LEVEL]], a[None], y, unit, BEND) * active
             decay = self.p.poly_decay[:, None]
-            self.regret[:, :t] = decay * self.regret[:, :t] + r
-            self.regret2[:, :t] = decay * self.regret2[:, :t] + r * r
-            r = _regrets(made[G - 1 : G], a[None], y, unit)[0] * active
-            self.hour_regret[at.hour, :t] = HOUR_DECAY * self.hour_regret[at.hour, :t] + r
-            self.hour_regret2[at.hour, :t] = HOUR_DECAY * self.hour_regret2[at.hour, :t] + r * r
+            self.regret[:, :t] = decay * self.regret[:, :t] + r[:2]
+            self.regret2[:, :t] = decay * self.regret2[:, :t] + r[:2] * r[:2]
+            _, _, of_hour, of_level = np.stack([r, r * r], 1)
+            learn_sums(self.hours[at.hour, None, :, :t], np.ones(1), SITUATION_DECAY, of_hour)
+            learn_sums(self.levels[:, :, :t], shares_of(float(made[AT_LEVEL])), SITUATION_DECAY, of_level)
             self._learn_stack(a, active, y, unit, at.max_waiting)
-            r = _regrets(made[G : G + 1], made[None, :G], y, unit)[0]
-            self.top = self.p.top_decay * self.top + r
-            self.top2 = self.p.top_decay * self.top2 + r * r
+            decays = float(self.p.poly_decay[0]), float(self.p.top_decay)
+            self.views.learn(made, own.view, y, unit, at.hour, decays)
             lost = np.where(active, np.minimum(np.abs(a - y) / unit, LOSS_CLIP), LOSS_CLIP)
             own.loss *= self.soft[:, 1, None]
             own.loss[:, :t] += lost
@@ -183,7 +204,7 @@ class Gates:
             self.losses = POOL_DECAY * self.losses + 1.0
             self.corrections.learn(a, active, own.missed, y, unit)
             if self.band is not None:
-                self.band.learn(float(made[G]), float(a[LAST_TARGET]), y, unit)
+                self.band.learn(answer, float(a[LAST_TARGET]), y, unit)
         own.unit = _usual(own.unit if own.unit > rounding else unit, at.n, error)
         self.unit = _usual(self.unit if self.unit > rounding else unit, at.n_pool, error)
 
@@ -203,24 +224,6 @@ class Gates:
             return
         self.waiting = 0
         W[:] = sweep(S[None], P[None], W[None], p.sweep_ridge, np.ones((1, t), np.bool_))[0]
-
-
-def _by_regret(regret: Array, regret2: Array, active: NDArray[np.bool_], least: float) -> Array:
-    """(…, t): weights in proportion to r⁺ / (1 + r²) + prior, with prior = l² / (l + Σ r⁺ / (1 + r²))."""
-    raw = np.where(active, np.maximum(regret, 0.0) / (1.0 + regret2), 0.0)
-    raw = np.where(active, raw + least**2 / (least + raw.sum(-1, keepdims=True)), 0.0)
-    weights: Array = raw / raw.sum(-1, keepdims=True)
-    return weights
-
-
-def _regrets(made: Array, experts: Array, y: float, unit: float) -> Array:
-    """(g, t): slope · (made − expert), within ±5; slope = clip(2 (made − y) / unit, ±1) / max(unit, |made − y| / 5).
-
-    made (g,), experts (g or 1, t)
-    """
-    error = made - y
-    slope = np.clip(error / (0.5 * unit), -1.0, 1.0) / np.maximum(unit, np.abs(error) / Z_CLIP)
-    return np.clip(slope[:, None] * (made[:, None] - experts), -Z_CLIP, Z_CLIP)
 
 
 def _usual(unit: float, n: int, error: float) -> float:
