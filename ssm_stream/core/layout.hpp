@@ -253,7 +253,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, season, q, scale, base, a, active, gate, view, made, judged, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
+    Field<double> v, season, q, scale, base, a, active, gate, made, judged, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, places, others;
     Field<float> fleet, norm, entity, size, phi, attend, past, rate, product, product_rate;
 };
@@ -275,7 +275,6 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("a", f.a, {p.answers}, 8);
     put("active", f.active, {p.answers}, 8);
     put("gate", f.gate, {GATES + 1, p.answers}, 8);
-    put("view", f.view, {VIEWS, 8}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
     put("g", f.g, {p.answers}, 8);
@@ -305,7 +304,7 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
     w.phi = f.phi.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
-    w.gate = f.gate.in(row), w.view = f.view.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
+    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);

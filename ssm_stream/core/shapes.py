@@ -340,7 +340,6 @@ class Scratch(NamedTuple):
     a: NDArray[np.float64]
     active: NDArray[np.float64]
     gate: NDArray[np.float64]
-    view: NDArray[np.float64]
     made: NDArray[np.float64]
     judged: NDArray[np.float64]
     g: NDArray[np.float64]

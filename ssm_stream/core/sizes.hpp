@@ -79,7 +79,7 @@ struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on;
     float *fleet, *norm, *entity, *size, *phi;
-    double *q, *scale, *base, *a, *active, *gate, *view, *made, *judged, *g, *off;
+    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *g, *off;
     float* attend;
     double* least;
     float* past;

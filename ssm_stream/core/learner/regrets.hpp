@@ -12,17 +12,17 @@
 
 namespace ssm::SSM_ISA {
 
-constexpr double PRIOR = 1e-2;   // keeps rounding from deciding while all regrets are small
+constexpr double PRIOR = 1e-2;                // keeps rounding from deciding while all regrets are small
 constexpr double SHARE_OF_ALL = 1.0 / HOURS;  // of the regrets of all events that counts in every situation
 
 // The answers in use: which count, how many do, and how many vectors they take.
 struct Answers { const double* active; double alive; i64 count, n; };
 
-// What answers are worth by their sums; 0 beyond those in use.
-SSM_INLINE Vec<double> worth(const Vec<double>& regret, const Vec<double>& regret2, const double* active) {
-    return greater(regret, Vec<double>{}) / (all(1.0) + regret2) * load(active);
+// What answers are worth by their sums.
+SSM_INLINE Vec<double> worth(const Vec<double>& regret, const Vec<double>& regret2) {
+    return greater(regret, Vec<double>{}) / (all(1.0) + regret2);
 }
-// From worths, which sum up to `mass`, to weights, which sum up to 1: a part of the worth, and a bit for each. That bit is
+// From worths, which sum up to `mass`, to weights, which sum up to 1: a part of the worth, and a bit each. That bit is
 // prior²/(prior + mass) of all of it, and as much for each answer: it fades as evidence comes.
 struct Norm { double part, bit; };
 SSM_INLINE Norm norm_of(double mass, double alive) {
@@ -34,7 +34,7 @@ SSM_INLINE Norm norm_of(double mass, double alive) {
 template <class R, class R2> SSM_INLINE void poly(const R& regret, const R2& regret2, double* weights, const Answers& of) {
     Vec<double> sums{};
     for (i64 i = 0; i < of.n; i += lanes<double>) {
-        const Vec<double> weight = worth(regret(i), regret2(i), of.active + i);
+        const Vec<double> weight = worth(regret(i), regret2(i)) * load(of.active + i);
         store(weights + i, weight);
         sums = sums + weight;
     }

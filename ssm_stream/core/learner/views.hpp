@@ -39,16 +39,16 @@ SSM_INLINE double see(const Scratch& w, const Entity& s, const Pool& pool, i64 h
     const Vec<double> made = load(w.made);
     const double *shared = pool.view, *shared2 = pool.view + VIEW;
     w.made[AT_DIFFERENCE] = difference_of(made, unit);
-    const auto in = [&](const Sums& own) SSM_STEP { return worth(beside(own.regret, shared, 0), beside(own.regret2, shared2, 0), EVERY_GATE); };
+    const auto in = [&](const Sums& own) SSM_STEP { return worth(beside(own.regret, shared, 0), beside(own.regret2, shared2, 0)); };
     const auto at = [&](const Interpolated& own) SSM_STEP {
         return worth(beside(own.low.regret, own.high.regret, own.part, shared, 0),
-                     beside(own.low.regret2, own.high.regret2, own.part, shared2, 0), EVERY_GATE);
+                     beside(own.low.regret2, own.high.regret2, own.part, shared2, 0));
     };
-    const Vec<double> of[VIEWS] = {worth(load(shared), load(shared2), EVERY_GATE), in(sums_in(pool.hour_view + hour * 2 * VIEW)),
+    const Vec<double> of[VIEWS] = {worth(load(shared), load(shared2)), in(sums_in(pool.hour_view + hour * 2 * VIEW)),
                                    in(sums_in(s.view)), at(between_views(pool.difference_view, w.made[AT_DIFFERENCE])),
                                    at(between_views(pool.level_view, w.made[AT_LEVEL]))};
     alignas(64) double views[VIEW];  // what the views are worth
-    const Vec<double> worths = worth(load(pool.top), load(pool.top2), EVERY_VIEW);
+    const Vec<double> worths = worth(load(pool.top), load(pool.top2));  // 0 beyond the views, as their regrets
     store(views, worths);
     const Norm best = norm_of(total(worths), VIEWS);
     const double even = total(made);
