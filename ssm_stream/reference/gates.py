@@ -18,7 +18,7 @@ from ssm_stream.reference.attention import decline
 from ssm_stream.reference.dead_band import hold, learn_band
 from ssm_stream.reference.heads import Moments, sweep
 from ssm_stream.reference.inputs import Inputs
-from ssm_stream.reference.regrets import beside, learn_sums, poly_weights, regrets, shares_of
+from ssm_stream.reference.regrets import learn_sums, poly_weights, regrets, shares_of, with_shared
 from ssm_stream.reference.state import EntityState, GateState, Meta, State, choose
 from ssm_stream.reference.views import Seen, Situation, difference_of, learn_views, level_of, see
 
@@ -83,8 +83,8 @@ def situation_weights(s: GateState, hour: Tensor, level: Tensor, active: Tensor)
     rows, slow = torch.arange(len(hour)), (s.regret[:, 1], s.regret2[:, 1])
     one, shares = torch.ones(len(hour), 1, dtype=torch.float64), shares_of(level)
     hours, levels = (s.hour_regret, s.hour_regret2), (s.level_regret, s.level_regret2)
-    by_hour = [beside(sums[rows, hour][:, None], one, of_all) for sums, of_all in zip(hours, slow, strict=True)]
-    by_level = [beside(sums, shares, of_all) for sums, of_all in zip(levels, slow, strict=True)]
+    by_hour = [with_shared(sums[rows, hour][:, None], one, of_all) for sums, of_all in zip(hours, slow, strict=True)]
+    by_level = [with_shared(sums, shares, of_all) for sums, of_all in zip(levels, slow, strict=True)]
     return torch.stack(
         [poly_weights(by_hour[0], by_hour[1], active), poly_weights(by_level[0], by_level[1], active)], 1
     )

@@ -35,18 +35,18 @@ def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor, bend: float)
 
 
 def shares_of(place: Tensor) -> Tensor:
-    """(B, LEVELS): how much of an event belongs to each of the places, two of which lie beside `place` (B,)."""
+    """(B, LEVELS): how much of an event belongs to each of the places, two of which lie next to `place` (B,)."""
     first = place.long().clamp(0, LEVELS - 2)[:, None]
     part, places = place[:, None] - first, torch.arange(LEVELS)
     return torch.where(places == first, 1.0 - part, torch.where(places == first + 1, part, 0.0))
 
 
-def beside(sums: Tensor, shares: Tensor, shared: Tensor) -> Tensor:
+def with_shared(sums: Tensor, shares: Tensor, shared: Tensor) -> Tensor:
     """Σ shares · sums, and a part of those of all events. sums (B, places, …), shares (B, places), shared (B, …)"""
     return torch.einsum("bp,bp...->b...", shares, sums) + SHARE_OF_ALL * shared
 
 
 def learn_sums(sums: Tensor, shares: Tensor, decay: float, new: Tensor) -> Tensor:
-    """Sums of each place with its share of an event: s ← (1 − share (1 − decay)) s + share · new. As of `beside`."""
+    """Sums of each place with its share of an event: s ← (1 − share (1 − decay)) s + share · new."""
     share = shares.reshape(*shares.shape, *[1] * (sums.dim() - 2))
     return (1.0 - share * (1.0 - decay)) * sums + share * new[:, None]

@@ -14,7 +14,7 @@ from torch import Tensor
 from ssm_stream.core.constants import DIFFERENCE_HALF, LEVEL_CLIP, VIEW_BEND, VIEW_DECAY
 from ssm_stream.core.shapes import HOURS, LEVELS, VALUE
 from ssm_stream.reference.inputs import Inputs
-from ssm_stream.reference.regrets import beside, learn_sums, poly_weights, regrets, shares_of
+from ssm_stream.reference.regrets import learn_sums, poly_weights, regrets, shares_of, with_shared
 from ssm_stream.reference.state import EntityState, GateState, Meta
 
 
@@ -58,10 +58,10 @@ def see(s: GateState, own: EntityState, made: Tensor, at: Situation) -> Seen:
     sums = torch.stack(
         [
             s.view,
-            beside(s.hour_view, _in_hour(at.hour), s.view),
-            beside(own.view[:, None], one, s.view),
-            beside(s.difference_view, shares_of(at.difference), s.view),
-            beside(s.level_view, shares_of(at.level), s.view),
+            with_shared(s.hour_view, _in_hour(at.hour), s.view),
+            with_shared(own.view[:, None], one, s.view),
+            with_shared(s.difference_view, shares_of(at.difference), s.view),
+            with_shared(s.level_view, shares_of(at.level), s.view),
         ],
         1,
     )

@@ -30,7 +30,7 @@ from ssm_stream.core.shapes import (
 )
 from ssm_stream.verify.gating.corrections import Corrections
 from ssm_stream.verify.gating.dead_band import DeadBand, Held
-from ssm_stream.verify.gating.regrets import beside, by_regret, learn_sums, regrets, shares_of
+from ssm_stream.verify.gating.regrets import by_regret, learn_sums, regrets, shares_of, with_shared
 from ssm_stream.verify.gating.views import Situation, Views, difference_of, level_of
 from ssm_stream.verify.reference import Array, sweep
 
@@ -167,7 +167,7 @@ class Gates:
         """(1, t): as by regrets; those of the places, and a part of the slow gate's. sums (places, 2, T)"""
         t = len(active)
         of_all = np.stack([self.regret[1, :t], self.regret2[1, :t]])
-        regret, regret2 = beside(sums[:, :, :t], shares, of_all)
+        regret, regret2 = with_shared(sums[:, :, :t], shares, of_all)
         return by_regret(regret, regret2, active)[None]
 
     def _stacked(self, active: NDArray[np.bool_]) -> Array:

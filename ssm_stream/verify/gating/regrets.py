@@ -30,19 +30,19 @@ def regrets(made: Array, experts: Array, y: float, unit: float, bend: float) -> 
 
 
 def shares_of(place: float) -> Array:
-    """(LEVELS,): how much of an event belongs to each of the places, two of which lie beside `place`."""
+    """(LEVELS,): how much of an event belongs to each of the places, two of which lie next to `place`."""
     shares: Array = np.maximum(1.0 - np.abs(np.arange(LEVELS) - place), 0.0)
     return shares
 
 
-def beside(sums: Array, shares: Array, of_all: Array) -> Array:
+def with_shared(sums: Array, shares: Array, of_all: Array) -> Array:
     """Σ shares · sums, and a part of those of all events. sums (places, …), shares (places,), of_all (…)"""
     total: Array = np.tensordot(shares, sums, 1) + SHARE_OF_ALL * of_all
     return total
 
 
 def learn_sums(sums: Array, shares: Array, decay: float, new: Array) -> None:
-    """Add its share of an event to the sums of each place: s ← (1 − share (1 − decay)) s + share · new; as `beside`."""
+    """Add its share of an event to the sums of each place: s ← (1 − share (1 − decay)) s + share · new."""
     share = shares.reshape(-1, *[1] * (sums.ndim - 1))
     sums *= 1.0 - share * (1.0 - decay)
     sums += share * new

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssm_stream.core.constants import DIFFERENCE_HALF, LEVEL_CLIP, VIEW_BEND, VIEW_DECAY
 from ssm_stream.core.shapes import ANSWER, AT_DIFFERENCE, AT_LEVEL, HOURS, LEVELS, VIEWED, VIEWS, G
-from ssm_stream.verify.gating.regrets import beside, by_regret, learn_sums, regrets, shares_of
+from ssm_stream.verify.gating.regrets import by_regret, learn_sums, regrets, shares_of, with_shared
 from ssm_stream.verify.reference import Array
 
 EVERY = np.ones(1, np.bool_)
@@ -35,7 +35,7 @@ def difference_of(made: Array, unit: float) -> float:
 
 
 class Views:
-    """What a pool knows of its gates, by situation.
+    """What the gates of a pool were worth, by situation.
 
     lately (2, G): decayed regrets and their squares; hours (24, 2, G), levels, differences (LEVELS, 2, G): the same by
     situation; top (2, VIEWS): of the views
@@ -51,10 +51,10 @@ class Views:
         sums = np.stack(
             [
                 self.lately,
-                beside(self.hours[at.hour, None], np.ones(1), self.lately),
-                beside(own[None], np.ones(1), self.lately),
-                beside(self.differences, shares_of(at.difference), self.lately),
-                beside(self.levels, shares_of(at.level), self.lately),
+                with_shared(self.hours[at.hour, None], np.ones(1), self.lately),
+                with_shared(own[None], np.ones(1), self.lately),
+                with_shared(self.differences, shares_of(at.difference), self.lately),
+                with_shared(self.levels, shares_of(at.level), self.lately),
             ]
         )
         views = by_regret(sums[:, 0], sums[:, 1], EVERY)
