@@ -228,7 +228,7 @@ def test_a_horizon_meets_no_target_of_a_window() -> None:
 # Which alerts are not raised.
 
 
-def broken(n: int = 90, at: int = 40, back: int = 52, entity: str = "old") -> Events:
+def broken(n: int = 90, at: int = 40, back: int = 46, entity: str = "old") -> Events:
     """An entity's events, a minute apart, far off between two of them."""
     y = np.random.default_rng(0).normal(size=n)
     y[at:back] += 1000
