@@ -5,12 +5,15 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Annotated
 
+import structlog
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import ConfigFile, with_option_groups
 from ssm_stream.cli.run import LogFormat, LogOptions
 from ssm_stream.config import ConfigError, load_config
+
+LOG = structlog.get_logger("ssm_stream.notify")
 
 
 @with_option_groups
@@ -42,14 +45,11 @@ def notify(
 
     ssm-stream notify monitor.yaml
     """
-    import structlog
-
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.notify.preview import print_history
     from ssm_stream.notify.service import NotifyService, run_until_signal
     from ssm_stream.ops.logging import set_up_logging
 
-    log_lines = structlog.get_logger("ssm_stream.notify")
     json = None if log.log_format is LogFormat.AUTO else log.log_format is LogFormat.JSON
     set_up_logging(level=log.log_level.value, json=json)
     if since is not None and not dry_run:
@@ -77,7 +77,7 @@ def notify(
             if failed:
                 raise typer.Exit(FAILED)
             return
-        log_lines.info("started", topic=loaded.sinks.alerts, targets=[w.name for w in service.workers], dry_run=dry_run,
+        LOG.info("started", topic=loaded.sinks.alerts, targets=[w.name for w in service.workers], dry_run=dry_run,
                  release=version("ssm-stream"))  # fmt: skip
         run_until_signal(service)
-    log_lines.info("stopped", reason="signal")
+    LOG.info("stopped", reason="signal")
