@@ -20,6 +20,14 @@ SSM_INLINE double clip(double value, double bound) { return min(max(value, -boun
 SSM_INLINE i64 whole(i64 n) { return (n + 15) / 16 * 16; }
 SSM_INLINE i64 whole_doubles(i64 n) { return (n + 7) / 8 * 8; }
 
+// Between two of the places 0 … last: the first, and how far on the way to the second. What is no number is at the first place.
+struct Between { i64 first; double part; };
+SSM_INLINE Between between(double place, i64 last) {
+    const double end = static_cast<double>(last), x = place > 0.0 ? (place < end ? place : end) : 0.0;
+    const i64 first = min(static_cast<i64>(x), last - 1);
+    return {first, x - static_cast<double>(first)};
+}
+
 SSM_INLINE bool unknown(double value) { return value != value; }
 
 // log(1 + value), of a negative value as of zero.

@@ -11,16 +11,13 @@ from torch import Tensor
 
 from ssm_stream.core.constants import BAND_CLIP, BAND_DECAY, BAND_HALF, BAND_PRIOR
 from ssm_stream.core.shapes import BANDS, LAST_TARGET
+from ssm_stream.reference.regrets import shares_of
 from ssm_stream.reference.state import GateState
 
 
 def _shares(distance: Tensor, unit: Tensor) -> Tensor:
     """(B, BANDS + 1): how much of the place BANDS · d / (d + ¼) belongs to each of the places 0 … BANDS next to it."""
-    x = BANDS * (distance / (distance + BAND_HALF * unit))
-    first = x.long().clamp_max(BANDS - 1)
-    places = torch.arange(BANDS + 1)
-    part = (x - first)[:, None]
-    return torch.where(places == first[:, None], 1.0 - part, torch.where(places == first[:, None] + 1, part, 0.0))
+    return shares_of(BANDS * (distance / (distance + BAND_HALF * unit)), BANDS + 1)
 
 
 def hold(s: GateState, a: Tensor, predicted: Tensor, unit: Tensor) -> Tensor:

@@ -34,10 +34,10 @@ def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor, bend: float)
     return (slope[..., None] * (made[..., None] - experts)).clamp(-Z_CLIP, Z_CLIP)
 
 
-def shares_of(place: Tensor) -> Tensor:
-    """(B, LEVELS): how much of an event belongs to each of the places, two of which lie next to `place` (B,)."""
-    first = place.long().clamp(0, LEVELS - 2)[:, None]
-    part, places = place[:, None] - first, torch.arange(LEVELS)
+def shares_of(place: Tensor, count: int = LEVELS) -> Tensor:
+    """(B, count): how much of an event belongs to each of the places, two of which lie next to `place` (B,)."""
+    first = place.long().clamp(0, count - 2)[:, None]
+    part, places = place[:, None] - first, torch.arange(count)
     return torch.where(places == first, 1.0 - part, torch.where(places == first + 1, part, 0.0))
 
 

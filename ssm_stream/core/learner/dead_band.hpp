@@ -20,13 +20,10 @@ constexpr double BAND_HALF = 0.25;    // usual errors that lie in the middle of 
 constexpr double BAND_PRIOR = 1e-4;   // of the squares: keeps rounding from deciding while nothing has been gained or lost
 constexpr i64 LAST_TARGET = 1;        // place of the last known target among the answers
 
-// Between two of the distances, BANDS + 1 in all, of which the last is infinite: the first, and how far on the way to the second.
-struct Between { i64 first; double part; };
-SSM_INLINE Between between(double distance, double unit) {
+// Between two of the distances, BANDS + 1 in all, of which the last is infinite.
+SSM_INLINE Between band_of(double distance, double unit) {
     const double share = distance / (distance + BAND_HALF * unit);  // no number where the distance is none
-    const double x = BANDS * (share < 1.0 ? share : 1.0);
-    const i64 first = min(static_cast<i64>(x), i64(BANDS) - 1);
-    return {first, x - static_cast<double>(first)};
+    return between(BANDS * (share < 1.0 ? share : 1.0), BANDS);
 }
 
 // Which part of the way back to the last target the prediction takes, 0 to 1, at one of the distances.
@@ -39,7 +36,7 @@ SSM_INLINE double held_at(const Pool& pool, i64 i) {
 SSM_INLINE double hold(const Scratch& w, const Pool& pool, double answer, double unit) {
     if (!(unit > 0.0)) return answer;
     const double last = w.a[LAST_TARGET];
-    const Between at = between(std::fabs(answer - last), unit);
+    const Between at = band_of(std::fabs(answer - last), unit);
     const double held = (1.0 - at.part) * held_at(pool, at.first) + at.part * held_at(pool, at.first + 1);
     return (1.0 - held) * answer + held * last;  // wholly held it is that target, to the last bit
 }
@@ -47,7 +44,7 @@ SSM_INLINE double hold(const Scratch& w, const Pool& pool, double answer, double
 // What the gates' answer has gained against the last target, in usual errors, at target y.
 SSM_INLINE void learn_band(const Scratch& w, Pool& pool, double answer, double y, double unit) {
     const double last = w.a[LAST_TARGET], gain = clip((std::fabs(y - last) - std::fabs(y - answer)) / unit, BAND_CLIP);
-    const Between at = between(std::fabs(answer - last), unit);
+    const Between at = band_of(std::fabs(answer - last), unit);
     double *gained = pool.band, *squares = pool.band + BANDS;
     for (i64 i = 0; i < BANDS; ++i) {
         const double part = i == at.first ? 1.0 - at.part : i == at.first + 1 ? at.part : 0.0;

@@ -25,7 +25,7 @@ enum { POLY = 0, SOFT = 2, STACK = 4, BY_HOUR = 6, BY_LEVEL = 7 };  // places of
 
 // Regrets of the answers at a level, and in an hour.
 SSM_INLINE Interpolated at_level(const Params& p, const Pool& pool, double level) {
-    return between(pool.level_regret, pool.level_regret2, p.hour_T, level);
+    return sums_between(pool.level_regret, pool.level_regret2, p.hour_T, level);
 }
 SSM_INLINE Sums in_hour(const Params& p, const Pool& pool, i64 hour) {
     return {pool.hour_regret + hour * p.hour_T, pool.hour_regret2 + hour * p.hour_T};

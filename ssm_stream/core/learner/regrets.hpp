@@ -48,17 +48,10 @@ SSM_INLINE void poly_of(const double* regret, const double* regret2, double* wei
 
 // Decayed sums of regrets and of their squares in a situation.
 struct Sums { float *regret, *regret2; };
-// Between two of LEVELS places: the first, and how far on the way to the second. A place that is no number is the first.
-struct Way { i64 first; double part; };
-SSM_INLINE Way way(double place) {
-    const double x = place > 0.0 ? (place < LEVELS - 1 ? place : LEVELS - 1) : 0.0;
-    const i64 first = min(static_cast<i64>(x), i64(LEVELS) - 2);
-    return {first, x - static_cast<double>(first)};
-}
-// The sums of two places. width: numbers from one to the next
+// The sums of two of LEVELS places. width: numbers from one to the next
 struct Interpolated { Sums low, high; double part; };
-SSM_INLINE Interpolated between(float* regret, float* regret2, i64 width, double place) {
-    const Way at = way(place);
+SSM_INLINE Interpolated sums_between(float* regret, float* regret2, i64 width, double place) {
+    const Between at = between(place, LEVELS - 1);
     float *first = regret + at.first * width, *first2 = regret2 + at.first * width;
     return {{first, first2}, {first + width, first2 + width}, at.part};
 }

@@ -19,7 +19,7 @@ static_assert(lanes<double> == VIEW && GATES == VIEW && VIEWS == 5 && VIEWED + V
 
 // The sums of an hour, of an entity, of two places: regrets, then their squares.
 SSM_INLINE Sums sums_in(float* row) { return {row, row + VIEW}; }
-SSM_INLINE Interpolated between_views(float* rows, double place) { return between(rows, rows + VIEW, 2 * VIEW, place); }
+SSM_INLINE Interpolated between_views(float* rows, double place) { return sums_between(rows, rows + VIEW, 2 * VIEW, place); }
 
 // Where an answer stands between two levels, by the pool's mean and deviation of targets.
 SSM_INLINE double level_of(const Scratch& w, double answer) {
