@@ -17,8 +17,10 @@ from ssm_stream.config import Config
 from ssm_stream.core import loop
 from ssm_stream.engine import trials
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.entity_report import report_entity
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.snapshot_format import SnapshotReader
+from ssm_stream.engine.trials import RunningTrial
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 
@@ -116,6 +118,28 @@ def test_the_challenger_takes_the_place_where_it_is_better(configs: tuple[Config
     assert store(engine).state.learner.n[: len(engine)].sum() == LEARNED + 2_200
     engine.process(later(configs[1], 2_201, shift=True, first=2_200))
     assert store(engine).challenger is None
+
+
+def test_a_report_tells_how_a_trial_goes() -> None:
+    engine, alone, fresh = begun(shift=False), begun(shift=False), Engine(AFTER)
+    store(alone).shared.trial.number[:] = 0
+    first = report_entity(engine.target_engines[0], "m0")
+    assert first is not None
+    assert first.trial == RunningTrial(0.0, EVENTS)
+    for each in (engine, alone, fresh):
+        each.process(later(AFTER, 100, shift=False))
+    report = report_entity(engine.target_engines[0], "m0")
+    assert report is not None
+    assert report.trial is not None
+    assert report.trial.events_left == EVENTS - 100
+    with_both, kept, anew = (
+        float(each.process(later(AFTER, 101, shift=False, first=100))[0].yhat[0]) for each in (engine, alone, fresh)
+    )
+    assert with_both == pytest.approx(kept + report.trial.share * (anew - kept), rel=1e-12)
+    engine.process(later(AFTER, EVENTS, shift=False, first=101))
+    last = report_entity(engine.target_engines[0], "m0")
+    assert last is not None
+    assert last.trial is None
 
 
 NOTHING, WRITE, RESTART = range(3)

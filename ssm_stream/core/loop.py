@@ -17,7 +17,7 @@ from ssm_stream.core.shapes import EntityState, HeadsState, PoolState
 
 DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS = range(7)
 # columns of Trial.number, and its stages
-STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL = range(3)
+STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, GAIN, GAIN_SQUARES = range(5)
 TRIAL_OVER, TRIAL_ON, TRIAL_WON = range(3)
 # columns of Clock.number
 LAST, MARK, GAP, GAPS = range(4)

@@ -18,6 +18,7 @@ from ssm_stream.engine.counts.episode_tally import EpisodeFigures
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.target_engine import TargetEngine
+from ssm_stream.engine.trials import RunningTrial, running_trial
 from ssm_stream.ingest.timestamps import EPOCH
 
 
@@ -47,6 +48,7 @@ class EntityReport:
     gap: mean seconds between events; error: running mean of |y − yhat|; half_width: of the last prediction interval
     weights: input → running mean of its implicit weight, in the target's unit per standard deviation of the input, the
         largest first
+    trial: of changed inputs; None where none is running
     """
 
     target: str
@@ -58,6 +60,7 @@ class EntityReport:
     half_width: float
     episodes: list[OpenEpisode]
     weights: dict[str, float]
+    trial: RunningTrial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
         interval.half_width(spread, view.row, hour) * last,
         episodes,
         dict(sorted(weights, key=lambda pair: -abs(pair[1]))),
+        running_trial(engine.store, pool),
     )
 
 

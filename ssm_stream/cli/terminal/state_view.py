@@ -72,6 +72,9 @@ def print_report(report: EntityReport, top: int) -> None:
     for episode in report.episodes:
         since = f"since {iso_seconds(episode.since)}, {episode.events:,} events, highest score {episode.peak:.3g}"
         rows.append((f"open {episode.kind}", since))
+    if report.trial:
+        part = f"{report.trial.share:.0%} of a prediction is from a learner that began anew"
+        rows.append(("changed inputs", f"on trial: {part}; {report.trial.events_left:,} labelled events to go"))
     for name, weight in list(report.weights.items())[:top]:
         rows.append((f"weight of {name}", f"{weight:+.4g}"))
     if len(report.weights) > top:
