@@ -274,7 +274,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("base", f.base, {BASES});
     put("a", f.a, {p.answers}, 8);
     put("active", f.active, {p.answers}, 8);
-    put("gate", f.gate, {GATES + 1, p.answers}, 8);
+    put("gate", f.gate, {GATES, p.answers}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
     put("g", f.g, {p.answers}, 8);

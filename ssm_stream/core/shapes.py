@@ -307,8 +307,8 @@ class Scratch(NamedTuple):
     q (4, B + prox + 2): standardised answers of the heads: fleet, entity, norm, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
-    a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (MADE,): answers of the gates, of the
-        views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
+    a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
+        the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
         judged (1,): the answer that is judged, of the gates and the challenger;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps

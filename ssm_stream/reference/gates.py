@@ -16,7 +16,7 @@ from ssm_stream.core.constants import BEND, LOSS_CLIP, POOL_DECAY, ROUNDING, SIT
 from ssm_stream.core.shapes import LAST_TARGET, VIEWS, WINSOR, G, LearnerParams, has_dead_band
 from ssm_stream.reference.attention import decline
 from ssm_stream.reference.dead_band import hold, learn_band
-from ssm_stream.reference.heads import Moments, sweep
+from ssm_stream.reference.heads import Moments, sweep, sweep_again
 from ssm_stream.reference.inputs import Inputs
 from ssm_stream.reference.regrets import learn_sums, poly_weights, regrets, shares_of, with_shared
 from ssm_stream.reference.state import EntityState, GateState, Meta, State, choose
@@ -169,8 +169,12 @@ def learn_gates(
         off = off[:, None].expand(-1, 2, -1)
         miss = ((y - mean) / unit).clamp(-STACK_CLIP, STACK_CLIP)[:, None] - (s.W * off).sum(-1)
         now = s.waiting >= max_waiting
-        S, R, W = sweep(Moments(s.S, s.R, s.W), off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
-                        meta.sweep_huber.expand_as(miss), miss, now[:, None, None].expand_as(off))  # fmt: skip
+        decays, ridge, huber = (part.expand_as(miss) for part in (meta.sweep_decay, meta.sweep_ridge, meta.sweep_huber))
+        swept = now[:, None, None].expand_as(off)
+        S, R, W = moments = sweep(Moments(s.S, s.R, s.W), off, decays, ridge, huber, miss, swept)
+        quick = Moments(*(part[:, :1] for part in moments))
+        quick = sweep_again(quick, ridge[:, :1], swept[:, :1])
+        R, W = torch.cat([quick.R, R[:, 1:]], 1), torch.cat([quick.W, W[:, 1:]], 1)
         lost = torch.where(active, ((a - y[:, None]).abs() / unit[:, None]).clamp_max(LOSS_CLIP), LOSS_CLIP)
         lost = torch.where(present, lost, 0.0)
         new = s._replace(

@@ -138,11 +138,17 @@ def sweep(m: Moments, x: Tensor, decay: Tensor, ridge: Tensor, huber: Tensor, er
     wx = weight[..., None] * x
     R = decay[..., None] * m.R + wx * error[..., None]
     S = decay[..., None, None] * m.S + wx[..., :, None] * x[..., None, :]
+    return sweep_again(Moments(S, R, m.W), ridge, on)
+
+
+def sweep_again(m: Moments, ridge: Tensor, on: Tensor) -> Moments:
+    """A sweep of the moments as they are, as of `sweep`."""
+    S, R, W = m
     lower = S.tril() + torch.diag_embed(ridge[..., None].expand_as(R))
     lower = torch.where(on[..., None], lower, torch.eye(S.shape[-1], dtype=S.dtype))
-    force = torch.where(on, R - ridge[..., None] * m.W, 0.0)
+    force = torch.where(on, R - ridge[..., None] * W, 0.0)
     step = torch.linalg.solve_triangular(lower, force[..., None], upper=False)
-    return Moments(S, R - (S @ step)[..., 0], m.W + step[..., 0])
+    return Moments(S, R - (S @ step)[..., 0], W + step[..., 0])
 
 
 def decays(p: LearnerParams, meta: Meta, gap: Tensor, kept: Tensor) -> Tensor:

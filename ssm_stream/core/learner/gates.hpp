@@ -31,28 +31,86 @@ SSM_INLINE Sums in_hour(const Params& p, const Pool& pool, i64 hour) {
     return {pool.hour_regret + hour * p.hour_T, pool.hour_regret2 + hour * p.hour_T};
 }
 
-// Falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a share for all.
-SSM_INLINE void softmax(const double* soft, const float* own, const Pool& pool, double* weights, const Answers& of) {
-    const double sharpness = soft[0], prior = soft[2] / max(pool.losses, 1e-9), share = soft[3];
-    Vec<double> low = all(INFINITE), sums{};
-    for (i64 i = 0; i < of.n; i += lanes<double>) {
-        const Vec<double> loss = load_floats(own + i) + all(prior) * load(pool.loss + i);
-        const Vec<double> weight = either(load(of.active + i) > Vec<double>{}, loss, all(INFINITE));
-        store(weights + i, weight);
-        low = either(weight < low, weight, low);
+// What the gates' weights are made of: numbers in proportion to them, of which each gate takes a part, and a bit for each answer.
+struct Gates {
+    double* worths;                         // (GATES, width)
+    i64 width;
+    alignas(64) double part[GATES], bit[GATES], moment[GATES];  // moment: Σ worth · (answer − mean)
+    SSM_INLINE Gates(double* worths, i64 width) : worths(worths), width(width) {}
+    SSM_INLINE double* of(int gate) { return worths + gate * width; }
+    SSM_INLINE void set(int gate, const Norm& norm, const Vec<double>& moments) {
+        part[gate] = norm.part, bit[gate] = norm.bit, moment[gate] = total(moments);
     }
-    const Vec<double> least_of = all(least(low));
+};
+
+// By regrets: of all events, and of the situation.
+SSM_INLINE void weigh_by_regrets(const Params& p, const Pool& pool, const Answers& of, double level, i64 hour, Gates& gates) {
+    const double *slow = pool.regret + p.wide_T, *slow2 = pool.regret2 + p.wide_T;  // of all events
+    const Interpolated at = at_level(p, pool, level);
+    const Sums in = in_hour(p, pool, hour);
+    constexpr int PLACES[4] = {POLY, POLY + 1, BY_LEVEL, BY_HOUR};
+    Vec<double> masses[4]{}, moments[4]{};
     for (i64 i = 0; i < of.n; i += lanes<double>) {
-        // `decline` in 64 bits
-        Vec<double> t = all(1.0) - all(sharpness) * (load(weights + i) - least_of) * all(static_cast<double>(1.0f / 256));
-        t = greater(t, Vec<double>{});
-        for (int k = 0; k < 8; ++k) t = t * t;
-        store(weights + i, t);
-        sums = sums + t;
+        const Vec<double> all_of = load(slow + i), all_of2 = load(slow2 + i), active = load(of.active + i), off = load(of.off + i);
+        const Vec<double> regret[4] = {load(pool.regret + i), all_of, beside(at.low.regret + i, at.high.regret + i, at.part, all_of),
+                                       beside(in.regret + i, all_of)};
+        const Vec<double> regret2[4] = {load(pool.regret2 + i), all_of2, beside(at.low.regret2 + i, at.high.regret2 + i, at.part, all_of2),
+                                        beside(in.regret2 + i, all_of2)};
+        Vec<double> worths[4];
+        worth_of_four(regret, regret2, worths);
+        repeat<4>([&](auto r) SSM_STEP {
+            const Vec<double> worth = worths[r] * active;
+            store(gates.of(PLACES[r]) + i, worth);
+            masses[r] = masses[r] + worth, moments[r] = fma(worth, off, moments[r]);
+        });
     }
-    const double part = (1.0 - share) / total(sums), floor = share / of.alive;
-    for (i64 i = 0; i < of.n; i += lanes<double>)
-        store(weights + i, (load(weights + i) * all(part) + all(floor)) * load(of.active + i));
+    repeat<4>([&](auto r) SSM_STEP { gates.set(PLACES[r], norm_of(total(masses[r]), of.alive), moments[r]); });
+}
+
+// By losses: falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a share for all.
+SSM_INLINE void weigh_by_losses(const Params& p, const float* own, const Pool& pool, const Answers& of, Gates& gates) {
+    const double losses = max(pool.losses, 1e-9);
+    Vec<double> low[2] = {all(INFINITE), all(INFINITE)}, masses[2]{}, moments[2]{};
+    for (i64 i = 0; i < of.n; i += lanes<double>) {
+        const Vec<double> shared = load(pool.loss + i);
+        const auto on = load(of.active + i) > Vec<double>{};
+        repeat<2>([&](auto r) SSM_STEP {
+            const Vec<double> loss = either(on, fma(all(p.soft[4 * r + 2] / losses), shared, load_floats(own + r * p.wide_T + i)), all(INFINITE));
+            store(gates.of(SOFT + r) + i, loss);
+            low[r] = lesser(low[r], loss);
+        });
+    }
+    const double least_of[2] = {least(low[0]), least(low[1])};
+    for (i64 i = 0; i < of.n; i += lanes<double>) {
+        const Vec<double> off = load(of.off + i);
+        repeat<2>([&](auto r) SSM_STEP {
+            double* worths = gates.of(SOFT + r) + i;
+            // `decline` in 64 bits
+            Vec<double> t = all(1.0) - all(p.soft[4 * r] * static_cast<double>(1.0f / 256)) * (load(worths) - all(least_of[r]));
+            t = greater(t, Vec<double>{});
+            for (int k = 0; k < 8; ++k) t = t * t;
+            store(worths, t);
+            masses[r] = masses[r] + t, moments[r] = fma(t, off, moments[r]);
+        });
+    }
+    repeat<2>([&](auto r) SSM_STEP {
+        const double share = p.soft[4 * r + 3];
+        gates.set(SOFT + r, {(1.0 - share) / total(masses[r]), share / of.alive}, moments[r]);
+    });
+}
+
+// As the answers are stacked: weights that may be below zero, and what they leave of 1 for all alike.
+SSM_INLINE void weigh_by_stack(const Params& p, const Pool& pool, const Answers& of, Gates& gates) {
+    Vec<double> masses[2]{}, moments[2]{};
+    for (i64 i = 0; i < of.n; i += lanes<double>) {
+        const Vec<double> active = load(of.active + i), off = load(of.off + i);
+        repeat<2>([&](auto r) SSM_STEP {
+            const Vec<double> W = load(pool.stack_W + r * p.wide_T + i);
+            store(gates.of(STACK + r) + i, W);
+            masses[r] = fma(W, active, masses[r]), moments[r] = fma(W, off, moments[r]);
+        });
+    }
+    repeat<2>([&](auto r) SSM_STEP { gates.set(STACK + r, {1.0, (1.0 - total(masses[r])) / of.alive}, moments[r]); });
 }
 
 // The entity's usual absolute error; the pool's for a new one, and for one that had none but rounding.
@@ -63,7 +121,7 @@ SSM_INLINE double usual_error(const Entity& s, const Pool& pool, double rounding
 // The prediction from the first `count` answers in an hour of the day; fills `gate`, `made` and the total weights `g`.
 SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, i64 count, i64 hour) {
     double *a = w.a, *active = w.active;
-    const i64 n = whole_doubles(count), width = p.answers;
+    const i64 n = whole_doubles(count);
     for (i64 i = count; i < n; ++i) a[i] = active[i] = 0.0;
     const double alive = sum(active, n), mean = dot(a, active, n) / alive;
     if (!p.learned_gate) {
@@ -71,27 +129,26 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
         for (int i = 0; i < MADE; ++i) w.made[i] = mean;
         return mean;
     }
-    const Answers of{active, alive, count, n};
-    const double *slow = pool.regret + p.wide_T, *slow2 = pool.regret2 + p.wide_T;  // of all events
+    for (i64 i = 0; i < n; i += lanes<double>) store(w.off + i, (load(a + i) - all(mean)) * load(active + i));
+    const Answers of{active, w.off, alive, n};
+    Gates gates(w.gate, p.answers);
     w.made[AT_LEVEL] = level_of(w, mean);
-    poly_of(pool.regret, pool.regret2, w.gate + POLY * width, of);
-    poly_of(slow, slow2, w.gate + (POLY + 1) * width, of);
-    poly_in(at_level(p, pool, w.made[AT_LEVEL]), slow, slow2, w.gate + BY_LEVEL * width, of);
-    poly_in(in_hour(p, pool, hour), slow, slow2, w.gate + BY_HOUR * width, of);
-    for (int r = 0; r < 2; ++r) {
-        const double* W = pool.stack_W + r * p.wide_T;
-        double* weights = w.gate + (STACK + r) * width;
-        const Vec<double> rest = all((1.0 - dot(W, active, n)) / alive);
-        for (i64 i = 0; i < n; i += lanes<double>) store(weights + i, (rest + load(W + i)) * load(active + i));
-        softmax(p.soft + 4 * r, s.loss + r * p.wide_T, pool, w.gate + (SOFT + r) * width, of);
-    }
-    for (i64 i = 0; i < n; i += lanes<double>) store(w.off + i, load(a + i) - all(mean));
-    for (int r = 0; r < GATES; ++r)
-        w.made[r] = min(max(mean + dot(w.gate + r * width, w.off, n), w.base[LOW]), w.base[HIGH]);
-    double* top = w.gate + GATES * width;
+    weigh_by_losses(p, s.loss, pool, of, gates);
+    weigh_by_stack(p, pool, of, gates);
+    weigh_by_regrets(p, pool, of, w.made[AT_LEVEL], hour, gates);
+    // Deviations from the mean sum up to zero: what a gate leaves for all answers alike moves its answer not at all.
+    const Vec<double> made = fma(load(gates.part), load(gates.moment), all(mean));
+    store(w.made, lesser(greater(made, all(w.base[LOW])), all(w.base[HIGH])));
+    Vec<double> top;
     const double answer = see(w, s, pool, hour, usual_error(s, pool, ROUNDING * std::fabs(mean), 0.0), top);
-    for (i64 i = 0; i < n; i += lanes<double>) store(w.g + i, Vec<double>{});
-    weigh(w.g, top, w.gate, GATES, width, n);
+    alignas(64) double parts[GATES];
+    store(parts, top * load(gates.part));
+    const Vec<double> bits = all(total(top * load(gates.bit)));
+    for (i64 i = 0; i < n; i += lanes<double>) {
+        Vec<double> sum = bits;
+        repeat<GATES>([&](auto r) SSM_STEP { sum = fma(all(parts[r]), load(gates.of(r) + i), sum); });
+        store(w.g + i, sum * load(active + i));
+    }
     w.made[ANSWER] = w.made[PREDICTION] = answer;
     if (!p.banded) return answer;
     const double unit = usual_error(s, pool, ROUNDING * max(std::fabs(answer), std::fabs(w.a[LAST_TARGET])), 0.0);
@@ -109,7 +166,7 @@ SSM_INLINE void learn_regrets(const Params& p, const Scratch& w, Pool& pool, i64
     learn_sums(at_level(p, pool, w.made[AT_LEVEL]), SITUATION_DECAY, regrets_of(BY_LEVEL), n);
 }
 
-// One sweep of the moments of the answers' deviations, as in the moment heads; in 64 bits, as they nearly agree.
+// Sweeps of the moments of the answers' deviations, as in the moment heads; in 64 bits, as they nearly agree.
 SSM_ALONE void learn_stack(const Params& p, const Scratch& w, Pool& pool, i64 count, double mean, double y, double unit, i64 most) {
     const Moments<double> moments{pool.stack_S, pool.stack_R, pool.stack_W, pool.stack_level, pool.stack_batch,
                                   pool.stack_kept, pool.stack_waiting, p.T, p.wide_T, w.stack_rate};
@@ -131,7 +188,10 @@ SSM_ALONE void learn_stack(const Params& p, const Scratch& w, Pool& pool, i64 co
         add(pool.stack_R + r * p.wide_T, x, rate[PULL], n);
     }
     if (wait(moments, 2, most, x, n)) return;
-    sweep_waiting(moments, 2, x, {count, w.others, 0, n});
+    const Chosen every{count, w.others, 0, n};
+    sweep_waiting(moments, 2, x, every);
+    // Where answers nearly agree a sweep goes a small part of the way: the quick gate, which soon forgets, is swept twice.
+    sweep_again(swept(moments), every);
 }
 
 // Decayed losses of the answers, of the entity and of the pool, in units of the usual error.

@@ -72,10 +72,13 @@ template <class T> SSM_INLINE bool wait(const Moments<T>& h, i64 heads, i64 most
     return true;
 }
 
+template <class T> SSM_INLINE Swept<T> swept(const Moments<T>& h) {
+    return {h.S, h.R, h.W, h.width, h.height, h.rate, h.batch, h.kept};
+}
 // Sweep the event with those that wait; then none waits any more. SHARED: the heads have one S
 template <bool SHARED = false, class T> SSM_INLINE void sweep_waiting(const Moments<T>& h, i64 heads, const T* x, const Chosen& chosen) {
     const bool held = h.waiting > 0;
-    const Swept<T> of{h.S, h.R, h.W, h.width, h.height, h.rate, h.batch, h.kept};
+    const Swept<T> of = swept(h);
     SHARED ? sweep_all_of_one<T>(of, heads, held, x, chosen) : sweep_all<T>(of, heads, held, x, chosen);
     if (!held) return;
     h.waiting = 0;

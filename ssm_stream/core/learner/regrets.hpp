@@ -15,8 +15,8 @@ namespace ssm::SSM_ISA {
 constexpr double PRIOR = 1e-2;                // keeps rounding from deciding while all regrets are small
 constexpr double SHARE_OF_ALL = 1.0 / HOURS;  // of the regrets of all events that counts in every situation
 
-// The answers in use: which count, how many do, and how many vectors they take.
-struct Answers { const double* active; double alive; i64 count, n; };
+// The answers in use: which count, how far they are from their mean, how many count, and how many vectors they take.
+struct Answers { const double *active, *off; double alive; i64 n; };
 
 // What answers are worth by their sums.
 SSM_INLINE Vec<double> worth(const Vec<double>& regret, const Vec<double>& regret2) {
@@ -30,20 +30,14 @@ SSM_INLINE Norm norm_of(double mass, double alive) {
     return {whole * scale, PRIOR * PRIOR * scale};
 }
 
-// Weights of the answers from their sums from place i on; uniform at first.
-template <class R, class R2> SSM_INLINE void poly(const R& regret, const R2& regret2, double* weights, const Answers& of) {
-    Vec<double> sums{};
-    for (i64 i = 0; i < of.n; i += lanes<double>) {
-        const Vec<double> weight = worth(regret(i), regret2(i)) * load(of.active + i);
-        store(weights + i, weight);
-        sums = sums + weight;
-    }
-    const Norm norm = norm_of(total(sums), of.alive);
-    const Vec<double> part = all(norm.part), bit = all(norm.bit);
-    for (i64 i = 0; i < of.n; i += lanes<double>) store(weights + i, fma(load(weights + i), part, bit) * load(of.active + i));
-}
-SSM_INLINE void poly_of(const double* regret, const double* regret2, double* weights, const Answers& of) {
-    poly([&](i64 i) { return load(regret + i); }, [&](i64 i) { return load(regret2 + i); }, weights, of);
+// Those of four by four sums, with one division, as divisions take the longest: 1/a = bcd/(abcd).
+SSM_INLINE void worth_of_four(const Vec<double>* regret, const Vec<double>* regret2, Vec<double>* worths) {
+    Vec<double> top[4], bottom[4];
+    repeat<4>([&](auto r) SSM_STEP { top[r] = greater(regret[r], Vec<double>{}), bottom[r] = all(1.0) + regret2[r]; });
+    const Vec<double> first = bottom[0] * bottom[1], second = bottom[2] * bottom[3], part = all(1.0) / (first * second);
+    const Vec<double> of_first = part * second, of_second = part * first;
+    worths[0] = top[0] * bottom[1] * of_first, worths[1] = top[1] * bottom[0] * of_first;
+    worths[2] = top[2] * bottom[3] * of_second, worths[3] = top[3] * bottom[2] * of_second;
 }
 
 // Decayed sums of regrets and of their squares in a situation.
@@ -55,19 +49,12 @@ SSM_INLINE Interpolated sums_between(float* regret, float* regret2, i64 width, d
     float *first = regret + at.first * width, *first2 = regret2 + at.first * width;
     return {{first, first2}, {first + width, first2 + width}, at.part};
 }
-// Those of a situation from place i on, beside which those of all events count a little. shared: of these
-SSM_INLINE Vec<double> beside(const float* own, const double* shared, i64 i) {
-    return load_floats(own + i) + all(SHARE_OF_ALL) * load(shared + i);
+// Those of a situation, beside which those of all events count a little. shared: of these
+SSM_INLINE Vec<double> beside(const float* own, const Vec<double>& shared) {
+    return fma(all(SHARE_OF_ALL), shared, load_floats(own));
 }
-SSM_INLINE Vec<double> beside(const float* low, const float* high, double part, const double* shared, i64 i) {
-    return all(1.0 - part) * load_floats(low + i) + all(part) * load_floats(high + i) + all(SHARE_OF_ALL) * load(shared + i);
-}
-SSM_INLINE void poly_in(const Sums& own, const double* regret, const double* regret2, double* weights, const Answers& of) {
-    poly([&](i64 i) { return beside(own.regret, regret, i); }, [&](i64 i) { return beside(own.regret2, regret2, i); }, weights, of);
-}
-SSM_INLINE void poly_in(const Interpolated& own, const double* regret, const double* regret2, double* weights, const Answers& of) {
-    poly([&](i64 i) { return beside(own.low.regret, own.high.regret, own.part, regret, i); },
-         [&](i64 i) { return beside(own.low.regret2, own.high.regret2, own.part, regret2, i); }, weights, of);
+SSM_INLINE Vec<double> beside(const float* low, const float* high, double part, const Vec<double>& shared) {
+    return fma(all(1.0 - part), load_floats(low), fma(all(part), load_floats(high), all(SHARE_OF_ALL) * shared));
 }
 
 // Slopes of the loss at eight answers. A wild target's regrets are in units of its own error, so that it weighs no more

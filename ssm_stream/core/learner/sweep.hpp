@@ -20,7 +20,8 @@ template <class T> struct Swept {
 // Which weights: the first `count`, then the first `more` of `others`; n: whole vectors in use
 struct Chosen { i64 count; const i64* others; i64 more, n; };
 
-// STATES side by side, with EVENTS: those that have waited, and x. SHARED: they have one S, and differ by R and W
+// STATES side by side, with EVENTS: those that have waited, and x; or none, if S has them already. SHARED: they have one S, and
+// differ by R and W
 template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
     using V = Vec<T>;
     static constexpr i64 L = lanes<T>;
@@ -31,16 +32,17 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
     static constexpr int of(int s) { return SHARED ? 0 : s; }
 
     T *S[MOMENTS], *R[STATES], *W[STATES];
-    T push[MOMENTS][EVENTS], ridge[MOMENTS], level[MOMENTS];
-    const T* x[EVENTS];
+    static constexpr int ROOM = EVENTS > 0 ? EVENTS : 1;
+    T push[MOMENTS][ROOM], ridge[MOMENTS], level[MOMENTS];
+    const T* x[ROOM];
     i64 width;
-    alignas(64) T pushed[MOMENTS][EVENTS][L], moved[STATES][L], back[STATES][L];  // ωx of a block, δ and −δ of its weights
+    alignas(64) T pushed[MOMENTS][ROOM][L], moved[STATES][L], back[STATES][L];  // ωx of a block, δ and −δ of its weights
 
     SSM_INLINE T* line(int m, i64 row) const { return S[m] + row * width; }
 
     // A block's rows in its own columns.
     SSM_INLINE void cross(i64 first, i64 rows) {
-        V xs[EVENTS], here[STATES], inverse[MOMENTS], drag[STATES], w[STATES], part[MOMENTS];
+        V xs[ROOM], here[STATES], inverse[MOMENTS], drag[STATES], w[STATES], part[MOMENTS];
         repeat<EVENTS>([&](auto b) SSM_STEP { xs[b] = load(x[b] + first); });
         repeat<MOMENTS>([&](auto m) SSM_STEP {
             alignas(64) T diagonal[L];
@@ -81,7 +83,7 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
             T* row = line(m, first + I) + first;
             next[m] = load(row);
             repeat<EVENTS>([&](auto b) SSM_STEP { next[m] = fma(all(pushed[m][b][I]), xs[b], next[m]); });
-            store(row, next[m]);
+            if constexpr (EVENTS > 0) store(row, next[m]);
         });
         repeat<STATES>([&](auto s) SSM_STEP {
             const auto step = fma(part<I / EACH>(here[s]), part<I / EACH>(inverse[of(s)]), part<I / EACH>(drag[s]));
@@ -93,7 +95,7 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
 
     // A block's rows in so many vectors of other columns.
     template <int PLACES> SSM_INLINE void column(i64 rows, i64 first, i64 place) {
-        V xs[PLACES][EVENTS], here[STATES][PLACES];
+        V xs[PLACES][ROOM], here[STATES][PLACES];
         T* line_of[MOMENTS];
         repeat<PLACES>([&](auto q) SSM_STEP {
             repeat<EVENTS>([&](auto b) SSM_STEP { xs[q][b] = load(x[b] + place + q * L); });
@@ -105,7 +107,7 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
                 repeat<PLACES>([&](auto q) SSM_STEP {
                     V next = load(line_of[m] + q * L);
                     repeat<EVENTS>([&](auto b) SSM_STEP { next = fma(all(pushed[m][b][i]), xs[q][b], next); });
-                    store(line_of[m] + q * L, next);
+                    if constexpr (EVENTS > 0) store(line_of[m] + q * L, next);
                     if constexpr (SHARED)
                         repeat<STATES>([&](auto s) SSM_STEP { here[s][q] = fma(all(back[s][i]), next, here[s][q]); });
                     else
@@ -128,7 +130,7 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
     SSM_INLINE void alone(i64 row, i64 n) {
         for (int m = 0; m < MOMENTS; ++m) {
             T* at = line(m, row);
-            T sum = at[row], factor[EVENTS], step[STATES];
+            T sum = at[row], factor[ROOM], step[STATES];
             for (int b = 0; b < EVENTS; ++b) {
                 factor[b] = push[m][b] * x[b][row];
                 sum = sum + factor[b] * x[b][row];
@@ -142,7 +144,7 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
             for (i64 i = 0; i < n; i += L) {
                 V next = load(at + i);
                 for (int b = 0; b < EVENTS; ++b) next = fma(all(factor[b]), load(x[b] + i), next);
-                store(at + i, next);
+                if constexpr (EVENTS > 0) store(at + i, next);
                 for (int s = from; s < to; ++s) store(R[s] + i, fma(all(-step[s]), next, load(R[s] + i)));
             }
         }
@@ -185,6 +187,8 @@ template <class T> SSM_INLINE void sweep_all(Swept<T> of, i64 states, bool held,
         of.kept += 2 * BATCH;
     }
 }
+// The first state once more, with the events that S has.
+template <class T> SSM_INLINE void sweep_again(const Swept<T>& of, const Chosen& chosen) { sweep<T, 1, 0>(of, nullptr, chosen); }
 // One or two states of one S.
 template <class T> SSM_INLINE void sweep_all_of_one(const Swept<T>& of, i64 states, bool held, const T* x, const Chosen& chosen) {
     if (states > 1) held ? sweep<T, 2, BATCH + 1, true>(of, x, chosen) : sweep<T, 2, 1, true>(of, x, chosen);

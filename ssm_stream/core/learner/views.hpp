@@ -35,16 +35,16 @@ SSM_INLINE double difference_of(const Vec<double>& made, double unit) {
 }
 
 // The top gate's answer, from the answers of the gates in `made`; fills in those of the views, and `top`, the gates' weights.
-SSM_INLINE double see(const Scratch& w, const Entity& s, const Pool& pool, i64 hour, double unit, double* top) {
+SSM_INLINE double see(const Scratch& w, const Entity& s, const Pool& pool, i64 hour, double unit, Vec<double>& top) {
     const Vec<double> made = load(w.made);
-    const double *shared = pool.view, *shared2 = pool.view + VIEW;
+    const Vec<double> shared = load(pool.view), shared2 = load(pool.view + VIEW);
     w.made[AT_DIFFERENCE] = difference_of(made, unit);
-    const auto in = [&](const Sums& own) SSM_STEP { return worth(beside(own.regret, shared, 0), beside(own.regret2, shared2, 0)); };
+    const auto in = [&](const Sums& own) SSM_STEP { return worth(beside(own.regret, shared), beside(own.regret2, shared2)); };
     const auto at = [&](const Interpolated& own) SSM_STEP {
-        return worth(beside(own.low.regret, own.high.regret, own.part, shared, 0),
-                     beside(own.low.regret2, own.high.regret2, own.part, shared2, 0));
+        return worth(beside(own.low.regret, own.high.regret, own.part, shared),
+                     beside(own.low.regret2, own.high.regret2, own.part, shared2));
     };
-    const Vec<double> of[VIEWS] = {worth(load(shared), load(shared2)), in(sums_in(pool.hour_view + hour * 2 * VIEW)),
+    const Vec<double> of[VIEWS] = {worth(shared, shared2), in(sums_in(pool.hour_view + hour * 2 * VIEW)),
                                    in(sums_in(s.view)), at(between_views(pool.difference_view, w.made[AT_DIFFERENCE])),
                                    at(between_views(pool.level_view, w.made[AT_LEVEL]))};
     alignas(64) double views[VIEW];  // what the views are worth
@@ -62,7 +62,7 @@ SSM_INLINE double see(const Scratch& w, const Entity& s, const Pool& pool, i64 h
         weights = fma(of[v], all(part * norm.part), weights);
         bits += part * norm.bit;
     });
-    store(top, weights + all(bits));
+    top = weights + all(bits);
     return answer;
 }
 

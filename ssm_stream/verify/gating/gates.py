@@ -209,7 +209,7 @@ class Gates:
         self.unit = _usual(self.unit if self.unit > rounding else unit, at.n_pool, error)
 
     def _learn_stack(self, a: Array, active: NDArray[np.bool_], y: float, unit: float, max_waiting: int) -> None:
-        """S ← λS + ωxxᵀ and P ← λP + ωqx with x the experts' distances from their mean, then a sweep of all weights."""
+        """S ← λS + ωxxᵀ, P ← λP + ωqx, x the experts' distances from their mean; then a sweep, of the quick one two."""
         p, t, mean = self.p, len(a), a[active].mean()
         x = np.where(active, np.clip((a - mean) / unit, -STACK_CLIP, STACK_CLIP), 0.0)
         q = float(np.clip((y - mean) / unit, -STACK_CLIP, STACK_CLIP))
@@ -223,7 +223,9 @@ class Gates:
             self.waiting += 1
             return
         self.waiting = 0
-        W[:] = sweep(S[None], P[None], W[None], p.sweep_ridge, np.ones((1, t), np.bool_))[0]
+        every = np.ones((1, t), np.bool_)
+        W[:] = sweep(S[None], P[None], W[None], p.sweep_ridge, every)[0]
+        W[:1] = sweep(S[None, :1], P[None, :1], W[None, :1], p.sweep_ridge[:1], every)[0]
 
 
 def _usual(unit: float, n: int, error: float) -> float:
