@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
+from brokers import MockKafka
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_stream.config import parse_config
 from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.embedded_broker import ApiKey
 from ssm_stream.kafka.producer import OutputProducer
-from ssm_stream.kafka.records import OutputBatch
+from ssm_stream.kafka.records import OutputBatch, ProducerRecord
 
 
 class FullProducer:
@@ -71,3 +75,23 @@ def test_a_client_that_misses_its_own_timeout_is_given_up_before_it_gets_more(hu
     assert found.value.passes
     with pytest.raises(BrokerError, match="timed out"):
         producer.deliver()
+
+
+def test_a_message_for_a_client_that_has_given_up_tells_why(mock_kafka: MockKafka) -> None:
+    """Before any report of the message that the broker refused for good: the client itself says `fatal`, no more."""
+    topic = mock_kafka.topic("out")
+    config = parse_config(
+        f"source: {{brokers: '{mock_kafka.bootstrap_servers}', topic: t}}\n"
+        "event: {entity: e, timestamp: ts, target: y}\n"
+    )
+    producer: Any = OutputProducer(config)
+    mock_kafka.push_errors(ApiKey.PRODUCE, [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER] * 3)
+
+    def produce_for_ten_seconds() -> None:
+        for _ in range(500):
+            producer._produce(ProducerRecord(topic, "k", b"{}", None, 0))
+            time.sleep(0.02)
+
+    with pytest.raises(BrokerError, match=r"the client has given up: .*[Ss]equence") as found:
+        produce_for_ten_seconds()
+    assert found.value.passes

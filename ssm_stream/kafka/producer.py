@@ -164,6 +164,9 @@ class OutputProducer:
                 self._serve(self._producer.poll, 0.1)
             except KafkaException as error:
                 reason = kafka_error(error)
+                if reason.code() == KafkaError._FATAL:  # as of an earlier message, whose report says why
+                    self._serve(self._producer.poll, 0)
+                    raise self._given_up(reason) from error
                 oversized = reason.code() == KafkaError.MSG_SIZE_TOO_LARGE
                 shorter = truncate(record) if oversized and record.topic == self.config.sinks.dead_letters else record
                 if shorter is record:
@@ -222,10 +225,12 @@ class OutputProducer:
         try:
             call(seconds)
         except KafkaException as error:
-            reason = kafka_error(error)
-            found = f"{self.config.source.brokers}: the client has given up: {self._redact(reason.str())}"
-            raise BrokerError(found, CURE, passes=passes(reason)) from error
+            raise self._given_up(kafka_error(error)) from error
         self._raise_failure()
+
+    def _given_up(self, reason: KafkaError) -> BrokerError:
+        found = f"{self.config.source.brokers}: the client has given up: {self._redact(reason.str())}"
+        return BrokerError(found, CURE, passes=passes(reason))
 
     def _raise_failure(self) -> None:
         while self._oversized:
