@@ -1,4 +1,6 @@
 // The loops over events: predict, judge and learn one after another. Compiled once an instruction set.
+#include <optional>
+
 #include "late.hpp"
 #include "learner/challenger.hpp"
 #include "learner/implicit.hpp"
@@ -343,6 +345,8 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
     const Params& p = state.learner.p;
     const Rules& r = state.rules;
     const bool far = state.monitor.clock.rows > NEARBY;
+    std::optional<Learner> learner;  // most events are of the pool of the event before
+    i64 pool = -1;
     for (i64 t = start; t < events.count; ++t) {
         if (!inside(events, t)) return {t, NO_ROW};
         const i64 k = events.pool_of[t], e = events.row_of[t];
@@ -356,7 +360,9 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
         double* trial = enter(state, k, e);
         const bool challenged = trial && trial[STAGE_OF_TRIAL] == TRIAL_ON;
-        Learner l(state.learner, k, e);
+        if (k == pool) learner->enter(state.learner, e);
+        else learner.emplace(state.learner, pool = k, e);
+        Learner& l = *learner;
         const i64 n = l.s.n;
         const double prediction = predict(l, event, n == 0);
         Want want = wants(l, !unknown(y));

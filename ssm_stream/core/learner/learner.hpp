@@ -4,6 +4,8 @@
 // in this order: `predict`, which changes nothing but the scratch, and `learn`. In between, `wants` says whether the arrays
 // must grow first.
 #pragma once
+#include <memory>
+
 #include "../state.hpp"
 #include "attention.hpp"
 #include "corrections.hpp"
@@ -25,6 +27,8 @@ struct Learner {
         : p(of.p), w(of.w), s(of.entity_fields, of.entity.row(e)), pool(of.pool_fields, of.pool.row(k)),
           fleet(of.fleet_fields, of.fleet.row(k), of.p.L, of.p.wide_L),
           norm(of.norm.rows > 0 ? Heads(of.norm_fields, of.norm.row(k), of.p.N, of.p.wide_N) : fleet), has_norm(of.norm.rows > 0) {}
+    // Another entity of the pool.
+    SSM_INLINE void enter(const LearnerState& of, i64 e) { std::construct_at(&s, of.entity_fields, of.entity.row(e)); }
     SSM_INLINE i64 inputs_in_use() const { return 1 + p.F + pool.used; }  // of the fleet's scope
 };
 
