@@ -152,7 +152,7 @@ template <bool quick> SSM_INLINE void follow_values(const Levels& s, const Room&
         const double step = room.value[j] - mean, within = min(max(step, -most), most);  // one wild reading is no level
         const double rate = (quick ? FAST : max(FAST, 1.0 / (n + 1.0))) * room.heard[j];
         room.before[j] = mean;
-        s.mean[j] = static_cast<float>(mean + rate * ((n >= WARMUP) & (rms > 0.0) ? within : step));
+        s.mean[j] = static_cast<float>(mean + rate * (((n >= WARMUP) & (rms > 0.0)) ? within : step));
     }
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) {
@@ -189,7 +189,7 @@ template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room
         const double square = rms * rms + rate * (gap * gap - rms * rms);
         s.rms[j] = old > 0.0 ? static_cast<float>(std::sqrt(max(square, 0.0))) : s.rms[j];
         s.base[j] = static_cast<float>(base + slow * share * gap * heard);
-        room.before[j] = (known >= 0.0) & ((room.before[j] > base) != (s.mean[j] > base)) ? heard : 0.0;
+        room.before[j] = ((known >= 0.0) & ((room.before[j] > base) != (s.mean[j] > base))) ? heard : 0.0;
     }
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) {
