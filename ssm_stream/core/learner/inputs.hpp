@@ -224,7 +224,8 @@ inline void place(const Params& p, const Scratch& w, const Entity& s, const Pool
 // Mean and deviation of each scale for the pool and the entity; a young one leans on the pool.
 inline void scales(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
     const double n = static_cast<double>(s.n), n_pool = static_cast<double>(pool.n);
-    for (int i = 0; i < 4; ++i) {
+    const int kinds = p.log && pool.negative == 0 ? 4 : 2;  // nothing answers in log space once a target was negative
+    for (int i = 0; i < kinds; ++i) {
         const double late = p.lags > 0 && (i == RESIDUAL || i == LOG_RESIDUAL) ? 1.0 : 0.0;  // a first event has no residual
         const double lent = pool.spread[i];
         for (int side = 0; side < 2; ++side) {
@@ -271,7 +272,7 @@ SSM_INLINE double learn_scale(double* target, int i, double count, double value,
     double &mean = target[SCALES + 2 * i], &variance = target[SCALES + 2 * i + 1];
     const double rate = max(1.0 / (count + 1.0), FLOOR_RATE);
     double delta = value - mean;
-    if (count > 30.0) delta = winsorised(delta, std::sqrt(variance), size);
+    if (count > 30.0 && delta * delta > WINSOR * WINSOR * variance) delta = winsorised(delta, std::sqrt(variance), size);
     mean += rate * delta;
     variance = (1.0 - rate) * (variance + rate * delta * delta);
     return count > 0.0 ? delta : 0.0;

@@ -232,7 +232,9 @@ inline double kept_by(const Learner& l, double y) {
     fast += max(rate, 1.0 / (n + 1.0)) * (error - fast);
     held = (1.0 - 0.1 * rate) * held + 1.0;
     slow += (error - slow) / held;
-    const double excess = max(series::log((fast + 1e-9) / (slow + 1e-9)) - threshold, 0.0);
+    const double ratio = (fast + 1e-9) / (slow + 1e-9);
+    if (threshold > 0.0 && ratio - 1.0 < 0.999 * threshold) return 1.0;  // as log r ≤ r − 1: mostly without a logarithm
+    const double excess = max(series::log(ratio) - threshold, 0.0);
     if (excess == 0.0) return 1.0;
     const double keep = series::exp(-excess);
     held = max(keep * held, 1.0);

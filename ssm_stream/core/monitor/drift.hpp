@@ -291,7 +291,7 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     number[CAUTION] = max(number[CAUTION] - LESS_CAUTION / budget, 0.0);
     const double threshold = OVERSHOOT * budget, youth = 1.0 - (s.before + number[SEEN]) / YOUNG;
     const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
-    const double evidence = total / (threshold * series::exp(caution));
+    const double evidence = total / (caution > 0.0 ? threshold * series::exp(caution) : threshold);
     if (evidence >= 1.0) alarm(s);
     return evidence;
 }
