@@ -58,7 +58,7 @@ def test_at_each_level_the_answer_that_is_best_there_is_believed() -> None:
         production.predict(event, labelled=True)
         w = production.scratch
         if t > 3_000 and t % 40 > 5:  # well inside one of the two
-            weights[int(high[t])].append(float(w.gate[LEVEL, LAST_TARGET]))
+            weights[int(high[t])].append(float(w.gate[LEVEL, LAST_TARGET] / w.gate[LEVEL].sum()))
             assert (w.made[AT_LEVEL] > (LEVELS - 1) / 2) == high[t]
         production.learn(event, float(y[t]))
     assert np.mean(weights[0]) > 3 * np.mean(weights[1])
