@@ -7,7 +7,6 @@ acknowledgement has, on the control topic itself; a fact holds from its time on.
 from __future__ import annotations
 
 import threading
-import time
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -15,7 +14,7 @@ import orjson
 import structlog
 
 from ssm_stream.config import Config, Source
-from ssm_stream.flow.feedback import LOG_EVERY, feedback_topic
+from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.ingest.verdicts import ALERT_ID, AlertAcknowledgement, FeedbackError, FeedbackReader, VerdictCounts
 from ssm_stream.kafka.context.rows import row_facts
 from ssm_stream.kafka.context.topic import ContextTopics, context_of
@@ -93,8 +92,6 @@ class GroupFeedback:
     def __init__(self, config: Config, source: Source, observers: RunObserver, holds: Callable[[int], bool]) -> None:
         self._read, self._observers, self._holds = FeedbackReader(config), observers, holds
         self._topic, self._counts, self._ended = FollowedTopic(source), VerdictCounts(), threading.Event()
-        self._changed: dict[str, None] = {}
-        self._next = 0.0
 
     def start(self) -> None:
         """Follow the topic in a thread."""
@@ -105,6 +102,7 @@ class GroupFeedback:
         self._ended.set()
 
     def _add(self, messages: list[Message]) -> None:
+        changed: dict[str, None] = {}
         for message in messages:
             try:
                 found = self._read(message.value())
@@ -116,11 +114,9 @@ class GroupFeedback:
                 self._observers.on_acknowledged(found)
             elif self._counts.add(found) and self._topic.loaded.is_set() and self._is_mine(found.alert):
                 self._observers.on_verdict(found)
-                self._changed[found.rule] = None
-        if self._changed and time.monotonic() >= self._next:
-            for rule in self._changed:
-                LOG.info("feedback", **self._counts.of(rule))
-            self._changed, self._next = {}, time.monotonic() + LOG_EVERY
+                changed[found.rule] = None
+        for rule in changed:
+            LOG.info("feedback", **self._counts.of(rule))
 
     def _is_mine(self, alert: str) -> bool:
         parts = ALERT_ID.fullmatch(alert)
