@@ -27,8 +27,15 @@ class Schema(NamedTuple):
 
 def schema(group: str, params: Any = None, size: int = 0) -> Schema:
     """Of a group of state. params: of the learner, where its sizes matter; size: columns, features"""
-    bytes_, fields = native.schema(group, params, size)
-    return Schema(bytes_, tuple(fields))
+    numbers = params and params[: params._fields.index("half_life")]  # arrays follow, whose sizes these say
+    key = group, size, numbers
+    if key not in _SCHEMAS:
+        bytes_, fields = native.schema(group, params, size)
+        _SCHEMAS[key] = Schema(bytes_, tuple(fields))
+    return _SCHEMAS[key]
+
+
+_SCHEMAS = dict[tuple[Any, ...], Schema]()  # an engine asks for twenty, and at each new code again
 
 
 def empty_block(rows: int, size: int) -> Block:
@@ -40,13 +47,14 @@ def empty_block(rows: int, size: int) -> Block:
 
 def views(kind: type[Group], of: Schema, block: Block, at: int = 0) -> Group:
     """The fields of a group whose part of each row begins at byte `at`."""
-    rows, found = len(block), {}
-    for name, dtype, shape, strides, place in of.fields:
-        found[name] = np.ndarray(
-            (rows, *shape), dtype, block if rows else np.zeros(0, np.uint8), at + place if rows else 0,
-            (block.strides[0], *strides),
-        )  # fmt: skip
-    return kind(*(found[name] for name in kind._fields))  # type: ignore[attr-defined]
+    rows, stride = len(block), block.strides[0]
+    data, at = (block, at) if rows else (np.zeros(0, np.uint8), 0)
+    return kind(
+        **{
+            name: np.ndarray((rows, *shape), dtype, data, at + place if rows else 0, (stride, *strides))
+            for name, dtype, shape, strides, place in of.fields
+        }
+    )
 
 
 class Layout(NamedTuple):

@@ -289,7 +289,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("stack_rate", f.stack_rate, {2, RATES});
     put("stack", f.stack, {p.answers}, 8);
     put("others", f.others, {SLOTS});
-    put("levels", f.levels, {LEVEL_ROOMS, rounded(2 * (p.features + 1), 8)}, 8);
+    put("levels", f.levels, {LEVEL_ROOMS, level_room(p.features + 1)}, 8);
     put("error_scale", f.error_scale, {SCALE_ROOMS, rounded(CONTEXT + p.features, 8)}, 8);
     put("deviation", f.deviation, {2, rounded(p.F, 8)}, 8);
     put("product", f.product, {p.wide_X}, 16, 16);

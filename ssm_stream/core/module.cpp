@@ -668,7 +668,7 @@ void bind_monitor(nb::module_& m) {
         const i64 n = length(values, "values");
         const double *value = data<const double>(values, "values", {n}), *column = data<const double>(columns, "columns", {n, features});
         double* score = data<double>(out, "out", {n});
-        std::vector<double> room(LEVEL_ROOMS * rounded(2 * (features + 1), 8));
+        std::vector<double> room(LEVEL_ROOMS * level_room(features + 1));
         nb::gil_scoped_release free;
         for (i64 t = 0; t < n; ++t)
             score[t] = F->levels_observe(state, e, value[t], column + t * features, features, events, absorb, room.data());

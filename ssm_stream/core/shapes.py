@@ -318,7 +318,7 @@ class Scratch(NamedTuple):
         ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
     rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
         gate; others (SLOTS,) int64: codes to sweep;
-        stack (T,): inputs of the stacking gates; levels (9, ·), error_scale (4, ·): room of the
+        stack (T,): inputs of the stacking gates; levels (10, ·), error_scale (4, ·): room of the
         mean-shift detector and of the scale of errors; deviation (2, ·): of each input, of the pool and of the entity
     product (X,) float32: inputs of the heads on products; product_raw, product_deviation (J,): the products, NaN where
         unknown, and their deviations; product_rate (5,): as a row of `rate`

@@ -18,6 +18,7 @@ enum { VIEWED = GATES, ANSWER = VIEWED + VIEWS, PREDICTION, AT_LEVEL, AT_DIFFERE
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
 enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of Entity.bin: since 1970, in the week; of its targets
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
+constexpr i64 level_room(i64 D) { return (2 * D + 7) / 8 * 8 + 8; }  // of D columns and their steps: numbers a row, one vector to spare
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
 enum Trial { STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, GAIN, GAIN_SQUARES, TRIAL_NUMBERS };  // of challenger.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space

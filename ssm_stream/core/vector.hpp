@@ -156,13 +156,56 @@ SSM_EACH(==)
 template <class T> SSM_INLINE Mask<T> operator&(const Mask<T>& x, const Mask<T>& y) {
     return each<Mask<T>>([](auto a, auto b) SSM_STEP { return a & b; }, x, y);
 }
+template <class T> SSM_INLINE Mask<T> operator^(const Mask<T>& x, const Mask<T>& y) {
+    return each<Mask<T>>([](auto a, auto b) SSM_STEP { return a ^ b; }, x, y);
+}
 
 // x where the mask is set, y elsewhere.
 template <class T> SSM_INLINE Vec<T> either(const Mask<T>& m, const Vec<T>& x, const Vec<T>& y) {
     return each<Vec<T>>([](auto c, auto a, auto b) SSM_STEP { return c ? a : b; }, m, x, y);
 }
-template <class T> SSM_INLINE Vec<T> lesser(const Vec<T>& a, const Vec<T>& b) { return either(b < a, b, a); }
-template <class T> SSM_INLINE Vec<T> greater(const Vec<T>& a, const Vec<T>& b) { return either(b > a, b, a); }
+// x where the mask is set, 0 elsewhere.
+template <class T> SSM_INLINE Vec<T> only(const Mask<T>& m, const Vec<T>& x) {
+    return each<Vec<T>>([](auto c, auto a) SSM_STEP {
+#if SSM_REGISTER == 64
+        return c ? a : decltype(a){};
+#else
+        return (decltype(a))(c & (decltype(c))a);
+#endif
+    }, m, x);
+}
+
+// b < a ? b : a, which compilers do not always take for the instruction that it is.
+SSM_INLINE Lanes<double>::Register lesser(Lanes<double>::Register a, Lanes<double>::Register b) {
+#if defined(__AVX512F__)
+    return (Lanes<double>::Register)_mm512_min_pd((__m512d)b, (__m512d)a);
+#elif defined(__AVX__)
+    return (Lanes<double>::Register)_mm256_min_pd((__m256d)b, (__m256d)a);
+#elif defined(__SSE2__)
+    return (Lanes<double>::Register)_mm_min_pd((__m128d)b, (__m128d)a);
+#else
+    return b < a ? b : a;
+#endif
+}
+SSM_INLINE Lanes<double>::Register greater(Lanes<double>::Register a, Lanes<double>::Register b) {
+#if defined(__AVX512F__)
+    return (Lanes<double>::Register)_mm512_max_pd((__m512d)b, (__m512d)a);
+#elif defined(__AVX__)
+    return (Lanes<double>::Register)_mm256_max_pd((__m256d)b, (__m256d)a);
+#elif defined(__SSE2__)
+    return (Lanes<double>::Register)_mm_max_pd((__m128d)b, (__m128d)a);
+#else
+    return b > a ? b : a;
+#endif
+}
+SSM_INLINE Lanes<float>::Register lesser(Lanes<float>::Register a, Lanes<float>::Register b) { return b < a ? b : a; }
+SSM_INLINE Lanes<float>::Register greater(Lanes<float>::Register a, Lanes<float>::Register b) { return b > a ? b : a; }
+template <class T> SSM_INLINE Vec<T> lesser(const Vec<T>& x, const Vec<T>& y) {
+    return each<Vec<T>>([](auto a, auto b) SSM_STEP { return lesser(a, b); }, x, y);
+}
+template <class T> SSM_INLINE Vec<T> greater(const Vec<T>& x, const Vec<T>& y) {
+    return each<Vec<T>>([](auto a, auto b) SSM_STEP { return greater(a, b); }, x, y);
+}
 template <class T> SSM_INLINE Vec<T> clipped(const Vec<T>& v, T bound) { return lesser(greater(v, all(-bound)), all(bound)); }
 
 template <class T> SSM_INLINE Vec<T> magnitude(const Vec<T>& v) {
@@ -217,12 +260,29 @@ template <class T> SSM_FUSED Vec<T> fma(const Vec<T>& x, const Vec<T>& y, const 
     return each<Vec<T>>([](auto a, auto b, auto c) SSM_STEP { return fma(a, b, c); }, x, y, z);
 }
 
+// Half a register of floats to a register of doubles and back. In one instruction: g++ 12 would take each half by itself.
+SSM_INLINE Lanes<double>::Register widened(HalfRegister half) {
+#if defined(__AVX512F__)
+    return (Lanes<double>::Register)_mm512_cvtps_pd((__m256)half);
+#elif defined(__AVX__)
+    return (Lanes<double>::Register)_mm256_cvtps_pd((__m128)half);
+#else
+    return __builtin_convertvector(half, Lanes<double>::Register);
+#endif
+}
+SSM_INLINE HalfRegister narrowed(Lanes<double>::Register r) {
+#if defined(__AVX512F__)
+    return (HalfRegister)_mm512_cvtpd_ps((__m512d)r);
+#elif defined(__AVX__)
+    return (HalfRegister)_mm256_cvtpd_ps((__m256d)r);
+#else
+    return __builtin_convertvector(r, HalfRegister);
+#endif
+}
 // Eight floats to doubles and back.
 SSM_INLINE Vec<double> load_floats(const float* from) {
     [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
-    const auto wide = [](const float* at) SSM_STEP {
-        return __builtin_convertvector(load_register<HalfRegister>(at), Lanes<double>::Register);
-    };
+    const auto wide = [](const float* at) SSM_STEP { return widened(load_register<HalfRegister>(at)); };
     Vec<double> v;
     v.a = wide(from);
 #if SSM_REGISTER <= 32
@@ -237,8 +297,60 @@ SSM_INLINE Vec<double> load_floats(const float* from) {
 SSM_INLINE void store_floats(float* to, const Vec<double>& v) {
     [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
     const auto narrow = [](float* at, Lanes<double>::Register r) SSM_STEP {
-        const HalfRegister half = __builtin_convertvector(r, HalfRegister);
+        const HalfRegister half = narrowed(r);
         std::memcpy(at, &half, sizeof(half));
+    };
+    narrow(to, v.a);
+#if SSM_REGISTER <= 32
+    narrow(to + n, v.b);
+#endif
+#if SSM_REGISTER <= 16
+    narrow(to + 2 * n, v.c);
+    narrow(to + 3 * n, v.d);
+#endif
+}
+
+// As a float has it.
+SSM_INLINE Vec<double> rounded(const Vec<double>& v) {
+    return each<Vec<double>>([](Lanes<double>::Register r) SSM_STEP { return widened(narrowed(r)); }, v);
+}
+// Eight counts to doubles and back.
+SSM_INLINE Vec<double> load_counts(const std::uint16_t* from) {
+    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
+    using Register = typename Lanes<double>::Register;
+    const auto wide = [](const std::uint16_t* at) SSM_STEP {
+#if defined(__AVX512F__)
+        return (Register)_mm512_cvtepi32_pd(_mm256_cvtepu16_epi32(load_register<__m128i>(at)));
+#elif defined(__AVX2__)
+        return (Register)_mm256_cvtepi32_pd(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at))));
+#else
+        Register out;
+        for (i64 i = 0; i < n; ++i) out[i] = static_cast<double>(at[i]);
+        return out;
+#endif
+    };
+    Vec<double> v;
+    v.a = wide(from);
+#if SSM_REGISTER <= 32
+    v.b = wide(from + n);
+#endif
+#if SSM_REGISTER <= 16
+    v.c = wide(from + 2 * n);
+    v.d = wide(from + 3 * n);
+#endif
+    return v;
+}
+SSM_INLINE void store_counts(std::uint16_t* to, const Vec<double>& v) {
+    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
+    const auto narrow = [](std::uint16_t* at, Lanes<double>::Register r) SSM_STEP {
+#if defined(__AVX512VL__)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(at), _mm256_cvtepi32_epi16(_mm512_cvttpd_epi32((__m512d)r)));
+#elif defined(__AVX2__)
+        const __m128i whole = _mm256_cvttpd_epi32((__m256d)r);
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(at), _mm_packus_epi32(whole, whole));
+#else
+        for (i64 i = 0; i < n; ++i) at[i] = static_cast<std::uint16_t>(r[i]);
+#endif
     };
     narrow(to, v.a);
 #if SSM_REGISTER <= 32
@@ -285,7 +397,11 @@ struct Sum {
 struct Least {
     template <class A> SSM_INLINE A operator()(A a, A b) const { return a < b ? a : b; }
 };
+struct Greatest {
+    template <class A> SSM_INLINE A operator()(A a, A b) const { return a > b ? a : b; }
+};
 template <class T> SSM_INLINE T total(const Vec<T>& v) { return halved(v, Sum{}); }
+template <class T> SSM_INLINE T greatest(const Vec<T>& v) { return halved(v, Greatest{}); }
 template <class T> SSM_INLINE T least(const Vec<T>& v) { return halved(v, Least{}); }
 
 // Lane I of a register in all lanes of it.

@@ -201,7 +201,7 @@ SSM_INLINE void learn_losses(const Params& p, const Scratch& w, Entity& s, Pool&
     for (i64 i = 0; i < n; i += lanes<double>) {
         Vec<double> loss = lesser(magnitude(load(w.a + i) - all(y)) * part, all(LOSS_CLIP));
         const auto used = load(LANES) < all(static_cast<double>(count - i));
-        loss = either(load(w.active + i) > Vec<double>{}, loss, either(used, all(LOSS_CLIP), Vec<double>{}));
+        loss = either(load(w.active + i) > Vec<double>{}, loss, only(used, all(LOSS_CLIP)));
         for (int r = 0; r < 2; ++r) {
             float* own = s.loss + r * p.wide_T + i;
             store_floats(own, all(p.soft[4 * r + 1]) * load_floats(own) + loss);

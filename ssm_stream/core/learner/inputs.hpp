@@ -191,7 +191,7 @@ SSM_INLINE void standardise(const double* v, const Statistics& of, i64 F, float*
         const auto varies = (load(of.count + j) > all(1.5)) &
                             (deviation > all(1e-9) * (all(1e-12) + magnitude(mean))) & (x == x);
         const Vec<double> z = clipped((x - mean) / either(varies, deviation, all(1.0)), Z_CLIP);
-        store_floats(out + 1 + j, either(varies, z, Vec<double>{}));
+        store_floats(out + 1 + j, only(varies, z));
     }
 }
 

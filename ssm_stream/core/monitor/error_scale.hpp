@@ -241,10 +241,10 @@ inline void learn_moments(const Scale& s, double q, double lambda, bool bound) {
     const double again = 1.0 / lambda;
     const Vec<double> grown = all(again), root = all(std::sqrt(again / (lambda + q)));
     for (i64 j = 0; j < width; j += lanes<double>) store(s.gain + j, root * load(s.gain + j));
-    for (i64 j = 0; j < width; j += lanes<double>) {  // a product of two, so that P stays symmetric to the last bit
-        const Vec<double> gain = load(s.gain + j);
-        double* cells = s.P + j;
-        for (i64 i = 0; i < s.D; ++i, cells += width) store(cells, fma(all(-s.gain[i]), gain, grown * load(cells)));
+    double* cells = s.P;
+    for (i64 i = 0; i < s.D; ++i, cells += width) {  // a product of two, so that P stays symmetric to the last bit
+        const Vec<double> back = all(-s.gain[i]);
+        for (i64 j = 0; j < width; j += lanes<double>) store(cells + j, fma(back, load(s.gain + j), grown * load(cells + j)));
     }
     s.pool_number[TOTAL] = lambda * s.pool_number[TOTAL] + 1.0;
     if (bound) bound_moments(s);

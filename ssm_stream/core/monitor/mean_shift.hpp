@@ -57,22 +57,24 @@ struct Levels {
     }
 };
 
-// Working space of an event, (W,) each.
+// Working space of an event, (W,) each, and a vector to spare.
 enum { BUDGET, COLUMNS, JOINT_Z, SINGLE };  // of `limit`
 struct Room {
     double *value;   // from the first value on
     double *heard;   // 1 where there is one, else 0
     double *origin;  // |first value|; of steps 0
-    double *count;   // events before
-    double *ratio;   // z²/ν
+    double *least;   // of the unit: a share of the smallest step, or its root
     double *df;      // ν
+    double *square;  // z²
+    double *far;     // w, before it is bounded
+    double *part;    // w of the columns that count, else 0
     double *before;  // fast mean before the event
     double *limit;   // of the last budget
-    double *least;   // of the unit: a share of the smallest step, or its root
-    double *far;     // w, before it is bounded
-    SSM_INLINE Room(double* room, i64 W)
-        : value(room), heard(room + W), origin(room + 2 * W), count(room + 3 * W), ratio(room + 4 * W), df(room + 5 * W),
-          before(room + 6 * W), limit(room + 7 * W), least(room + 8 * W), far(room + 9 * W) {}
+    SSM_INLINE Room(double* room, i64 D) {
+        const i64 width = level_room(D);
+        value = room, heard = room + width, origin = room + 2 * width, least = room + 3 * width, df = room + 4 * width;
+        square = room + 5 * width, far = room + 6 * width, part = room + 7 * width, before = room + 8 * width, limit = room + 9 * width;
+    }
 };
 
 // What a normal number exceeds in one event of `events` (Hastings 1955; Abramowitz & Stegun 26.2.23).
@@ -102,7 +104,8 @@ SSM_INLINE double unit_of(double rms, double least, double origin, double base) 
     return max(rms, least) + 1e-9 * (origin + std::fabs(base)) + 1e-30;
 }
 SSM_INLINE double freedom_of(std::uint16_t crossings) { return max(CROSSING * crossings, 1.0); }
-SSM_INLINE double bounded(double x) { return min(max(x, -FARTHEST), FARTHEST); }
+SSM_INLINE double bounded(double x) { return clip(x, FARTHEST); }
+SSM_INLINE Vec<double> from(double whole) { return all(whole - 0.5); }  // whole numbers above this are not below `whole`
 
 // How large the target's errors are: usually, in its unit, and that over what they are in this context.
 struct Errors { double usual, calm; };
@@ -116,53 +119,65 @@ inline double calm_steps(const Levels& s, i64 D, const Errors& errors) {
 
 // What there is to hear: the columns' values, and the sizes of their steps since the last ones. Returns the fewest events
 // that one of them has had.
+//
+// From the last columns to the first: what the last vector has beyond them are steps, and the rows of the state that follow, to
+// be written back as they are.
 SSM_INLINE i64 listen(const Levels& s, const Room& room, double value, const double* columns, i64 D, i64 W, double calm) {
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) room.value[j] = room.heard[j] = room.origin[j] = room.least[j] = 0.0;
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) room.count[j] = s.events[j];
-    i64 fewest = COUNT_MOST;
-    for (i64 j = 0; j < D; ++j) {
-        const double x = j < D - 1 ? columns[j] : value;
-        if (!(std::fabs(x) < INFINITE)) continue;
-        const bool first = s.events[j] == 0;
-        if (first) s.origin[j] = static_cast<float>(bounded(x));
-        const double off = bounded(x - s.origin[j]);
-        room.value[j] = off, room.heard[j] = 1.0, room.origin[j] = std::fabs(static_cast<double>(s.origin[j]));
-        if (!first) {
-            const double step = std::fabs(off - s.last[j]);
-            room.value[D + j] = j == D - 1 ? min(step * calm, FARTHEST) : step, room.heard[D + j] = 1.0;
-            const bool moved = step > 1e-6 * std::fabs(off) + 1e-9 * room.origin[j];  // more than float32 rounds off
-            if (moved && (s.quantum[j] == 0.0f || step < s.quantum[j])) s.quantum[j] = static_cast<float>(max(step, 1e-37));
+    constexpr i64 L = lanes<double>;
+    for (double* row : {room.value, room.heard, room.origin, room.least}) store(row + W - L, Vec<double>{});
+    const Vec<double> none{}, one = all(1.0), unheard = all(static_cast<double>(COUNT_MOST));
+    Vec<double> fewest = unheard;
+    for (i64 i = (D - 1) / L * L; i >= 0; i -= L) {
+        const Vec<double> lane = load(LANES);
+        const auto inside = lane < all(static_cast<double>(D - i)), target = lane == all(static_cast<double>(D - 1 - i));
+        Vec<double> x{};
+        if (i + L < D) {
+            x = load(columns + i);
+        } else if (i < D - 1) {
+            for (i64 k = 0; k < L; ++k) room.part[k] = i + k < D - 1 ? columns[i + k] : 0.0;
+            x = load(room.part);
         }
-        room.least[j] = room.least[D + j] = QUANTUM * s.quantum[j];
-        s.last[j] = static_cast<float>(off);
-        fewest = min(fewest, min(i64(s.events[j]), i64(s.events[D + j])));
+        x = either(target, all(value), x);
+        const Vec<double> events = load_counts(s.events + i);
+        const auto heard = (magnitude(x) < all(INFINITE)) & inside, again = heard & (events > none);
+        const Vec<double> start = load_floats(s.origin + i), last = load_floats(s.last + i), least = load_floats(s.quantum + i);
+        const Vec<double> origin = either(heard ^ again, rounded(clipped(x, FARTHEST)), start);
+        const Vec<double> off = clipped(x - origin, FARTHEST), step = magnitude(off - last), size = magnitude(origin);
+        const auto moved = step > all(1e-6) * magnitude(off) + all(1e-9) * size;  // more than float32 rounds off
+        const auto smaller = step < either(least == none, all(INFINITE), least);
+        const Vec<double> quantum = either(again & moved & smaller, rounded(greater(step, all(1e-37))), least);
+        store_floats(s.origin + i, origin);
+        store_floats(s.last + i, either(heard, off, last));
+        store_floats(s.quantum + i, quantum);
+        const Vec<double> unit = only(heard, all(QUANTUM) * quantum);
+        const Vec<double> judged = either(target, lesser(step * all(calm), all(FARTHEST)), step);
+        store(room.value + i, only(heard, off)), store(room.value + D + i, root(only(again, judged)));
+        store(room.heard + i, only(heard, one)), store(room.heard + D + i, only(again, one));
+        store(room.origin + i, only(heard, size)), store(room.origin + D + i, none);
+        store(room.least + i, unit), store(room.least + D + i, root(unit));
+        fewest = lesser(fewest, either(heard, lesser(events, load_counts(s.events + D + i)), unheard));
     }
-    SSM_VECTORS
-    for (i64 j = D; j < 2 * D; ++j) room.value[j] = std::sqrt(room.value[j]), room.least[j] = std::sqrt(room.least[j]);
-    return fewest;
+    return static_cast<i64>(least(fewest));
 }
 
-// The fast means follow, and how far they are off. Loops without a branch: a column a lane. quick: 1/n is below FAST
+// The fast means follow, and how far they are off: a column a lane. quick: 1/n is below FAST
 template <bool quick> SSM_INLINE void follow_values(const Levels& s, const Room& room, i64 W) {
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) {
-        const double mean = s.mean[j], rms = s.rms[j], n = room.count[j], most = STEP_MOST * rms;
-        const double step = room.value[j] - mean, within = min(max(step, -most), most);  // one wild reading is no level
-        const double rate = (quick ? FAST : max(FAST, 1.0 / (n + 1.0))) * room.heard[j];
-        room.before[j] = mean;
-        s.mean[j] = static_cast<float>(mean + rate * (((n >= WARMUP) & (rms > 0.0)) ? within : step));
+    const Vec<double> one = all(1.0);
+    for (i64 i = 0; i < W; i += lanes<double>) {
+        const Vec<double> before = load_floats(s.mean + i), base = load_floats(s.base + i), rms = load_floats(s.rms + i);
+        const Vec<double> n = load_counts(s.events + i), step = load(room.value + i) - before, most = all(STEP_MOST) * rms;
+        const Vec<double> within = lesser(greater(step, -most), most);  // one wild reading is no level
+        const Vec<double> rate = (quick ? all(FAST) : greater(all(FAST), one / (n + one))) * load(room.heard + i);
+        const Vec<double> mean = rounded(before + rate * either((n > from(WARMUP)) & (rms > Vec<double>{}), within, step));
+        store(room.before + i, before);
+        store_floats(s.mean + i, mean);
+        const Vec<double> gap = mean - base, df = greater(all(CROSSING) * load_counts(s.crossings + i), one);
+        const Vec<double> unit = greater(rms, load(room.least + i)) + all(1e-9) * (load(room.origin + i) + magnitude(base)) + all(1e-30);
+        const Vec<double> ratio = gap * gap / (unit * unit * df);
+        store(room.df + i, df);
+        store(room.square + i, ratio * df);
+        store(room.far + i, lesser(one + ratio, all(1e300)));  // not log1p, which takes longer: 1e-13 of w
     }
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) {
-        const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
-        const double unit = unit_of(s.rms[j], room.least[j], room.origin[j], base);
-        room.df[j] = df;
-        room.ratio[j] = gap * gap / (unit * unit * df);
-    }
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) room.far[j] = min(1.0 + room.ratio[j], 1e300);  // not log1p, which takes longer: 1e-13 of w
     series::logs_from_one(room.far, room.df, room.far, W);
 }
 
@@ -176,31 +191,59 @@ SSM_INLINE double surprise(const Levels& s, const Room& room, i64 j, double most
     return most;
 }
 
+// How far off the columns are: Σw, the largest w, of steps too, and how many columns count.
+struct Off { double total, largest; i64 used; };
+SSM_INLINE Off how_far(const Levels& s, const Room& room, i64 D, double most) {
+    constexpr i64 L = lanes<double>;
+    const Vec<double> none{}, lane = load(LANES);
+    Vec<double> columns{}, steps{}, counted{};
+    for (i64 i = 0; i < D; i += L) {
+        const auto inside = lane < all(static_cast<double>(D - i));
+        const auto counts = [&](i64 at) SSM_STEP { return inside & (load(room.heard + at) > none) & (load_counts(s.events + at) > from(WARMUP)); };
+        const auto column = counts(i), size = counts(D + i);
+        const Vec<double> w = only(column, load(room.far + i));
+        store(room.part + i, w);
+        columns = greater(columns, w), steps = greater(steps, only(size, load(room.far + D + i)));
+        counted = counted + only(column, all(1.0));
+    }
+    Off off{0.0, greatest(columns), static_cast<i64>(total(counted))};
+    const double step = greatest(steps);
+    if (off.largest > most || step > most) {  // seldom
+        off.largest = 0.0;
+        for (i64 j = 0; j < 2 * D; ++j) {
+            if (room.heard[j] == 0.0 || s.events[j] < WARMUP) continue;
+            if (j >= D && room.square[j] < 0.999 * off.largest) continue;  // as w ≤ z²
+            const double w = surprise(s, room, j, most);
+            off.largest = max(off.largest, w);
+            if (j < D) off.total += w;
+        }
+        return off;
+    }
+    off.largest = max(off.largest, step);
+    for (i64 j = 0; j < D; ++j) off.total += room.part[j];
+    return off;
+}
+
 // Baselines and rms follow; one event more.
 template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room, bool held, i64 W) {
-    const double share = held ? HELD : 1.0, learn = held ? 0.0 : 1.0;
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) {
-        const double base = s.base[j], rms = s.rms[j], gap = s.mean[j] - base, n = room.count[j], heard = room.heard[j];
-        const double known = n - static_cast<double>(START), old = known >= 0.0 ? learn * heard : 0.0;
+    const Vec<double> none{}, one = all(1.0), share = all(held ? HELD : 1.0);
+    for (i64 i = 0; i < W; i += lanes<double>) {
+        const Vec<double> base = load_floats(s.base + i), rms = load_floats(s.rms + i), mean = load_floats(s.mean + i);
+        const Vec<double> heard = load(room.heard + i), n = load_counts(s.events + i), gap = mean - base;
+        const auto measured = n > from(START);
         // The square root of a mean square, as the squares of large values are beyond float32.
-        const double rate = settled ? SLOW : max(SLOW, 1.0 / (max(known, 0.0) + 1.0));
-        const double slow = settled ? SLOW : max(SLOW, 1.0 / (n + 1.0));
-        const double square = rms * rms + rate * (gap * gap - rms * rms);
-        s.rms[j] = old > 0.0 ? static_cast<float>(std::sqrt(max(square, 0.0))) : s.rms[j];
-        s.base[j] = static_cast<float>(base + slow * share * gap * heard);
-        room.before[j] = ((known >= 0.0) & ((room.before[j] > base) != (s.mean[j] > base))) ? heard : 0.0;
-    }
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) {
-        s.crossings[j] = static_cast<std::uint16_t>(s.crossings[j] + static_cast<int>(room.before[j]));
-        s.events[j] = static_cast<std::uint16_t>(s.events[j] + static_cast<int>(room.heard[j]));
-    }
-    SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) {
-        const bool many = s.events[j] >= COUNT_MOST;
-        s.crossings[j] = many ? s.crossings[j] >> 1 : s.crossings[j];
-        s.events[j] = many ? static_cast<std::uint16_t>(COUNT_MOST / 2) : s.events[j];
+        const Vec<double> rate = settled ? all(SLOW) : greater(all(SLOW), one / (greater(n - all(static_cast<double>(START)), none) + one));
+        const Vec<double> slow = settled ? all(SLOW) : greater(all(SLOW), one / (n + one));
+        if (!held) {
+            const Vec<double> square = rms * rms + rate * (gap * gap - rms * rms);
+            store_floats(s.rms + i, either(measured & (heard > none), root(greater(square, none)), rms));
+        }
+        store_floats(s.base + i, base + slow * share * gap * heard);
+        const auto crossed = measured & ((load(room.before + i) > base) ^ (mean > base));
+        const Vec<double> crossings = load_counts(s.crossings + i) + only(crossed, heard), events = n + heard;
+        const auto many = events > from(COUNT_MOST);
+        store_counts(s.crossings + i, either(many, all(0.5) * crossings, crossings));
+        store_counts(s.events + i, either(many, all(static_cast<double>(COUNT_MOST / 2)), events));
     }
 }
 
@@ -220,25 +263,14 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
                          const Errors& errors, double* space) {
     double* number = s.number;
     const i64 D = features + 1, W = whole_doubles(2 * D);
-    const Room room(space, W);
+    const Room room(space, D);
     number[SEEN] += 1.0;
     const i64 fewest = listen(s, room, value, columns, D, W, calm_steps(s, D, errors));
     const bool quick = fewest >= QUICK, settled = fewest >= SETTLED;
     quick ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
     set_limits(room, D, events);
-    const double single = room.limit[SINGLE], most = W_MOST * single;
-    double total = 0.0, largest = 0.0;
-    i64 used = 0;
-    for (i64 j = 0; j < D; ++j) {
-        if (room.heard[j] == 0.0 || room.count[j] < WARMUP) continue;
-        const double w = surprise(s, room, j, most);
-        total += w, largest = max(largest, w), ++used;
-    }
-    for (i64 j = D; j < 2 * D; ++j) {
-        if (room.heard[j] == 0.0 || room.count[j] < WARMUP) continue;
-        if (room.ratio[j] * room.df[j] < 0.999 * largest) continue;  // as w ≤ z²: most need no logarithm
-        largest = max(largest, surprise(s, room, j, most));
-    }
+    const double single = room.limit[SINGLE];
+    const auto [total, largest, used] = how_far(s, room, D, W_MOST * single);
     double score = 0.0;
     if (used > 0) {
         const double joint = total / static_cast<double>(used), variance = 2.0 / min(PRIOR_DF, static_cast<double>(used));
