@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engines import FIELDS, assert_same_bits, config, cut, effect_later, fleet, linear, made, run
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -299,6 +299,7 @@ def test_a_time_that_comes_without_a_target_is_counted() -> None:
 
 
 @settings(max_examples=15, deadline=None)
+@example("1", [62], 1)  # the first target below zero comes between a prediction and its target
 @given(
     st.sampled_from(["1", "7", "3s", "20s"]),
     st.lists(st.integers(0, 800), min_size=1, max_size=5),

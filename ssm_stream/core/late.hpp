@@ -84,7 +84,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     if (p.window) copy(w.past, q.past + at * 2 * p.lags, 2 * p.lags);
     find_codes(p, w, l.pool, {room.u, room.steps, static_cast<double>(q.ts[at])});
     place(p, w, l.s, l.pool);
-    scales(p, w, l.s, l.pool);
+    scales(p, w, l.s, l.pool, p.log);  // in log space has been answered where the first negative target came after it
     answers(l);
     copy(w.a, q.a + at * p.T, p.T);
     copy(w.active, q.active + at * p.T, p.T);

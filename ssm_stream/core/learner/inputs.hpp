@@ -221,10 +221,10 @@ inline void place(const Params& p, const Scratch& w, const Entity& s, const Pool
     w.size[ENTITY] = dot(w.entity, w.entity, p.wide_L);
 }
 
-// Mean and deviation of each scale for the pool and the entity; a young one leans on the pool.
-inline void scales(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
+// Mean and deviation of each scale for the pool and the entity; a young one leans on the pool. logs: those in log space, too
+inline void scales(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool logs) {
     const double n = static_cast<double>(s.n), n_pool = static_cast<double>(pool.n);
-    const int kinds = p.log && pool.negative == 0 ? 4 : 2;  // nothing answers in log space once a target was negative
+    const int kinds = logs ? 4 : 2;
     for (int i = 0; i < kinds; ++i) {
         const double late = p.lags > 0 && (i == RESIDUAL || i == LOG_RESIDUAL) ? 1.0 : 0.0;  // a first event has no residual
         const double lent = pool.spread[i];

@@ -152,7 +152,7 @@ SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     look(p, w, l.s, l.pool, l.has_norm, event, first);
     w.base[LOG_BASE] = p.log && p.lags > 0 ? log1p_of(w.base[BASE]) : 0.0;
     place(p, w, l.s, l.pool);
-    scales(p, w, l.s, l.pool);
+    scales(p, w, l.s, l.pool, p.log && l.pool.negative == 0);  // nothing answers in log space once a target was negative
     if (p.window) past_keys(l);
     if (p.seasons) answer_seasons(p, w, l.s, l.pool, event.steps, event.ts + p.ahead);
     w.places[0] = answers(l);
