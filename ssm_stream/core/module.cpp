@@ -677,6 +677,7 @@ void bind_monitor(nb::module_& m) {
         const i64 count = length(out, "out");
         F->levels_causes(levels_state(s, e, count / 2), e, data<double>(out, "out", {count}), count / 2 * 2);
     });
+    m.def("challenger_share", [](nb::handle trial) { return F->challenger_share(data<const double>(trial, "trial", {TRIAL_NUMBERS})); });
     m.def("episode_step", [](nb::handle s, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, nb::handle rules) {
         return F->episode_step(episode_state(s, e, kind), e, kind, n, ts, score, alarm, calm, absorb, episode_rules(rules));
     });

@@ -467,7 +467,7 @@ static void learn_record(const LateState& late, Learner& l, const Meeting& m, co
     }
     if (m.push) {
         const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};  // not every record has been recalled
-        const bool ahead = late.late.events > 0 || late.late.ahead > 0.0;
+        const bool ahead = late.late.is_ahead();
         if (ahead) take_target(p, l.s, m.own, m.time, m.y);
         else take_target(p, l.s, steps, event.ts, m.y);
     }
@@ -485,7 +485,7 @@ static SSM_ALONE void challenge_record(const EngineState& state, const LateState
     const PendingTables& q = late.challenger;
     const double then = static_cast<double>(q.ts[m.at]);
     if (!m.both) {
-        const bool ahead = late.late.events > 0 || late.late.ahead > 0.0;
+        const bool ahead = late.late.is_ahead();
         const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};
         if (m.push) take(challenger, challenger.s, challenger.pool, ahead ? m.own : steps, ahead ? m.time : then, m.y);
         else widen(challenger.pool, m.y);
@@ -501,7 +501,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     const PendingTables& q = m.q;
     const Settled& settled = late.settled;
     const std::int8_t* flag = q.flag + m.at * RECORD_FLAGS;
-    const bool ahead = late.late.events > 0 || late.late.ahead > 0.0, young = flag[YOUNG] == 1;
+    const bool ahead = late.late.is_ahead(), young = flag[YOUNG] == 1;
     const i64 n = l.s.n;
     const double then = static_cast<double>(q.ts[m.at]);
     const double* number = q.number + RECORD_NUMBERS * m.at;
@@ -543,7 +543,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
     const Rules& r = state.rules;
     const Late& rule = late.late;
     i64 *todo = late.todo, *tally = late.tally, t = start;
-    const bool ahead = rule.events > 0 || rule.ahead > 0.0;
+    const bool ahead = rule.is_ahead();
     while (t < events.count) {
         const i64 e = events.row_of[t];
         if (predicting ? !inside(events, t) : static_cast<u64>(e) >= static_cast<u64>(events.rows)) return {t, NO_ROW};
@@ -730,6 +730,7 @@ const Functions functions{
         return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, {0.0, 1.0}, room);
     },
     [](const MonitorState& m, i64 e, double* out, i64 count) { mean_shift::causes(mean_shift::Levels(m, e), out, count); },
+    [](const double* trial) { return share_of_challenger(trial); },
     [](const MonitorState& m, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, const Rules& rules) {
         i64 ended;
         return static_cast<i64>(episodes::step(episodes::episode(m, e, kind), kind, {n, ts, score, alarm, calm, absorb}, rules, &ended));

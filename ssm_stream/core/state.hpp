@@ -105,6 +105,7 @@ struct Late {
     bool fleet;
     i64 events;
     double ahead, late;
+    bool is_ahead() const { return events > 0 || ahead > 0.0; }  // are targets those of later events or times?
 };
 enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
 enum { RECORD_NUMBERS = 3, EPISODE_NUMBERS = 9 };  // columns of PendingTables.number, of an episode
@@ -169,6 +170,7 @@ struct Functions {
     double (*shape_observe)(const MonitorState&, i64 row, double value, double events);
     double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events, double absorb, double* room);
     void (*levels_causes)(const MonitorState&, i64 row, double* out, i64 count);
+    double (*challenger_share)(const double* trial);
     i64 (*episode_step)(const MonitorState&, i64 row, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, const Rules&);
 };
 

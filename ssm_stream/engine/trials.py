@@ -7,21 +7,16 @@ enough events to choose the better one. `core/learner/challenger.hpp` predicts, 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssm_stream.core import loop
+from ssm_stream.core import loop, native
 from ssm_stream.engine.entity_store import EntityStore
 
 EVENTS, EVENTS_PER_ENTITY = 4_000, 500
 """Labelled events of a pool's trial, and how many more for each of its entities: the running statistics of inputs are
 as quick as they will stay after 2,000, and an entity has weights of its own."""
-
-
-TRIAL_PRIOR, SURE, HOPELESS = 1e-4, 1.0, -3.0
-"""As in `core/learner/challenger.hpp`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +34,7 @@ def running_trial(store: EntityStore, pool: int) -> RunningTrial | None:
     number = store.shared.trial.number[pool]
     if number[loop.STAGE_OF_TRIAL] != loop.TRIAL_ON:
         return None
-    gain, squares = float(number[loop.GAIN]), float(number[loop.GAIN_SQUARES])
-    errors = gain / math.sqrt(squares + TRIAL_PRIOR)
-    share = min(max((errors - HOPELESS) / (SURE - HOPELESS), 0.0), 1.0) if squares > 0.0 else 0.0
-    return RunningTrial(share, int(number[loop.EVENTS_LEFT]))
+    return RunningTrial(native.challenger_share(number), int(number[loop.EVENTS_LEFT]))
 
 
 def begin(store: EntityStore) -> None:

@@ -56,7 +56,7 @@ struct World {
     std::vector<Target> targets;
     // Constants and working space.
     std::vector<double> numbers[8];
-    std::vector<float> floats[5];
+    std::vector<float> floats[4];
     double mark = NAN;
     i64 phase[6] = {}, todo[4] = {}, tally[3] = {}, room_steps[2] = {};
     double number[6] = {};
@@ -127,7 +127,7 @@ struct World {
         p.soft = (numbers[5] = {2.0, 0.97, 5.0, 0.01, 8.0, 0.99, 5.0, 0.01}).data();
         p.sweep_decay = (numbers[6] = {0.99, 0.999}).data(), p.sweep_ridge = p.sweep_huber = (numbers[7] = {1.0, 0.1}).data();
         p.omega = drawn(floats[2], (p.F + SLOTS) * p.R);
-        p.phase = drawn(floats[4], p.R);
+        p.phase = drawn(floats[3], p.R);
     }
     template <class Fields, class... More> Table table(Fields& fields, i64 rows, More&&... more) {
         Placer put;

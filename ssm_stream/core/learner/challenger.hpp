@@ -23,8 +23,8 @@ SSM_INLINE double* trial_of(const Challenger& of, i64 k) {
 // What is predicted: of the gates, and with the dead band.
 struct Said { double answer, prediction; };
 
-// The challenger's part in the prediction, 0 to 1; none before the first target.
-SSM_INLINE double part_of_challenger(const double* trial) {
+// The challenger's share of the prediction, 0 to 1; none before the first target.
+SSM_INLINE double share_of_challenger(const double* trial) {
     if (!(trial[GAIN_SQUARES] > 0.0)) return 0.0;
     const double gained = trial[GAIN] / std::sqrt(trial[GAIN_SQUARES] + TRIAL_PRIOR);
     return min(max((gained - HOPELESS) / (SURE - HOPELESS), 0.0), 1.0);
@@ -34,8 +34,8 @@ SSM_INLINE double part_of_challenger(const double* trial) {
 // first: the challenger has met no event of the entity
 SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept, bool first) {
     predict(challenger, event, first);
-    const double* made = challenger.w.made, part = part_of_challenger(trial);
-    return {kept.answer + part * (made[ANSWER] - kept.answer), kept.prediction + part * (made[PREDICTION] - kept.prediction)};
+    const double* made = challenger.w.made, share = share_of_challenger(trial);
+    return {kept.answer + share * (made[ANSWER] - kept.answer), kept.prediction + share * (made[PREDICTION] - kept.prediction)};
 }
 
 // The challenger's rows in the place of the learner's. Counts go on: of warm-ups, of the entities met, and since when.
@@ -72,7 +72,7 @@ inline void compare(double* trial, double y, double kept, double fresh, double u
 // One labelled event more; at the last one the better learner stays.
 inline void advance_trial(const LearnerState& of, const Challenger& from, double* trial, i64 k) {
     if (--trial[EVENTS_LEFT] > 0.0) return;
-    if (trial[STAGE_OF_TRIAL] == TRIAL_ON && part_of_challenger(trial) > 0.5) {
+    if (trial[STAGE_OF_TRIAL] == TRIAL_ON && share_of_challenger(trial) > 0.5) {
         take_pool(of, from, k);
         trial[STAGE_OF_TRIAL] = TRIAL_WON;
         trial[EVENTS_LEFT] = trial[EVENTS_OF_TRIAL];
