@@ -97,12 +97,12 @@ SSM_ALONE void implicit_weights(const Learner& l, float* out) {
 inline double fleet_share(const Params& p, const Scratch& w) {
     if (!w.flag[MANY]) return 0.0;
     double all_of = 0.0, shared = 0.0;
-    const i64 own = p.bases + p.B + p.product_heads, stop = own + p.prox + (p.prox > 0);
-    for (i64 i = 0; i < w.places[0]; ++i) {
-        const double weight = std::fabs(w.g[i]);
-        all_of += weight;
-        if (i >= first_corrected(p) && !(own <= i && i < stop)) shared += weight;
-    }
+    const i64 count = w.places[0], own = min(p.bases + p.B + p.product_heads, count), stop = min(own + p.prox + (p.prox > 0), count);
+    i64 i = 0;
+    for (; i < first_corrected(p); ++i) all_of += std::fabs(w.g[i]);
+    for (; i < own; ++i) all_of += std::fabs(w.g[i]), shared += std::fabs(w.g[i]);
+    for (; i < stop; ++i) all_of += std::fabs(w.g[i]);
+    for (; i < count; ++i) all_of += std::fabs(w.g[i]), shared += std::fabs(w.g[i]);
     return all_of > 0.0 ? shared / all_of : 0.0;
 }
 

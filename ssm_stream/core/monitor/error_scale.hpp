@@ -235,17 +235,31 @@ inline void bound_moments(const Scale& s) {
     }
 }
 
+// Rows of P, in so many vectors beside each other: grown, less what the gain of the row takes of the gain along it.
+template <int ABREAST> SSM_INLINE void turn(const Scale& s, i64 place, const Vec<double>& grown) {
+    Vec<double> along[ABREAST];
+    repeat<ABREAST>([&](auto q) SSM_STEP { along[q] = load(s.gain + place + q * lanes<double>); });
+    double* cells = s.P + place;
+    for (i64 i = 0; i < s.D; ++i, cells += s.width) {
+        const Vec<double> back = all(-s.gain[i]);  // a product of two, so that P stays symmetric to the last bit
+        repeat<ABREAST>([&](auto q) SSM_STEP {
+            double* at = cells + q * lanes<double>;
+            store(at, fma(back, along[q], grown * load(at)));
+        });
+    }
+}
+
 // P with one φ more, whose gain and q = φ'Pφ are known; what was before counts lambda times.
 inline void learn_moments(const Scale& s, double q, double lambda, bool bound) {
     const i64 width = s.width;
     const double again = 1.0 / lambda;
     const Vec<double> grown = all(again), root = all(std::sqrt(again / (lambda + q)));
     for (i64 j = 0; j < width; j += lanes<double>) store(s.gain + j, root * load(s.gain + j));
-    double* cells = s.P;
-    for (i64 i = 0; i < s.D; ++i, cells += width) {  // a product of two, so that P stays symmetric to the last bit
-        const Vec<double> back = all(-s.gain[i]);
-        for (i64 j = 0; j < width; j += lanes<double>) store(cells + j, fma(back, load(s.gain + j), grown * load(cells + j)));
-    }
+    constexpr i64 L = lanes<double>;
+    i64 j = 0;
+    for (; j + 3 * L <= width; j += 3 * L) turn<3>(s, j, grown);
+    if (j + 2 * L == width) turn<2>(s, j, grown);
+    else if (j < width) turn<1>(s, j, grown);
     s.pool_number[TOTAL] = lambda * s.pool_number[TOTAL] + 1.0;
     if (bound) bound_moments(s);
 }
