@@ -103,30 +103,36 @@ template <class R> SSM_INLINE R load_register(const void* from) {
     std::memcpy(&r, from, sizeof(R));
     return r;
 }
-template <class T> SSM_INLINE Vec<T> load(const T* from) {
-    using R = typename Lanes<T>::Register;
+// A vector of what f makes of as many numbers as a register has, at each part's place; and back.
+template <class T, class A, class F> SSM_INLINE Vec<T> take_parts(const A* from, F f) {
     [[maybe_unused]] constexpr i64 n = SSM_REGISTER / sizeof(T);
     Vec<T> v;
-    v.a = load_register<R>(from);
+    v.a = f(from);
 #if SSM_REGISTER <= 32
-    v.b = load_register<R>(from + n);
+    v.b = f(from + n);
 #endif
 #if SSM_REGISTER <= 16
-    v.c = load_register<R>(from + 2 * n);
-    v.d = load_register<R>(from + 3 * n);
+    v.c = f(from + 2 * n);
+    v.d = f(from + 3 * n);
 #endif
     return v;
 }
-template <class T> SSM_INLINE void store(T* to, const Vec<T>& v) {
+template <class T, class A, class F> SSM_INLINE void place_parts(A* to, const Vec<T>& v, F f) {
     [[maybe_unused]] constexpr i64 n = SSM_REGISTER / sizeof(T);
-    std::memcpy(to, &v.a, SSM_REGISTER);
+    f(to, v.a);
 #if SSM_REGISTER <= 32
-    std::memcpy(to + n, &v.b, SSM_REGISTER);
+    f(to + n, v.b);
 #endif
 #if SSM_REGISTER <= 16
-    std::memcpy(to + 2 * n, &v.c, SSM_REGISTER);
-    std::memcpy(to + 3 * n, &v.d, SSM_REGISTER);
+    f(to + 2 * n, v.c);
+    f(to + 3 * n, v.d);
 #endif
+}
+template <class T> SSM_INLINE Vec<T> load(const T* from) {
+    return take_parts<T>(from, [](const T* at) SSM_STEP { return load_register<typename Lanes<T>::Register>(at); });
+}
+template <class T> SSM_INLINE void store(T* to, const Vec<T>& v) {
+    place_parts(to, v, [](T* at, auto r) SSM_STEP { std::memcpy(at, &r, sizeof(r)); });
 }
 template <class T> SSM_INLINE Vec<T> same(typename Lanes<T>::Register r) {
     return each<Vec<T>>([&](auto) SSM_STEP { return r; }, Vec<T>{});
@@ -281,33 +287,15 @@ SSM_INLINE HalfRegister narrowed(Lanes<double>::Register r) {
 }
 // Eight floats to doubles and back.
 SSM_INLINE Vec<double> load_floats(const float* from) {
-    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
     const auto wide = [](const float* at) SSM_STEP { return widened(load_register<HalfRegister>(at)); };
-    Vec<double> v;
-    v.a = wide(from);
-#if SSM_REGISTER <= 32
-    v.b = wide(from + n);
-#endif
-#if SSM_REGISTER <= 16
-    v.c = wide(from + 2 * n);
-    v.d = wide(from + 3 * n);
-#endif
-    return v;
+    return take_parts<double>(from, wide);
 }
 SSM_INLINE void store_floats(float* to, const Vec<double>& v) {
-    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
     const auto narrow = [](float* at, Lanes<double>::Register r) SSM_STEP {
         const HalfRegister half = narrowed(r);
         std::memcpy(at, &half, sizeof(half));
     };
-    narrow(to, v.a);
-#if SSM_REGISTER <= 32
-    narrow(to + n, v.b);
-#endif
-#if SSM_REGISTER <= 16
-    narrow(to + 2 * n, v.c);
-    narrow(to + 3 * n, v.d);
-#endif
+    place_parts(to, v, narrow);
 }
 
 // As a float has it.
@@ -329,16 +317,7 @@ SSM_INLINE Vec<double> load_counts(const std::uint16_t* from) {
         return out;
 #endif
     };
-    Vec<double> v;
-    v.a = wide(from);
-#if SSM_REGISTER <= 32
-    v.b = wide(from + n);
-#endif
-#if SSM_REGISTER <= 16
-    v.c = wide(from + 2 * n);
-    v.d = wide(from + 3 * n);
-#endif
-    return v;
+    return take_parts<double>(from, wide);
 }
 SSM_INLINE void store_counts(std::uint16_t* to, const Vec<double>& v) {
     [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
@@ -352,14 +331,7 @@ SSM_INLINE void store_counts(std::uint16_t* to, const Vec<double>& v) {
         for (i64 i = 0; i < n; ++i) at[i] = static_cast<std::uint16_t>(r[i]);
 #endif
     };
-    narrow(to, v.a);
-#if SSM_REGISTER <= 32
-    narrow(to + n, v.b);
-#endif
-#if SSM_REGISTER <= 16
-    narrow(to + 2 * n, v.c);
-    narrow(to + 3 * n, v.d);
-#endif
+    place_parts(to, v, narrow);
 }
 
 // One number of all lanes: one half joined with the other, again and again.
