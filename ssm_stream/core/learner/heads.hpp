@@ -77,10 +77,10 @@ template <class T> SSM_INLINE Swept<T> swept(const Moments<T>& h) {
 }
 // Sweep the event with those that wait; then none waits any more. SHARED: the heads have one S
 template <bool SHARED = false, class T> SSM_INLINE void sweep_waiting(const Moments<T>& h, i64 heads, const T* x, const Chosen& chosen) {
-    const bool held = h.waiting > 0;
     const Swept<T> of = swept(h);
-    SHARED ? sweep_all_of_one<T>(of, heads, held, x, chosen) : sweep_all<T>(of, heads, held, x, chosen);
-    if (!held) return;
+    if constexpr (SHARED) sweep_all_of_one<T>(of, heads, h.waiting, x, chosen);
+    else sweep_all<T>(of, heads, h.waiting, x, chosen);
+    if (h.waiting == 0) return;
     h.waiting = 0;
     for (i64 i = 0; i < (SHARED ? 1 : heads) * BATCH; ++i) h.kept[i] = T(0);
 }

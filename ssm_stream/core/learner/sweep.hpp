@@ -9,6 +9,8 @@
 
 namespace ssm::SSM_ISA {
 
+constexpr i64 FEW_WAIT = 3;  // events, of BATCH that may wait
+
 // The states that are swept side by side, one keeping the processor busy while the other waits: they follow each other in
 // memory. S (states, height, width), R, W (states, width); rate (states, RATES). Or states share the one S and its rate.
 template <class T> struct Swept {
@@ -175,11 +177,19 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> SSM_ALONE void s
     for (i64 i = 0; i < chosen.more; ++i) one.alone(chosen.others[i], chosen.n);
 }
 
-// The states two by two, with the events that have waited where there are any.
-template <class T> SSM_INLINE void sweep_all(Swept<T> of, i64 states, bool held, const T* x, const Chosen& chosen) {
+// With the events that have waited: a small pool has few, most others as many as may wait.
+template <class T, int STATES, bool SHARED> SSM_INLINE void sweep_with(const Swept<T>& of, i64 waiting, const T* x, const Chosen& chosen) {
+    constexpr bool ONE = SHARED || STATES == 1;  // a state by itself does not differ
+    if (waiting > FEW_WAIT) sweep<T, STATES, BATCH + 1, ONE>(of, x, chosen);
+    else if (waiting > 0) sweep<T, STATES, FEW_WAIT + 1, ONE>(of, x, chosen);
+    else sweep<T, STATES, 1, ONE>(of, x, chosen);
+}
+// The states two by two.
+template <class T> SSM_INLINE void sweep_all(Swept<T> of, i64 states, i64 waiting, const T* x, const Chosen& chosen) {
     for (; states > 0; states -= 2) {
-        if (states > 1 || sizeof(T) == 8) held ? sweep<T, 2, BATCH + 1>(of, x, chosen) : sweep<T, 2, 1>(of, x, chosen);
-        else held ? sweep<T, 1, BATCH + 1>(of, x, chosen) : sweep<T, 1, 1>(of, x, chosen);
+        if constexpr (sizeof(T) == 8) sweep_with<T, 2, false>(of, waiting, x, chosen);
+        else if (states > 1) sweep_with<T, 2, false>(of, waiting, x, chosen);
+        else sweep_with<T, 1, false>(of, waiting, x, chosen);
         of.S += 2 * of.height * of.width;
         of.R += 2 * of.width;
         of.W += 2 * of.width;
@@ -188,11 +198,11 @@ template <class T> SSM_INLINE void sweep_all(Swept<T> of, i64 states, bool held,
     }
 }
 // The first state once more, with the events that S has.
-template <class T> SSM_INLINE void sweep_again(const Swept<T>& of, const Chosen& chosen) { sweep<T, 1, 0>(of, nullptr, chosen); }
+template <class T> SSM_INLINE void sweep_again(const Swept<T>& of, const Chosen& chosen) { sweep<T, 1, 0, true>(of, nullptr, chosen); }
 // One or two states of one S.
-template <class T> SSM_INLINE void sweep_all_of_one(const Swept<T>& of, i64 states, bool held, const T* x, const Chosen& chosen) {
-    if (states > 1) held ? sweep<T, 2, BATCH + 1, true>(of, x, chosen) : sweep<T, 2, 1, true>(of, x, chosen);
-    else held ? sweep<T, 1, BATCH + 1, true>(of, x, chosen) : sweep<T, 1, 1, true>(of, x, chosen);
+template <class T> SSM_INLINE void sweep_all_of_one(const Swept<T>& of, i64 states, i64 waiting, const T* x, const Chosen& chosen) {
+    if (states > 1) sweep_with<T, 2, true>(of, waiting, x, chosen);
+    else sweep_with<T, 1, true>(of, waiting, x, chosen);
 }
 
 }  // namespace ssm::SSM_ISA
