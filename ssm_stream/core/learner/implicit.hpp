@@ -25,16 +25,25 @@ struct Implicit {
         share = clip(share, LARGEST_WEIGHT);
         const i64 F = p.F, shared = own == Own::both ? 1 + F : 1;
         put(0, share * W[0]);
-        SSM_VECTORS
-        for (i64 j = 0; j < F; ++j) {
+        i64 j = 0;
+        for (; j + lanes<double> <= F; j += lanes<double>) {
+            Vec<double> part{};
+            if (own != Own::pool) part = load_floats(W + 1 + j);
+            if (own != Own::entity) part = part + load_floats(W + shared + j) * load(w.ratio + j);
+            put(1 + j, all(share) * part);
+        }
+        for (; j < F; ++j) {
             double part = own == Own::pool ? 0.0 : static_cast<double>(W[1 + j]);
             if (own != Own::entity) part += W[shared + j] * w.ratio[j];
             put(1 + j, share * part);
         }
-        SSM_VECTORS
-        for (i64 j = 0; j < used; ++j) put(1 + F + j, share * codes[j]);
+        for (j = 0; j + lanes<double> <= used; j += lanes<double>) put(1 + F + j, all(share) * load_floats(codes + j));
+        for (; j < used; ++j) put(1 + F + j, share * codes[j]);
     }
     SSM_INLINE void put(i64 j, double more) { out[j] = static_cast<float>(clip(out[j] + more, LARGEST_WEIGHT)); }
+    SSM_INLINE void put(i64 j, const Vec<double>& more) {
+        store_floats(out + j, clipped(load_floats(out + j) + more, LARGEST_WEIGHT));
+    }
     // of the answer at hand, or of one after it; with what is answered by its correction
     SSM_INLINE double share(const double* scale, int kind, i64 further = 0) const {
         double weight = w.g[at + further];

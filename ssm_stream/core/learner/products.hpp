@@ -33,14 +33,14 @@ SSM_INLINE void multiply(const Params& p, const Scratch& w, const Pool& pool) {
         for (i64 i = 0; i < p.pairs; ++i) x[i] = 0.0f;
         return;
     }
-    double z[FACTORS] = {};
+    static_assert(FACTORS <= lanes<double>);
+    double z[2 * lanes<double>] = {};
     for (i64 i = 0; i < p.factors; ++i) {
         const i64 j = pool.product_of[i] - 1;
         z[i] = unknown(w.v[j]) ? UNKNOWN : static_cast<double>(w.fleet[1 + j]);
     }
     double* to = w.product_raw;
-    for (i64 i = 0; i < p.factors; ++i)
-        for (i64 j = i; j < p.factors; ++j) *to++ = z[i] * z[j];
+    for (i64 i = 0; i < p.factors; to += p.factors - i, ++i) store(to, all(z[i]) * load(z + i));  // what is too much is written over
     const Statistics of = product_statistics(w, pool);
     place_deviations(of, p.pairs);
     standardise(w.product_raw, of, p.pairs, x - 1);
