@@ -98,10 +98,10 @@ def drift(n: int, pools: int = 3, entities: int = 1, features: int = 3, step: in
     return Stream(e, u, ts, y)
 
 
-def few_and_many(n: int) -> Stream:
-    """Two pools of two entities, then two of six."""
-    s = drift(n, 4, 6, seed=6)
-    s.e[:, :2] %= 2
+def small_and_large(n: int) -> Stream:
+    """Pools of two entities, and of so many that none, one, three and as many events as may be wait for each other."""
+    s = drift(n, 5, 90, seed=6)
+    s.e[:, :4] %= (2, 6, 14, 38)
     return s
 
 
@@ -145,7 +145,7 @@ CASES = {
     "entities": Case(lambda: drift(500, entities=3, seed=2), PLAN, EVERY, entities=3),
     "large embedding": Case(lambda: drift(300, seed=9), PLAN, Heads(size=128, scale=2.0)),
     "small embedding": Case(lambda: drift(300, 2, seed=9), PLAN, Heads(size=16, scale=0.5)),
-    "fleets of two and of six": Case(lambda: few_and_many(1_100), PLAN, Heads(), entities=6),
+    "fleets of two to ninety": Case(lambda: small_and_large(1_100), PLAN, Heads(), entities=90),
     "fleet with codes": Case(
         lambda: coded(1_200), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), Heads(), entities=3, slots=80
     ),
