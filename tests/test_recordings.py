@@ -13,11 +13,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording, recording
+from ssm_stream.evaluate.recordings.exports.cells import MISSING
 
 CSV = "entity,ts,temp,count,target\npump-1,2026-01-01T00:00:00,20.5,3,1\npump-2,2026-01-01T00:01:00,,4,\n"
 ROWS = [
@@ -263,6 +264,7 @@ cells = st.text(st.sampled_from(string.ascii_letters + string.digits + ' ,;"\n.-
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(cells, cells, st.integers()), min_size=1, max_size=30))
+@example([("0", "", 0), ("NONE", "", 0)])
 def test_every_row_of_any_csv_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, table: list[tuple]) -> None:
     path = tmp_path_factory.mktemp("any") / "any.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -274,7 +276,8 @@ def test_every_row_of_any_csv_is_accounted_for(tmp_path_factory: pytest.TempPath
     for row, (first, second, third) in zip(found, table, strict=True):
         assert float(row["third"]) == pytest.approx(third)
         for value, cell in ((row["first"], first), (row["second"], second)):
-            assert value == cell or (value is None and cell == "") or value == pytest.approx(float(cell))
+            nothing = value is None and cell.strip().lower() in {"", *MISSING}
+            assert nothing or value == cell or value == pytest.approx(float(cell))
 
 
 def test_the_bundled_recording() -> None:

@@ -16,7 +16,15 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import DEFAULT_MAX_MESSAGE_BYTES
-from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, kafka_error, open_producer, redact_text
+from ssm_stream.kafka.client import (
+    BrokerError,
+    KafkaProducer,
+    LastError,
+    grant_cure,
+    kafka_error,
+    open_producer,
+    redact_text,
+)
 from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.outages.classify import passes
 from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
@@ -27,6 +35,8 @@ AT_ONCE = 2500
 """Messages that are handed to the client at once, for each partition of their topic: less than one batch has."""
 FEW = 1000
 """Messages that are handed over while as many are under way."""
+CONNECTING = 0.05
+"""Seconds until a new client that has the metadata has its connections."""
 STALLED = 2.0
 """Seconds beyond twice `source.wait` without a report of any message, after which the client is given up."""
 Marker = dict[tuple[str, int], int]
@@ -76,6 +86,15 @@ class OutputProducer:
         with contextlib.suppress(KafkaException, KeyError):
             partitions = self._producer.list_topics(topic, timeout=1).topics[topic].partitions
             self._at_once = AT_ONCE * max(len(partitions), 1)
+
+    def connected(self) -> KafkaProducer:
+        """Return the client once it has its connections.
+
+        Before, it finds no coordinator for transactions, and searches again half a second later.
+        """
+        self.fetch_metadata()
+        time.sleep(CONNECTING)
+        return self._producer
 
     def produce(self, output: OutputBatch) -> OutputBatch:
         """Hand a batch to the client, and return what of it is produced.

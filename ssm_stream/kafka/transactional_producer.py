@@ -40,9 +40,6 @@ MAX_TIMEOUT = 900.0
 STEP = 5.0
 """Seconds after which a call of the producer is made again, which goes on with it. Where a coordinator moves while it
 is under way, one may never return, whatever its timeout: noticed soon, the flow is built again soon."""
-CONNECTING = 0.05
-"""Seconds until a new client that has the metadata has its connections. If it is asked for transactions before, it
-looks for their coordinator half a second later."""
 READING = "reading the marker"
 GROUP_DENIED, TOO_LARGE = KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE
 RESTART = "correct that and start again: the flow continues after the last result that consumers have seen"
@@ -197,7 +194,7 @@ class TransactionalProducer(OutputProducer):
         # A transaction lasts for an epoch, and for as long as the next steps of all writers take.
         self._timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), MAX_TIMEOUT)
         super().__init__(config, transactional_properties(self._name, self._wait, self._timeout, part.max_bytes))
-        self._take_over()
+        self._call("init_transactions", self.connected().init_transactions)
         self._done = self._call(READING, self._read_marker)  # not before: the predecessor may go on
         for (topic, partition), offset in part.resume.items():
             there = self._done.get((topic, partition), 0)
@@ -209,12 +206,6 @@ class TransactionalProducer(OutputProducer):
                 "name: the group was deleted or has expired, or this is another cluster. To go on with all that was "
                 "learned: ssm-stream state resume CONFIG --from earliest"
             )
-
-    def _take_over(self) -> None:
-        """Shut out the predecessor, whose open transaction is aborted."""
-        self.fetch_metadata()
-        time.sleep(CONNECTING)
-        self._call("init_transactions", self._producer.init_transactions)
 
     def _read_marker(self, seconds: float) -> Marker:
         # read_committed: waits for the end of an open transaction

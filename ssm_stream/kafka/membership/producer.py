@@ -67,7 +67,7 @@ class GroupTransactions(TransactionalProducer):
             config,
             transactional_properties(self._name, self._wait, self._timeout, max_output_bytes(config)),
         )
-        self._take_over()
+        self._call("init_transactions", self.connected().init_transactions)
 
     def produce(self, output: OutputBatch) -> OutputBatch:
         place = output.topic, output.partition
