@@ -9,7 +9,7 @@
 
 namespace ssm::SSM_ISA {
 
-constexpr i64 FEW_WAIT = 3;  // events, of BATCH that may wait
+constexpr i64 FEW_WAIT = 3;  // events that wait in a small pool, at most: of up to 39 entities
 
 // The states that are swept side by side, one keeping the processor busy while the other waits: they follow each other in
 // memory. S (states, height, width), R, W (states, width); rate (states, RATES). Or states share the one S and its rate.
@@ -24,7 +24,7 @@ struct Chosen { i64 count; const i64* others; i64 more, n; };
 
 // STATES side by side, with EVENTS: those that have waited, and x; or none, if S has them already. SHARED: they have one S, and
 // differ by R and W
-template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
+template <class T, int STATES, int EVENTS, bool SHARED> struct Sweep {
     using V = Vec<T>;
     static constexpr i64 L = lanes<T>;
     static constexpr int EACH = int(L) / PARTS;          // lanes of a register
@@ -153,7 +153,7 @@ template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
     }
 };
 
-template <class T, int STATES, int EVENTS, bool SHARED = false> SSM_ALONE void sweep(const Swept<T>& of, const T* x, const Chosen& chosen) {
+template <class T, int STATES, int EVENTS, bool SHARED> SSM_ALONE void sweep(const Swept<T>& of, const T* x, const Chosen& chosen) {
     Sweep<T, STATES, EVENTS, SHARED> one;
     one.width = of.width;
     for (int b = 0; b < EVENTS; ++b) one.x[b] = b < EVENTS - 1 ? of.batch + b * of.width : x;
