@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.ingest.events import Events
 
+WatchedPools = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows of pools, and how many values they had before a batch."""
 MIN_PRUNED = 1_000
 """Texts up to which the table is not pruned."""
 
@@ -27,7 +29,6 @@ class CategoryTexts:
         self._batch: Mapping[float, str] = {}
         self._new: list[float] = []
         self._prune_above = MIN_PRUNED
-        self._watched: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # rows of pools, their value counts
 
     def get(self, code: float) -> str | None:
         """Return the text of a code; None if it is a number, or its text has been lost."""
@@ -39,23 +40,23 @@ class CategoryTexts:
         self._batch = events.category_texts or {}
         known = self._store.category_texts
         self._new = [code for code in self._batch if code not in known]
-        self._watched = None
 
     def begin_known(self, texts: Mapping[float, str] | None) -> None:
         """Start a batch of events whose texts the store has already."""
-        self._batch, self._new, self._watched = texts or {}, [], None
+        self._batch, self._new = texts or {}, []
 
-    def watch(self, pools: NDArray[np.int64]) -> None:
-        """Note how many values these pools have, before the batch is learned."""
-        if self._new:
-            rows = np.unique(pools)
-            self._watched = rows, self._store.shared.pool.seen[rows]
+    def watch(self, pools: NDArray[np.int64]) -> WatchedPools | None:
+        """Return how many values these pools have, before the batch is learned; None if all its texts are known."""
+        if not self._new:
+            return None
+        rows = np.unique(pools)
+        return rows, self._store.shared.pool.seen[rows]
 
-    def keep_learned(self) -> None:
-        """Keep the texts of values that the watched pools have learned since."""
-        if self._watched is None:
+    def keep_learned(self, watched: WatchedPools | None) -> None:
+        """Keep the texts of values that the watched pools have learned since. watched: of the batch that has begun"""
+        if watched is None or not self._new:
             return
-        pool, (rows, counts) = self._store.shared.pool, self._watched
+        pool, (rows, counts) = self._store.shared.pool, watched
         if not self._store.reset_entities:  # else a pool may have started afresh and have as many values as before
             rows = rows[(pool.seen[rows] != counts).any(axis=1)]
         if len(rows):

@@ -29,6 +29,8 @@ from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.input_changes.conversion import converted
 from ssm_stream.engine.input_changes.former_config import former_config
 from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.engine.parallel.side_by_side import SideBySide
+from ssm_stream.engine.segments import process_segments
 from ssm_stream.engine.single_event import PredictedValues, locate_targets, process_targets
 from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.summaries.hourly import HourlySummaries
@@ -64,6 +66,7 @@ class Engine:
         self.rows = row_builder(config.event, ttl_ms(config), keyed=config.delivery == "exactly_once")
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self.summaries = HourlySummaries(config)
+        self._side_by_side = SideBySide(self.target_engines, self.inputs.select)
         self._admitted: tuple[Events, list[Segment]] | None = None
         self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
         self._loaded_config = config.hash  # of the snapshot that was loaded last
@@ -166,6 +169,14 @@ class Engine:
         self._admitted = (events, segments)
         return events, refused
 
+    def begin_side_by_side(self, batches: Sequence[tuple[Events, int]]) -> None:
+        """Learn batches of several sources on several cores, as far as that goes, before `process` gets each of them.
+
+        It must get them next, in this order; what it returns is the same without this. batches: events and source
+        """
+        if self._limiter is None and not self.windows and self.episodes.windows is None:
+            self._side_by_side.begin(batches)
+
     def process(self, events: Events, source: int = 0, ids: EventIds | None = None) -> tuple[Predictions, list[Alert]]:
         """Predict, score and learn, in order.
 
@@ -183,25 +194,10 @@ class Engine:
         segments = admitted[1]
         if len(segments) == 1:
             return self._process(events, source, segments[0].evicted, ids)
-        parts, alerts = list[Predictions](), list[Alert]()
         delayed = [each.delayed for each in self.target_engines if each.delayed is not None]
-        resolved: list[list[Settled]] = [[] for _ in delayed]
-        for rows, evicted in segments:
-            first, unmatched = int(rows[0]), delayed[0].unmatched_count if delayed else 0
-            some = None if ids is None else ids.take(rows.tolist())
-            leaving = [(i - first, name) for i, name in evicted]
-            part = events.take(rows)
-            predictions, own = self._process(part, source, leaving, some)
-            events.features[rows] = part.features  # with the columns that are filled in
-            parts.append(predictions)
-            alerts += [alert._replace(row=first + alert.row) for alert in own]
-            for each, found in zip(delayed, resolved, strict=True):
-                found.append(each.resolved._replace(item=first + each.resolved.item))
-            if delayed:
-                delayed[0].renumber_unmatched(unmatched, rows)
-        for each, found in zip(delayed, resolved, strict=True):
-            each.resolved = Settled(*map(np.concatenate, zip(*found, strict=True)))
-        return Predictions(*map(np.concatenate, zip(*parts, strict=True))), alerts
+        return process_segments(
+            segments, events, ids, lambda part, leaving, some: self._process(part, source, leaving, some), delayed
+        )
 
     def process_one(self, event: SingleEvent, source: int = 0) -> tuple[list[PredictedValues], list[Alert]] | None:
         """Return the prediction of each target and the alerts of one event, faster than `process` and equal to it.
@@ -223,15 +219,18 @@ class Engine:
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
+        begun, watermark = self._side_by_side.take(events, source)
         events = self.episodes.mark(events, ids)
-        watermark = self.target_engines[0].store.watermark(source)
         batch = Batch(events.ts, source, watermark, events.idle, ids and ids.offsets)
         self.windows.fill(events, source, [name for _, name in evicted])
         parts, alerts = list[Predictions](), list[list[Alert]]()
         for j, each in enumerate(self.target_engines):
-            predictions, own = each.process(withhold_targets(self.inputs.select(j, events)), source, evicted)
-            parts.append(predictions)
-            alerts.append(own)
+            if begun is None:
+                part = each.process(withhold_targets(self.inputs.select(j, events)), source, evicted)
+            else:
+                part = each.finish(begun[j])
+            parts.append(part[0])
+            alerts.append(part[1])
         several = len(parts) > 1
         together = Predictions(*(np.stack(c, axis=1) for c in zip(*parts, strict=True))) if several else parts[0]
         sent = self.episodes.process(alerts, batch, ids, events)

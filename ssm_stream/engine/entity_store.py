@@ -87,7 +87,7 @@ class EntityStore:
         self.shared: loop.PoolStates = pools.views(self.pool_block)
         self.scratch = shapes.new_scratch(self.params)
         self.challenger: shapes.Scratch | None = None
-        self.report = self._new_report()
+        self.report = self.new_report()
         self.reset_entities: list[ResetEntity] = []  # in the last batch: expired, or evicted
         self.tally, self.labels = EpisodeTally(), BatchLabels()
         self.evicted = 0  # entities that expired or were evicted, since the counter was last reset
@@ -324,7 +324,8 @@ class EntityStore:
                 self._bound[1].own_channels(self.own, len(self.own.channels))
         return self._bound[1]
 
-    def _new_report(self) -> loop.Reported:
+    def new_report(self) -> loop.Reported:
+        """Return room for what the kernel reports of an event."""
         return loop.Reported(np.zeros(6, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
 
     def ensure_rows(self, needed: int) -> None:
@@ -361,7 +362,7 @@ class EntityStore:
         """Make room for so many code slots."""
         self.params = build_learner_params(self.config, self.plan, self.weights, slots)
         self.scratch = shapes.new_scratch(self.params)
-        self.report = self._new_report()
+        self.report = self.new_report()
         self.set_challenger(there=self.challenger is not None)
 
     def set_challenger(self, *, there: bool) -> None:

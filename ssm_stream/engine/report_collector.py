@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import levels, lifecycle, loop, pending
+from ssm_stream.core import levels, lifecycle, loop, pending, shapes
 from ssm_stream.engine.alerts import Alert, AlertBuilder, CapturedState, ReportedEvent, TargetAndPrediction
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.event_capture import EventCapture
@@ -24,19 +24,45 @@ class Location(NamedTuple):
     source: int
 
 
-class ReportCollector:
-    """Builds the alerts of one target. store: whose arrays the kernel has just written"""
+class WorkingMemory(Protocol):
+    """What the kernel writes apart from the state."""
 
-    def __init__(self, store: EntityStore, builder: AlertBuilder) -> None:
+    @property
+    def scratch(self) -> shapes.Scratch:
+        """Of one event."""
+
+    @property
+    def report(self) -> loop.Reported:
+        """Of an event that changed an episode."""
+
+
+class ReportCollector:
+    """Builds the alerts of one target.
+
+    store: whose arrays the kernel has just written; memory: where it writes what is no state, None: the store's own
+    """
+
+    def __init__(self, store: EntityStore, builder: AlertBuilder, memory: WorkingMemory | None = None) -> None:
         self._store, self.builder = store, builder
+        self._memory = store if memory is None else memory
         self._capture: EventCapture | None = None
         self._events: list[ReportedEvent] = []
         self._alerts: list[Alert] = []
 
     def add(self, index: int, entity: str, ts: int, values: TargetAndPrediction, at: Location) -> None:
-        """Add the event of the kernel's last report. index: in the batch; ts: ms"""
+        """Add the event of the kernel's last report, as `read` does."""
+        self.keep(self.read(index, entity, ts, values, at))
+
+    def keep(self, event: ReportedEvent) -> None:
+        """Add an event that has been read."""
+        self._events.append(event)
+        if len(self._events) == BATCH:
+            self._build()
+
+    def read(self, index: int, entity: str, ts: int, values: TargetAndPrediction, at: Location) -> ReportedEvent:
+        """Return the event of the kernel's last report, with the state as it is. index: in the batch; ts: ms"""
         store = self._store
-        phase, shifts = store.report.phase, None
+        phase, shifts = self._memory.report.phase, None
         if phase[0] != lifecycle.UNCHANGED and phase[loop.CHANNEL] == loop.LEVELS_CHANNEL:
             shifts = np.empty(2 * (store.params.features + 1))
             levels.causes(store.state.levels, at.row, shifts)
@@ -44,9 +70,7 @@ class ReportCollector:
             store.tally.end(store.state, at.row, entity, kind)
         pool = int(store.shards[at.row]), at.source
         state = self.capture(at.row, at.pool, index)
-        self._events.append(ReportedEvent(index, entity, ts, values, pool, state, shifts))
-        if len(self._events) == BATCH:
-            self._build()
+        return ReportedEvent(index, entity, ts, values, pool, state, shifts)
 
     def finish(self) -> list[Alert]:
         """Return the alerts of the events added since the last call, without their details."""
@@ -66,10 +90,10 @@ class ReportCollector:
             pool: None if its shard has no events of the source
             index: of the event in the batch, after which the state is that of derived inputs, too
         """
-        store = self._store
-        if self._capture is None or not self._capture.matches(store.state, store.shared, store.scratch):
+        store, report, scratch = self._store, self._memory.report, self._memory.scratch
+        if self._capture is None or not self._capture.matches(store.state, store.shared, scratch):
             self._capture = EventCapture(
-                store.params, store.report, store.scratch, store.state, store.shared,
+                store.params, report, scratch, store.state, store.shared,
                 (store.entity_block, store.pool_block),
             )  # fmt: skip
         waiting = b""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.config import Config, Event
 from ssm_stream.core import frozen_weights, lifecycle, loop, shapes
@@ -19,13 +20,14 @@ from ssm_stream.core.features import kernel_columns
 from ssm_stream.core.loop import Predictions, Settled, empty_predictions
 from ssm_stream.engine import trials
 from ssm_stream.engine.alert_summary import Summarizer
-from ssm_stream.engine.alerts import Alert, AlertBuilder, PoolCodes, TargetAndPrediction, input_names
+from ssm_stream.engine.alerts import Alert, AlertBuilder, PoolCodes, input_names
 from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.counts.episode_tally import count_open_episodes
 from ssm_stream.engine.delayed_labels import DelayedLabels, LabelResult, empty_resolved
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
-from ssm_stream.engine.report_collector import Location, ReportCollector
+from ssm_stream.engine.parallel.lanes import BatchRun, Lanes
+from ssm_stream.engine.report_collector import ReportCollector
 from ssm_stream.engine.rules.restarts import Restarts, Segment
 from ssm_stream.engine.single_event import SingleEventProcessor
 from ssm_stream.ingest.events import Events
@@ -103,6 +105,7 @@ class TargetEngine:
         self.store = EntityStore(config, self.plan, self.weights)
         self._texts = CategoryTexts(self.store)
         self._reports = ReportCollector(self.store, AlertBuilder(config, self.plan, self._texts.get))
+        self._lanes = Lanes(self.store, self.rules, self._reports.builder)
         self.restarts = Restarts(config) if config.event.when or self.store.delayed is None else None
         self.delayed: DelayedLabels | None = None
         self.single: SingleEventProcessor | None = None
@@ -152,49 +155,74 @@ class TargetEngine:
         """Process events of which none is idle. segments: those with restarts, if there are any"""
         store, restarts = self.store, self.restarts
         allowance = np.ones(len(events)) if segments else None
-        self._texts.begin(events)
-        events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
         if self.delayed is not None:
             if restarts is not None and allowance is not None:
                 restarts.mute(segments, allowance)
+            self._texts.begin(events)
+            events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
             return self.delayed.process(events, source, allowance)
-        n = len(events)
+        run = self.begin(events, source)
+        store.labels.set_targets(run.events.target, run.events.ts, run.pools)
+        for segment in segments or [Segment(len(events), [])]:
+            if restarts is not None and allowance is not None:
+                restarts.begin(segment, allowance)
+            while run.at < segment.stop:
+                stop = self._advance(run, segment.stop, allowance)
+                if stop == loop.EXPIRED and restarts is not None and allowance is not None:
+                    restarts.drop(events.entity[run.at], run.at, segments, allowance)
+                self._handle_stop(run, stop)
+            if restarts is not None and allowance is not None:
+                restarts.end(segment, allowance, ~np.isnan(events.target))
+        self._texts.keep_learned(run.watched)
+        return run.out, self._reports.finish()
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """What learns batches ahead of their turn; None where an event may need Python, or a restart is under way."""
+        store, restarts = self.store, self.restarts
+        needs_turn = self.delayed is not None or store.own is not None or store.challenger is not None
+        return None if needs_turn or restarts is None or restarts.any_open else self._lanes
+
+    def begin(self, events: Events, source: int) -> BatchRun:
+        """Return a batch that is to be learned, none of whose events is idle; its entities have rows from now on."""
+        store = self.store
+        self._texts.begin(events)
+        events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
         rows = store.assign_rows(events.entity)
         pools = store.pools_of(rows, source)
         store.changed[rows], store.pools_changed[pools] = True, True
-        store.labels.set_targets(events.target, events.ts, pools)
-        self._texts.watch(pools)
-        u, steps = kernel_columns(self.plan, events.features, events.ts)
-        out = empty_predictions(n)
-        watermark = store.watermark_index(source)
-        at = 0
-        for segment in segments or [Segment(n, [])]:
-            part = slice(segment.stop)
-            columns: Any = [column[part] for column in out]
-            into = Predictions(*columns) if segments else out
-            allowed = None if allowance is None else allowance[part]
-            if restarts is not None and allowance is not None:
-                restarts.begin(segment, allowance)
-            while at < segment.stop:
-                at, stop = store.bind(self.rules).run(
-                    pools[part], rows[part], events.ts[part], u[part], steps[part], events.target[part], at,
-                    store.watermarks, watermark, into, allowed,
-                )  # fmt: skip
-                if stop == loop.REPORT:
-                    i = at - 1
-                    values = TargetAndPrediction(
-                        float(events.target[i]), float(out.yhat[i]), float(out.lower[i]), float(out.upper[i])
-                    )
-                    location = Location(int(rows[i]), int(pools[i]), source)
-                    self._reports.add(i, events.entity[i], int(events.ts[i]), values, location)
-                elif stop != loop.DONE:
-                    if restarts is not None and allowance is not None and stop == loop.EXPIRED:
-                        restarts.drop(events.entity[at], at, segments, allowance)
-                    store.make_room(stop, at, int(rows[at]), int(pools[at]))
-            if restarts is not None and allowance is not None:
-                restarts.end(segment, allowance, ~np.isnan(events.target))
-        self._texts.keep_learned()
-        return out, self._reports.finish()
+        watched, mark = self._texts.watch(pools), store.watermark_index(source)
+        columns = kernel_columns(self.plan, events.features, events.ts)
+        return BatchRun(events, source, rows, pools, *columns, mark, watched, empty_predictions(len(events)))
+
+    def finish(self, run: BatchRun) -> tuple[Predictions, list[Alert]]:
+        """Return the results of a batch that has begun ahead of its turn, which it is now, as `process` does."""
+        self.store.begin_batch()
+        self._texts.begin(run.events)
+        self.store.labels.set_targets(run.events.target, run.events.ts, run.pools)
+        for event in run.reports:
+            self._reports.keep(event)
+        while run.at < len(run.events):
+            self._handle_stop(run, self._advance(run, len(run.events)))
+        self._texts.keep_learned(run.watched)
+        return run.out, self._reports.finish()
+
+    def _advance(self, run: BatchRun, end: int, allowance: NDArray[np.float64] | None = None) -> int:
+        """Go on with a batch until the core stops, at event `end` at the latest, and return why."""
+        events, store, part = run.events, self.store, slice(end)
+        out: Any = [column[part] for column in run.out]
+        run.at, stop = store.bind(self.rules).run(
+            run.pools[part], run.rows[part], events.ts[part], run.u[part], run.steps[part], events.target[part], run.at,
+            store.watermarks, run.mark, Predictions(*out), None if allowance is None else allowance[part],
+        )  # fmt: skip
+        return stop
+
+    def _handle_stop(self, run: BatchRun, stop: int) -> None:
+        """Do what the core has stopped for."""
+        if stop == loop.REPORT:
+            self._reports.add(*run.reported())
+        elif stop != loop.DONE:
+            self.store.make_room(stop, run.at, int(run.rows[run.at]), int(run.pools[run.at]))
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities; see `Engine.freeze_learning`.

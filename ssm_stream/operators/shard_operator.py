@@ -65,6 +65,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             self.set_engine(Engine.restore(with_holidays_of(config, metadata), resume_state))
         directory = None if self._files is None else config.recovery.directory
         self._gaps = GapNotes(directory, self.key, self.engine)
+        self._ahead = 0.0  # s an event that a batch has taken before its turn
         observers.register_shard(self)
 
     def set_engine(self, engine: Engine) -> None:
@@ -78,7 +79,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         with explained():
             if self.key is None:
                 self._identify(values[0])
-            for batch in self._split(self._with_rows(values, out)):
+            for batch in self._split(self._begin(list(self._with_rows(values, out)))):
                 if isinstance(batch, CaughtUp):
                     out += self._undelivered.compare(str(self.key), self.engine, batch)
                 else:
@@ -116,13 +117,27 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             if len(rows):
                 yield batch.with_rows(rows, keep_raw=self._keep_raw)
 
-    def _split(self, values: Iterable[Item]) -> Iterator[Item]:
+    def _begin(self, values: list[Item]) -> list[tuple[Item, list[int]]]:
+        """Begin what can be learned side by side; return the batches and the events whose predictions are explained."""
+        cuts = [
+            self._observers.positions_to_explain(each.events.entity) if isinstance(each, ShardBatch) else []
+            for each in values
+        ]
+        batches = [(each.events, self._encoder.source_of(each)) for each in values if isinstance(each, ShardBatch)]
+        self._ahead = 0.0
+        if 1 < len(batches) == len(values) and not any(cuts):
+            began = time.perf_counter()
+            self.engine.begin_side_by_side(batches)
+            self._ahead = (time.perf_counter() - began) / sum(len(events) for events, _ in batches)
+        return list(zip(values, cuts, strict=True))
+
+    def _split(self, values: Iterable[tuple[Item, list[int]]]) -> Iterator[Item]:
         """Yield the batches, each cut before the events whose predictions an observer explains.
 
         An explanation needs the state before its event. No result depends on how events are cut into batches.
         """
-        for batch in values:
-            if isinstance(batch, ShardBatch) and (cuts := self._observers.positions_to_explain(batch.events.entity)):
+        for batch, cuts in values:
+            if isinstance(batch, ShardBatch) and cuts:
                 begin = 0
                 for cut in cuts:
                     if cut > begin:
@@ -148,7 +163,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         began = time.perf_counter()
         predictions, alerts = self.engine.process(events, source, self._encoder.event_ids(batch))
         chunk = ChunkPlace(self._encoder.topic_of(batch), batch.partition, batch.chunk, len(events))
-        self._observers.observe_stage("learn", time.perf_counter() - began, chunk)
+        self._observers.observe_stage("learn", time.perf_counter() - began + self._ahead * len(events), chunk)
         learned = LearnedBatch(source, events, predictions, batch.offsets[0], batch.offsets[-1])
         self._observers.on_batch(self, learned)
         self._observers.on_evicted(self.engine.pop_evicted_count())

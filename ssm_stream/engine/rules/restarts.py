@@ -98,6 +98,11 @@ class Restarts:
         self._tables: dict[str, list[float]] = {}
         """Pool and kind of stop → restarts seen, begin of the last that counts, and the highest score by place."""
 
+    @property
+    def any_open(self) -> bool:
+        """Whether an entity stands still, or has just started again."""
+        return bool(self._idle or self._open)
+
     def plan(self, events: Events, source: int, known: Container[str]) -> list[Segment]:
         """Return the segments of a batch; without a restart, none.
 
@@ -105,12 +110,12 @@ class Restarts:
             events: all of the batch, the idle ones among them
             known: entities that had an event before the batch that was not idle
         """
-        if events.idle is None and events.maintenance is None and not self._idle and not self._open:
+        if events.idle is None and events.maintenance is None and not self.any_open:
             return []
         idle = np.zeros(len(events), np.bool_) if events.idle is None else events.idle
         stopped = idle if events.maintenance is None else idle | (events.maintenance == HELD)
         mine = {events.entity[i] for i in np.flatnonzero(stopped).tolist()}
-        if not mine and not self._idle and not self._open:
+        if not mine and not self.any_open:
             return []
         mine |= self._idle.keys() | self._open.keys()
         seen, steps, at = set[str](), list[Step](), np.cumsum(~idle)

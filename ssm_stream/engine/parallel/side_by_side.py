@@ -1,0 +1,91 @@
+"""Learns batches of several sources side by side, on as many cores as there are.
+
+Entities learn with those of their source and from nobody else. So batches of different sources that share no entity may
+be learned at the same time, each by a thread with working memory of its own: the rows that it writes are written by no
+other, and no bit depends on which thread is faster. So may those of different targets. Only the core's loops run so:
+what needs more room stops a batch, and `TargetEngine.finish` goes on from there when it is the batch's turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from ssm_stream.engine.entity_store import EntityStore
+from ssm_stream.engine.parallel.lanes import BatchRun, Lanes, cores, run_all
+from ssm_stream.ingest.events import Events
+
+MIN_EVENTS = 256
+"""Events of all batches for which it is worth to wake another thread: about a millisecond's."""
+
+BatchOfSource = tuple[Events, int]
+
+
+class Target(Protocol):
+    """The engine of one target."""
+
+    @property
+    def store(self) -> EntityStore:
+        """Its state."""
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """What runs batches ahead of their turn; None where only their turn will do, as things are."""
+
+    def begin(self, events: Events, source: int) -> BatchRun:
+        """Return a batch that is to be learned."""
+
+
+class SideBySide:
+    """The batches of an engine that have begun before their turn.
+
+    targets: its engines, one a target; select: returns the events as the engine of a target, by its number, reads them
+    """
+
+    def __init__(self, targets: Sequence[Target], select: Callable[[int, Events], Events]) -> None:
+        self._targets, self._select = targets, select
+        self._begun: dict[int, tuple[Events, list[BatchRun]]] = {}
+
+    def begin(self, batches: Sequence[BatchOfSource]) -> None:
+        """Learn batches of several sources as far as that goes side by side; nothing where it is not worth it."""
+        several = len({source for _, source in batches}) > 1 and sum(len(events) for events, _ in batches) >= MIN_EVENTS
+        if not several or cores() == 1 or any(each.lanes is None for each in self._targets):
+            return
+        if any(events.idle is not None or events.maintenance is not None for events, _ in batches):
+            return
+        tasks = list[tuple[int, Callable[[], None]]]()
+        for number, each in enumerate(self._targets):
+            by_source: dict[int, list[BatchRun]] = {}
+            for events, source in batches:
+                run = each.begin(self._select(number, events), source)
+                self._begun.setdefault(id(events), (events, []))[1].append(run)
+                by_source.setdefault(source, []).append(run)
+            if each.lanes is not None and _share_no_row(list(by_source.values()), len(each.store)):
+                for runs in by_source.values():
+                    tasks.append((sum(len(run.rows) for run in runs), partial(each.lanes.advance, runs)))
+        # The largest first, so that no thread is left with it at the end.
+        run_all([task for _, task in sorted(tasks, key=lambda each: -each[0])])
+
+    def take(self, events: Events, source: int) -> tuple[list[BatchRun] | None, float]:
+        """Return what has begun of the batch whose turn it is, by target, and its source's watermark before it, ms.
+
+        None: nothing has begun; NaN: it is the source's first batch.
+        """
+        begun = self._begun.pop(id(events), None)
+        runs = None if begun is None else begun[1]
+        before = None if runs is None else runs[0].watermark
+        return runs, self._targets[0].store.watermark(source) if before is None else before
+
+
+def _share_no_row(runs: Sequence[Sequence[BatchRun]], entities: int) -> bool:
+    """Return whether no entity has events of two sources. runs: of each source"""
+    taken = np.zeros(entities, np.bool_)
+    for own in runs:
+        rows = np.concatenate([run.rows for run in own])
+        if taken[rows].any():
+            return False
+        taken[rows] = True
+    return True

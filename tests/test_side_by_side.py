@@ -1,0 +1,270 @@
+"""Batches of several sources are learned at the same time: nothing depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pytest
+from engines import FIELDS, config, fleet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssm_stream.config import Config
+from ssm_stream.core.loop import Predictions
+from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.entity_report import episode_figures
+from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.parallel import lanes, side_by_side
+from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.kafka.records import OutputBatch, PredictedBatch, ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
+from ssm_stream.ops.observers import ChunkPlace, RunObserver
+
+OFTEN = "alerts: {anomaly: {budget: 1 per 100 events}, drift: {budget: 1 per 300 events}}"
+READ = "features: [a, b], target: y"
+CASES = {
+    "plain": config(READ, OFTEN),
+    "accurate": config(READ, f"{OFTEN}\nmodel: {{profile: accurate}}"),
+    "codes": config(f"{READ}, categories: [kind]", OFTEN),
+    "targets": config("features: [a], target: [b, y]", OFTEN),
+    "all targets": config("target: all, features: [a, y]", OFTEN),
+    "each alone": config(READ, f"{OFTEN}\nmodel: {{fleet: false}}"),
+    "shards": config(READ, f"{OFTEN}\nstate: {{shards: 3}}"),
+    "ttl": config(READ, f"{OFTEN}\nstate: {{ttl: 100s}}"),
+    "held": config(READ, "alerts: {anomaly: {budget: 1 per 100 events, learn: hold}}"),
+}
+NOT_AHEAD = {
+    "late": config(READ, f"{OFTEN}\nlabels: {{topic: results}}"),
+    "ahead": config(READ, f"{OFTEN}\nmodel: {{horizon: 3 events}}"),
+    "limit": config(READ, f"{OFTEN}\nstate: {{max_entities: 3}}"),
+    "conditions": config(READ + ", when: {b: {above: -1}}", OFTEN),
+    "derived": config(READ + ", derive: {m: {rolling_mean: a, over: 3}}", OFTEN),
+}
+SOURCES, START = 4, 1_700_000_000_000
+
+
+class Batch(NamedTuple):
+    events: Events
+    source: int
+    ids: EventIds
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three threads, for the smallest batches."""
+    monkeypatch.setattr(side_by_side, "MIN_EVENTS", 2)
+    for module in (side_by_side, lanes):
+        monkeypatch.setattr(module, "cores", lambda: 3)
+
+
+def streams(of: Config, n: int, *, keyed: bool = True) -> list[Events]:
+    """The events of each source, as they are read. keyed: each entity has one source"""
+    out = []
+    for source in range(SOURCES):
+        events = fleet(n, seed=source, entities=3)
+        read = EventReader(of.event)
+        documents = [
+            {
+                "e": f"{source if keyed else ''}{name}",
+                "t": START + int(ts),
+                "a": a,
+                "b": b,
+                "y": y,
+                "kind": f"k{round(b)}",
+            }
+            for name, ts, (a, b), y in zip(
+                events.entity, events.ts, np.nan_to_num(events.features).tolist(), events.target.tolist(), strict=True
+            )
+            if not (of.state.ttl and name == "m1" and ts % 500_000 > 150_000)  # away for longer than its TTL
+        ]
+        for each in documents:
+            each["y"] = None if np.isnan(each["y"]) else each["y"]
+        found, refused = read.read(documents)
+        assert not refused
+        out.append(found)
+    return out
+
+
+def batches(all_of: Sequence[Events], turns: Sequence[Sequence[tuple[int, int]]]) -> Iterator[list[Batch]]:
+    """What each turn brings: batches of some sources, by source and size."""
+    at = [0] * len(all_of)
+    for turn in turns:
+        out = []
+        for source, size in turn:
+            first, end = at[source], min(at[source] + size, len(all_of[source]))
+            if end > first:
+                rows = np.arange(first, end)
+                out.append(Batch(all_of[source].take(rows), source, EventIds("t", source, rows.tolist())))
+            at[source] = end
+        yield out
+
+
+def same(a: tuple[Predictions, list[Alert]], b: tuple[Predictions, list[Alert]]) -> None:
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(a[0], name), getattr(b[0], name), err_msg=name)
+    assert [(each.row, orjson.dumps(each.message)) for each in a[1]] == [
+        (each.row, orjson.dumps(each.message)) for each in b[1]
+    ]
+
+
+def begun(engine: Engine, batch: Batch) -> int:
+    """How many of a batch's events have been learned before its turn."""
+    found = engine._side_by_side._begun.get(id(batch.events))
+    return 0 if found is None else min(run.at for run in found[1])
+
+
+def compare(of: Config, all_of: Sequence[Events], turns: Sequence[Sequence[tuple[int, int]]]) -> tuple[int, int, int]:
+    """Compare with an engine that learns one batch after another; returns events, those learned ahead, and alerts."""
+    alone, several = Engine(of), Engine(of)
+    events = ahead = alerts = 0
+    for turn, found in enumerate(batches(all_of, turns)):
+        several.begin_side_by_side([(each.events, each.source) for each in found])
+        for each in found:
+            ahead += begun(several, each)
+            expected, own = (
+                engine.process(engine.admit(each.events, each.source)[0], each.source, each.ids)
+                for engine in (alone, several)
+            )
+            same(expected, own)
+            events, alerts = events + len(each.events), alerts + len(own[1])
+        if turn % 5 == 4:
+            assert several.snapshot() == alone.snapshot()
+    for kind in KINDS:
+        assert episode_figures(several, kind) == episode_figures(alone, kind)
+    assert several.snapshot() == alone.snapshot()
+    for name in several.names:
+        for source in range(SOURCES):
+            assert several.state_hash(name, source) == alone.state_hash(name, source)
+    return events, ahead, alerts
+
+
+TURNS = [
+    [(source, 40 + 60 * ((turn + source) % 3)) for source in np.roll(range(SOURCES), turn).tolist()]
+    for turn in range(15)
+]
+"""Fifteen of 40 to 160 events a source, in turning order."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_learned_side_by_side_is_the_same_to_the_bit(case: str) -> None:
+    events, ahead, alerts = compare(CASES[case], streams(CASES[case], 1500), TURNS)
+    assert ahead > 0.4 * events
+    assert alerts > 10
+    if case == "ttl":
+        engine = Engine(CASES[case])
+        for source, each in enumerate(streams(CASES[case], 1500)):
+            engine.process(each, source)
+        assert engine.pop_evicted_count() > 3
+
+
+@pytest.mark.parametrize("case", NOT_AHEAD)
+def test_what_needs_its_turn_waits_for_it(case: str) -> None:
+    _, ahead, _ = compare(NOT_AHEAD[case], streams(NOT_AHEAD[case], 400), TURNS[:4])
+    assert ahead == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    case=st.sampled_from(sorted(CASES)),
+    keyed=st.booleans(),
+    turns=st.lists(st.lists(st.tuples(st.integers(0, SOURCES - 1), st.integers(1, 90)), max_size=7), max_size=7),
+)
+def test_any_batches(case: str, keyed: bool, turns: list[list[tuple[int, int]]]) -> None:
+    compare(CASES[case], streams(CASES[case], 350, keyed=keyed), turns)
+
+
+def test_entities_of_several_sources_wait_for_their_turn() -> None:
+    _, ahead, _ = compare(CASES["plain"], streams(CASES["plain"], 400, keyed=False), TURNS[:4])
+    assert ahead == 0
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_few_events_or_one_core_begin_nothing(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr(side_by_side, "cores", lambda: cores)
+    monkeypatch.setattr(side_by_side, "MIN_EVENTS", 241 if cores > 1 else 2)
+    engine = Engine(CASES["plain"])
+    (found,) = batches(streams(CASES["plain"], 100), [[(source, 60) for source in range(SOURCES)]])
+    engine.begin_side_by_side([(each.events, each.source) for each in found])
+    assert [begun(engine, each) for each in found] == [0] * SOURCES
+
+
+def test_an_error_is_raised_once_the_others_have_ended() -> None:
+    done = []
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    for tasks in ([fail, partial(done.append, 1), partial(done.append, 2)], [partial(done.append, 3), fail]):
+        with pytest.raises(ValueError, match="no"):
+            lanes.run_all(tasks)
+    assert sorted(done)[-1] == 3
+
+
+# The operator.
+
+
+class Stages(RunObserver):
+    """Explains an event now and then, and adds up what the stages take."""
+
+    def __init__(self, explains: bool) -> None:
+        self._explains, self.explained, self.seconds, self.chunks = explains, 0, 0.0, 0
+
+    def positions_to_explain(self, names: Sequence[str]) -> list[int]:
+        return [3, 17] if self._explains and len(names) > 17 else []
+
+    def explain(self, engine: Engine, event: Events, partition: int) -> None:
+        assert begun(engine, Batch(event, partition, EventIds("t", 0, [0]))) == 0
+        self.explained += 1
+
+    def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
+        assert seconds > 0
+        self.seconds, self.chunks = self.seconds + seconds, self.chunks + 1
+
+
+@pytest.mark.parametrize("explains", [False, True])
+def test_the_operator_gives_the_same_results(monkeypatch: pytest.MonkeyPatch, *, explains: bool) -> None:
+    of = CASES["plain"].replace(recovery=CASES["plain"].recovery.model_copy(update={"directory": None}))
+    results, begins = dict[int, list[Any]](), list[int]()
+    for cores in (1, 3):
+        monkeypatch.setattr(side_by_side, "cores", lambda cores=cores: cores)
+        stages = Stages(explains and cores > 1)
+        logic = ShardLogic(of, None, stages)
+        process = logic.engine.process
+
+        def spied(
+            events: Events, source: int, ids: EventIds, engine: Engine = logic.engine, process: Any = process
+        ) -> Any:
+            begins.append(begun(engine, Batch(events, source, ids)))
+            return process(events, source, ids)
+
+        monkeypatch.setattr(logic.engine, "process", spied)
+        out = list[PredictedBatch | OutputBatch]()
+        for found in batches(streams(of, 800), TURNS):
+            values = [
+                ShardBatch(each.source, each.events, list(each.ids.offsets), chunk=each.ids.offsets[0])
+                for each in found
+            ]
+            out += logic.on_batch(values)[0]
+        assert all(isinstance(each, PredictedBatch) for each in out)
+        rows = [
+            (each.batch.partition, *each.predictions, each.batch.offsets)
+            for each in out
+            if isinstance(each, PredictedBatch)
+        ]
+        by_source = [[row for row in rows if row[0] == source] for source in range(SOURCES)]
+        columns = [np.concatenate([row[i] for row in own]) for own in by_source for i in range(1, 9)]
+        alerts = [alert.message for each in out if isinstance(each, PredictedBatch) for alert in each.alerts]
+        results[cores] = [[column.tolist() for column in columns], alerts, logic.snapshot(), stages.chunks]
+        assert stages.explained == (0 if not stages._explains else 2 * stages.chunks // 3)
+        if cores == 1:
+            assert not any(begins)
+    np.testing.assert_equal(results[1][0], results[3][0])
+    assert results[1][1] == results[3][1]
+    assert results[1][2] == results[3][2]
+    assert len(results[1][1]) > 5
+    assert explains or sum(begins) > 1000
