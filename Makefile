@@ -30,7 +30,8 @@ core: $(BIN)/python
 		-DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/ssm_stream/core
 	PATH=$(abspath $(BIN)):$$PATH ninja -C build/core
 
-# The tests of the core against a build with AddressSanitizer and UndefinedBehaviorSanitizer; TESTS=… for others.
+# The tests of the core against a build with AddressSanitizer and UndefinedBehaviorSanitizer; TESTS=… for others. With
+# SANITIZE=thread those of what is learned side by side, by ThreadSanitizer.
 sanitize: install-dev
 	$(INSTALL) $(BUILD_TOOLS)
 	.ci/sanitize.sh $(BIN) $(TESTS)
