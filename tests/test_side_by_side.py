@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import orjson
@@ -22,6 +23,9 @@ from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.parallel import lanes, side_by_side
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch, ShardBatch
+from ssm_stream.operators import shard_operator
+from ssm_stream.operators.group.member import events_of
+from ssm_stream.operators.group.steps import MemberLogic
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.observers import ChunkPlace, RunObserver
 
@@ -123,7 +127,7 @@ def compare(of: Config, all_of: Sequence[Events], turns: Sequence[Sequence[tuple
     alone, several = Engine(of), Engine(of)
     events = ahead = alerts = 0
     for turn, found in enumerate(batches(all_of, turns)):
-        several.begin_side_by_side([(each.events, each.source) for each in found])
+        lanes.run_all(several.begin([(each.events, each.source) for each in found]))
         for each in found:
             ahead += begun(several, each)
             expected, own = (
@@ -189,7 +193,7 @@ def test_few_events_or_one_core_begin_nothing(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(side_by_side, "MIN_EVENTS", 241 if cores > 1 else 2)
     engine = Engine(CASES["plain"])
     (found,) = batches(streams(CASES["plain"], 100), [[(source, 60) for source in range(SOURCES)]])
-    engine.begin_side_by_side([(each.events, each.source) for each in found])
+    assert engine.begin([(each.events, each.source) for each in found]) == []
     assert [begun(engine, each) for each in found] == [0] * SOURCES
 
 
@@ -201,7 +205,7 @@ def test_an_error_is_raised_once_the_others_have_ended() -> None:
 
     for tasks in ([fail, partial(done.append, 1), partial(done.append, 2)], [partial(done.append, 3), fail]):
         with pytest.raises(ValueError, match="no"):
-            lanes.run_all(tasks)
+            lanes.run_all(lanes.Task(9 - i, task) for i, task in enumerate(tasks))
     assert sorted(done)[-1] == 3
 
 
@@ -268,3 +272,57 @@ def test_the_operator_gives_the_same_results(monkeypatch: pytest.MonkeyPatch, *,
     assert results[1][2] == results[3][2]
     assert len(results[1][1]) > 5
     assert explains or sum(begins) > 1000
+
+
+class FakeMember:
+    """Holds partitions without a broker."""
+
+    def __init__(self, of: Config) -> None:
+        self.config, self.must_abort = of, False
+        self.held = {source: SimpleNamespace(logic=ShardLogic(of, None)) for source in range(SOURCES)}
+        self.ahead, self.written = list[tuple[int, int]](), list[int]()
+
+    def write_ahead(self, partition: int, values: Sequence[ShardBatch]) -> None:
+        self.ahead.append((partition, events_of(values)))
+
+    def write(self, partition: int) -> None:
+        self.written.append(partition)
+
+
+def test_the_partitions_of_a_member_are_learned_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = CASES["plain"].replace(recovery=CASES["plain"].recovery.model_copy(update={"directory": None}))
+    member, alone = FakeMember(of), {source: ShardLogic(of, None) for source in range(SOURCES)}
+    logic, ran = MemberLogic(cast("Any", member)), list[int]()
+
+    def run_all(tasks: Iterable[lanes.Task]) -> None:
+        found = list(tasks)
+        ran.append(len(found))
+        lanes.run_all(found)
+
+    monkeypatch.setattr(shard_operator, "run_all", run_all)
+    for found in batches(streams(of, 800), TURNS):
+        values = [
+            ShardBatch(each.source, each.events, list(each.ids.offsets), chunk=each.ids.offsets[0]) for each in found
+        ]
+        out, expected = (
+            logic.on_batch(values)[0],
+            [one for each in values for one in alone[each.partition].on_batch([each])[0]],
+        )
+        for a, b in zip(out, expected, strict=True):
+            assert isinstance(a, PredictedBatch)
+            assert isinstance(b, PredictedBatch)
+            same((a.predictions, a.alerts), (b.predictions, b.alerts))
+    assert ran == [SOURCES] * len(ran)
+    assert len(ran) > 5
+    assert sum(events for _, events in member.ahead) == sum(map(len, streams(of, 800)))
+    logic.snapshot()
+    logic.snapshot()
+    assert member.written == list(range(SOURCES)), "what has changed in the epoch, once"
+    for source in range(SOURCES):
+        assert member.held[source].logic.snapshot() == alone[source].snapshot()
+    first = streams(of, 50)[2]
+    logic.on_batch([ShardBatch(2, first, list(range(50)))])
+    assert ran[-1] == SOURCES, "one partition by itself has its turn at once"
+    member.must_abort = True
+    logic.snapshot()
+    assert member.written == list(range(SOURCES))

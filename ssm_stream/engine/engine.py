@@ -29,6 +29,7 @@ from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.input_changes.conversion import converted
 from ssm_stream.engine.input_changes.former_config import former_config
 from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.engine.parallel.lanes import Task
 from ssm_stream.engine.parallel.side_by_side import SideBySide
 from ssm_stream.engine.segments import process_segments
 from ssm_stream.engine.single_event import PredictedValues, locate_targets, process_targets
@@ -169,13 +170,13 @@ class Engine:
         self._admitted = (events, segments)
         return events, refused
 
-    def begin_side_by_side(self, batches: Sequence[tuple[Events, int]]) -> None:
-        """Learn batches of several sources on several cores, as far as that goes, before `process` gets each of them.
+    def begin(self, batches: Sequence[tuple[Events, int]], others: int = 0) -> list[Task]:
+        """Return what learns batches of several sources at once, as far as that goes, for `lanes.run_all`.
 
-        It must get them next, in this order; what it returns is the same without this. batches: events and source
+        Then `process` must get each of them, in this order. batches: events and source; others: events of other engines
         """
-        if self._limiter is None and not self.windows and self.episodes.windows is None:
-            self._side_by_side.begin(batches)
+        plain = self._limiter is None and not self.windows and self.episodes.windows is None
+        return self._side_by_side.begin(batches, others) if plain else []
 
     def process(self, events: Events, source: int = 0, ids: EventIds | None = None) -> tuple[Predictions, list[Alert]]:
         """Predict, score and learn, in order.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -11,6 +12,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.parallel.lanes import Task, run_all
 from ssm_stream.engine.snapshot import with_holidays_of
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.kafka.context.rows import RowFacts
@@ -25,6 +27,37 @@ from ssm_stream.recovery.ended_episodes import add_ended
 from ssm_stream.recovery.resume.gaps import GapNotes
 
 Item = ShardBatch | LabelBatch | CaughtUp
+
+
+@dataclass(slots=True)
+class Begun:
+    """What a shard is to learn next.
+
+    items: batches of events with their rows, and others; out: dead letters; cuts: as of `ShardLogic._split`
+    tasks: what is learned before; seconds: that this has taken, an event
+    """
+
+    items: list[Item]
+    out: list[PredictedBatch | OutputBatch]
+    cuts: list[list[int]]
+    tasks: list[Task]
+    seconds: float = 0.0
+
+    @property
+    def events(self) -> int:
+        """Events of its batches."""
+        return sum(len(each.events) for each in self.items if isinstance(each, ShardBatch))
+
+
+def learn_side_by_side(all_of: Sequence[Begun]) -> None:
+    """Learn what several shards have begun, on as many cores as there are."""
+    some = [each for each in all_of if each.tasks]
+    if some:
+        began = time.perf_counter()
+        run_all(task for each in some for task in each.tasks)
+        seconds = (time.perf_counter() - began) / sum(each.events for each in some)
+        for each in some:
+            each.seconds = seconds
 
 
 class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
@@ -75,16 +108,33 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             engine.rows.join_facts(self._facts)
 
     def on_batch(self, values: Sequence[Item]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
-        out: list[PredictedBatch | OutputBatch] = []
         with explained():
-            if self.key is None:
-                self._identify(values[0])
-            for batch in self._split(self._begin(list(self._with_rows(values, out)))):
-                if isinstance(batch, CaughtUp):
-                    out += self._undelivered.compare(str(self.key), self.engine, batch)
-                else:
-                    out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
-        return out, StatefulBatchLogic.RETAIN
+            begun = self.begin(values)
+            learn_side_by_side([begun])
+            return self.finish(begun), StatefulBatchLogic.RETAIN
+
+    def begin(self, values: Sequence[Item], others: int = 0) -> Begun:
+        """Return what `learn_side_by_side` learns before `finish`. others: events that it learns of other shards"""
+        if self.key is None:
+            self._identify(values[0])
+        out: list[PredictedBatch | OutputBatch] = []
+        items = list(self._with_rows(values, out))
+        batches = [each for each in items if isinstance(each, ShardBatch)]
+        cuts = [self._observers.positions_to_explain(each.events.entity) for each in batches]
+        tasks: list[Task] = []
+        if batches and len(batches) == len(items) and not any(cuts):
+            tasks = self.engine.begin([(each.events, self._encoder.source_of(each)) for each in batches], others)
+        return Begun(items, out, cuts, tasks)
+
+    def finish(self, begun: Begun) -> list[PredictedBatch | OutputBatch]:
+        """Return the results of batches that have begun."""
+        self._ahead, out = begun.seconds, begun.out
+        for batch in self._split(begun.items, begun.cuts):
+            if isinstance(batch, CaughtUp):
+                out += self._undelivered.compare(str(self.key), self.engine, batch)
+            else:
+                out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
+        return out
 
     def _identify(self, batch: Item) -> None:
         """Set the shard, which Bytewax does not pass on, by the first entity, and find what a reset left to it."""
@@ -117,29 +167,18 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             if len(rows):
                 yield batch.with_rows(rows, keep_raw=self._keep_raw)
 
-    def _begin(self, values: list[Item]) -> list[tuple[Item, list[int]]]:
-        """Begin what can be learned side by side; return the batches and the events whose predictions are explained."""
-        cuts = [
-            self._observers.positions_to_explain(each.events.entity) if isinstance(each, ShardBatch) else []
-            for each in values
-        ]
-        batches = [(each.events, self._encoder.source_of(each)) for each in values if isinstance(each, ShardBatch)]
-        self._ahead = 0.0
-        if 1 < len(batches) == len(values) and not any(cuts):
-            began = time.perf_counter()
-            self.engine.begin_side_by_side(batches)
-            self._ahead = (time.perf_counter() - began) / sum(len(events) for events, _ in batches)
-        return list(zip(values, cuts, strict=True))
-
-    def _split(self, values: Iterable[tuple[Item, list[int]]]) -> Iterator[Item]:
-        """Yield the batches, each cut before the events whose predictions an observer explains.
+    def _split(self, items: Iterable[Item], cuts: Iterable[list[int]]) -> Iterator[Item]:
+        """Yield the items, batches of events cut before the events whose predictions an observer explains.
 
         An explanation needs the state before its event. No result depends on how events are cut into batches.
+
+        cuts: of each batch of events
         """
-        for batch, cuts in values:
-            if isinstance(batch, ShardBatch) and cuts:
+        left = iter(cuts)
+        for batch in items:
+            if isinstance(batch, ShardBatch) and (own := next(left)):
                 begin = 0
-                for cut in cuts:
+                for cut in own:
                     if cut > begin:
                         yield batch.slice(begin, cut)
                     event = batch.events.take(np.array([cut]))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from operator import is_
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,19 +122,27 @@ def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores() - 1, "ssm-stream-learn")
 
 
-def run_all(tasks: Sequence[Callable[[], None]]) -> None:
+class Task(NamedTuple):
+    """What one thread does: learn batches. events: of them"""
+
+    events: int
+    run: Callable[[], None]
+
+
+def run_all(tasks: Iterable[Task]) -> None:
     """Run tasks on this thread and on the helpers, and return when all are done.
 
     Raises:
         Exception: the first that a task has raised, after the others have ended.
     """
-    left = iter(tasks)  # the threads take from it in turn
+    ordered = sorted(tasks, key=lambda task: -task.events)  # else a thread may be left with the largest at the end
+    left = iter(ordered)  # the threads take from it in turn
 
     def work() -> None:
         for task in left:
-            task()
+            task.run()
 
-    helpers = [_helpers().submit(work) for _ in range(min(len(tasks), cores()) - 1)]
+    helpers = [_helpers().submit(work) for _ in range(min(len(ordered), cores()) - 1)]
     try:
         work()
     finally:

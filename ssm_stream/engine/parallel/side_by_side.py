@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from ssm_stream.engine.entity_store import EntityStore
-from ssm_stream.engine.parallel.lanes import BatchRun, Lanes, cores, run_all
+from ssm_stream.engine.parallel.lanes import BatchRun, Lanes, Task, cores
 from ssm_stream.ingest.events import Events
 
 MIN_EVENTS = 256
@@ -49,14 +49,18 @@ class SideBySide:
         self._targets, self._select = targets, select
         self._begun: dict[int, tuple[Events, list[BatchRun]]] = {}
 
-    def begin(self, batches: Sequence[BatchOfSource]) -> None:
-        """Learn batches of several sources as far as that goes side by side; nothing where it is not worth it."""
-        several = len({source for _, source in batches}) > 1 and sum(len(events) for events, _ in batches) >= MIN_EVENTS
-        if not several or cores() == 1 or any(each.lanes is None for each in self._targets):
-            return
+    def begin(self, batches: Sequence[BatchOfSource], others: int) -> list[Task]:
+        """Return what learns batches as far as that goes before their turn; nothing where it is not worth it.
+
+        others: events of other engines that are learned at the same time
+        """
+        alone = len({source for _, source in batches}) < 2 and not others
+        few = sum(len(events) for events, _ in batches) + others < MIN_EVENTS
+        if alone or few or cores() == 1 or any(each.lanes is None for each in self._targets):
+            return []
         if any(events.idle is not None or events.maintenance is not None for events, _ in batches):
-            return
-        tasks = list[tuple[int, Callable[[], None]]]()
+            return []
+        tasks = list[Task]()
         for number, each in enumerate(self._targets):
             by_source: dict[int, list[BatchRun]] = {}
             for events, source in batches:
@@ -65,9 +69,8 @@ class SideBySide:
                 by_source.setdefault(source, []).append(run)
             if each.lanes is not None and _share_no_row(list(by_source.values()), len(each.store)):
                 for runs in by_source.values():
-                    tasks.append((sum(len(run.rows) for run in runs), partial(each.lanes.advance, runs)))
-        # The largest first, so that no thread is left with it at the end.
-        run_all([task for _, task in sorted(tasks, key=lambda each: -each[0])])
+                    tasks.append(Task(sum(len(run.rows) for run in runs), partial(each.lanes.advance, runs)))
+        return tasks
 
     def take(self, events: Events, source: int) -> tuple[list[BatchRun] | None, float]:
         """Return what has begun of the batch whose turn it is, by target, and its source's watermark before it, ms.

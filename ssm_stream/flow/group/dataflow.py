@@ -21,7 +21,7 @@ from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, shard_key
 from ssm_stream.kafka.topic_head import FirstMessages
 from ssm_stream.operators.group.member import Member
-from ssm_stream.operators.group.steps import GroupSink, GroupSource, PartitionLogic
+from ssm_stream.operators.group.steps import WHOLE, GroupSink, GroupSource, MemberLogic
 from ssm_stream.ops.observers import RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
@@ -32,7 +32,8 @@ def build_member_flow(member: Member) -> Dataflow:
     flow = Dataflow("monitor")
     decoded = op.input("source", flow, GroupSource(member))
     split = op.branch("usable", decoded, lambda item: not isinstance(item[1], OutputBatch))
-    learned = op.stateful_batch("learn", split.trues, lambda _: PartitionLogic(member))
+    together = op.map("together", split.trues, lambda item: (WHOLE, item[1]))  # not by partition: they go side by side
+    learned = op.stateful_batch("learn", together, lambda _: MemberLogic(member))
     letters = cast("KeyedStream[PredictedBatch | OutputBatch]", split.falses)
     op.output("sink", op.merge("outputs", learned, letters), GroupSink(member))
     return flow

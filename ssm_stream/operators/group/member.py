@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -32,6 +32,12 @@ from ssm_stream.recovery.store.audit import GroupAudit
 from ssm_stream.recovery.store.flow_store import FlowStore
 
 LOG = structlog.get_logger("ssm_stream")
+
+
+def events_of(values: Iterable[ShardBatch | LabelBatch]) -> int:
+    """Return the number of events and labels."""
+    events = sum(len(each.events) for each in values if isinstance(each, ShardBatch))
+    return events + sum(len(each.labels) for each in values if isinstance(each, LabelBatch))
 
 
 class Member:
@@ -151,9 +157,7 @@ class Member:
         """Write what has changed while the epoch goes on. values: that were processed since the last call"""
         if self._audit is None:  # whose record has all that an epoch has changed
             held = self.held[partition]
-            events = sum(len(each.events) for each in values if isinstance(each, ShardBatch))
-            events += sum(len(each.labels) for each in values if isinstance(each, LabelBatch))
-            held.snapshots.write_ahead(held.logic.engine, events, held.committed.number)
+            held.snapshots.write_ahead(held.logic.engine, events_of(values), held.committed.number)
 
     def _place(self, partition: int) -> Commit:
         """Return the offsets of a partition at the end of the epoch."""

@@ -12,11 +12,13 @@ from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourc
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink
 
+from ssm_stream.engine.parallel.lanes import cores
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.producer import Marker
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
 from ssm_stream.operators.failures import explained
-from ssm_stream.operators.group.member import Member
+from ssm_stream.operators.group.member import Member, events_of
+from ssm_stream.operators.shard_operator import learn_side_by_side
 from ssm_stream.operators.sink import KafkaWriter
 from ssm_stream.operators.source import BUSY, IDLE
 from ssm_stream.recovery.positions import Positions
@@ -52,18 +54,27 @@ class GroupReader(StatefulSourcePartition[Any, int]):
             raise AbortExecution("what is not committed is done again")
         if self._member.must_end:
             raise StopIteration
+        items, partitions = list[Any](), set[int]()
         try:
-            taken = self._member.inputs.take_next(self._member.consumer, self._limit)
+            # What a core each can learn at the same time.
+            while len(partitions) < cores():
+                taken = self._member.inputs.take_next(self._member.consumer, self._limit)
+                if taken is None:
+                    break
+                self._next[taken.topic, taken.partition] = taken.next
+                items += taken.items
+                if taken.partition in partitions:
+                    break
+                partitions.add(taken.partition)
         except Exception as error:  # noqa: BLE001  # the dataflow begins again, or ends with it
             self._member.fail(error)
             raise AbortExecution("the reading has ended") from None
-        if taken is None:
-            at_end = self._member.inputs.at_end(self._member.consumer)
-            self._awake = datetime.now(UTC) + (IDLE if at_end else BUSY)
-            return []
-        self._awake = None
-        self._next[taken.topic, taken.partition] = taken.next
-        return taken.items
+        if partitions:
+            self._awake = None
+            return items
+        at_end = self._member.inputs.at_end(self._member.consumer)
+        self._awake = datetime.now(UTC) + (IDLE if at_end else BUSY)
+        return []
 
     def next_awake(self) -> datetime | None:
         return self._awake
@@ -73,27 +84,44 @@ class GroupReader(StatefulSourcePartition[Any, int]):
         return 0
 
 
-class PartitionLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | OutputBatch, bytes]):
-    """Predicts and learns the events of one partition, whose state the member holds."""
+class MemberLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | OutputBatch, bytes]):
+    """Predicts and learns the events of the partitions whose states the member holds, side by side."""
 
     def __init__(self, member: Member) -> None:
         self._member = member
-        self._partition: int | None = None
+        self._changed: set[int] = set()  # partitions, in this epoch
 
     def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
-        self._partition = values[0].partition
-        out, keep = self._member.held[self._partition].logic.on_batch(values)
-        if not self._member.must_abort:
-            with explained():
-                self._member.write_ahead(self._partition, values)
-        # Bytewax ends an epoch in the sink only where something came: an event that causes nothing is committed, too.
-        return list(out) or [OutputBatch(self._member.config.source.topic, self._partition, -1, -1, [])], keep
+        held, by_partition = self._member.held, dict[int, list[ShardBatch | LabelBatch]]()
+        for each in values:
+            by_partition.setdefault(each.partition, []).append(each)
+        self._changed.update(by_partition)
+        out: list[PredictedBatch | OutputBatch] = []
+        with explained():
+            events = {partition: events_of(own) for partition, own in by_partition.items()}
+            total = sum(events.values())
+            begun = {
+                partition: held[partition].logic.begin(own, total - events[partition])
+                for partition, own in by_partition.items()
+            }
+            learn_side_by_side(list(begun.values()))
+            for partition, own in by_partition.items():
+                found = held[partition].logic.finish(begun[partition])
+                # Bytewax ends an epoch in the sink only where something came: an event that causes nothing is
+                # committed, too.
+                out += found or [OutputBatch(self._member.config.source.topic, partition, -1, -1, [])]
+                if not self._member.must_abort:
+                    self._member.write_ahead(partition, own)
+        return out, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> bytes:
-        if self._partition is not None and not self._member.must_abort:
+        changed, self._changed = sorted(self._changed), set()
+        for partition in changed:
+            if self._member.must_abort:
+                break
             with explained():
                 try:
-                    self._member.write(self._partition)
+                    self._member.write(partition)
                 except StoreAwayError as error:
                     self._member.fail(error)
         return b""
