@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -21,6 +23,7 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.parallel import lanes, side_by_side
+from ssm_stream.engine.parallel.cores import cores, cores_of_container
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch, ShardBatch
 from ssm_stream.operators import shard_operator
@@ -187,10 +190,10 @@ def test_entities_of_several_sources_wait_for_their_turn() -> None:
     assert ahead == 0
 
 
-@pytest.mark.parametrize("cores", [1, 3])
-def test_few_events_or_one_core_begin_nothing(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
-    monkeypatch.setattr(side_by_side, "cores", lambda: cores)
-    monkeypatch.setattr(side_by_side, "MIN_EVENTS", 241 if cores > 1 else 2)
+@pytest.mark.parametrize("number", [1, 3])
+def test_few_events_or_one_core_begin_nothing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(side_by_side, "cores", lambda: number)
+    monkeypatch.setattr(side_by_side, "MIN_EVENTS", 241 if number > 1 else 2)
     engine = Engine(CASES["plain"])
     (found,) = batches(streams(CASES["plain"], 100), [[(source, 60) for source in range(SOURCES)]])
     assert engine.begin([(each.events, each.source) for each in found]) == []
@@ -230,13 +233,43 @@ class Stages(RunObserver):
         self.seconds, self.chunks = self.seconds + seconds, self.chunks + 1
 
 
+@pytest.mark.parametrize(("most", "parts"), [(10_000, [4]), (60, [2, 2]), (30, [1, 1, 1, 1]), (1, [1, 1, 1, 1])])
+def test_memory_is_bounded_by_few_at_once(monkeypatch: pytest.MonkeyPatch, most: int, parts: list[int]) -> None:
+    monkeypatch.setattr(shard_operator, "MAX_TOGETHER", most)
+    (found,) = batches(streams(CASES["plain"], 30), [[(source, 30) for source in range(SOURCES)]])
+    values = [ShardBatch(each.source, each.events, list(each.ids.offsets)) for each in found]
+    cut = list(shard_operator._cut(values))
+    assert [len(each) for each in cut] == parts
+    assert [one for each in cut for one in each] == values
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "nonsense"}, None),
+    ],
+)
+def test_the_limit_of_a_container_counts(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cores_of_container(tmp_path) == expected
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
 @pytest.mark.parametrize("explains", [False, True])
 def test_the_operator_gives_the_same_results(monkeypatch: pytest.MonkeyPatch, *, explains: bool) -> None:
     of = CASES["plain"].replace(recovery=CASES["plain"].recovery.model_copy(update={"directory": None}))
     results, begins = dict[int, list[Any]](), list[int]()
-    for cores in (1, 3):
-        monkeypatch.setattr(side_by_side, "cores", lambda cores=cores: cores)
-        stages = Stages(explains and cores > 1)
+    for number in (1, 3):
+        monkeypatch.setattr(side_by_side, "cores", lambda number=number: number)
+        stages = Stages(explains and number > 1)
         logic = ShardLogic(of, None, stages)
         process = logic.engine.process
 
@@ -263,9 +296,9 @@ def test_the_operator_gives_the_same_results(monkeypatch: pytest.MonkeyPatch, *,
         by_source = [[row for row in rows if row[0] == source] for source in range(SOURCES)]
         columns = [np.concatenate([row[i] for row in own]) for own in by_source for i in range(1, 9)]
         alerts = [alert.message for each in out if isinstance(each, PredictedBatch) for alert in each.alerts]
-        results[cores] = [[column.tolist() for column in columns], alerts, logic.snapshot(), stages.chunks]
+        results[number] = [[column.tolist() for column in columns], alerts, logic.snapshot(), stages.chunks]
         assert stages.explained == (0 if not stages._explains else 2 * stages.chunks // 3)
-        if cores == 1:
+        if number == 1:
             assert not any(begins)
     np.testing.assert_equal(results[1][0], results[3][0])
     assert results[1][1] == results[3][1]

@@ -57,8 +57,9 @@ def open_trials(
     config: Path, given: Path | None, where: FromTopic, options: TrialOptions, command: str
 ) -> Iterator[Trials]:
     """Prepare runs of the configuration over the recording or the topic, and report their errors."""
+    from ssm_stream.engine.parallel.cores import cores
     from ssm_stream.evaluate.recordings import RecordingError
-    from ssm_stream.evaluate.tuning.runner import Runner, TrialError, cores
+    from ssm_stream.evaluate.tuning.runner import Runner, TrialError
     from ssm_stream.evaluate.tuning.targets import read_targets
 
     bar = counting_bar()

@@ -27,6 +27,8 @@ from ssm_stream.recovery.ended_episodes import add_ended
 from ssm_stream.recovery.resume.gaps import GapNotes
 
 Item = ShardBatch | LabelBatch | CaughtUp
+MAX_TOGETHER = 65_536
+"""Events that are learned side by side at most: while they are, memory has their columns twice."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,18 @@ def learn_side_by_side(all_of: Sequence[Begun]) -> None:
         seconds = (time.perf_counter() - began) / sum(each.events for each in some)
         for each in some:
             each.seconds = seconds
+
+
+def _cut(values: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield the items in parts of `MAX_TOGETHER` events at most, or of one item."""
+    first = events = 0
+    for i, each in enumerate(values):
+        size = len(each.events) if isinstance(each, ShardBatch) else 0
+        if i > first and events + size > MAX_TOGETHER:
+            yield values[first:i]
+            first, events = i, 0
+        events += size
+    yield values[first:]
 
 
 class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
@@ -108,10 +122,13 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             engine.rows.join_facts(self._facts)
 
     def on_batch(self, values: Sequence[Item]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
+        out: list[PredictedBatch | OutputBatch] = []
         with explained():
-            begun = self.begin(values)
-            learn_side_by_side([begun])
-            return self.finish(begun), StatefulBatchLogic.RETAIN
+            for some in _cut(values):
+                begun = self.begin(some)
+                learn_side_by_side([begun])
+                out += self.finish(begun)
+        return out, StatefulBatchLogic.RETAIN
 
     def begin(self, values: Sequence[Item], others: int = 0) -> Begun:
         """Return what `learn_side_by_side` learns before `finish`. others: events that it learns of other shards"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alerts import AlertBuilder, ReportedEvent, TargetAndPrediction
 from ssm_stream.engine.category_texts import WatchedPools
 from ssm_stream.engine.entity_store import EntityStore
+from ssm_stream.engine.parallel.cores import cores
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.events import Events
 
@@ -108,12 +108,6 @@ class Lanes:
             lane = Lane(self._store, self._rules, self._builder)
         all(lane.advance(run, self._lock) for run in runs)
         self._free.append(lane)
-
-
-@cache
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from ssm_stream.engine.entity_store import EntityStore
-from ssm_stream.engine.parallel.lanes import BatchRun, Lanes, Task, cores
+from ssm_stream.engine.parallel.cores import cores
+from ssm_stream.engine.parallel.lanes import BatchRun, Lanes, Task
 from ssm_stream.ingest.events import Events
 
 MIN_EVENTS = 256

@@ -23,6 +23,7 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.core import build_digest
+from ssm_stream.engine.parallel.cores import cores
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.tuning.trials import ARRAYS, Trial, run_trial
@@ -159,11 +160,6 @@ class Runner:
                 trial = load(self._path(futures[future]))
                 assert trial is not None
                 yield futures[future], trial
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _ignore_interrupts() -> None:

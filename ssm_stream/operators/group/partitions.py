@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from functools import partial
 import structlog
 
 from ssm_stream.config import Config
+from ssm_stream.engine.parallel.cores import cores
 from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.records import shard_key
@@ -71,7 +71,7 @@ class PartitionLoader:
             StateError: a state cannot be read.
             RecoveryError: the store refuses.
         """
-        at_once = max(min(len(commits), os.cpu_count() or 1, MAX_AT_ONCE), 1)
+        at_once = max(min(len(commits), cores(), MAX_AT_ONCE), 1)
         with ThreadPoolExecutor(at_once, "load") as pool:
             return dict(zip(commits, pool.map(self._load, commits, commits.values()), strict=True))
 

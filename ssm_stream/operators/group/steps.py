@@ -12,7 +12,7 @@ from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourc
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink
 
-from ssm_stream.engine.parallel.lanes import cores
+from ssm_stream.engine.parallel.cores import cores
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.producer import Marker
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
