@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,13 +113,25 @@ class SecureKafka(ApacheKafka):
 
     def grant(self, rights: Iterable[Right], user: str = USER) -> None:
         """Let the user do this."""
-        for answer in self.admin.create_acls([right.binding(user) for right in rights]).values():
+        given = list(rights)
+        for answer in self.admin.create_acls([right.binding(user) for right in given]).values():
             answer.result(WAIT)
+        self._wait(given, user, there=True)
 
     def take(self, rights: Iterable[Right], user: str = USER) -> None:
         """Take these rights away."""
-        for answer in self.admin.delete_acls([right.filter(user) for right in rights]).values():
+        taken = list(rights)
+        for answer in self.admin.delete_acls([right.filter(user) for right in taken]).values():
             assert answer.result(WAIT), "there was no such right"
+        self._wait(taken, user, there=False)
+
+    def _wait(self, rights: list[Right], user: str, *, there: bool) -> None:
+        """Wait until the broker acts by it: it follows the controller, which has answered."""
+        until = time.monotonic() + WAIT
+        for right in rights:
+            while bool(self.admin.describe_acls(right.filter(user)).result(WAIT)) != there:
+                assert time.monotonic() < until, f"{right} is not in force"
+                time.sleep(0.02)
 
     @contextmanager
     def without(self, right: Right):  # type: ignore[no-untyped-def]
