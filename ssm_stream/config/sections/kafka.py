@@ -80,7 +80,7 @@ class Source(Section):
     Default: `ssm-stream-TOPIC`; with `assignment: group`, `ssm-stream-TOPIC-` and a digest of what the flow watches and
     where its results go."""
     batch: Annotated[int, Field(ge=1, le=100_000)] = 4000
-    """Messages taken from the broker at a time; where more wait, up to four times as many."""
+    """Messages taken from the broker at a time; where more wait, up to eight times as many."""
     wait: Duration = 30.0
     """How long to wait for a broker that does not answer, at start and while running, before stopping with an error."""
     on_gap: Literal["stop", "resume"] = "stop"

@@ -20,8 +20,8 @@ from ssm_stream.engine.parallel.lanes import BatchRun, Lanes, Task
 from ssm_stream.ingest.events import Events
 
 MIN_EVENTS = 1024
-"""Events of all batches for which other threads are woken: some 4 ms of work. For less, a wait for a core that others have
-would cost latency."""
+"""Events of all batches for which other threads are woken: some 4 ms of work. For less, waiting for a core that others
+have would cost latency."""
 
 BatchOfSource = tuple[Events, int]
 

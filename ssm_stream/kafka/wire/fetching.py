@@ -16,7 +16,7 @@ IDLE_POLL = 0.02
 """Seconds in which the first message may come."""
 LINGER = 0.002
 """Seconds in which messages that come one by one are collected."""
-BATCHES = 4
+BATCHES = 8
 """Batches that are read at once where so many messages wait, as one chunk a partition: what costs something a chunk is
 rarer by large ones."""
 Timed = Callable[[str], AbstractContextManager[object]]
