@@ -156,7 +156,7 @@ def told(kafka: Kafka, collector: str, tmp_path_factory: pytest.TempPathFactory)
     kafka.produce(topic, [(b"m1", b"no JSON"), (b"m1", b'{"entity": "m1"}'), (b"m1", b"[]"), (b"m1", b"")], 0)
     ops = {"address": address, "traces": collector}
     alerts = {"drift": {"budget": "1 per 500 events"}, "anomaly": {"budget": "1 per 100 events"}}
-    job = Job(kafka, tmp_path_factory.mktemp("ops"), topic, ops=ops)
+    job = Job(kafka, tmp_path_factory.mktemp("ops"), topic, ops=ops, epoch="50ms")  # of which it has several
     content = orjson.loads(job.path.read_bytes())
     job.path.write_bytes(orjson.dumps({**content, "alerts": alerts}))
     with pytest.MonkeyPatch.context() as patch:

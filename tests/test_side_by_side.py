@@ -169,6 +169,14 @@ def test_what_is_learned_side_by_side_is_the_same_to_the_bit(case: str) -> None:
         assert engine.pop_evicted_count() > 3
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_of_a_flood_of_alerts_the_rest_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(lanes, "MAX_REPORTS", most)
+    events, ahead, alerts = compare(CASES["plain"], streams(CASES["plain"], 1500), TURNS)
+    assert 0 < ahead < 0.9 * events
+    assert alerts > 10
+
+
 @pytest.mark.parametrize("case", NOT_AHEAD)
 def test_what_needs_its_turn_waits_for_it(case: str) -> None:
     _, ahead, _ = compare(NOT_AHEAD[case], streams(NOT_AHEAD[case], 400), TURNS[:4])

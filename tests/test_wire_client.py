@@ -296,4 +296,4 @@ def test_a_chunk_has_so_many_messages_at_most(kafka: Kafka) -> None:
     fetcher.close()
     consumer.close()
     assert sum(sizes) == 2_000
-    assert max(sizes) == 400
+    assert max(sizes) == 800

@@ -51,7 +51,7 @@ from torture.victim import PLACES
 
 PARTITIONS, SHARDS, ENTITIES = 4, 3, 60
 VICTIM = Path(__file__).with_name("victim.py").read_text(encoding="utf-8")
-BATCH = 100
+BATCH = 50
 LIFE = 1.7
 """Seconds that a run gets to work, about: with it the events last for all runs."""
 SIZE = 64 << 20
