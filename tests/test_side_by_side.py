@@ -27,9 +27,8 @@ from ssm_stream.engine.parallel.cores import cores, cores_of_container
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch, ShardBatch
 from ssm_stream.operators import shard_operator
-from ssm_stream.operators.group.member import events_of
 from ssm_stream.operators.group.steps import MemberLogic
-from ssm_stream.operators.shard_operator import ShardLogic
+from ssm_stream.operators.shard_operator import ShardLogic, events_of
 from ssm_stream.ops.observers import ChunkPlace, RunObserver
 
 OFTEN = "alerts: {anomaly: {budget: 1 per 100 events}, drift: {budget: 1 per 300 events}}"

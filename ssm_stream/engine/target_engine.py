@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,28 +153,17 @@ class TargetEngine:
 
     def _process(self, events: Events, source: int, segments: list[Segment]) -> tuple[Predictions, list[Alert]]:
         """Process events of which none is idle. segments: those with restarts, if there are any"""
-        store, restarts = self.store, self.restarts
-        allowance = np.ones(len(events)) if segments else None
-        if self.delayed is not None:
-            if restarts is not None and allowance is not None:
-                restarts.mute(segments, allowance)
-            self._texts.begin(events)
-            events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
-            return self.delayed.process(events, source, allowance)
-        run = self.begin(events, source)
-        store.labels.set_targets(run.events.target, run.events.ts, run.pools)
-        for segment in segments or [Segment(len(events), [])]:
-            if restarts is not None and allowance is not None:
-                restarts.begin(segment, allowance)
-            while run.at < segment.stop:
-                stop = self._advance(run, segment.stop, allowance)
-                if stop == loop.EXPIRED and restarts is not None and allowance is not None:
-                    restarts.drop(events.entity[run.at], run.at, segments, allowance)
-                self._handle_stop(run, stop)
-            if restarts is not None and allowance is not None:
-                restarts.end(segment, allowance, ~np.isnan(events.target))
-        self._texts.keep_learned(run.watched)
-        return run.out, self._reports.finish()
+        restarts, allowance = self.restarts, np.ones(len(events)) if segments else None
+        if self.delayed is None:
+            return self._learn(self.begin(events, source), segments, allowance)
+        if restarts is not None and allowance is not None:
+            restarts.mute(segments, allowance)
+        return self.delayed.process(self._started(events), source, allowance)
+
+    def _started(self, events: Events) -> Events:
+        """Start a batch, and return its events as the core reads them."""
+        self._texts.begin(events)
+        return replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
 
     @property
     def lanes(self) -> Lanes | None:
@@ -185,9 +174,7 @@ class TargetEngine:
 
     def begin(self, events: Events, source: int) -> BatchRun:
         """Return a batch that is to be learned, none of whose events is idle; its entities have rows from now on."""
-        store = self.store
-        self._texts.begin(events)
-        events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
+        store, events = self.store, self._started(events)
         rows = store.assign_rows(events.entity)
         pools = store.pools_of(rows, source)
         store.changed[rows], store.pools_changed[pools] = True, True
@@ -199,30 +186,31 @@ class TargetEngine:
         """Return the results of a batch that has begun ahead of its turn, which it is now, as `process` does."""
         self.store.begin_batch()
         self._texts.begin(run.events)
-        self.store.labels.set_targets(run.events.target, run.events.ts, run.pools)
         for event in run.reports:
             self._reports.keep(event)
-        while run.at < len(run.events):
-            self._handle_stop(run, self._advance(run, len(run.events)))
+        return self._learn(run, [], None)
+
+    def _learn(
+        self, run: BatchRun, segments: list[Segment], allowance: NDArray[np.float64] | None
+    ) -> tuple[Predictions, list[Alert]]:
+        """Learn what is left of a batch whose turn it is. segments: as of `_process`"""
+        store, restarts, events = self.store, self.restarts, run.events
+        store.labels.set_targets(events.target, events.ts, run.pools)
+        for segment in segments or [Segment(len(events), [])]:
+            if restarts is not None and allowance is not None:
+                restarts.begin(segment, allowance)
+            while run.at < segment.stop:
+                stop = run.advance(store.bind(self.rules), store.watermarks, run.mark, segment.stop, allowance)
+                if stop == loop.REPORT:
+                    self._reports.add(*run.reported())
+                elif stop != loop.DONE:
+                    if restarts is not None and allowance is not None and stop == loop.EXPIRED:
+                        restarts.drop(events.entity[run.at], run.at, segments, allowance)
+                    store.make_room(stop, run.at, int(run.rows[run.at]), int(run.pools[run.at]))
+            if restarts is not None and allowance is not None:
+                restarts.end(segment, allowance, ~np.isnan(events.target))
         self._texts.keep_learned(run.watched)
         return run.out, self._reports.finish()
-
-    def _advance(self, run: BatchRun, end: int, allowance: NDArray[np.float64] | None = None) -> int:
-        """Go on with a batch until the core stops, at event `end` at the latest, and return why."""
-        events, store, part = run.events, self.store, slice(end)
-        out: Any = [column[part] for column in run.out]
-        run.at, stop = store.bind(self.rules).run(
-            run.pools[part], run.rows[part], events.ts[part], run.u[part], run.steps[part], events.target[part], run.at,
-            store.watermarks, run.mark, Predictions(*out), None if allowance is None else allowance[part],
-        )  # fmt: skip
-        return stop
-
-    def _handle_stop(self, run: BatchRun, stop: int) -> None:
-        """Do what the core has stopped for."""
-        if stop == loop.REPORT:
-            self._reports.add(*run.reported())
-        elif stop != loop.DONE:
-            self.store.make_room(stop, run.at, int(run.rows[run.at]), int(run.pools[run.at]))
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities; see `Engine.freeze_learning`.

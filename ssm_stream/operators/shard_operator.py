@@ -45,10 +45,14 @@ class Begun:
     tasks: list[Task]
     seconds: float = 0.0
 
-    @property
-    def events(self) -> int:
-        """Events of its batches."""
-        return sum(len(each.events) for each in self.items if isinstance(each, ShardBatch))
+
+def events_of(items: Iterable[Item]) -> int:
+    """Return the number of events and labels."""
+    return sum(
+        len(each.events) if isinstance(each, ShardBatch) else len(each.labels)
+        for each in items
+        if not isinstance(each, CaughtUp)
+    )
 
 
 def learn_side_by_side(all_of: Sequence[Begun]) -> None:
@@ -57,16 +61,16 @@ def learn_side_by_side(all_of: Sequence[Begun]) -> None:
     if some:
         began = time.perf_counter()
         run_all(task for each in some for task in each.tasks)
-        seconds = (time.perf_counter() - began) / sum(each.events for each in some)
+        seconds = (time.perf_counter() - began) / sum(events_of(each.items) for each in some)
         for each in some:
             each.seconds = seconds
 
 
 def _cut(values: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """Yield the items in parts of `MAX_TOGETHER` events at most, or of one item."""
+    """Yield the items in parts of `MAX_TOGETHER` events and labels at most, or of one item."""
     first = events = 0
     for i, each in enumerate(values):
-        size = len(each.events) if isinstance(each, ShardBatch) else 0
+        size = events_of([each])
         if i > first and events + size > MAX_TOGETHER:
             yield values[first:i]
             first, events = i, 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from operator import is_
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,23 @@ class BatchRun:
     reports: list[ReportedEvent] = field(default_factory=list)
     watermark: float | None = None
 
+    def advance(
+        self,
+        core: native.Engine,
+        watermarks: NDArray[np.float64],
+        mark: int,
+        end: int | None = None,
+        allowance: NDArray[np.float64] | None = None,
+    ) -> int:
+        """Go on until the core stops, at event `end` at the latest, and return why. mark: index of the watermark"""
+        part, events = slice(end), self.events
+        out: Any = [column[part] for column in self.out]
+        self.at, stop = core.run(
+            self.pools[part], self.rows[part], events.ts[part], self.u[part], self.steps[part], events.target[part],
+            self.at, watermarks, mark, Predictions(*out), None if allowance is None else allowance[part],
+        )  # fmt: skip
+        return stop
+
     def reported(self) -> tuple[int, str, int, TargetAndPrediction, Location]:
         """Return the arguments of `ReportCollector.read` for the last event, which the core has reported."""
         i, out = self.at - 1, self.out
@@ -79,13 +96,11 @@ class Lane:
 
     def advance(self, run: BatchRun, lock: Lock) -> bool:
         """Learn a batch until it needs its turn, and return whether that is all of it. lock: of the store's tally"""
-        marks, events = self._store.watermarks, run.events
+        marks = self._store.watermarks
         run.watermark = self._watermark[0] = float(marks[run.mark])
         stop = loop.REPORT
         while stop == loop.REPORT and len(run.reports) < MAX_REPORTS:
-            run.at, stop = self._bound.run(
-                run.pools, run.rows, events.ts, run.u, run.steps, events.target, run.at, self._watermark, 0, run.out
-            )
+            stop = run.advance(self._bound, self._watermark, 0)
             if stop == loop.REPORT:
                 with lock:
                     run.reports.append(self._reports.read(*run.reported()))

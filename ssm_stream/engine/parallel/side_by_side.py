@@ -87,6 +87,8 @@ class SideBySide:
 
 def _share_no_row(runs: Sequence[Sequence[BatchRun]], entities: int) -> bool:
     """Return whether no entity has events of two sources. runs: of each source"""
+    if len(runs) == 1:
+        return True
     taken = np.zeros(entities, np.bool_)
     for own in runs:
         rows = np.concatenate([run.rows for run in own])

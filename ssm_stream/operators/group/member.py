@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -25,6 +25,7 @@ from ssm_stream.kafka.records import LabelBatch, ShardBatch, shard_key
 from ssm_stream.operators.catch_up import GroupCatchUpDecoder
 from ssm_stream.operators.group.inputs import MemberInputs
 from ssm_stream.operators.group.partitions import HeldPartition, PartitionLoader
+from ssm_stream.operators.shard_operator import events_of
 from ssm_stream.ops.observers import RunObserver
 from ssm_stream.recovery.catch_up import CatchUp
 from ssm_stream.recovery.positions import Positions
@@ -32,12 +33,6 @@ from ssm_stream.recovery.store.audit import GroupAudit
 from ssm_stream.recovery.store.flow_store import FlowStore
 
 LOG = structlog.get_logger("ssm_stream")
-
-
-def events_of(values: Iterable[ShardBatch | LabelBatch]) -> int:
-    """Return the number of events and labels."""
-    events = sum(len(each.events) for each in values if isinstance(each, ShardBatch))
-    return events + sum(len(each.labels) for each in values if isinstance(each, LabelBatch))
 
 
 class Member:

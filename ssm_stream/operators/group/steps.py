@@ -17,8 +17,8 @@ from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.producer import Marker
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
 from ssm_stream.operators.failures import explained
-from ssm_stream.operators.group.member import Member, events_of
-from ssm_stream.operators.shard_operator import learn_side_by_side
+from ssm_stream.operators.group.member import Member
+from ssm_stream.operators.shard_operator import events_of, learn_side_by_side
 from ssm_stream.operators.sink import KafkaWriter
 from ssm_stream.operators.source import BUSY, IDLE
 from ssm_stream.recovery.positions import Positions
