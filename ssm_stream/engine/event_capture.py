@@ -113,14 +113,15 @@ class CaptureLayout:
         return digest.hexdigest()
 
     def _hash(self, digest: Any, content: bytes, steps: list[HashStep]) -> None:
-        whole = memoryview(content)
+        whole, parts = memoryview(content), list[bytes | memoryview]()
         for step in steps:
             if isinstance(step, slice):
-                digest.update(whole[step])
+                parts.append(whole[step])
                 continue
             name, index = step
             row = self.array(content, name)
-            digest.update((row if index is None else row[index]).tobytes())
+            parts.append((row if index is None else row[index]).tobytes())
+        digest.update(b"".join(parts))  # once: an update takes locks
 
     def _hash_steps(self, section: int, used: int) -> Iterator[HashStep]:
         """Yield what is hashed of a section, in order: rows that follow each other at once."""

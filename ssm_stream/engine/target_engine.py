@@ -163,6 +163,8 @@ class TargetEngine:
     def _started(self, events: Events) -> Events:
         """Start a batch, and return its events as the core reads them."""
         self._texts.begin(events)
+        if events.target.flags.c_contiguous and events.ts.flags.c_contiguous:
+            return events
         return replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
 
     @property

@@ -126,19 +126,28 @@ def number_to_ms(number: float, timestamp_format: str) -> float:
 
 def to_milliseconds(numbers: NDArray[np.float64], timestamp_format: str) -> NDArray[np.int64] | None:
     """Return times (n,), ms since 1970, from numbers in the unit of `timestamp_format`; None if one is out of range."""
+    whole: NDArray[np.int64]
+    if len(numbers) and (unit := _one_unit(float(numbers.min()), float(numbers.max()), timestamp_format)):
+        whole = np.floor(numbers / unit).astype(np.int64)
+        return whole
     with np.errstate(invalid="ignore", over="ignore"):
         if timestamp_format == "auto":
-            size = np.abs(numbers)
-            least, most = (size.min(), size.max()) if len(size) else (0.0, 0.0)
-            one = [unit for unit, limit in AUTO_LIMITS.items() if least < limit][:1]
-            if one and most < AUTO_LIMITS[one[0]]:
-                ms = numbers / UNITS_PER_MS[one[0]]  # the usual case: all are in one unit
-            else:
-                below = [size < limit for limit in AUTO_LIMITS.values()]
-                ms = numbers / np.select(below, [np.float64(UNITS_PER_MS[unit]) for unit in AUTO_LIMITS], np.nan)
+            below = [np.abs(numbers) < limit for limit in AUTO_LIMITS.values()]
+            ms = numbers / np.select(below, [np.float64(UNITS_PER_MS[unit]) for unit in AUTO_LIMITS], np.nan)
         else:
             ms = numbers / UNITS_PER_MS[timestamp_format]
     if not np.all((ms >= MIN_MS) & (ms <= MAX_MS)):
         return None
-    whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
+    whole = np.floor(ms).astype(np.int64)
     return whole
+
+
+def _one_unit(least: float, most: float, timestamp_format: str) -> float | None:
+    """Return the one unit of all times from `least` to `most`, by ms; None: there are several, or one is before 1970 or
+    out of range."""
+    if not least >= 0.0:
+        return None
+    auto = timestamp_format == "auto"
+    name = next((unit for unit, limit in AUTO_LIMITS.items() if least < limit), "ns") if auto else timestamp_format
+    unit = UNITS_PER_MS[name]
+    return unit if most / unit <= MAX_MS and not (auto and most >= AUTO_LIMITS[name]) else None

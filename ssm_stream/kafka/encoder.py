@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -36,15 +37,16 @@ PREDICTION_FIELDS = ("ts", "y", *OF_PREDICTION)
 """Fields of a prediction, between the entity and the id."""
 
 
+@functools.lru_cache(1024)
 def _template(
     stem: str,
-    names: Sequence[str],
+    names: tuple[str, ...],
     target: str | None,
     frame: bytes,
     idle: bool | None = None,
     *,
     numbered: bool = False,
-) -> list[bytes]:
+) -> tuple[bytes, ...]:
     """Return the text before, between and after the values; with several targets, with the path of one.
 
     idle: None without `event.when`; an event that is has no prediction; numbered: ids have the row's number
@@ -61,7 +63,7 @@ def _template(
             gap = b""
     flag = b"" if idle is None else b',"idle":%b' % orjson.dumps(idle)
     number = [b"-"] if numbered else []
-    return [*texts, gap + flag + b',"id":' + orjson.dumps(stem)[:-1], *number, end]
+    return (*texts, gap + flag + b',"id":' + orjson.dumps(stem)[:-1], *number, end)
 
 
 def encode_predictions(
@@ -101,8 +103,10 @@ def encode_predictions(
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
     ids: list[NDArray[Any] | list[int]] = [_numbers(offsets), *of_row]
 
-    def templates(idle: bool | None) -> list[list[bytes]]:
-        return [_template(stem, fields, target, frame, idle, numbered=bool(of_row)) for target in targets or (None,)]
+    names_of = tuple(fields)
+
+    def templates(idle: bool | None) -> list[tuple[bytes, ...]]:
+        return [_template(stem, names_of, target, frame, idle, numbered=bool(of_row)) for target in targets or (None,)]
 
     if events.idle is None:
         return WrittenValues(native.write_json(templates(None), names, [*numbers, *ids]))

@@ -94,6 +94,7 @@ class Metrics(RunObserver):
         self._passed_by = counter("events_passed_by", "Messages of entities or signals that are left out.")
         self._idle = counter("events_idle", "Events that do not meet event.when: passed through.")
         self._doubtful = counter("events_doubtful", "Events with a value that event.quality makes unknown.")
+        self._read: dict[str, Counter] = {}
         self._predictions = counter("predictions", "Prediction messages handed to the producer.")
         self._alerts = counter("alerts", "Alert messages handed to the producer.", ["kind", "phase", "scope"])
         self._suppressed = counter(
@@ -106,6 +107,7 @@ class Metrics(RunObserver):
         )
         self._labelled = counter("labelled_events", "Events whose target has come, with them or later.")
         self._letters = counter("dead_letters", "Dead letters handed to the producer.", ["stage", "reason"])
+        self._counters = {"alert": self._alerts, "suppressed": self._suppressed, "dead_letter": self._letters}
         self._feedback = counter("feedback", "Verdicts of operators on alerts.", ["rule", "verdict"])
         self._evicted = counter("entities_evicted", "Entities evicted: idle for state.ttl, or to make room.")
         self._latency = histogram(
@@ -126,6 +128,11 @@ class Metrics(RunObserver):
         )
         if config.recovery.directory is not None:
             self._last.set_to_current_time()
+        self._budgets = [
+            (rules.budget, self._allowed.labels(kind))
+            for kind in KINDS
+            if (rules := config.alerts.anomaly if kind == "anomaly" else config.alerts.drift).enabled
+        ]
         for kind in KINDS:
             self._allowed.labels(kind)
             for phase in PHASES:
@@ -182,7 +189,10 @@ class Metrics(RunObserver):
     def on_read(self, topic: str, messages: int) -> None:
         """Count messages that were read."""
         self._has_read = True
-        self._events.labels(topic).inc(messages)
+        read = self._read.get(topic)
+        if read is None:
+            read = self._read[topic] = self._events.labels(topic)
+        read.inc(messages)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         """Add to the durations of a stage."""
@@ -230,15 +240,11 @@ class Metrics(RunObserver):
             entities: of the shard
             seconds: event time since the shard's batch before
         """
-        for kind in KINDS:
-            rules = self.config.alerts.anomaly if kind == "anomaly" else self.config.alerts.drift
-            if not rules.enabled:
-                continue
-            if rules.budget.events:
-                allowed = labelled / rules.budget.events
+        for budget, allowed in self._budgets:
+            if budget.events:
+                allowed.inc(labelled / budget.events)
             else:
-                allowed = entities * min(max(seconds, 0.0), MAX_STEP) / rules.budget.seconds
-            self._allowed.labels(kind).inc(allowed)
+                allowed.inc(entities * min(max(seconds, 0.0), MAX_STEP) / budget.seconds)
 
     def on_passed_by(self, messages: int) -> None:
         """Count messages of entities that are not watched."""
@@ -263,10 +269,9 @@ class Metrics(RunObserver):
         self._has_processed = True
         if sent.predictions:
             self._predictions.inc(sent.predictions)
-        counters = {"alert": self._alerts, "suppressed": self._suppressed, "dead_letter": self._letters}
         for record in sent.records:
             if record.sent is not None:
-                counters[record.sent.what].labels(*record.sent.labels).inc()
+                self._counters[record.sent.what].labels(*record.sent.labels).inc()
         now = time.time()
         for timestamp in sent.timestamps:
             self._latency.observe(max(now - timestamp / 1000, 0.0))

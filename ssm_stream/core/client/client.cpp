@@ -6,12 +6,13 @@
 #include <nanobind/stl/unique_ptr.h>
 
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -184,8 +185,11 @@ class Reading {
             nb::gil_scoped_release without;
             found_.resize(static_cast<std::size_t>(most));
             found_[0] = std::exchange(first_, nullptr);
-            std::ptrdiff_t n = 1;
-            if (most > 1) n += std::max<std::ptrdiff_t>(l_.consume_batch_queue(queue_, linger, found_.data() + 1, found_.size() - 1), 0);
+            std::ptrdiff_t n = take(1);
+            if (n < most && linger > 0) {  // asleep: the client would wake this thread for each message
+                std::this_thread::sleep_for(std::chrono::milliseconds(linger));
+                n = take(n);
+            }
             for (std::ptrdiff_t i = 0; i < n; ++i) {
                 Message& message = *found_[static_cast<std::size_t>(i)];
                 std::size_t k = parts.size();
@@ -229,6 +233,11 @@ class Reading {
 
   private:
     bool open() const { return queue_ != nullptr; }
+    // What is there already, after the first n found. Returns how many are found then.
+    std::ptrdiff_t take(std::ptrdiff_t n) {
+        const auto at = static_cast<std::size_t>(n);
+        return at == found_.size() ? n : n + std::max<std::ptrdiff_t>(l_.consume_batch_queue(queue_, 0, found_.data() + at, found_.size() - at), 0);
+    }
 
     const Library& l_;
     Handle* handle_;
