@@ -38,6 +38,6 @@ case $used in "$ROOT/build/sanitized/"*) ;; *) echo "not the sanitized core: $us
 if [ $# = 0 ]; then
     for name in core golden state_check engine state fuzz_state snapshot_format fast_json encoder decoder columns labels alerts \
         alert_details category_texts detectors novelty cycle_shape learner multiple_targets explain feedback finite entity_limiter ttl rounds \
-        fleet_alerts events poison silence limits derive side_by_side; do set -- "$@" "tests/test_$name.py"; done
+        fleet_alerts events poison silence limits derive side_by_side wire_client windows readings summaries store pools single_event; do set -- "$@" "tests/test_$name.py"; done
 fi
 exec $run python -m pytest -q -p no:cacheprovider "$@"

@@ -107,6 +107,7 @@ def bent(state: bytes, array: str, value: float) -> bytes:
         ("learner.bin", 1e17),
         ("detector.number", np.nan),
         ("novelty.number", -1),
+        ("novelty.number", 50.001),
         ("novelty.grid", 1e308),
         ("novelty.smooth", np.nan),
         ("shape.number", -1),

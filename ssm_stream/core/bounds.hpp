@@ -3,6 +3,7 @@
 // The checksums of a snapshot find damage. These bounds hold for content that was made to mislead, too: none may lead the
 // core outside its arrays, or into a loop without an end.
 #pragma once
+#include <cmath>
 #include <cstdio>
 
 #include "layout.hpp"
@@ -26,6 +27,9 @@ class Bounds {
             const double value = static_cast<double>(first[i * step]);
             if (!(value >= low && value <= high)) refuse(name, low, high);
         }
+    }
+    void check_whole(const char* name, double value) {
+        if (found_.empty() && value != std::floor(value)) found_ = std::string(name) + " has a number that is no whole number";
     }
     // of: larger or as large
     void check_order(const char* name, double value, double of) {
@@ -101,6 +105,7 @@ inline void check_novelty(Bounds& bounds, const MonitorState& of, i64 e) {
     const double* number = f.number.in(row);
     constexpr double LARGEST_DOUBLE = std::numeric_limits<double>::max();
     bounds.check("novelty.number (seen)", number + SEEN, 1, 0, MAX_COUNT);
+    bounds.check_whole("novelty.number (seen)", number[SEEN]);  // it is compared with SETTLE, and divided by what is beyond
     bounds.check("novelty.number (centre)", number + CENTRE, 1, -LARGEST_DOUBLE, LARGEST_DOUBLE);
     bounds.check("novelty.number (spread)", number + SPREAD, 1, 0, LARGEST_DOUBLE);
     bounds.check("novelty.number (events of the generation)", number + AGE, 1, 0, MAX_COUNT);

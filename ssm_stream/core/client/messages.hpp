@@ -33,7 +33,7 @@ class Messages {
         const Text text{used_, size, from != nullptr};
         if (!from) return text;
         if (bytes_.size() < used_ + size) bytes_.grow(2 * (used_ + size), used_);
-        std::memcpy(bytes_.data() + used_, from, size);
+        if (size) std::memcpy(bytes_.data() + used_, from, size);  // no byte needs no block
         used_ += size;
         return text;
     }
