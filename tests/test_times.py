@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader, Events
-from ssm_stream.ingest.timestamps import iso_to_ms, plain_iso_to_ms
+from ssm_stream.ingest.timestamps import (
+    AUTO_LIMITS,
+    MAX_MS,
+    MIN_MS,
+    UNITS_PER_MS,
+    iso_to_ms,
+    number_to_ms,
+    plain_iso_to_ms,
+    to_milliseconds,
+)
 
 START = 1_750_000_000_000
 
@@ -173,3 +182,33 @@ def test_columns_of_iso_times_are_those_of_each(times: list[datetime], digits: i
 )  # fmt: skip
 def test_other_times_are_left_to_the_general_reader(texts: list[str]) -> None:
     assert plain_iso_to_ms(texts, without_zone=True) is None
+
+
+EDGES = [
+    0.0,
+    -0.0,
+    -1.0,
+    *AUTO_LIMITS.values(),
+    -1e11,
+    MAX_MS / 1000,
+    float(MAX_MS),
+    MAX_MS + 1.0,
+    float(MIN_MS),
+    1e300,
+    np.nan,
+]
+
+
+@given(
+    st.lists(st.sampled_from(EDGES) | st.floats(0, 4e9) | st.floats(1e11, 4e12) | st.floats(), max_size=4),
+    st.sampled_from(["auto", *UNITS_PER_MS]),
+)
+def test_columns_of_numbers_are_those_of_each(numbers: list[float], unit: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        each = [float(number_to_ms(np.float64(number), unit)) for number in numbers]
+    found = to_milliseconds(np.array(numbers), unit)
+    if all(MIN_MS <= ms <= MAX_MS for ms in each):
+        assert found is not None
+        assert found.tolist() == [int(np.floor(ms)) for ms in each]
+    else:
+        assert found is None
