@@ -103,10 +103,8 @@ class ShardBatch(NamedTuple):
 
     def without(self, refused: list[RefusedDocument], admitted: Events) -> ShardBatch:
         """Return the batch without the refused events. admitted: the events that remain"""
-        if not refused:
-            return self._replace(events=admitted, raw=None)
         gone = {refusal.position for refusal in refused}
-        offsets = [offset for i, offset in enumerate(self.offsets) if i not in gone]
+        offsets = [offset for i, offset in enumerate(self.offsets) if i not in gone] if gone else self.offsets
         return self._replace(events=admitted, offsets=offsets, raw=None)
 
     def slice(self, begin: int, end: int) -> ShardBatch:

@@ -94,7 +94,6 @@ class Metrics(RunObserver):
         self._passed_by = counter("events_passed_by", "Messages of entities or signals that are left out.")
         self._idle = counter("events_idle", "Events that do not meet event.when: passed through.")
         self._doubtful = counter("events_doubtful", "Events with a value that event.quality makes unknown.")
-        self._read: dict[str, Counter] = {}
         self._predictions = counter("predictions", "Prediction messages handed to the producer.")
         self._alerts = counter("alerts", "Alert messages handed to the producer.", ["kind", "phase", "scope"])
         self._suppressed = counter(
@@ -189,10 +188,7 @@ class Metrics(RunObserver):
     def on_read(self, topic: str, messages: int) -> None:
         """Count messages that were read."""
         self._has_read = True
-        read = self._read.get(topic)
-        if read is None:
-            read = self._read[topic] = self._events.labels(topic)
-        read.inc(messages)
+        self._events.labels(topic).inc(messages)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         """Add to the durations of a stage."""
