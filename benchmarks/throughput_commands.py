@@ -23,6 +23,8 @@ ROWS = 5_000_000
 FLEET = 100
 LEAST = {1: 500_000, FLEET: 400_000}
 """Entities → rows/s."""
+PARTITIONS = 4
+"""Of a fleet's topic, as a recording of it is learned side by side."""
 COMMAND = [sys.executable, "-m", "ssm_stream"]
 
 
@@ -39,13 +41,15 @@ def write_recording(file: Path, rows: int, entities: int = 1) -> None:
     frame.write_parquet(file)
 
 
-def backtest(folder: Path, file: Path, title: str, event: str) -> dict[str, float]:
+def backtest(folder: Path, file: Path, title: str, event: str, *options: str) -> dict[str, float]:
     """Seconds and rows of a run of the command."""
     config = folder / f"backfill-{title}.yaml"
     config.write_text(configuration("unused", "events", "predictions", folder / "unused", event))
     start, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile() as out, (folder / "backtest.log").open("wb") as log:
-        process = subprocess.Popen([*COMMAND, "backtest", str(config), str(file), "--json"], stdout=out, stderr=log)
+        process = subprocess.Popen(
+            [*COMMAND, "backtest", str(config), str(file), "--json", *options], stdout=out, stderr=log
+        )
         while process.poll() is None:
             with contextlib.suppress(OSError, KeyError):  # it has just ended
                 peak = max(peak, memory(process.pid)[1])
@@ -69,7 +73,7 @@ def backtest(folder: Path, file: Path, title: str, event: str) -> dict[str, floa
 
 
 def measure_backfill(folder: Path, rows: int, plain: bool) -> dict[str, dict[str, float]]:
-    """The default configuration on one entity and on a fleet, and plain beside it on one."""
+    """The default configuration on one entity and on a fleet, and plain beside it on one, partitions on the fleet."""
     file, found = folder / "recording.parquet", dict[str, dict[str, float]]()
     for entities in LEAST:
         write_recording(file, rows, entities)
@@ -77,6 +81,12 @@ def measure_backfill(folder: Path, rows: int, plain: bool) -> dict[str, dict[str
         for title, event in kinds.items():
             name = title if entities == 1 else f"{title}, {entities} entities"
             found[name] = {"entities": entities, **backtest(folder, file, title, event)}
+        if plain and entities > 1:
+            title = f"as of {PARTITIONS} partitions"
+            found[f"{title}, {entities} entities"] = {
+                "entities": entities,
+                **backtest(folder, file, "default", "", "--partitions", str(PARTITIONS)),
+            }
     file.unlink()
     for title, one in found.items():
         if one["rows"] != rows:

@@ -1,4 +1,4 @@
-"""Batches of several sources are learned at the same time: nothing depends on it."""
+"""Batches of several sources, and several targets, are learned at the same time: nothing depends on it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.parallel import lanes, side_by_side
 from ssm_stream.engine.parallel.cores import cores, cores_of_container
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch, ShardBatch
 from ssm_stream.operators import shard_operator
@@ -51,6 +52,17 @@ NOT_AHEAD = {
     "conditions": config(READ + ", when: {b: {above: -1}}", OFTEN),
     "derived": config(READ + ", derive: {m: {rolling_mean: a, over: 3}}", OFTEN),
 }
+TOGETHER = {
+    name: config(f"features: [a], target: [b, y]{event}", f"{OFTEN}\n{more}")
+    for name, event, more in (
+        ("conditions", ", when: {a: {above: -1}}", ""),
+        ("derived", ", derive: {m: {rolling_mean: a, over: 3}}", ""),
+        ("limit", "", "state: {max_entities: 3}"),
+        ("ahead", "", "model: {horizon: 3 events}"),
+        ("ttl", "", "state: {ttl: 100s}"),
+    )
+}
+"""Of several targets, though none begins before its turn."""
 SOURCES, START = 4, 1_700_000_000_000
 
 
@@ -127,15 +139,14 @@ def begun(engine: Engine, batch: Batch) -> int:
 def compare(of: Config, all_of: Sequence[Events], turns: Sequence[Sequence[tuple[int, int]]]) -> tuple[int, int, int]:
     """Compare with an engine that learns one batch after another; returns events, those learned ahead, and alerts."""
     alone, several = Engine(of), Engine(of)
+    alone._side_by_side.threads = 1
     events = ahead = alerts = 0
     for turn, found in enumerate(batches(all_of, turns)):
         lanes.run_all(several.begin([(each.events, each.source) for each in found]))
         for each in found:
             ahead += begun(several, each)
-            expected, own = (
-                engine.process(engine.admit(each.events, each.source)[0], each.source, each.ids)
-                for engine in (alone, several)
-            )
+            own = several.process(several.admit(each.events, each.source)[0], each.source, each.ids)
+            expected = alone.process(alone.admit(each.events, each.source)[0], each.source, each.ids)
             same(expected, own)
             events, alerts = events + len(each.events), alerts + len(own[1])
         if turn % 5 == 4:
@@ -180,6 +191,74 @@ def test_of_a_flood_of_alerts_the_rest_waits_for_its_turn(monkeypatch: pytest.Mo
 def test_what_needs_its_turn_waits_for_it(case: str) -> None:
     _, ahead, _ = compare(NOT_AHEAD[case], streams(NOT_AHEAD[case], 400), TURNS[:4])
     assert ahead == 0
+
+
+@pytest.fixture
+def helped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the tasks that threads take on at the turn of a batch."""
+    sizes = list[int]()
+
+    def run_all(tasks: Iterable[lanes.Task]) -> None:
+        found = list(tasks)
+        sizes.extend(task.events for task in found)
+        lanes.run_all(found)
+
+    monkeypatch.setattr(side_by_side, "run_all", run_all)
+    return sizes
+
+
+@pytest.mark.parametrize("case", ["targets", "all targets", *TOGETHER])
+def test_targets_of_one_source_are_learned_together_to_the_bit(case: str, helped: list[int]) -> None:
+    of = TOGETHER.get(case) or CASES[case]
+    turns = [[(turn % 2, 40 + 60 * (turn % 3))] for turn in range(15)]
+    events, ahead, alerts = compare(of, streams(of, 1500), turns)
+    assert ahead == 0
+    assert sum(helped) > 0.5 * events * len(of.event.targets)
+    assert alerts
+
+
+def test_inputs_of_many_targets_are_not_twice_in_memory(monkeypatch: pytest.MonkeyPatch, helped: list[int]) -> None:
+    monkeypatch.setattr(side_by_side, "MAX_INPUTS", 2 * 4 * 30 - 1)  # two targets with an input each, of 4 × 30 events
+    of, turn = CASES["targets"], [(source, 30) for source in range(SOURCES)]
+    assert compare(of, streams(of, 100), [turn])[1] == 0
+    assert helped == [30] * 8
+    monkeypatch.setattr(side_by_side, "MAX_INPUTS", 2 * 4 * 30)
+    assert compare(of, streams(of, 100), [turn])[1] > 0
+
+
+def test_a_channel_of_ones_own_is_called_by_one_thread(monkeypatch: pytest.MonkeyPatch, helped: list[int]) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "own_parts"))
+    of = config("features: [a], target: [b, y]", "alerts: {anomaly: {channels: [residual, stuck]}}")
+    compare(of, streams(of, 100), [[(0, 50)], [(0, 50)]])
+    assert not helped
+
+
+@pytest.mark.parametrize("case", [*CASES, *sorted(NOT_AHEAD.keys() - {"late"})])
+def test_a_recording_by_partitions(case: str) -> None:
+    of = CASES.get(case) or NOT_AHEAD[case]
+    all_of = streams(of, 900)
+    several, alone = (PartitionedEngine(of, 3, threads) for threads in (None, 1))
+    for found in batches(all_of, TURNS):
+        for each in found:
+            own = several.process(several.admit(each.events)[0], 0, each.ids)
+            expected = alone.process(alone.admit(each.events)[0], 0, each.ids)
+            same(expected, own)
+    assert several.snapshot() == alone.snapshot()
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_a_batch_of_which_the_limit_leaves_nothing(partitions: int) -> None:
+    of = config(READ, "state: {max_entities: 1}")
+    engine = PartitionedEngine(of, partitions)
+    *known, others = streams(of, 30)
+    for each in known:
+        engine.process(engine.admit(each)[0])
+    assert len(engine) == partitions
+    left, refused = engine.admit(others)
+    assert len(refused) == 30
+    predictions, alerts = engine.process(left)
+    assert predictions.yhat.shape == (0,)
+    assert not alerts
 
 
 @settings(max_examples=25, deadline=None)

@@ -39,7 +39,6 @@ from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
-from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.rows.stage import row_builder
 from ssm_stream.ingest.single_event import SingleEvent
 from ssm_stream.ingest.windows import Windows
@@ -193,8 +192,8 @@ class Engine:
         if admitted is None or admitted[0] is not events:
             return self._process(events, source, (), ids)
         segments = admitted[1]
-        if len(segments) == 1:
-            return self._process(events, source, segments[0].evicted, ids)
+        if len(segments) < 2:  # none: of the batch nothing was admitted
+            return self._process(events, source, segments[0].evicted if segments else (), ids)
         delayed = [each.delayed for each in self.target_engines if each.delayed is not None]
         return process_segments(
             segments, events, ids, lambda part, leaving, some: self._process(part, source, leaving, some), delayed
@@ -224,14 +223,8 @@ class Engine:
         events = self.episodes.mark(events, ids)
         batch = Batch(events.ts, source, watermark, events.idle, ids and ids.offsets)
         self.windows.fill(events, source, [name for _, name in evicted])
-        parts, alerts = list[Predictions](), list[list[Alert]]()
-        for j, each in enumerate(self.target_engines):
-            if begun is None:
-                part = each.process(withhold_targets(self.inputs.select(j, events)), source, evicted)
-            else:
-                part = each.finish(begun[j])
-            parts.append(part[0])
-            alerts.append(part[1])
+        results = self._side_by_side.process(events, source, evicted, begun)
+        parts, alerts = [part for part, _ in results], [own for _, own in results]
         several = len(parts) > 1
         together = Predictions(*(np.stack(c, axis=1) for c in zip(*parts, strict=True))) if several else parts[0]
         sent = self.episodes.process(alerts, batch, ids, events)

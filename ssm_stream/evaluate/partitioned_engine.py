@@ -1,4 +1,7 @@
-"""The production engine over a recording as production would have it: by partition of the source."""
+"""The production engine over a recording as production would have it: by partition of the source.
+
+Partitions are learned side by side, as in production.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.entity_limiter import Segment
 from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.parallel.lanes import run_all
 from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.events import Events, RefusedDocument
+from ssm_stream.ingest.factorize import factorize
 
 
 class AdmittedPart(NamedTuple):
@@ -34,10 +39,12 @@ class PartitionedEngine(Engine):
     Args:
         config: of the run
         partitions: of the source; 1: all entities of a shard form one pool
+        threads: that learn at most; None: one a core
     """
 
-    def __init__(self, config: Config, partitions: int = 1) -> None:
+    def __init__(self, config: Config, partitions: int = 1, threads: int | None = None) -> None:
         super().__init__(config.without_shadow())
+        self._side_by_side.threads = threads or self._side_by_side.threads
         self.partitions = partitions
         self._partition_by_entity: dict[str, int] = {}
         self._parts: tuple[Events, list[AdmittedPart]] | None = None
@@ -58,7 +65,9 @@ class PartitionedEngine(Engine):
 
     def _split(self, events: Events) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Yield each partition of a batch, and its rows."""
-        of = np.array([self.partition(name) for name in events.entity], np.int64)
+        codes = dict[str, int]()
+        code = factorize(events.entity, codes)
+        of = np.array([self.partition(name) for name in codes], np.int64)[code]
         for partition in np.unique(of).tolist():
             yield partition, np.flatnonzero(of == partition)
 
@@ -92,6 +101,7 @@ class PartitionedEngine(Engine):
             parts = [AdmittedPart(p, rows, events.take(rows), None) for p, rows in self._split(events)]
         if not parts:
             parts = [AdmittedPart(0, np.empty(0, np.intp), events, None)]
+        run_all(self.begin([(part.events, part.partition) for part in parts]))
         made, alerts = list[Predictions](), list[Alert]()
         resolved: list[list[Settled]] = [[] for _ in self.target_engines]
         for part in parts:

@@ -155,7 +155,8 @@ def run_all(tasks: Iterable[Task]) -> None:
     try:
         work()
     finally:
-        for each in helpers:
-            each.exception()
+        for each in helpers:  # one that has not begun finds nothing left
+            each.cancel() or each.exception()
     for each in helpers:
-        each.result()
+        if not each.cancelled():
+            each.result()
