@@ -38,7 +38,7 @@ from ssm_stream.contract.message_schemas import dead_letter_headers, receipt_hea
 from ssm_stream.ingest.verdicts import AlertAcknowledgement
 from ssm_stream.kafka.dead_letter_topic import LetterFilter
 from ssm_stream.kafka.groups.positions import Positions
-from ssm_stream.kafka.groups.reader import Place
+from ssm_stream.kafka.groups.reader import Place, TopicActivity
 from ssm_stream.kafka.records import headers_of
 from ssm_stream.kafka.redrive import redrive
 from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes
@@ -706,6 +706,16 @@ def test_an_acknowledged_alert_is_not_repeated_and_heartbeats_come(kafka: Kafka,
         until(lambda: texts("Still open") >= before + 2)
         assert texts("pump-1") == named
         assert texts("ssm-stream watches") >= 1
+
+
+def test_a_heartbeat_counts_the_predictions_since_the_last_one(kafka: Kafka) -> None:
+    topic = kafka.topic("predictions")
+    source = config(kafka, topic, "  targets: [{webhook: 'http://127.0.0.1:9/'}]").source.model_copy(update={"topic": topic})
+    activity = TopicActivity(source)
+    kafka.produce(topic, [(None, b"{}")] * 3)
+    assert activity.since_last() == 3
+    assert activity.since_last() == 0
+    assert TopicActivity(source.model_copy(update={"topic": "none"})).since_last() is None
 
 
 # The command

@@ -245,6 +245,39 @@ def test_any_documents_give_the_events_and_refusals_of_their_messages(
         np.testing.assert_array_equal(getattr(found, name), getattr(read, name))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [20.7] * 7 + [21] * 7,
+        [21] * 7 + [20.7] * 7 + [22] * 7,
+        [20.7] * 7 + [2**60 + 1] * 7 + [21] * 7,
+        [2**60 + 1] * 7 + [20.7] * 7 + [2**60 + 3] * 7,
+        [20.7, 2**60 + 1, 21] * 7,
+        [1] * 7 + [1e300] + [2] * 6,
+    ],
+)
+def test_numbers_that_are_whole_and_not_are_kept_as_they_are(tmp_path: Path, values: list[float]) -> None:
+    documents = [{"m": "e", "t": i, "x": value, "y": value} for i, value in enumerate(values)]
+    path = written(tmp_path / "n.parquet", documents, partitions=1)
+    assert [row["x"] for row in Recording(path)] == values
+    by_column, _ = events_of(Recording(path), config := config_of("event: {entity: m, timestamp: t, target: y}\n"))
+    read, _ = EventReader(config.event).read(documents)
+    np.testing.assert_array_equal(np.concatenate([each.target for each in by_column]), read.target)
+
+
+def test_one_time_out_of_all_bounds_is_recorded(tmp_path: Path) -> None:
+    documents = [{"m": "e", "t": 1_700_000_000_123 + i, "y": 1.5} for i in range(14)]
+    documents[9]["t"] = 1e300
+    events, refused = events_of(
+        Recording(written(tmp_path / "t.parquet", documents)),
+        config_of("event: {entity: m, timestamp: t, target: y}\n"),
+    )
+    assert np.concatenate([each.ts for each in events]).tolist() == [
+        each["t"] for i, each in enumerate(documents) if i != 9
+    ]
+    assert len(refused) == 1
+
+
 def test_columns_and_rows_give_the_same_events(tmp_path: Path) -> None:
     documents = list(rows(300))
     path, config = written(tmp_path / "rows.parquet", documents), config_of()

@@ -39,6 +39,8 @@ TYPES: dict[frozenset[type], Any] = {
 KINDS = {bool: "truth", int: "number", float: "number", str: "text", list: "list", dict: "object"}
 FAILURES = (OverflowError, TypeError, ValueError, pl.exceptions.PolarsError)
 EMPTY: dict[str, Any] = {}
+MAX_EXACT = 2**53
+"""Whole numbers up to this are the same as floats."""
 
 
 class _Column(NamedTuple):
@@ -65,6 +67,7 @@ class DocumentColumns:
     def __init__(self) -> None:
         self.types: dict[str, Any] = {}
         self._kinds: dict[str, str] = {}
+        self._large: set[str] = set()  # columns with whole numbers beyond `MAX_EXACT`
 
     def frame(self, documents: Sequence[Document]) -> pl.DataFrame:
         """Return one or more documents as a frame, with `WHOLE` if some of them are kept as text."""
@@ -129,12 +132,18 @@ class DocumentColumns:
     def _series(self, name: str, column: _Column) -> pl.Series | None:
         """Return values of one kind as a column; None if one of them does not fit into its type."""
         before, series = self.types[name], _series(name, column)
-        if series is None or series.dtype == pl.Null or series.dtype == before:
+        if series is None or series.dtype == pl.Null:
             return series
-        if before == pl.Null or {before, series.dtype} == {pl.Int64, pl.Float64}:
-            self.types[name] = pl.Float64 if before == pl.Int64 else series.dtype
-            return series
-        return None
+        large = series.dtype == pl.Int64 and not series.is_between(-MAX_EXACT, MAX_EXACT).all()
+        if before in (pl.Null, series.dtype):
+            self.types[name] = series.dtype
+        elif {before, series.dtype} == {pl.Int64, pl.Float64} and not large and name not in self._large:
+            self.types[name] = pl.Float64
+        else:
+            return None
+        if large:
+            self._large.add(name)
+        return series
 
     def final_types(self) -> dict[str, Any]:
         """Return the type of each column over all documents; a column without any value is of numbers."""
@@ -164,6 +173,8 @@ def _series(name: str, column: _Column) -> pl.Series | None:
     """Return values of one kind as a column; None if one of them is too large for it."""
     values, kinds = column
     try:
+        if kinds == {int, float} and any(isinstance(each, int) and abs(each) > MAX_EXACT for each in values):
+            return None
         if kinds in TYPES:
             return pl.Series(name, values, dtype=TYPES[kinds], strict=len(kinds) < 2)
         inner = frozenset(map(type, chain.from_iterable(filter(None, values)))) - {NoneType}

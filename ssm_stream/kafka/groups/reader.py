@@ -168,7 +168,8 @@ class TopicActivity:
     """Counts what is written to a topic, by the ends of its partitions."""
 
     def __init__(self, source: Source) -> None:
-        self._source, self._before = source, self._end()
+        self._source = source
+        self._before = self._end()
 
     def _end(self) -> int | None:
         """Return the sum of the ends; None if the broker does not answer, or there is no such topic."""
