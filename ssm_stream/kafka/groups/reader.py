@@ -177,6 +177,8 @@ class TopicActivity:
         try:
             with open_consumer(self._source, last_error) as client:
                 found = client.list_topics(self._source.topic, timeout=2.0).topics[self._source.topic]
+                if found.error is not None:
+                    return None
                 places = [TopicPartition(self._source.topic, partition) for partition in found.partitions]
                 return sum(client.get_watermark_offsets(place, timeout=2.0)[1] for place in places)
         except (KafkaException, KeyError):
