@@ -52,6 +52,19 @@ def test_the_anomaly_bound_keeps_the_budget_and_the_interval_its_level(name: str
     assert abs(covered / n - 0.9) < 0.01
 
 
+@pytest.mark.parametrize("share", [0.01, 0.003])
+def test_pulses_that_come_at_many_times_the_budget_become_usual(share: float) -> None:
+    n, state, rng = 60_000, interval.new_interval_state(1), np.random.default_rng(1)
+    errors = np.where(rng.random(n) < share, 30 * rng.exponential(size=n), np.abs(rng.normal(size=n)))
+    found = []
+    for t, e in enumerate(errors.tolist()):
+        if t > 100 and e > interval.anomaly_bound(state, 0, 1 / 5000):
+            found.append(t)
+        interval.observe(state, 0, t, e, 0.9, 1 / 5000)
+    assert 5 <= len(found) <= 5 * n / 5000
+    assert np.count_nonzero(np.array(found) > n / 2) <= (1.5 if share == 0.01 else 5) * n / 2 / 5000
+
+
 @pytest.mark.parametrize(
     ("said", "change"),
     [

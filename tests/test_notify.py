@@ -710,7 +710,9 @@ def test_an_acknowledged_alert_is_not_repeated_and_heartbeats_come(kafka: Kafka,
 
 def test_a_heartbeat_counts_the_predictions_since_the_last_one(kafka: Kafka) -> None:
     topic = kafka.topic("predictions")
-    source = config(kafka, topic, "  targets: [{webhook: 'http://127.0.0.1:9/'}]").source.model_copy(update={"topic": topic})
+    source = config(kafka, topic, "  targets: [{webhook: 'http://127.0.0.1:9/'}]").source.model_copy(
+        update={"topic": topic}
+    )
     activity = TopicActivity(source)
     kafka.produce(topic, [(None, b"{}")] * 3)
     assert activity.since_last() == 3

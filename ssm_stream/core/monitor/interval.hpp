@@ -98,14 +98,16 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
     const double excess = error / s.scale - series::exp(tail[THRESHOLD]);
     if (excess > 0.0) {
         // What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they are no
-        // faults, the correction follows. Of a young entity, whose bound is the pool's or the prior's, it counts as the bound.
+        // faults, the correction follows; where it has gone as far as it may, alarms come at many times the budget's rate, as
+        // of a target that is mostly zero: then each counts as the bound, so that what is usual here becomes so. And so it does
+        // of a young entity, whose bound is the pool's or the prior's.
         const double most = anomaly_bound(s, rate);
-        const bool beyond = n >= YOUNG && error > most;
-        if (beyond && tail[RESTING] <= 0.0) {
+        const bool beyond = n >= YOUNG && error > most, alarm = beyond && tail[RESTING] <= 0.0;
+        if (alarm) {
             tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
             tail[RESTING] = REST;
         }
-        if (!beyond) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
+        if (!beyond || (alarm && tail[CORRECTION] > BOUND_MOST - STEP_BOUND)) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
         tail[THRESHOLD] += tail_step * (1.0 - TAIL);
     } else {
         tail[THRESHOLD] -= tail_step * TAIL;
