@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from test_stream import Job
 
 import ssm_stream.operators as sop
+from ssm_stream import Engine as PublicEngine
 from ssm_stream.config import Config, parse_config
 from ssm_stream.contract.message_schemas import prediction_schema
 from ssm_stream.core.loop import Predictions
@@ -402,3 +403,59 @@ def test_the_service_passes_them_through(kafka: Kafka, tmp_path: Path, delivery:
     assert all((each["yhat"] is None) is each["idle"] for each in read)
     alerts = [json.loads(message.value() or b"") for message in kafka.read(job.alerts)]
     assert {each["limit"] for each in alerts if each["kind"] == "limit"} == {"level above 5"}
+
+
+AWAY = """
+source: {brokers: "x:1", topic: t}
+event: {entity: e, timestamp: t, target: y, features: [a], lags: 1, when: {s: [run]}}
+model: {warmup: 10}
+state: {ttl: 30m}
+"""
+
+
+def minute(name: str, t: int, *, runs: bool = True, off: float = 0.0) -> dict[str, Any]:
+    a = (7 * t % 5) / 5
+    return {"e": name, "t": 60 * t, "a": a, "y": 5 + 2 * a + (13 * t % 7) / 50 + off, "s": "run" if runs else "stop"}
+
+
+def away(*, stopped_before: bool, restarts: int) -> list[dict[str, Any]]:
+    """One of two machines is away for longer than its TTL, and stops and starts again then."""
+    out = [minute(name, t) for t in range(20) for name in ("m1", "m0")]
+    if stopped_before:
+        out.append(minute("m1", 20, runs=False))
+        out += [minute(name, t) for t in range(21, 40) for name in ("m1", "m0")]
+    out += [minute("m0", t) for t in range(40, 300)]
+    out.append(minute("m1", 300, runs=False))
+    out += [minute(name, t) for t in range(301, 330) for name in ("m1", "m0")]
+    for start in range(330, 330 + 40 * restarts, 40):
+        out.append(minute("m1", start, runs=False))
+        out += [minute(name, start + t, off=4.0 * (t in (2, 9))) for t in range(2, 40) for name in ("m1", "m0")]
+    return out
+
+
+@pytest.mark.parametrize("stopped_before", [False, True])
+def test_neither_batches_nor_snapshots_change_restarts_after_an_absence(*, stopped_before: bool) -> None:
+    events = away(stopped_before=stopped_before, restarts=4)
+    found = []
+    for size, every in ((len(events), 0), (1, 0), (1, 1), (7, 3), (50, 1)):
+        engine, rows, alerts = PublicEngine(parse_config(AWAY)), [], []
+        for i in range(0, len(events), size):
+            run = engine.run(events[i : i + size])
+            rows += [(each.entity, each.n, each.yhat, each.anomaly_score, each.y) for each in run.predictions]
+            alerts += run.alerts
+            if every and i // size % every == 0:
+                engine = PublicEngine.restore(parse_config(AWAY), engine.snapshot())
+        found.append((repr(rows), [each["phase"] for each in alerts]))
+    assert all(each == found[0] for each in found)
+
+
+def test_an_event_by_itself_after_the_condition_went() -> None:
+    engine = PublicEngine(parse_config(AWAY))
+    engine.run([minute("m0", t, runs=t < 60) for t in range(70)])
+    state, without = engine.snapshot(), parse_config(AWAY.replace(", when: {s: [run]}", ""))
+    one, several = (PublicEngine.restore(without, state) for _ in range(2))
+    events = [minute("m0", 70, off=3.0), minute("m0", 71)]
+    found = [one.run(event).predictions[0] for event in events]
+    assert [(each.yhat, each.anomaly_score) for each in found] == [
+        (each.yhat, each.anomaly_score) for each in several.run(events).predictions
+    ]

@@ -16,7 +16,8 @@ from engines import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssm_stream.config import Config, ConfigError, Event, read_config
+from ssm_stream import Engine as PublicEngine
+from ssm_stream.config import Config, ConfigError, Event, parse_config, read_config
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.document_engine import DocumentEngine
@@ -411,3 +412,28 @@ def test_a_signal_that_no_reading_has_is_named(tmp_path: Path) -> None:
         Recording(file).check_columns(config(features=["a", "unusd"]))
     with pytest.raises(ConfigError, match=r"event\.signal: no column 'sig'"):
         Recording(file).check_columns(config(signal="sig"))
+
+
+def test_a_clock_that_was_never_set_is_not_forgotten() -> None:
+    """A snapshot forgets those that have not come for `state.ttl`; one whose own clock is behind comes."""
+    event = "layout: readings, tag: '{entity}.{signal}', timestamp: t, target: power, features: [speed]"
+    text = f"source: {{brokers: 'x:1', topic: t}}\nevent: {{{event}}}\nstate: {{ttl: 1h}}\n"
+    found, states, state = [], [], b""
+    for every in (10_000, 1, 30):
+        engine, predictions = PublicEngine(parse_config(text)), []
+        for i in range(200):
+            for name, start in (("p1", 1_767_225_600), ("p2", 1_767_225_600), ("of-1970", 0), ("gone", 0)):
+                if name == "gone" and i > 20:
+                    continue
+                values = (("speed", i % 7), ("power", 3 * (i % 7)))
+                some = [{"tag": f"{name}.{signal}", "t": start + 60 * i, "value": value} for signal, value in values]
+                predictions += engine.run(some).predictions
+            if i % every == every - 1:
+                state = engine.snapshot()
+        if every < 10_000:
+            engine = PublicEngine.restore(parse_config(text), state)
+        found.append([(each.entity, each.ts, each.yhat) for each in predictions])
+        states.append(engine.snapshot())
+    assert found[0] == found[1] == found[2]
+    assert [b"gone" in state for state in states] == [True, False, False]
+    assert all(b"of-1970" in state for state in states)

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 
+from ssm_stream import Engine as DocumentEngine
 from ssm_stream.config import Config, parse_config
 from ssm_stream.contract.message_schemas import alert_schema
 from ssm_stream.engine.engine import Engine
@@ -22,15 +23,17 @@ MINUTE = 60_000.0
 Floats = NDArray[np.float64]
 
 
-def config(alerts: str = "silence: {}", more: str = "") -> Config:
-    return parse_config(
-        f"""
+def config_text(alerts: str = "silence: {}", more: str = "") -> str:
+    return f"""
 source: {{brokers: "localhost:9092", topic: events}}
 event: {{entity: machine, timestamp: ts, features: [load], target: temp}}
 alerts: {{{alerts}, fleet: {{enabled: false}}, anomaly: {{budget: "1 per 2000 events"}}}}
 {more}
 """
-    )
+
+
+def config(alerts: str = "silence: {}", more: str = "") -> Config:
+    return parse_config(config_text(alerts, more))
 
 
 CADENCES = {
@@ -213,3 +216,35 @@ def test_a_fixed_time_is_that_time_where_all_entities_come_at_once(after: int) -
     (began,) = [alert.message for alert in alerts if alert.message["kind"] == "silence"]
     assert began["entity"] == "m00"
     assert after - 1 <= (began["ts"] - began["since"]) / MINUTE <= after + 1
+
+
+def test_a_clock_that_was_never_set_is_no_absence() -> None:
+    """A snapshot frees the rows of those that have not come for `state.ttl`, by the clock of the source."""
+    found = []
+    for snapshots in (False, True):
+        engine, alerts = DocumentEngine(config_text("silence: {after: 10m}")), []
+        for i in range(300):
+            now = 1_767_225_600 + 60 * i
+            events = [{"machine": name, "ts": now, "load": 0.5, "temp": 1.0 + i % 3} for name in ("m1", "m2", "m3")]
+            if i < 200:
+                events.append({"machine": "of-1970", "ts": 60 * i, "load": 0.5, "temp": 1.0 + i % 3})
+            alerts += [(i, alert["entity"], alert["phase"]) for alert in engine.run(events).alerts]
+            if snapshots and i % 5 == 0:
+                engine.snapshot()
+        found.append(alerts)
+    assert found[0] == found[1] == [(209, "of-1970", "started")]
+
+
+def test_readings_in_rows_are_watched() -> None:
+    engine = DocumentEngine(
+        "source: {brokers: 'x:1', topic: t}\n"
+        "event: {layout: readings, tag: '{entity}.{signal}', timestamp: t, target: flow, features: [load, speed]}\n"
+        "alerts: {silence: {}, stuck: true}\n"
+    )
+    readings = [
+        {"tag": f"p{p}.{signal}", "t": 60 * i + j, "value": (7 * i + p) % 5}
+        for i in range(50)
+        for p in range(2)
+        for j, signal in enumerate(("load", "speed", "flow"))
+    ]
+    assert len(engine.run(readings).predictions) == 100

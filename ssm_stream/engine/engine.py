@@ -207,6 +207,8 @@ class Engine:
         episodes = self.episodes
         if self._limiter or episodes.rules is not None or episodes.windows is not None or self.config.event.when:
             return None
+        if any(each.restarts is not None and each.restarts.any_open for each in self.target_engines):
+            return None  # of a condition that the configuration no longer has
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
         ready = locate_targets([each.single for each in self.target_engines], event, source)
         if ready is None:

@@ -36,7 +36,8 @@ class State(Section):
     """Parts that the entities are spread over; fixed for the life of the recovery state. Workers share them: as many as
     the most workers there will be. Entities learn from each other within a shard and a partition of the source."""
     ttl: Duration | None = 90 * 86400.0
-    """An entity without events for this long (event time) starts afresh, and its memory is freed; null: never."""
+    """An entity without events for this long (event time) starts afresh, and its memory is freed with the next
+    snapshot; null: never."""
     max_entities: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """Most entities that have a state at once, of each shard and partition of the source; null: no limit."""
     when_full: Literal["refuse", "evict"] = "refuse"

@@ -108,7 +108,8 @@ class Restarts:
 
         Args:
             events: all of the batch, the idle ones among them
-            known: entities that had an event before the batch that was not idle
+            known: entities in memory, which had an event before the batch that was not idle. One that a snapshot has
+                removed since, as it was away for `state.ttl`, starts afresh as it would with its state
         """
         if events.idle is None and events.maintenance is None and not self.any_open:
             return []
@@ -122,10 +123,13 @@ class Restarts:
         for i in [i for i, name in enumerate(events.entity) if name in mine]:
             name, ts = events.entity[i], int(events.ts[i])
             is_known, row = name in seen or name in known, int(at[i]) - (not idle[i])
+            is_kept = is_known or name in self._left or name in self._begun or name in self._idle
             if stopped[i]:
-                self._stop(steps, row, name, ts, is_known=is_known)
-            elif is_known:
+                self._stop(steps, row, name, ts, is_known=is_kept)
+            elif is_kept:
                 self._run(steps, row, name, ts, source)
+                if not is_known and (restart := self._open.get(name)) is not None:
+                    restart.dropped = True
             else:  # it starts afresh
                 self._forget(name)
             if not idle[i]:
@@ -191,8 +195,10 @@ class Restarts:
         """Drop the restart that an entity is in at an event, as it starts afresh there."""
         later = [step for each in segments for step in each.steps if step.entity == entity and step.row >= row]
         mine = [step for step in later if step.place >= 0]
+        if not mine or mine[0].row != row:  # it starts afresh within its stop, whatever comes after that in the batch
+            return
         for step in mine:
-            if mine[0].row == row:  # else it starts afresh within its stop, whatever comes after that in the batch
+            if step.restart is mine[0].restart:
                 step.restart.dropped = True
                 allowance[step.row] = 1.0
 

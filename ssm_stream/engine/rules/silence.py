@@ -32,7 +32,7 @@ GONE, BACK, EMPTY, FILLED, FIXED, MOVES = range(6)
 STARTS = (GONE, EMPTY, FIXED)
 ENTITY, COLUMN, SOURCE, LENGTHS = native.silence_sizes()
 LAST, TS, DEADLINE, KEY, OF_SOURCE, IS_GONE = range(3, 9)
-MEDIAN, RING_ROWS, RING = 1, 5, 9
+TAU, RING_ROWS, RING = 0, 5, 9
 MISSED, VALUE, IS_STUCK = ENTITY + 4, ENTITY + 10, ENTITY + 11
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
@@ -136,7 +136,7 @@ class SilenceAlerts:
         if not self.columns:
             return np.empty((len(events), 0))
         target = events.measured.reshape(len(events), -1)
-        values = np.concatenate([events.features[:, : self._numbers], target], axis=1)
+        values = np.ascontiguousarray(np.concatenate([events.features[:, : self._numbers], target], axis=1))
         # Not judged: a machine that stands still repeats its values.
         if events.active is not None:
             values[events.idle] = np.inf
@@ -202,8 +202,8 @@ class SilenceAlerts:
         state, ttl = self._entity[: len(self._names)], self._config.state.ttl
         gone = np.isnan(state[:, LAST])
         if ttl is not None and len(self._source):
-            now = self._source[state[:, OF_SOURCE].astype(np.int64), MEDIAN]
-            gone |= (now - state[:, TS] > 1000.0 * ttl) & (state[:, IS_GONE] == 0.0)
+            now = self._source[state[:, OF_SOURCE].astype(np.int64), TAU]
+            gone |= (now - state[:, LAST] > 1000.0 * ttl) & (state[:, IS_GONE] == 0.0)
         if 4 * int(gone.sum()) < len(gone):
             return
         place = np.where(gone, -1, np.cumsum(~gone) - 1)

@@ -62,6 +62,9 @@ class ReadingBuilder:
         self._codes: dict[str, int] = {}
         self._names: list[str] = []
         self._texts: dict[float, str] = {}
+        self._seen = np.zeros(0, np.bool_)  # by code: has had a reading since the last snapshot
+        self._came: dict[str, int] = {}
+        """Entities whose clock is far behind → that of most others when they were known to come last, ms."""
         self._native = self._start()
 
     def _start(self) -> native.ReadingRows:
@@ -74,6 +77,9 @@ class ReadingBuilder:
         code = factorize(messages.entity, self._codes)
         if len(self._codes) > len(self._names):
             self._names += list(self._codes)[len(self._names) :]
+        if len(self._names) > len(self._seen):
+            self._seen = np.append(self._seen, np.zeros(len(self._names), np.bool_))
+        self._seen[code] = True
         features = messages.features
         signal = features[:, SIGNAL].astype(np.int64)
         value, bad = np.ascontiguousarray(features[:, VALUE]), features[:, BAD] != 0
@@ -142,6 +148,7 @@ class ReadingBuilder:
             "entities": self._names,
             "texts": [[int(code), text] for code, text in sorted(self._texts.items())],
             "sizes": list(map(len, columns)),
+            **({"came": self._came} if self._came else {}),
         }
         return write_state(header, b"".join(columns))
 
@@ -164,13 +171,23 @@ class ReadingBuilder:
         self._native = self._start()
         self._native.load(columns)
         self._names, self._codes = names, {name: i for i, name in enumerate(names)}
+        self._came, self._seen = header.get("came", {}), np.zeros(len(names), np.bool_)
         self._texts = {float(code): text for code, text in header["texts"]}
 
     def _forget(self) -> None:
-        """Forget entities that are behind most others by more than the time to live, and texts beyond the limit."""
+        """Forget entities that have not come for the time to live, by the clock of most others, and texts beyond the
+        limit. One whose own clock is behind comes all the same."""
         if self._ttl is not None and self._names:
             latest = np.frombuffer(self._native.latest(), np.int64)
-            kept = np.flatnonzero(latest >= np.median(latest) - self._ttl)
+            now = int(np.median(latest))
+            behind = [i for i in np.flatnonzero(latest < now - self._ttl).tolist() if i < len(self._names)]
+            before, self._came = self._came, {}
+            for i in behind:
+                came = now if self._seen[i] else before.get(self._names[i], -math.inf)
+                if came >= now - self._ttl:
+                    self._came[self._names[i]] = int(came)
+            kept = np.setdiff1d(np.arange(len(latest)), [i for i in behind if self._names[i] not in self._came])
+            self._seen = np.zeros(len(kept), np.bool_)
             if len(kept) < len(latest):
                 self._native.keep(kept)
                 self._names = [self._names[i] for i in kept.tolist()]
