@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -446,6 +447,27 @@ def test_readings_with_an_entity_and_a_signal() -> None:
     text = render_config(draft, "t", "a", {}, "rows")
     assert parse_config(text).event == event
     assert "  every: 1m" in text
+
+
+def test_readings_of_a_topic_that_come_out_of_order_are_waited_for() -> None:
+    rows = readings()
+    for i in range(0, len(rows) - 5, 5):
+        rows[i], rows[i + 4] = rows[i + 4], rows[i]  # up to two minutes behind
+    draft = draft_event(rows, Choices(targets=("speed",)), "line-1", as_they_came=True)
+    text = render_config(draft, "t", "a", {}, "rows")
+    assert parse_config(text).event == draft.event
+    assert draft.event.grace == 300.0
+    assert re.search(r"# \d+ of \d+ readings came after a later one of their entity, by up to [\d.]+s", text)
+    for each in (
+        draft_event(rows, Choices(targets=("speed",)), "line-1"),  # a file: it is sorted
+        draft_event(readings(), Choices(targets=("speed",)), "line-1", as_they_came=True),
+    ):
+        assert each.event.grace == 0.0
+    rows[-1]["ts"] += 10_000
+    rows = [rows[-1], *rows]
+    draft = draft_event(rows, Choices(targets=("speed",)), "line-1", as_they_came=True)
+    assert draft.event.grace == 0.0
+    assert "they will be dead letters" in draft.notes[-1]
 
 
 def test_readings_of_one_plant() -> None:

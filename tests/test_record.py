@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config, parse_config
+from ssm_stream.evaluate.prequential import prequential
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording, topic_file
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.evaluate.recordings.document_columns import MAX_DEPTH, PLACE
@@ -276,6 +277,14 @@ def test_one_time_out_of_all_bounds_is_recorded(tmp_path: Path) -> None:
         each["t"] for i, each in enumerate(documents) if i != 9
     ]
     assert len(refused) == 1
+
+
+def test_readings_of_a_topic_are_late_as_they_were_there(tmp_path: Path) -> None:
+    config = config_of("event: {layout: readings, entity: m, signal: s, timestamp: t, target: y, features: [x]}\n")
+    readings = [{"m": "e", "s": "xy"[i % 2], "t": 1000 * (i - 3 * (i % 7 == 6)), "value": i} for i in range(70)]
+    refused = [chunk.refused for chunk in prequential(config, Recording(written(tmp_path / "r.parquet", readings)))]
+    assert sum(map(len, refused)) == 10
+    assert sum(len(chunk.refused) for chunk in prequential(config, readings)) == 0
 
 
 def test_columns_and_rows_give_the_same_events(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
-from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_readings, with_layout
+from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_behind, find_readings, with_layout
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
@@ -70,13 +70,14 @@ class Draft(NamedTuple):
     alone: str | None = None
 
 
-def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
+def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
     """Return an event section for these documents.
 
     Args:
         documents: parsed JSON or rows, in the order of their source
         choices: what need not be inferred
         name: of the entity, if no column names one
+        as_they_came: their order is that of a topic, not of a file, which may have signal after signal
 
     Raises:
         ConfigError: no column is a time, or none can be a target; a chosen column is not there.
@@ -90,7 +91,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     watches_all = list(choices.targets) == [ALL]
     readings = find_readings(found, choices.entity)
     if readings is not None and not set(choices.targets) & {readings.value}:
-        return _of_readings(rows, found, readings, choices, name)
+        draft = _of_readings(rows, found, readings, choices, name)
+        return _with_grace(draft, rows, readings) if as_they_came else draft
     for path in (choices.entity, choices.timestamp, *(() if watches_all else choices.targets)):
         if path is not None and path not in found:
             raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
@@ -171,6 +173,21 @@ def _of_readings(
     if made.every is not None:
         why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
     return draft._replace(event=with_layout(draft.event, readings, made, flags), why=why, rows=len(rows))
+
+
+def _with_grace(draft: Draft, rows: list[dict[str, Any]], readings: Readings) -> Draft:
+    """Return the section with the time to wait for readings that come after later ones."""
+    event = draft.event
+    times = Times(event.timestamp, read_times(rows, event.timestamp, event.timestamp_format))
+    owner = event.entity if event.tag is None and event.entity_default is None else None
+    behind = find_behind(rows, times, readings, owner)
+    if behind is None:
+        return draft
+    if behind.grace is None:
+        cure = "event.grace would have to be longer than an hour: they will be dead letters"
+        return draft._replace(notes=[*draft.notes, f"{behind.why}; {cure}"])
+    event = event.model_copy(update={"grace": behind.grace})
+    return draft._replace(event=event, why=draft.why | {"grace": f"{behind.why}; without it those are refused as late"})
 
 
 class _Sample(NamedTuple):

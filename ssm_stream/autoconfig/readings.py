@@ -25,6 +25,10 @@ MAX_SIGNALS = 64
 """Signals that are used: those with most readings."""
 MIN_EACH = 3
 """Readings of a signal on average, without which a column of names is no column of signals."""
+GRACES = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
+"""Lengths of `event.grace` that are proposed, s."""
+MIN_LATE = 0.001
+"""Share of the readings that are behind, from which on they are to be waited for."""
 ALIKE = 0.7
 """Share of the readings of the most frequent signal that one has which comes as often."""
 
@@ -142,6 +146,34 @@ def as_rows(
     ]  # fmt: skip
     gap = float(np.median(gaps[trigger])) / 1000 if gaps[trigger] else 0.0
     return Rows(documents, trigger, gap if len(often) < len(made) and gap > 0 else None)
+
+
+class Behind(NamedTuple):
+    """Readings that came after a later one of their entity. grace: s to wait for them, None: too long; why: in words"""
+
+    grace: float | None
+    why: str
+
+
+def find_behind(rows: Sequence[dict[str, Any]], times: Times, readings: Readings, entity: str | None) -> Behind | None:
+    """Return how readings come out of order; None if next to none do. rows: as they came; others: as of `as_rows`"""
+    tag, owner = path_getter(readings.signal), None if entity is None else path_getter(entity)
+    latest, behind, used = dict[Any, int](), list[int](), 0
+    for row, time in zip(rows, times.ts.tolist(), strict=True):
+        name = tag(row)
+        signal = readings.signals.get(name) if isinstance(name, str) else None
+        if signal is None:
+            continue
+        used += 1
+        who = name[: -len(signal) - 1] if readings.pattern is not None else owner(row) if owner is not None else None
+        latest[who] = max(time, latest.get(who, time))
+        if time < latest[who]:
+            behind.append(latest[who] - time)
+    if len(behind) <= MIN_LATE * used:
+        return None
+    most = max(behind) / 1000
+    why = f"{len(behind):,} of {used:,} readings came after a later one of their entity, by up to {most:g}s"
+    return Behind(next((float(each) for each in GRACES if each >= 2 * most), None), why)
 
 
 def with_layout(event: Event, readings: Readings, rows: Rows, flags: Flags | None) -> Event:

@@ -165,6 +165,8 @@ def _layout(draft: Draft) -> list[str]:
     lines.append(f"  value: {yaml_quoted(event.value)}")
     if event.every is not None:
         lines += [*_why(draft.why.get("every")), f"  every: {format_duration(event.every)}"]
+    if event.grace:
+        lines += [*_why(draft.why.get("grace")), f"  grace: {format_duration(event.grace)}"]
     return lines
 
 

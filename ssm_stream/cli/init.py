@@ -13,6 +13,7 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import Reading, print_reading, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import ConfigError, Event, parse_config
+from ssm_stream.config.quantities import format_duration
 
 ROWS, MESSAGES = 20_000, 2_000
 """Size of the sample, from a file and from a topic."""
@@ -105,7 +106,8 @@ def init(
         else:
             assert topic is not None
             documents, sampled, message_format = _messages(topic, brokers or BROKERS, properties, registry)
-        draft = draft_event(documents, Choices(fields.entity, fields.timestamp, tuple(fields.target or ())), topic)
+        chosen = Choices(fields.entity, fields.timestamp, tuple(fields.target or ()))
+        draft = draft_event(documents, chosen, topic, as_they_came=file is None)
         draft = draft._replace(event=draft.event.model_copy(update={"format": message_format}))
         text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week, read_with)
         if registry:
@@ -119,6 +121,7 @@ def init(
         **({"aggregate": ", ".join(event.aggregate.columns)} if event.aggregate is not None else {}),
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
+        **({"grace": format_duration(event.grace)} if event.grace else {}),
         "target": f"{'all: ' if event.watches_all else ''}{', '.join(event.targets)}",
         "inputs" if event.watches_all else "features": ", ".join(_inputs(event)) or "none",
         "categories": ", ".join(event.categories) or "none",

@@ -152,7 +152,9 @@ def batches(
         builder.join_facts(join)
     rows_of = None if builder is None else MessageRows(config, builder, partition)
     read = read_messages(config, rows)
-    for messages, refused, count in order(read) if config.event.makes_rows else read:
+    # A topic has them as they came, and so has its recording.
+    came = isinstance(rows, Recording) and rows.is_topic
+    for messages, refused, count in order(read) if config.event.makes_rows and not came else read:
         passed = count - len(messages) - len(refused)
         if rows_of is None:
             yield Batch(messages, refused, count, passed)
