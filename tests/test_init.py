@@ -302,7 +302,8 @@ def test_any_path_is_written_so_that_it_is_read_back(path: str) -> None:
         parse_path(path)
     except PathError:
         return  # a column of such a name is left out, see below
-    draft = Draft(Event(entity=path, timestamp="t", features=[path], target="y"), {}, {}, [], 1, 1, 1.0)
+    event = Event(entity=path, timestamp="other t", features=[path], target="other y")
+    draft = Draft(event, {}, {}, [], 1, 1, 1.0)
     assert parse_config(render_config(draft, "t", "a", {}, "rows")).event.entity == path
     assert yaml_quoted("load") == "load"
 
