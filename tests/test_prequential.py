@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -407,10 +408,48 @@ def test_a_recording_that_cannot_be_read_ends_with_1(tmp_path: Path, config_file
     assert result.stdout == ""
 
 
-def test_an_output_that_cannot_be_written_ends_with_1(tmp_path: Path, config_file: Path) -> None:
+def test_an_output_that_cannot_be_written_ends_with_2(tmp_path: Path, config_file: Path) -> None:
     result = call(config_file, recording(tmp_path, "csv", stream(20)), "--out", tmp_path / "no" / "folder.jsonl")
-    assert result.exit_code == 1
-    assert "folder.jsonl" in result.stderr
+    assert result.exit_code == 2
+    assert "not a file in an existing folder" in unboxed(result.stderr)
+
+
+def unboxed(text: str) -> str:
+    return re.sub(r"\s*│?\n│?\s*", " ", text)
+
+
+def test_no_command_writes_to_what_it_reads(tmp_path: Path, config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = recording(tmp_path, "csv", stream(20))
+    labels, data = tmp_path / "labels.csv", recording(tmp_path, "jsonl", stream(20)).rename(tmp_path / "line.json")
+    labels.write_text("entity,start,end\n")
+    (tmp_path / "link.html").symlink_to(rows)
+    (tmp_path / "folder").mkdir()
+    part = recording(tmp_path / "folder", "csv", stream(20))
+    before = {path: path.read_bytes() for path in (config_file, rows, labels, data, part)}
+    calls = [
+        f"backtest config.yaml recording.csv --{option} {path}"
+        for option in ("out", "alerts")
+        for path in ("recording.csv", "./config.yaml", "link.html")
+    ]
+    calls += [f"{name} config.yaml recording.csv --out recording.csv" for name in ("tune", "verify")]
+    calls += [
+        f"pilot config.yaml recording.csv --labels labels.csv --out {name}" for name in ("link.html", "labels.csv")
+    ]
+    calls += ["pilot config.yaml line.json --out line.html", "init recording.csv --out recording.csv --force"]
+    calls += ["explain config.yaml m0 --recording recording.csv --html recording.csv"]
+    calls += ["train --history recording.csv config.yaml --out config.yaml", "state export config.yaml config.yaml"]
+    calls += ["backtest config.yaml folder --out folder/recording.csv"]
+    for each in calls:
+        result = CliRunner(env={"COLUMNS": "160"}).invoke(app, each.split())
+        assert result.exit_code == 2, each
+        assert "is an input file and is not overwritten: name another" in unboxed(result.stderr), each
+    added = call("config.yaml", "folder", "--out", "folder/predictions.jsonl")
+    assert added.exit_code == 2
+    assert "would be read as a file of folder: name another" in unboxed(added.stderr)
+    assert {path: path.read_bytes() for path in before} == before
+    assert list((tmp_path / "folder").iterdir()) == [part]
+    assert call("config.yaml", "folder", "--out", "folder/predictions.log").exit_code == 0
 
 
 @pytest.mark.parametrize("text", ["source: {}", "event: [", YAML + "modle: {}", None])

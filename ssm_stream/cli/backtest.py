@@ -19,6 +19,7 @@ from ssm_stream.cli.inputs import (
     Reading,
     open_recording,
     partitions_of,
+    require_writable,
     rows_to_read,
     with_option_groups,
 )
@@ -73,12 +74,14 @@ def backtest(
     from ssm_stream.evaluate.backtest import backtest as run_backtest
     from ssm_stream.evaluate.prequential import alert_rows
     from ssm_stream.evaluate.recordings import RecordingError
+    from ssm_stream.evaluate.recordings.context_files import find_facts
 
     label_delay, device, partitions = as_if
     out, alerts = messages
     with report_errors(RecordingError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         recording = stack.enter_context(file_or_topic(loaded, file, where))
+        require_writable({"--out": out, "--alerts": alerts}, config, file, *find_facts(loaded, recording)[0])
         loaded, rows = open_recording(loaded, recording, limit, reading)
         if device is not None and (partitions or 1) > 1:
             raise ConfigError("--partitions: with --device the entities form one pool a shard; leave one of them out")

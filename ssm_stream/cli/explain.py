@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile, open_recording, with_option_groups
+from ssm_stream.cli.inputs import AsJson, ConfigFile, open_recording, require_writable, with_option_groups
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import counting_bar, print_json
 from ssm_stream.config import ConfigError, load_config
@@ -81,6 +81,7 @@ def explain(
 
     text = words(language(lang))
     recording = entity_options.recording
+    require_writable({"--html": html}, config, recording, alert_options.alert, alert_options.state)
     id_ = parse_alert_id(what) if recording is None else None
     if id_ is not None:
         _explain_alert(config, id_, alert_options, top, html, text=text, as_json=as_json)

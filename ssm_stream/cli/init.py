@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ssm_stream.cli.errors import report_errors
-from ssm_stream.cli.inputs import Reading, print_reading, with_option_groups
+from ssm_stream.cli.inputs import Reading, print_reading, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import ConfigError, Event, parse_config
 from ssm_stream.config.quantities import format_duration
@@ -94,6 +94,7 @@ def init(
     topic, brokers, kafka, registry_url, of_registry = source
     if file is None and topic is None:
         raise typer.BadParameter("give a FILE, or --topic (and --brokers)")
+    require_writable({"--out": out}, file)
     properties = dict(_property(text, "--kafka") for text in kafka or [])
     registry = _registry(registry_url, dict(_property(text, "--registry") for text in of_registry or []))
     with report_errors(RecordingError, BrokerError, OSError):

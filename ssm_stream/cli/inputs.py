@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, signature
 from itertools import islice
 from pathlib import Path
@@ -185,16 +185,36 @@ def partitions_of(config: Config, rows: Recording, given: int | None) -> int:
     return given or rows.partitions(config) or 1
 
 
-def require_writable(path: Path, option: str, *inputs: Path) -> None:
-    """Refuse an output file that cannot be written, or that is one of the input files.
+def require_writable(outputs: Mapping[str, Path | None], *inputs: Path | None) -> None:
+    """Refuse an output file that cannot be written, or that is an input or a part of one.
+
+    Args:
+        outputs: option → its file, if it is given
+        inputs: files and folders, where they are given
 
     Raises:
         BadParameter: names the option and the cause.
     """
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"cannot write {path}: not a file in an existing folder", param_hint=option)
-    if any(path.resolve() == given.resolve() for given in inputs):
-        raise typer.BadParameter(f"{path} is an input file and is not overwritten: name another", param_hint=option)
+    for option, path in outputs.items():
+        if path is None or (path.exists() and not path.is_dir() and not path.is_file()):  # such as /dev/null
+            continue
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"cannot write {path}: not a file in an existing folder", param_hint=option)
+        for given in inputs:
+            if given is not None and given.exists() and (why := _why_input(path, given)):
+                raise typer.BadParameter(f"{path} {why}: name another", param_hint=option)
+
+
+def _why_input(path: Path, given: Path) -> str:
+    """Return in words how an output is an input that is there, or a part of one; an empty text if it is none."""
+    from ssm_stream.evaluate.recordings.exports.folder import recordings_in, would_be_read
+
+    files = recordings_in(given) if given.is_dir() else [given]
+    if path.exists() and any(path.samefile(each) for each in files):
+        return "is an input file and is not overwritten"
+    if given.is_dir() and path.resolve().parent == given.resolve() and would_be_read(path, files):
+        return f"would be read as a file of {given}"
+    return ""
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -60,7 +60,7 @@ def paper(
         chosen = pick_device(device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from error
-    require_writable(out, "--out")
+    require_writable({"--out": out})
     console, bar = output(error=True), share_bar()
     try:
         with bar:

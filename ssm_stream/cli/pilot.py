@@ -102,7 +102,8 @@ def pilot(
     data = out.with_suffix(".json")
     if data == out:
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
-    require_writable(out, "--out")
+    for each in (out, data):
+        require_writable({"--out": each}, config, file, labels, feedback, costs)
     bar = share_bar()
     with report_errors(RecordingError, NothingToJudgeError, OSError), ExitStack() as stack:
         loaded = one_target(load_config(config), target)

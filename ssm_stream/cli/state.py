@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
+from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun, require_writable
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.cli.terminal.state_view import ls_json, print_difference, print_ls, print_report
 from ssm_stream.config import ConfigError, load_config
@@ -161,6 +161,7 @@ def export(
 
     with report_errors(RecoveryError, StateError, OSError):
         loaded = load_config(config)
+        require_writable({"FILE": file}, config)
         done = export_state(require_stored_features(loaded), file)
     when = f" (process {done.owner} continues from there)" if done.owner else ""
     if loaded.state.store is not None:

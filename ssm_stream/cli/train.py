@@ -87,7 +87,7 @@ def train(
     from ssm_stream.training import training
     from ssm_stream.training.recipe import QUICK, Recipe, TrainingError
 
-    require_writable(out, "--out")
+    require_writable({"--out": out}, start, *(history or ()))
     steps, minutes, seed, quick = recipe_options
     recipe = QUICK if quick else Recipe()
     recipe = recipe._replace(minutes=minutes, seed=seed, rounds=steps or recipe.rounds)

@@ -107,9 +107,8 @@ def tune(
         raise typer.BadParameter(
             "changes the alarm settings alone: leave out --labels, --add and --only", param_hint="--feedback"
         )
-    for path, name in ((outputs.out, "--out"), (outputs.diff, "--diff")):
-        if path is not None:
-            require_writable(path, name, config, *([file] if file else []))
+    verdicts = None if feedback is None or feedback == FEEDBACK_TOPIC else Path(feedback)
+    require_writable({"--out": outputs.out, "--diff": outputs.diff}, config, file, labels, verdicts)
     with open_trials(config, file, where, options, "tune") as trials:
         loaded, found = trials.config, None
         if feedback is not None:

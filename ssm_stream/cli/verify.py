@@ -75,7 +75,7 @@ def verify(
     from ssm_stream.verify.several import Verifications, column_names, verify_targets
     from ssm_stream.verify.words import words
 
-    require_writable(out, "--out")
+    require_writable({"--out": out}, config, file)
     limit, target, tolerance, chosen = how.limit, how.target, how.tolerance, language(how.lang)
     console, bar = output(error=True), share_bar()
     with report_errors(RecordingError, NothingToVerifyError, OSError), ExitStack() as stack:

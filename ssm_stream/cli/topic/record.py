@@ -42,7 +42,7 @@ def record(
         path = out or Path(default_name(loaded))
         if path.suffix.lower() != ".parquet":
             raise typer.BadParameter(f"found {path}; a recording is Parquet: name it .parquet", param_hint="--out")
-        require_writable(path, "--out", config)
+        require_writable({"--out": path}, config)
         if path.exists() and not force:
             raise ConfigError(f"{path} exists and is not overwritten: --out names another file, --force overwrites it")
         recorded = options.record(loaded, path, since, until)

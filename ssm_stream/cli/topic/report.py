@@ -48,7 +48,7 @@ def report(
 
     loaded = load_with_stored_features(config)
     with report_errors(BrokerError, OSError):
-        require_writable(out, "--out", config)
+        require_writable({"--out": out}, config)
         begin, end = read_time(loaded, since, "--since"), read_time(loaded, until, "--until")
         end = int(time.time() * 1000) if end is None else end
         assert begin is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from ssm_stream.evaluate.recordings.exports.table import SHEETS
@@ -56,11 +57,24 @@ def files_of(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = [each for each in path.iterdir() if each.is_file() and not each.name.startswith((".", "~")) and _kind(each)]
-    found = [each for each in found if not is_json(each)] or found
-    if not found:
+    if not (found := recordings_in(path)):
         raise RecordingError(f"{path}: is a folder without a recording; it needs files named {LISTED}")
-    return sorted(found, key=_order)
+    return found
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """Return the files of `files_of`; there may be none."""
+    found = [each for each in folder.iterdir() if each.is_file() and _is_named(each)]
+    return sorted([each for each in found if not is_json(each)] or found, key=_order)
+
+
+def would_be_read(path: Path, files: Collection[Path]) -> bool:
+    """Return whether a file, which need not be there, would be one of a folder's. files: those that it has"""
+    return _is_named(path) and (not is_json(path) or all(map(is_json, files)))
+
+
+def _is_named(path: Path) -> bool:
+    return not path.name.startswith((".", "~")) and _kind(path) is not None
 
 
 def _order(path: Path) -> list[tuple[int, str]]:
