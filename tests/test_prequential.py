@@ -452,6 +452,15 @@ def test_no_command_writes_to_what_it_reads(tmp_path: Path, config_file: Path, m
     assert call("config.yaml", "folder", "--out", "folder/predictions.log").exit_code == 0
 
 
+def test_predictions_and_alerts_are_two_files(tmp_path: Path, config_file: Path) -> None:
+    file, out = recording(tmp_path, "csv", stream(20)), tmp_path / "out.jsonl"
+    result = call(config_file, file, "--out", out, "--alerts", tmp_path / "." / "out.jsonl")
+    assert result.exit_code == 2
+    assert "is the file of --out, too: name another" in unboxed(result.stderr)
+    assert not out.exists()
+    assert call(config_file, file, "--out", "/dev/null", "--alerts", "/dev/null").exit_code == 0
+
+
 @pytest.mark.parametrize("text", ["source: {}", "event: [", YAML + "modle: {}", None])
 def test_a_configuration_that_cannot_be_used_ends_with_2(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "config.yaml"

@@ -186,7 +186,7 @@ def partitions_of(config: Config, rows: Recording, given: int | None) -> int:
 
 
 def require_writable(outputs: Mapping[str, Path | None], *inputs: Path | None) -> None:
-    """Refuse an output file that cannot be written, or that is an input or a part of one.
+    """Refuse an output file that cannot be written, that is another output, too, or that is an input or a part of one.
 
     Args:
         outputs: option → its file, if it is given
@@ -195,11 +195,14 @@ def require_writable(outputs: Mapping[str, Path | None], *inputs: Path | None) -
     Raises:
         BadParameter: names the option and the cause.
     """
+    written: dict[Path, str] = {}
     for option, path in outputs.items():
         if path is None or (path.exists() and not path.is_dir() and not path.is_file()):  # such as /dev/null
             continue
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise typer.BadParameter(f"cannot write {path}: not a file in an existing folder", param_hint=option)
+        if (other := written.setdefault(path.resolve(), option)) != option:
+            raise typer.BadParameter(f"{path} is the file of {other}, too: name another", param_hint=option)
         for given in inputs:
             if given is not None and given.exists() and (why := _why_input(path, given)):
                 raise typer.BadParameter(f"{path} {why}: name another", param_hint=option)
