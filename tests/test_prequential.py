@@ -461,6 +461,23 @@ def test_predictions_and_alerts_are_two_files(tmp_path: Path, config_file: Path)
     assert call(config_file, file, "--out", "/dev/null", "--alerts", "/dev/null").exit_code == 0
 
 
+@pytest.mark.parametrize("command", ["backtest", "validate"])
+def test_a_recording_without_an_event_ends_with_1(tmp_path: Path, config_file: Path, command: str) -> None:
+    rows = [{**row, "load": f"{row['load']} bar"} for row in stream(30)]
+    arguments = (str(config_file), str(recording(tmp_path, "jsonl", rows)))
+    runner = CliRunner(env={"COLUMNS": "160"})
+    reason = "recording.jsonl: none of 30 rows is an event; row 1: `load` must be a number"
+    plain, as_json = (runner.invoke(app, [command, *arguments, *more]) for more in ([], ["--json"]))
+    assert plain.exit_code == as_json.exit_code == 1
+    assert reason in plain.output
+    found = orjson.loads(as_json.stdout)
+    assert reason in (as_json.stderr if command == "backtest" else found["recording"][0])
+    config_file.write_text(YAML.replace("target: temp", "target: temp, only: [m7]"))
+    others = runner.invoke(app, [command, *arguments])
+    assert others.exit_code == 1
+    assert "they are of other entities (event.only)" in others.output
+
+
 @pytest.mark.parametrize("text", ["source: {}", "event: [", YAML + "modle: {}", None])
 def test_a_configuration_that_cannot_be_used_ends_with_2(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "config.yaml"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import orjson
 import typer
 
-from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.errors import FAILED, exit_with, report_errors
 from ssm_stream.cli.inputs import (
     AsJson,
     ConfigFile,
+    EventCount,
     FileOrTopic,
     Limit,
     Partitions,
@@ -67,6 +68,8 @@ def backtest(
 ) -> None:
     """Predict, score and learn each row of a recording in order, as production does, and print errors and alerts.
 
+    Exit code 0: done; 1: the recording cannot be read, or none of its rows is an event; 2: a wrong call.
+
     Examples: ssm-stream backtest examples/soft-sensor.yaml examples/plant.csv.gz --out predictions.jsonl
 
     ssm-stream backtest examples/soft-sensor.yaml --topic --since 7d
@@ -91,9 +94,11 @@ def backtest(
         alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
         bar = stack.enter_context(counting_bar())
         task = bar.add_task("backtest", total=rows_to_read(rows))
+        count = EventCount(loaded, recording.name)
 
         def on_chunk(chunk: Chunk) -> None:
             bar.advance(task, chunk.height)
+            count.add(len(chunk.events), chunk.refused, chunk.height, chunk.passed_by)
             for refusal in chunk.refused[:3]:
                 row = chunk.first + refusal.position + 1
                 bar.console.print(f"row {row}: {refusal.fault}: {refusal.reason}", markup=False, highlight=False)
@@ -110,6 +115,8 @@ def backtest(
     else:
         _print(loaded, result)
         _print_pools(loaded, result)
+    if none := count.describe_none():
+        raise exit_with(RecordingError(none), FAILED)
 
 
 def prediction_lines(chunk: Chunk, source: str) -> bytes:

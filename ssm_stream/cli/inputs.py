@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.recordings import FileOptions, Recording
+    from ssm_stream.ingest.events import RefusedDocument
 
 KINDS = "CSV, Excel, JSON lines, Parquet, packed or not, or a folder of them"
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration file.", show_default=False)]
@@ -173,6 +174,35 @@ def one_target(config: Config, path: str | None) -> Config:
     from ssm_stream.evaluate.chosen_targets import alone, choose_targets
 
     return alone(config, choose_targets(config, [path])[0]) if path is not None else config
+
+
+class EventCount:
+    """Counts the rows of a recording that are events, to name the reason where none is.
+
+    Args:
+        config: by which the rows are read
+        name: of the recording
+    """
+
+    def __init__(self, config: Config, name: str) -> None:
+        self._config, self._name = config, name
+        self._rows, self._events, self._passed, self._reason = 0, 0, 0, ""
+
+    def add(self, events: int, refused: Sequence[RefusedDocument], height: int, passed: int) -> None:
+        """Count the next rows. height: their number; passed: of other entities or signals"""
+        if refused and not self._reason:
+            self._reason = f"row {self._rows + refused[0].position + 1}: {refused[0].reason}"
+        self._rows, self._events, self._passed = self._rows + height, self._events + events, self._passed + passed
+
+    def describe_none(self) -> str:
+        """Return in a sentence that no row is an event, and the first reason; an empty text if one is."""
+        if self._events:
+            return ""
+        reason = self._reason or "no event is made of them"
+        if self._passed and not self._reason:
+            readings = self._config.event.layout == "readings"
+            reason = "they are readings of other signals" if readings else "they are of other entities (event.only)"
+        return f"{self._name}: none of {self._rows:,} rows is an event; {reason}"
 
 
 def rows_to_read(rows: Recording) -> int | None:

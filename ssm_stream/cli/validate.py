@@ -10,7 +10,15 @@ import typer
 
 from ssm_stream.cli.doctor import diagnosing, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import ConfigFile, Partitions, Reading, partitions_of, print_reading, with_option_groups
+from ssm_stream.cli.inputs import (
+    ConfigFile,
+    EventCount,
+    Partitions,
+    Reading,
+    partitions_of,
+    print_reading,
+    with_option_groups,
+)
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
@@ -49,8 +57,8 @@ def validate(
     With a FILE, each configured path must be in it, and its entities are counted: pools, and the team's budget. With
     --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file.
 
-    Exit code 0: the file is valid; 1: the state is refused, or a path is missing or a check failed; 2: the file is
-    invalid.
+    Exit code 0: the file is valid; 1: the state is refused, a path is missing, no row is an event, or a check failed;
+    2: the file is invalid.
 
     Examples: ssm-stream validate examples/soft-sensor.yaml examples/plant.csv.gz
 
@@ -61,7 +69,7 @@ def validate(
     recording = file or recording
     rows = None if recording is None else _open(loaded, recording, reading)
     missing = [] if rows is None else _missing_paths(loaded, rows)
-    notes = [] if rows is None or missing else _entity_notes(loaded, rows, partitions)
+    notes, no_event = ([], "") if rows is None or missing else _entity_notes(loaded, rows, partitions)
     state = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
         from ssm_stream.recovery.compatibility import check_state  # takes a second to import
@@ -94,7 +102,8 @@ def validate(
             typer.echo(f"  {line}")
         if against_broker:
             print_checks(checks)
-    if missing or (state is not None and state.effect == "refused") or not all(check.ok for check in checks):
+    refused = state is not None and state.effect == "refused"
+    if missing or no_event or refused or not all(check.ok for check in checks):
         raise typer.Exit(FAILED)
 
 
@@ -117,27 +126,29 @@ def _missing_paths(config: Config, rows: Recording) -> list[str]:
         return [*rows.missing_paths(config), *find_facts(config, rows.path)[1]]
 
 
-def _entity_notes(config: Config, file: Recording, given: int | None) -> list[str]:
-    """Return what the entities of a recording make of pools and of the team's budget."""
+def _entity_notes(config: Config, file: Recording, given: int | None) -> tuple[list[str], str]:
+    """Return what the entities of a recording make of pools and of the team's budget, and why no row is an event."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
     from ssm_stream.evaluate.prequential import read_messages
     from ssm_stream.evaluate.recordings import RecordingError
 
-    rows_alone: dict[str, Any] = {"features": [], "categories": [], "calendar": [], "lags": 1}
-    rows_alone |= {"target": config.event.targets[0], "inputs": None}
-    bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
+    unknown: dict[str, Any] = {"features": []} if config.event.features == "auto" else {}
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file, given)
-        rows = read_messages(config.replace(event=bare), file)
-        names, passed = dict[str, None](), 0
-        for events, refused, count in rows:
-            names |= dict.fromkeys(events.entity)
-            passed += count - len(events) - len(refused)
+        rows = read_messages(config.replace(event=config.event.model_copy(update=unknown)), file)
+        names, passed, events = dict[str, None](), 0, EventCount(config, file.path.name)
+        for part, refused, height in rows:
+            names |= dict.fromkeys(part.entity)
+            others = height - len(part) - len(refused)
+            passed += others
+            events.add(len(part), refused, height, others)
+    if none := events.describe_none():
+        return [none], none
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
-    others = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
-    notes += [f"{passed:,} {others} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
-    return [note for note in notes if note is not None]
+    what = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
+    notes += [f"{passed:,} {what} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
+    return [note for note in notes if note is not None], ""
 
 
 def _describe_readings(event: Event) -> Iterator[str]:
