@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ def test_a_real_recording_gives_a_configuration_that_validates_and_backtests(nam
     result = ssm_stream("backtest", out, file, "--limit", 1000, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["events"] == min(1000, 578 if name == "chick_weights" else 1000)
+
+
+def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
+    file, out = tmp_path / "line 1.jsonl", tmp_path / "my conf.yaml"
+    file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in plant()))
+    told = ssm_stream("init", file, "--out", out)
+    commands = [line for line in told.stderr.splitlines() if line.startswith("  ssm-stream ")]
+    assert len(commands) == 2
+    for command in commands:
+        assert ssm_stream(*shlex.split(command)[1:]).exit_code == 0
 
 
 # What is inferred.

@@ -135,7 +135,7 @@ def init(
         typer.echo(f"  left out    {path}: {why}", err=True)
     for note in draft.notes:
         typer.echo(f"  note        {note}", err=True)
-    typer.echo(f"written to {out}; next:\n  ssm-stream validate {out}", err=True)
+    typer.echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
     where = [str(file), *reading.arguments()] if file is not None else ["--topic"]
     typer.echo(f"  {shlex.join(['ssm-stream', 'backtest', str(out), *where])}", err=True)
     if as_json:

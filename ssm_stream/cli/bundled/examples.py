@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -43,5 +44,6 @@ def examples(
         typer.echo(f"  {'':<21} {example.recording}{labels}")
     first = EXAMPLES[0]
     typer.echo("next:")
-    typer.echo(f"  ssm-stream backtest {folder / first.config} {folder / first.recording}")
-    typer.echo(f"  ssm-stream init {folder / first.recording} --out monitor.yaml")
+    config, recording = (shlex.quote(str(folder / name)) for name in (first.config, first.recording))
+    typer.echo(f"  ssm-stream backtest {config} {recording}")
+    typer.echo(f"  ssm-stream init {recording} --out monitor.yaml")
