@@ -135,6 +135,27 @@ def test_what_cannot_be_known_is_refused_with_the_cure_that_works(tmp_path: Path
     assert "--every" in missing.stderr
 
 
+def test_rows_are_not_counted_in_place_of_times(tmp_path: Path) -> None:
+    """Whatever `init` takes with `--every`, the command that it prints takes, too."""
+    out = tmp_path / "monitor.yaml"
+    for kind in ("csv", "jsonl"):
+        file = tmp_path / f"line.{kind}"
+        rows = [
+            {"time": f"2026-02-03T{i // 60:02d}:{i % 60:02d}:00Z", "load": i % 7, "temp": i % 11} for i in range(99)
+        ]
+        pl.DataFrame(rows).write_csv(file) if kind == "csv" else pl.DataFrame(rows).write_ndjson(file)
+        told = ssm_stream("init", file, "--out", out, "--every", "5m")
+        assert (told.exit_code, out.exists()) == (2, False)
+        assert "--every: the file has times of its own, `time`; leave the option out" in told.stderr
+    without = tmp_path / "without.csv"
+    pl.DataFrame(rows).with_columns(pl.col("time").str.head(10).alias("installed")).drop("time").write_csv(without)
+    for file, cure in ((tmp_path / "line.csv", ["--timestamp", "time_"]), (without, [])):
+        made = ssm_stream("init", file, "--out", out, "--force", "--every", "5m", *cure)
+        assert made.exit_code == 0, made.stderr
+        following = next(line for line in made.stderr.splitlines() if "ssm-stream backtest" in line)
+        assert ssm_stream(*shlex.split(following)[1:]).exit_code == 0
+
+
 def test_replay_sends_plain_rows(mock_kafka: MockKafka, tmp_path: Path) -> None:
     mock_kafka.create_topic("excel_de", 1)
     out = tmp_path / "monitor.yaml"

@@ -100,15 +100,20 @@ def init(
     with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
-        read_with = ""
+        read_with, numbered = "", None
         if file is not None:
-            (documents, sampled, read_with), message_format = _rows(file, reading), "json"
+            (documents, sampled, read_with, numbered), message_format = _rows(file, reading), "json"
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
             documents, sampled, message_format = _messages(topic, brokers or BROKERS, properties, registry)
         chosen = Choices(fields.entity, fields.timestamp, tuple(fields.target or ()))
         draft = draft_event(documents, chosen, topic, as_they_came=file is None)
+        if reading.every is not None and file is not None and draft.event.timestamp != numbered:
+            raise ConfigError(
+                f"--every: the file has times of its own, `{draft.event.timestamp}`; leave the option out"
+                + (f", or give --timestamp {numbered} to count rows in spite of them" if numbered else "")
+            )
         draft = draft._replace(event=draft.event.model_copy(update={"format": message_format}))
         text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week, read_with)
         if registry:
@@ -175,13 +180,15 @@ def _property(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str]:
+def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str, str | None]:
+    """Return documents of a file, two descriptions, of the sample and of how it is read, and `Recording.numbered`."""
     from ssm_stream.evaluate.recordings import Recording
 
     recording = Recording(file, ROWS, reading.options())
     read_with = print_reading(recording)
     rows = list(recording)
-    return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}", read_with
+    sampled = f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
+    return rows, sampled, read_with, recording.numbered
 
 
 def _messages(topic: str, brokers: str, properties: dict[str, str], registry: str) -> tuple[list[Any], str, str]:

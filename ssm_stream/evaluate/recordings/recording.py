@@ -97,6 +97,15 @@ class Recording:
             return tags.describe()
         return self._table.describe() if kind == "table" else ""
 
+    @property
+    def numbered(self) -> str | None:
+        """Name of the column with times by the number of the row; None if none was made.
+
+        Raises:
+            RecordingError: the file cannot be read.
+        """
+        return self._table.scan().format.numbered if kind_of(self.path) == "table" else None
+
     def __iter__(self) -> Iterator[Row]:
         for part in self.slices():
             yield from part.rows()
