@@ -119,6 +119,14 @@ def test_labels_are_read_from_csv_and_json_lines(tmp_path: Path) -> None:
     assert event == TrueEvent("7", 1767312000000, 1767319200000)
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_labels_may_come_from_a_spreadsheet(separator: str, tmp_path: Path) -> None:
+    rows = ["entity,start,end,kind", '7,2026-01-02T00:00:00,2026-01-02T02:00:00,"a, b"']
+    text = "\r\n".join(rows).replace(",", separator).replace(f"a{separator} b", "a, b")
+    (event,) = read_true_events(labels_file(tmp_path, f"\ufeff{text}\r\n"), settings(), ["7"])
+    assert (event.entity, event.end - event.start, event.kind) == ("7", 2 * HOURLY, "a, b")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -511,7 +519,7 @@ def told(
         },
         "coverage": {"value": 0.9, "level": 0.9, "off": 0.0},
         "detection": {
-            "events": events, "begun_before": 2,
+            "events": events, "begun_before": 2, "outside": 3,
             "methods": dict.fromkeys(("product", "random", "sigma", "ewma", "adwin"), way),
         } if labels else None,
         "feedback": None,
@@ -549,6 +557,7 @@ def test_the_verdict_follows_its_rules_at_their_thresholds(report: dict[str, Any
         report["kpis"]["saved_alarms"]["value"]
     ) else f"verdict.{expected}"  # fmt: skip
     assert keys[0] == first
+    assert ("verdict.outside" in keys) is (expected == "few_labels")
     assert "verdict.predicts_better" in keys
     assert ("verdict.assumed" in keys) is (report["detection"] is not None)
     assert ("verdict.adapts" in keys) is False  # its interval reaches beyond 1

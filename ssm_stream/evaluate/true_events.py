@@ -29,8 +29,8 @@ class TrueEvent(NamedTuple):
 def read_true_events(path: Path, config: Config, entities: Collection[str]) -> list[TrueEvent]:
     """Return the true events of a CSV or JSON-lines file (also gzipped), by entity and start, overlapping ones merged.
 
-    Times are read as those of the configuration's events. Columns: entity, start, end, and optionally `kind`. Events of
-    entities that `event.only` leaves out are skipped.
+    Cells of CSV are separated by commas, semicolons or tabs. Times are read as those of the configuration's events.
+    Columns: entity, start, end, and optionally `kind`. Events of entities that `event.only` leaves out are skipped.
 
     Args:
         entities: of the recording
@@ -100,7 +100,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(text.removeprefix("\ufeff").splitlines(), skipinitialspace=True)
+    lines = text.removeprefix("\ufeff").splitlines()
+    reader = csv.DictReader(lines, delimiter=_delimiter(lines[0] if lines else ""), skipinitialspace=True)
     _require(path, 1, list(reader.fieldnames or ()))
     for row in reader:
         cells = {key: _cell(value) for key, value in row.items() if isinstance(key, str)}
@@ -108,6 +109,11 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             # A name of digits is a name, times of digits are epochs.
             cells["entity"] = row["entity"] or None
             yield reader.line_num, cells
+
+
+def _delimiter(header: str) -> str:
+    """Return what separates the names of the columns: a spreadsheet may write semicolons or tabs."""
+    return max(",;\t", key=lambda each: sum(name.strip(' "') in COLUMNS for name in header.split(each)))
 
 
 def _cell(text: Any) -> Any:

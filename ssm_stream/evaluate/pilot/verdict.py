@@ -88,6 +88,8 @@ def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
     out: list[Sentence] = [(f"verdict.{first}", _values(report))]
     if chosen == "few_labels" and detection["begun_before"]:
         out.append(("verdict.begun_before", {"before": detection["begun_before"]}))
+    if chosen == "few_labels" and detection["outside"]:
+        out.append(("verdict.outside", {"outside": detection["outside"]}))
     if detection is not None and detection["events"]:
         own = detection["methods"]["product"]
         out.append(
