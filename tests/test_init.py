@@ -90,6 +90,42 @@ def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
 # What is inferred.
 
 
+MINUTES = [f"2026-03-{1 + i // 1440:02d}T{i // 60 % 24:02d}:{i % 60:02d}:00" for i in range(3000)]
+
+
+def notes_of(times: list[str], machines: list[str] | None = None, **wishes: Any) -> list[str]:
+    rng = np.random.default_rng(1)
+    columns = {"ts": times, **({"machine": machines} if machines else {}), "temp": rng.normal(size=len(times)).tolist()}
+    draft = decided([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], **wishes)
+    return [note for note in draft.notes if "offset from UTC" not in note and "rows an entity" not in note]
+
+
+def test_rows_that_are_not_in_the_order_of_their_times_are_to_be_sorted() -> None:
+    shuffled = np.random.default_rng(0).permutation(MINUTES[:200]).tolist()
+    cure = "sort the rows by `ts`, oldest first: they are learned in their order"
+    assert notes_of(MINUTES[:200]) == []
+    newest = f"the newest row is first (times go back in 199 of 200 rows): {cure}"
+    assert notes_of(MINUTES[199::-1]) == [newest]
+    (unsorted,) = notes_of(shuffled)
+    assert re.fullmatch(
+        r"times go back in \d+ of 200 rows: " + re.escape(cure) + "; if they are of several .*", unsorted
+    )
+    (own,) = notes_of(shuffled * 2, ["m1"] * 200 + ["m2"] * 200)
+    assert re.fullmatch(r"times go back in \d+ of 400 rows within one `machine`: " + re.escape(cure), own)
+    (several,) = notes_of([time for time in MINUTES[:100] for _ in range(3)])
+    assert several.startswith(
+        "times repeat or go back in 200 of 300 rows, and no column distinguishes several machines"
+    )
+
+
+@pytest.mark.parametrize("name", ["machine", "where"])
+def test_an_entity_is_found_by_the_order_where_the_newest_row_is_first(name: str) -> None:
+    draft = decided(plant(press=name, mode=None)[::-1])
+    assert draft.event.entity == name
+    assert "times only go back within each of its values" in draft.why["entity"]
+    assert any(note.startswith("the newest row is first (times go back in 237 of 240 rows)") for note in draft.notes)
+
+
 def test_a_machine_is_known_by_the_order_of_the_rows() -> None:
     """Its column has a name that says nothing; times only grow within each of its values."""
     draft = decided(plant(press="c1", recorded_at="c2", mode="c3", load="c4", speed="c5", temp="c6"))

@@ -219,6 +219,31 @@ def test_labels_cannot_be_delayed_for_two_targets() -> None:
         backtest(TWO, two(10), label_delay=3)
 
 
+# The order of the rows.
+
+
+def test_a_file_that_is_not_sorted_is_noticed(tmp_path: Path) -> None:
+    rows = stream(400)
+    assert backtest(CONFIG, rows)["events"] == 400
+    twice = [{**row, "ts": row["ts"] // 5} for row in rows]
+    clock = [{**row, "ts": i - 30 * (i > 200)} for i, row in enumerate(rows)]
+    apart = sorted(rows, key=lambda row: str(row["machine"]))
+    for fine in (rows, twice, clock, apart):
+        assert "backward" not in backtest(CONFIG, fine)
+    assert backtest(CONFIG, rows[::-1])["backward"] == 397
+    mixed = [rows[i] for i in np.random.default_rng(0).permutation(400)]
+    last: dict[str, int] = {}
+    back = 0
+    for row in mixed:
+        back += row["ts"] < last.get(row["machine"], 0)
+        last[row["machine"]] = row["ts"]
+    assert backtest(CONFIG, mixed)["backward"] == back
+    (tmp_path / "config.yaml").write_text(YAML)
+    told = call(tmp_path / "config.yaml", recording(tmp_path, "csv", rows[::-1]))
+    assert "times go back in 397 events within their entities" in told.stdout
+    assert "sorted by ts, oldest first" in told.stdout
+
+
 # The command.
 
 

@@ -29,6 +29,7 @@ from ssm_stream.autoconfig.leaks import without_copies, without_derived
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
 from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_behind, find_readings, with_layout
+from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
@@ -119,6 +120,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
             entities = found[entity].distinct if entity else 1
             event = Event.model_validate(fixed)
             return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds)
+    if "time_zone" not in fixed:  # else times go back where clocks did, and nowhere else
+        notes += order_notes(found[entity] if entity else None, timestamp, ts)
     flags = find_flags(found, {*taken, *choices.targets})
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, count_disorder, word_set
+from ssm_stream.autoconfig.row_order import runs_backwards
 
 THINGS = word_set(
     "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "
@@ -31,6 +32,8 @@ def find_entity(
     notes: list[str],
 ) -> str | None:
     """Return the path of the entity's name; None if no column is one."""
+    backwards = runs_backwards(ts)
+    ts = -ts if backwards else ts
     whole = count_disorder(None, ts)
     if chosen is not None:
         column = found[chosen]
@@ -50,27 +53,17 @@ def find_entity(
         if score >= 2.5:
             scored.append((-score, left, column.index, column))
     if scored:
-        _, left, _, column = min(scored, key=lambda item: item[:3])
+        *_, column = min(scored, key=lambda item: item[:3])
         _, explains = _order(column, ts, whole)
         reason = "by its name" if _name_score(column) else "the only name in the rows" if column.distinct == 1 else ""
-        order = "times only grow within each of its values" if explains else ""
+        order = f"times only {'go back' if backwards else 'grow'} within each of its values" if explains else ""
         why["entity"] = f"{', and '.join(filter(None, [reason, order]))}; {_count(column.distinct)}"
-        if left > 0.2 * column.n:
-            notes.append(
-                f"times repeat or go back in {left} of {column.n} rows within one `{column.path}`: if one thing is "
-                "named by several columns, put them together into one"
-            )
         return column.path
     only = next((c for c in found.values() if c.distinct == 1 and c.kind == "text" and c.may_be_entity), None)
     if only is not None:
         why["entity"] = "the only name in the rows; 1 value"
         return only.path
     why["entity"] = "no column names one: all rows are taken for those of one machine (event.entity_default)"
-    if whole > 0.02 * len(ts):
-        notes.append(
-            f"times repeat or go back in {whole} of {len(ts)} rows, and no column distinguishes several machines: name "
-            "one with --entity, or add one"
-        )
     return None
 
 

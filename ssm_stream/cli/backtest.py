@@ -163,6 +163,14 @@ def _print(config: Config, result: dict[str, Any]) -> None:
     if result.get("sorted"):
         what = "readings" if config.event.layout == "readings" else "events"
         console.print(f"the {what} of the file are not in the order of their times: they were sorted")
+    if result.get("backward"):
+        console.print(
+            f"times go back in {result['backward']:,} events within their entities, and rows are learned in order: a "
+            f"file should be sorted by {config.event.timestamp}, oldest first",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if result.get("overtaken"):
         console.print(
             f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "

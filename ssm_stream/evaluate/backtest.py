@@ -17,6 +17,7 @@ from ssm_stream.evaluate.episode_shares import EpisodeShares
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.pools import partition_of, pools_of
 from ssm_stream.evaluate.prequential import Chunk, prequential, prequential_delayed, with_row_labels
+from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
 from ssm_stream.evaluate.scores import Scores, combine_targets, started_alerts
 from ssm_stream.reference import require_torch
 
@@ -47,10 +48,11 @@ def backtest(
         and stuck signals: count by kind), idle (rows that do not meet `event.when`), doubtful (with a value that
         `event.quality` makes unknown), pools, by_entity (the same metrics of each), and of each kind of alert
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
-        the order of their times, and `overtaken` (`Batch`), if not 0; with several targets as of `combine_targets`
+        the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
+        before, if they are more than a sorted file has; with several targets as of `combine_targets`
     """
     faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
-    is_sorted, overtaken = False, 0
+    is_sorted, overtaken, backward = False, 0, BackwardSteps()
     start = time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
@@ -71,6 +73,7 @@ def backtest(
         messages = [alert.message for alert in chunk.alerts]
         by_rules.update(m["kind"] for m in messages if m["phase"] == "started" and m["kind"] not in KINDS)
         passed += chunk.passed_by
+        backward.add(chunk.events.entity, chunk.events.ts)
         is_sorted, overtaken = chunk.sorted, chunk.overtaken
         idle += 0 if chunk.events.idle is None else int(np.count_nonzero(chunk.events.idle))
         doubtful += 0 if chunk.events.doubtful is None else int(np.count_nonzero(chunk.events.doubtful))
@@ -98,6 +101,7 @@ def backtest(
         "by_entity": by_entity,
         **({"sorted": True} if is_sorted else {}),
         **({"overtaken": overtaken} if overtaken else {}),
+        **({"backward": backward.found} if backward.found else {}),
     }
 
 

@@ -1,0 +1,67 @@
+"""Whether the rows of a sample are in the order of their times, in which they are learned, and the cure if not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import Column
+
+MAX_FORWARD = 0.05
+"""Share of the steps in time that may go forward where the newest row is first."""
+MAX_DISORDER, MAX_OWN_DISORDER = 0.02, 0.2
+"""Share of rows that may repeat a time or go back: where no column names an entity, and within one."""
+MIN_DIFFERENT = 0.98
+"""Share of the times that differ where rows of one machine are not sorted; several machines share theirs."""
+
+
+def runs_backwards(ts: NDArray[np.int64]) -> bool:
+    """Return whether the newest row is first. ts: (n,) ms"""
+    return _backwards(np.diff(ts))
+
+
+def _backwards(steps: NDArray[np.int64]) -> bool:
+    moved = steps[steps != 0]
+    return len(moved) > 2 and int(np.count_nonzero(moved > 0)) <= MAX_FORWARD * len(moved)
+
+
+def order_notes(entity: Column | None, timestamp: str, ts: NDArray[np.int64]) -> list[str]:
+    """Return a note where times go back, or repeat, within the rows of an entity; at most one.
+
+    Args:
+        entity: the column with its name; None: all rows are of one
+        timestamp: path of the time
+        ts: (n,) times of the rows, ms
+    """
+    n = len(ts)
+    names = [None] * n if entity is None else [entity.values.get(i) for i in range(n)]
+    steps = _steps(names, ts)
+    back, repeated = int(np.count_nonzero(steps < 0)), int(np.count_nonzero(steps == 0))
+    within = "" if entity is None else f" within one `{entity.path}`"
+    sort = f"sort the rows by `{timestamp}`, oldest first: they are learned in their order"
+    several = "name the column that distinguishes them with --entity, or add one"
+    if _backwards(steps):
+        return [f"the newest row is first (times go back in {back} of {n} rows): {sort}"]
+    if back + repeated > (MAX_DISORDER if entity is None else MAX_OWN_DISORDER) * n:
+        if len(set(zip(names, ts.tolist(), strict=True))) >= MIN_DIFFERENT * n:
+            others = f"; if they are of several machines, {several}" if entity is None else ""
+            return [f"times go back in {back} of {n} rows{within}: {sort}{others}"]
+        begin = f"times repeat or go back in {back + repeated} of {n} rows"
+        if entity is None:
+            return [f"{begin}, and no column distinguishes several machines: name one with --entity, or add one"]
+        return [f"{begin}{within}: if one thing is named by several columns, put them together into one"]
+    return []
+
+
+def _steps(names: Sequence[Any], ts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the time since the row of the entity before, ms, of all rows that have one."""
+    last: dict[Any, int] = {}
+    steps = list[int]()
+    for name, time in zip(names, ts.tolist(), strict=True):
+        if name in last:
+            steps.append(time - last[name])
+        last[name] = time
+    return np.array(steps, np.int64)
