@@ -118,6 +118,25 @@ def test_rows_that_are_not_in_the_order_of_their_times_are_to_be_sorted() -> Non
     )
 
 
+def test_one_jump_back_is_noticed_and_a_clock_that_goes_back_is_not() -> None:
+    """Two machines one after another are a single step of 3,000; rows that come a little late are none."""
+    (note,) = notes_of([*MINUTES, *MINUTES])
+    assert note.startswith(
+        "times go back once, by 2 days, first in row 3001: if they are of several machines, one after"
+    )
+    assert note.endswith(
+        "--entity, or add one; else sort the rows by `ts`, oldest first: they are learned in their order"
+    )
+    (own,) = notes_of([*MINUTES[1500:], *MINUTES[:1500]], ["m1"] * 3000)
+    assert own.startswith(
+        "times go back once within one `machine`, by 2 days, first in row 1501: sort the rows by `ts`"
+    )
+    late = [*MINUTES[:500], *MINUTES[480:490], *MINUTES[500:]]
+    assert notes_of(late) == notes_of([*MINUTES, *MINUTES], ["m1"] * 3000 + ["m2"] * 3000) == []
+    autumn = [f"2026-10-25T{hour:02d}:{minute:02d}:00" for hour in (0, 1, 2, 2, 3, 4) for minute in range(60)]
+    assert not any("times go back" in note for note in notes_of(autumn))
+
+
 @pytest.mark.parametrize("name", ["machine", "where"])
 def test_an_entity_is_found_by_the_order_where_the_newest_row_is_first(name: str) -> None:
     draft = decided(plant(press=name, mode=None)[::-1])

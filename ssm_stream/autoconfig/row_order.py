@@ -16,6 +16,10 @@ MAX_DISORDER, MAX_OWN_DISORDER = 0.02, 0.2
 """Share of rows that may repeat a time or go back: where no column names an entity, and within one."""
 MIN_DIFFERENT = 0.98
 """Share of the times that differ where rows of one machine are not sorted; several machines share theirs."""
+HOUR_MS = 3_600_000
+"""By so much times go back when clocks do."""
+USUAL_STEPS = 10
+"""A jump back is larger than so many usual steps."""
 
 
 def runs_backwards(ts: NDArray[np.int64]) -> bool:
@@ -38,7 +42,7 @@ def order_notes(entity: Column | None, timestamp: str, ts: NDArray[np.int64]) ->
     """
     n = len(ts)
     names = [None] * n if entity is None else [entity.values.get(i) for i in range(n)]
-    steps = _steps(names, ts)
+    rows, steps = _steps(names, ts)
     back, repeated = int(np.count_nonzero(steps < 0)), int(np.count_nonzero(steps == 0))
     within = "" if entity is None else f" within one `{entity.path}`"
     sort = f"sort the rows by `{timestamp}`, oldest first: they are learned in their order"
@@ -53,15 +57,24 @@ def order_notes(entity: Column | None, timestamp: str, ts: NDArray[np.int64]) ->
         if entity is None:
             return [f"{begin}, and no column distinguishes several machines: name one with --entity, or add one"]
         return [f"{begin}{within}: if one thing is named by several columns, put them together into one"]
-    return []
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    far = np.flatnonzero(-steps > max(HOUR_MS, USUAL_STEPS * usual))
+    if not len(far):
+        return []
+    hours = int(-steps.min()) / HOUR_MS
+    length = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours"
+    often = f"once{within}, by" if len(far) == 1 else f"{len(far)} times{within}, by up to"
+    cure = sort if entity is not None else f"if they are of several machines, one after another, {several}; else {sort}"
+    return [f"times go back {often} {length}, first in row {int(rows[far[0]]) + 1}: {cure}"]
 
 
-def _steps(names: Sequence[Any], ts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the time since the row of the entity before, ms, of all rows that have one."""
+def _steps(names: Sequence[Any], ts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows that are not the first of their entity, and the time since its row before, ms."""
     last: dict[Any, int] = {}
-    steps = list[int]()
-    for name, time in zip(names, ts.tolist(), strict=True):
+    rows, steps = list[int](), list[int]()
+    for row, (name, time) in enumerate(zip(names, ts.tolist(), strict=True)):
         if name in last:
+            rows.append(row)
             steps.append(time - last[name])
         last[name] = time
-    return np.array(steps, np.int64)
+    return np.array(rows, np.int64), np.array(steps, np.int64)
