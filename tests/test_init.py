@@ -77,6 +77,20 @@ def test_a_real_recording_gives_a_configuration_that_validates_and_backtests(nam
     assert json.loads(result.stdout)["events"] == min(1000, 578 if name == "chick_weights" else 1000)
 
 
+def test_columns_left_out_for_one_reason_hide_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "wide.jsonl"
+    wide = {f"c{j:03d}": j for j in range(200)}
+    rows = [{**row, **{name: j * i for name, j in wide.items()}, "note": f"n{i}"} for i, row in enumerate(plant())]
+    file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    told = ssm_stream("init", file, "--out", tmp_path / "monitor.yaml", "--target", "temp", "--json")
+    lines = [line for line in told.stderr.splitlines() if line.startswith("  left out ")]
+    assert len(lines) <= 25
+    assert any("note: text with " in line for line in lines)
+    (many,) = (line for line in lines if "list those that matter in event.features" in line)
+    assert re.match(r"  left out    c0\d\d, c0\d\d, c0\d\d and 1\d\d more: more than 64 columns", many)
+    assert len(json.loads(told.stdout)["left_out"]) > 100
+
+
 def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
     file, out = tmp_path / "line 1.jsonl", tmp_path / "my conf.yaml"
     file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in plant()))

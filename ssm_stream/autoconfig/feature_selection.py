@@ -113,7 +113,10 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
     by_completeness = sorted(kinds, key=lambda path: (-len(columns[path]), path))
     for path in by_completeness[room:]:
         del kinds[path]
-        left_out[path] = f"more than {MAX_COLUMNS} columns; the most complete are used"
+        left_out[path] = (
+            f"more than {MAX_COLUMNS} columns: the most complete are used, of equal ones the first by name; list those "
+            "that matter in event.features"
+        )
 
     features = [path for path, kind in kinds.items() if kind == "feature"]
     for path in features:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +19,8 @@ from ssm_stream.config.quantities import format_duration
 
 ROWS, MESSAGES = 20_000, 2_000
 """Size of the sample, from a file and from a topic."""
+SHOWN, EXAMPLES = 20, 3
+"""Columns that are left out for one reason and are shown one by one, and those named of more."""
 BROKERS = "${KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}"
 
 
@@ -136,8 +140,8 @@ def init(
     for name, value in facts.items():
         reason = f": {draft.why[name]}" if name in draft.why else ""
         typer.echo(f"  {name:<11} {value}{reason}", err=True)
-    for path, why in draft.left_out.items():
-        typer.echo(f"  left out    {path}: {why}", err=True)
+    for paths, why in _left_out(draft.left_out):
+        typer.echo(f"  left out    {paths}: {why}", err=True)
     for note in draft.notes:
         typer.echo(f"  note        {note}", err=True)
     typer.echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
@@ -154,6 +158,18 @@ def init(
             "entities": draft.entities,
         }
         print_json(choices)
+
+
+def _left_out(left_out: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield paths and the reason; many of one reason together, so that they hide no other."""
+    counts = Counter(left_out.values())
+    for path, why in left_out.items():
+        if counts[why] <= SHOWN:
+            yield path, why
+    for why, count in counts.items():
+        if count > SHOWN:
+            first = [path for path, other in left_out.items() if other == why][:EXAMPLES]
+            yield f"{', '.join(first)} and {count - EXAMPLES:,} more", why
 
 
 def _inputs(event: Event) -> list[str]:
