@@ -228,12 +228,42 @@ def test_a_number_in_another_notation_is_refused_with_its_line(tmp_path: Path) -
         (["1'234.5", "2.5"], [1234.5, 2.5]),
         (["-1,5e3", "+2,5"], [-1500.0, 2.5]),
         (["1.234", "2.500"], [1.234, 2.5]),
+        (["1.140", "987", "985"], [1140, 987, 985]),
+        (["1.140", "987", "0.5"], [1.14, 987, 0.5]),
+        (["1.140", "1500", "987", "985"], [1.14, 1500, 987, 985]),
+        (["1.140", "0"], [1.14, 0]),
+        (["1.140", "2", *["2.500"] * 40], [1.14, 2, *[2.5] * 40]),
+        (["1.234.567", "1.234.568"], [1234567, 1234568]),
+        (["1,234,567", "1,234,568"], [1234567, 1234568]),
     ],
 )
 def test_notations_of_numbers(tmp_path: Path, cells: list[str], expected: list[float]) -> None:
     file = write(tmp_path / "a.csv", table("time;y", [f"2026-01-01;{cell}" for cell in cells]))
     assert [row["y"] for row in Recording(file)] == expected
     assert next(read_recording(file))["y"].to_list() == expected
+
+
+@pytest.mark.parametrize("sign", [".", ","])
+@pytest.mark.parametrize("late", [False, True])
+def test_thousands_are_those_of_the_whole_file(tmp_path: Path, sign: str, late: bool) -> None:
+    """Whether thousands or only smaller numbers come in the first rows."""
+    numbers = [700 + i for i in range(800)] if late else [1500 - i for i in range(800)]
+    cells = [f"2026-01-01;{f'{number:,}'.replace(',', sign)};60" for number in numbers]
+    recording = Recording(write(tmp_path / "a.csv", table("time;y;load", cells)))
+    assert [row["y"] for row in recording] == numbers
+    assert "has decimals" not in recording.describe()
+
+
+def test_what_may_be_thousands_is_refused_or_said(tmp_path: Path) -> None:
+    rows = [f"2026-01-01;{cell}" for cell in ["2", "1.140", "3.500"]]
+    file = write(tmp_path / "a.csv", table("time;y", rows))
+    with pytest.raises(RecordingError, match=r"a.csv:3: `y` holds '1.140'.*--read decimal=comma or --read decimal=poi"):
+        list(Recording(file))
+    for given, expected in (("comma", [2, 1140, 3500]), ("point", [2, 1.14, 3.5])):
+        assert [row["y"] for row in Recording(file, options=parse_options([f"decimal={given}"]))] == expected
+    for cell, cure in (("1.140", "comma"), ("1,140", "point")):
+        said = Recording(write(file, table("time;y", [f"2026-01-01;{cell}"]))).describe()
+        assert f"{cell} has decimals (if these are thousands: --read decimal={cure})" in said
 
 
 def test_units_in_cells(tmp_path: Path) -> None:

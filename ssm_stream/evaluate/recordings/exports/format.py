@@ -57,6 +57,8 @@ class Format(NamedTuple):
     tags: Tags | None = None
     missing: tuple[str, ...] = ()
     """Columns of numbers with texts that stand for no value."""
+    doubtful: str | None = None
+    """A number that is read with decimals, and might be one of thousands."""
     file: str | None = None
     """Column with the name of the file, which is added."""
     numbered: str | None = None
@@ -116,6 +118,9 @@ def describe(form: Format, options: FileOptions) -> str:
         out.append("decimal comma")
     elif form.notation.grouped:
         out.append("thousands with separators")
+    if form.doubtful is not None:
+        other = "point" if form.notation.decimal == "," else "comma"
+        out.append(f"{form.doubtful} has decimals (if these are thousands: --read decimal={other})")
     if form.units:
         out.append(f"units in cells ({', '.join(dict.fromkeys(unit.strip() for _, unit in form.units))})")
     if form.joined is not None:

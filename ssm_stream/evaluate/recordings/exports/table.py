@@ -29,7 +29,7 @@ from ssm_stream.evaluate.recordings.exports.dates import (
 from ssm_stream.evaluate.recordings.exports.file_names import find_file_column, name_of
 from ssm_stream.evaluate.recordings.exports.format import Format, Joined, Part, describe
 from ssm_stream.evaluate.recordings.exports.header import find_table
-from ssm_stream.evaluate.recordings.exports.numbers import find_notation
+from ssm_stream.evaluate.recordings.exports.numbers import Signs, count_signs, find_notation, is_doubtful
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
 from ssm_stream.evaluate.recordings.exports.row_times import NumberedTimes, RepeatedHours
 from ssm_stream.evaluate.recordings.exports.sheet import read_sheet
@@ -156,7 +156,7 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
     units = tuple((name, unit) for name, column in cells.items() if (unit := _find_unit(column)) is not None)
     for name, unit in units:
         cells[name] = [cell.removesuffix(unit) for cell in cells[name]]
-    notation = find_notation(list(cells.values()), parts[0].head.delimiter, options.decimal)
+    notation = find_notation((_signs(column) for column in cells.values()), options.decimal)
     joined = _find_joined(cells)
     if joined is not None:
         pairs = zip(cells[joined.date], cells[joined.clock], strict=False)
@@ -169,6 +169,10 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
             f"{parts[0].path}: no column has the form {options.tags}; its columns: {', '.join(list(cells)[:10])}"
         )
     return Format(parts, notation, joined, units, forms, tags)
+
+
+def _signs(cells: list[str]) -> Signs:
+    return count_signs(pl.Series(cells, dtype=pl.String))
 
 
 def _find_unit(cells: list[str]) -> str | None:
@@ -195,16 +199,16 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
     form = _detect(parts, options)
     while True:
         passed = _Pass(form)
-        foreign = {name: counts for name, counts in passed.total.items() if counts.is_foreign}
-        if not foreign:
+        foreign = next((name for name, counts in passed.total.items() if counts.is_foreign), None)
+        if form.notation.certain and foreign is None:
             break
-        head = [
-            [row[j] for row in part.head.rows if j < len(row)] for part in parts for j in range(len(part.head.names))
-        ]
-        seen = find_notation([*head, *passed.foreign.values()], parts[0].head.delimiter, options.decimal)
-        if seen == form.notation or not form.notation.is_plain:
-            _refuse_number(form, next(iter(foreign)), options)
-        form = form._replace(notation=seen)
+        seen = find_notation(passed.signs.values(), form.notation.decimal if form.notation.certain else None)
+        if foreign is not None and (seen.is_like(form.notation) or not form.notation.is_plain):
+            _refuse_number(form, foreign, options)
+        if seen.is_like(form.notation):
+            form = form._replace(doubtful=_doubtful_number(form._replace(notation=seen), passed.signs))
+            break
+        form = form._replace(notation=seen._replace(certain=True))
     form = _order_dates(form, passed.dates, options)
     total: dict[str, Counts] = {}
     for name, counts in passed.total.items():
@@ -244,14 +248,14 @@ class _Pass:
         total: what the cells of each column are, before tags become rows
         rows: their number, after that
         dates: the different dates of each column of times
-        foreign: cells that are numbers in another notation, of each column
+        signs: what each column shows of the notation, where that is not certain
     """
 
     def __init__(self, form: Format) -> None:
         self.total: dict[str, Counts] = {}
         self.rows = 0
         self.dates: dict[str, dict[tuple[str, str, str], None]] = {name: {} for name, _ in form.dates}
-        self.foreign: dict[str, list[str]] = {}
+        self.signs: dict[str, Signs] = {}
         names = list(form.parts[0].head.names)
         for part in form.parts:
             for raw in _frames(part, SCANNED):
@@ -268,10 +272,9 @@ class _Pass:
                 counts[name] = replace(counts[name], foreign=counts[name].foreign + number)
         for name, found in counts.items():
             self.total[name] = found + self.total[name] if name in self.total else found
-            if found.foreign:
-                cells = frame[name].filter(frame[name].str.strip_chars().cast(pl.Float64, strict=False).is_null())
-                cells = cells.filter(cells.str.contains(Counts.PATTERN))
-                self.foreign.setdefault(name, []).extend(cells[:200].to_list())
+            if found.foreign or not form.notation.certain:
+                shown = count_signs(raw[name]) if found.numbers or found.foreign else Signs(found.filled)
+                self.signs[name] = self.signs.get(name, Signs()).plus(shown)
 
 
 def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]], options: FileOptions) -> Format:
@@ -325,6 +328,27 @@ def _refuse_number(form: Format, name: str, options: FileOptions) -> None:
     raise RecordingError(
         f"{line}: `{name}` holds {cell!r}, while the other numbers have a decimal {sign}; correct it, {cure}"
     )
+
+
+def _doubtful_number(form: Format, signs: dict[str, Signs]) -> str | None:
+    """Return a number of which nothing shows that its sign is that of decimals, as which it is read; None without one.
+
+    Raises:
+        RecordingError: that may well be wrong.
+    """
+    sign = form.notation.decimal
+    for name, found in signs.items():
+        if form.notation.certain or 2 * found.numbers <= found.filled or not found.marks(sign):
+            continue
+        test = functools.partial(is_doubtful, sign=sign, unit=dict(form.units).get(name, ""))
+        line, cell = _find(form, name, test)
+        if sign == "." and found.has_point_thousands is None:
+            raise RecordingError(
+                f"{line}: `{name}` holds {cell!r}, and numbers without a point: nothing in the file shows whether the "
+                "point separates thousands or decimals: give --read decimal=comma or --read decimal=point"
+            )
+        return cell
+    return None
 
 
 def _find(form: Format, name: str, test: Callable[[str], bool]) -> tuple[str, str]:
