@@ -387,3 +387,31 @@ def test_a_folder_of_other_tables_is_refused(tmp_path: Path) -> None:
         list(Recording(tmp_path))
     with pytest.raises(RecordingError, match="folder without a recording"):
         list(Recording(tmp_path / ".." / tmp_path.name / "none" if (tmp_path / "none").mkdir() else tmp_path / "none"))
+
+
+def _times(first: int, n: int, value: str = "1.5") -> str:
+    """Rows of six hours from a day of January 2026 on."""
+    return table("t,y", [f"2026-01-{first + i // 4:02d}T{i % 4 * 6:02d}:00:00,{value}" for i in range(n)])
+
+
+@pytest.mark.parametrize(
+    ("files", "machines"),
+    [
+        ({"a-1": _times(1, 80), "a-2": _times(6, 80)}, True),
+        ({"a-1": _times(1, 40), "a-2": "t,y\n", "a-3": _times(1, 40)}, True),
+        ({"a-1": _times(1, 40), "a-2": _times(11, 40)}, False),
+        ({"a-1": _times(1, 41), "a-2": _times(11, 40)}, False),
+        ({"a-1": _times(1, 40) + "(40 rows),\n", "a-2": _times(3, 40)}, True),
+        ({f"a-{i}": _times(i, 4) for i in range(1, 10)}, False),
+        ({f"a-{i}": table("t,y", [f"{1770000000 + 60 * j},{j}.5" for j in range(9)]) for i in (1, 2)}, True),
+    ],
+)
+def test_files_of_the_same_time_are_machines(tmp_path: Path, files: dict[str, str], machines: bool) -> None:
+    for name, text in files.items():
+        write(tmp_path / f"{name}.csv", text)
+    for size in (1, 50_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ssm_stream.evaluate.recordings.exports.table.SCANNED", size)
+            rows = list(Recording(tmp_path))
+        named = {row["file"] for row in rows} if "file" in rows[0] else set()
+        assert named == ({name for name, text in files.items() if text.count("\n") > 1} if machines else set())

@@ -39,6 +39,8 @@ from ssm_stream.evaluate.recordings.files import NotUtf8Error, RecordingError
 
 SCANNED = 50_000
 """Rows that are scanned together to find what the columns hold."""
+LAST = 5
+"""Last rows of a file that are searched for a time."""
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 
 
@@ -221,7 +223,7 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
         raise RecordingError(f"{parts[0].path}: no rows; a header alone cannot be replayed")
     columns = {name: counts.column() for name, counts in total.items()}
     missing = tuple(name for name, column in columns.items() if column.missing)
-    file = find_file_column(form)
+    file = find_file_column(form, passed.ends)
     if file is not None:
         columns[file] = Column("text", False)
     numbered = None
@@ -249,6 +251,7 @@ class _Pass:
         rows: their number, after that
         dates: the different dates of each column of times
         signs: what each column shows of the notation, where that is not certain
+        ends: the first and the last rows of each file, as they stand
     """
 
     def __init__(self, form: Format) -> None:
@@ -257,9 +260,14 @@ class _Pass:
         self.dates: dict[str, dict[tuple[str, str, str], None]] = {name: {} for name, _ in form.dates}
         self.signs: dict[str, Signs] = {}
         names = list(form.parts[0].head.names)
+        self.ends: list[pl.DataFrame] = []
         for part in form.parts:
+            ends = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
             for raw in _frames(part, SCANNED):
                 self._add(form, form.columns(raw.select(names)))
+                ends = pl.concat([ends, raw.select(names)])
+                ends = pl.concat([ends[:1], ends[1:][-LAST:]])
+            self.ends.append(ends)
 
     def _add(self, form: Format, frame: pl.DataFrame) -> None:
         for name, date_form in form.dates:
