@@ -100,6 +100,33 @@ def test_names_stay_names(tmp_path: Path) -> None:
     assert [row["line"] for row in Recording(path)] == [1, 2, "A3"]
 
 
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["50.5", "00.0", "00"], [50.5, 0.0, 0.0]),
+        (["0050.50", "-0051.25"], [50.5, -51.25]),
+        (["\u22125.5", "5.5"], [-5.5, 5.5]),
+        (["\u22125", "n/a", "5"], [-5, None, 5]),
+        (["\u22121.234,5", "5,5"], [-1234.5, 5.5]),
+    ],
+)
+def test_zeros_before_numbers_and_a_typeset_minus(tmp_path: Path, cells: list[str], expected: list[object]) -> None:
+    text = "time;y\n" + "".join(f"2026-01-01;{cell}\n" for cell in cells)
+    assert [row["y"] for row in Recording(write(tmp_path / "a.csv", text))] == expected
+    late = [*(["1.5" if "," not in cells[0] else "1,5"] * 600), *cells]
+    rows = Recording(write(tmp_path / "b.csv", "time;y\n" + "".join(f"2026-01-01;{cell}\n" for cell in late)))
+    assert [row["y"] for row in rows][600:] == expected
+
+
+def test_a_column_of_numbers_that_is_text_names_the_cell_that_makes_it_so(tmp_path: Path) -> None:
+    def said(*cells: str) -> str:
+        return Recording(write(tmp_path / "a.csv", "time,y\n" + "".join(f"2026-01-01,{c}\n" for c in cells))).describe()
+
+    assert said("50", "51", "00", "52") == "`y` is text, as line 4 holds '00'"
+    assert said("50.5", "n/a", "Configure", "Configure") == "`y` is text, as line 4 holds 'Configure'"
+    assert said("001", "002", "003", "100") == said("a", "b") == said("1", "2", "x") == ""
+
+
 def test_huge_whole_numbers_do_not_fail(tmp_path: Path) -> None:
     path = write(tmp_path / "huge.csv", "entity,target\na,1\na,123456789012345678901234567890\n")
     assert [row["target"] for row in Recording(path)] == [1.0, 123456789012345678901234567890.0]

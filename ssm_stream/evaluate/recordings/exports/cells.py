@@ -9,7 +9,11 @@ MISSING = frozenset([
     "–", "?", "bad", "bad input", "no data", "nodata", "no value", "i/o timeout", "#value!", "#div/0!",
 ])  # fmt: skip
 """Texts among numbers that stand for no value, in lower case."""
-NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]+)?(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
+MINUS = "\u2212"
+"""The sign that typesetting has for minus."""
+NUMBER = re.compile(
+    r"[+\u2212-]?(?:[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]+)?(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?"
+)
 """A number with a point or a comma, and with separators between thousands."""
 WITH_UNIT = re.compile(r"(?P<number>.*[0-9])(?P<unit>[ \u00a0]?[%°‰][A-Za-z]?|[ \u00a0][^\W\d_][^\d]{0,7})\s*")
 """A number and its unit: after a blank, or beginning with a sign."""

@@ -12,6 +12,10 @@ from ssm_stream.evaluate.recordings.exports.cells import MISSING
 from ssm_stream.evaluate.recordings.exports.numbers import Notation
 
 SAMPLE = 500
+MIN_MIXED = 0.1
+"""Share of numbers from which on it is worth a word that a column is text."""
+PADDED = r"^[+-]?0[0-9]"
+"""Regular expression of a number with zeros before it."""
 Kind = Literal["text", "int", "float"]
 
 
@@ -33,7 +37,7 @@ class Counts:
     numbers: int = 0
     whole: int = 0
     padded: int = 0
-    """With zeros before the number: names, such as 007."""
+    """With zeros before the number."""
     missing: int = 0
     """Texts that stand for no value."""
     foreign: int = 0
@@ -49,12 +53,27 @@ class Counts:
     @property
     def is_foreign(self) -> bool:
         """Whether it is a column of numbers, some of them in another notation."""
-        return bool(self.foreign) and not self.padded and 2 * (self.numbers + self.foreign) > self.filled - self.missing
+        return (
+            bool(self.foreign) and not self.has_names and 2 * (self.numbers + self.foreign) > self.filled - self.missing
+        )
+
+    @property
+    def has_names(self) -> bool:
+        """Whether whole numbers with zeros before them are names, such as 007; next to decimals they are numbers."""
+        return self.padded > 0 and self.whole == self.numbers
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it is a column of text although many of its cells, and not all in the same way, are numbers."""
+        if self.column().kind != "text":
+            return False
+        few = 2 * self.padded < self.numbers if self.has_names else self.numbers < self.filled - self.missing
+        return few and self.numbers >= MIN_MIXED * (self.filled - self.missing)
 
     def column(self) -> Column:
         """Return what the column holds."""
         values = self.filled - self.missing
-        if self.padded or 2 * self.numbers <= values:
+        if self.has_names or 2 * self.numbers <= values:
             return Column("text", False)
         kind: Kind = "int" if self.whole == self.numbers else "float"
         return Column(kind, self.numbers < values, self.missing > 0)
@@ -77,7 +96,7 @@ def count_cells(frame: pl.DataFrame) -> dict[str, Counts]:
 def _number_counts(name: str) -> pl.Expr:
     text = pl.col(name).str.strip_chars()
     value = text.cast(pl.Float64, strict=False)
-    padded = text.str.contains(r"^[+-]?0[0-9]").sum()
+    padded = text.str.contains(PADDED).sum()
     counts = (text.count(), value.is_not_nan().sum(), text.cast(pl.Int64, strict=False).count(), padded)
     return _listed(counts, name)
 

@@ -59,6 +59,8 @@ class Format(NamedTuple):
     """Columns of numbers with texts that stand for no value."""
     doubtful: str | None = None
     """A number that is read with decimals, and might be one of thousands."""
+    mixed: tuple[str, ...] = ()
+    """Columns that are text although they have many numbers, and why."""
     file: str | None = None
     """Column with the name of the file, which is added."""
     numbered: str | None = None
@@ -118,6 +120,8 @@ def describe(form: Format, options: FileOptions) -> str:
         out.append("decimal comma")
     elif form.notation.grouped:
         out.append("thousands with separators")
+    if form.notation.minus:
+        out.append("− (U+2212) as the minus sign")
     if form.doubtful is not None:
         other = "point" if form.notation.decimal == "," else "comma"
         out.append(f"{form.doubtful} has decimals (if these are thousands: --read decimal={other})")
@@ -126,6 +130,7 @@ def describe(form: Format, options: FileOptions) -> str:
     if form.joined is not None:
         out.append(f"`{form.joined.date}` and `{form.joined.clock}` are one time, `{form.joined.name}`")
     out += dict.fromkeys(found.describe() for _, found in form.dates)
+    out += form.mixed
     if form.tags is not None:
         out.append(form.tags.describe())
     if form.numbered is not None:

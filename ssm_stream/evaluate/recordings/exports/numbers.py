@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from ssm_stream.evaluate.recordings.exports.cells import NUMBER, SPACES
+from ssm_stream.evaluate.recordings.exports.cells import MINUS, NUMBER, SPACES
 
 GROUPS = {".": rf"[,{SPACES}]", ",": rf"[.{SPACES}]"}
 """Decimal sign → separators between thousands."""
@@ -23,24 +23,26 @@ class Notation(NamedTuple):
     decimal: str = "."
     grouped: bool = False
     """Whether there are separators between thousands."""
+    minus: bool = False
+    """Whether U+2212 is the sign of some."""
     certain: bool = False
     """Whether a number shows the decimal sign beyond doubt, or it is given."""
 
     @property
     def is_plain(self) -> bool:
         """Whether the numbers can be read as they stand."""
-        return self.decimal == "." and not self.grouped
+        return self.decimal == "." and not self.grouped and not self.minus
 
     def is_like(self, other: Notation) -> bool:
         """Return whether numbers are written alike in both."""
-        return self[:2] == other[:2]
+        return self[:3] == other[:3]
 
     @property
     def pattern(self) -> str:
         """Regular expression of a number."""
         decimal = re.escape(self.decimal)
         whole = rf"(?:[0-9]{{1,3}}(?:{GROUPS[self.decimal]}[0-9]{{3}})+|[0-9]+)"
-        return rf"^\s*[+-]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$"
+        return rf"^\s*[+{MINUS}-]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$"
 
     def plain(self, name: str) -> pl.Expr:
         """Return a column with its numbers as plain ones; other texts stay."""
@@ -51,6 +53,7 @@ class Notation(NamedTuple):
             text.str.strip_chars()
             .str.replace_all(GROUPS[self.decimal], "")
             .str.replace(self.decimal, ".", literal=True)
+            .str.replace(MINUS, "-", literal=True)
         )
         return pl.when(text.str.contains(self.pattern)).then(number).otherwise(text).alias(name)
 
@@ -70,6 +73,8 @@ class Signs(NamedTuple):
     points: int = 0
     """With what only a decimal point can be."""
     commas: int = 0
+    minus: int = 0
+    """With U+2212."""
     groups: int = 0
     """With separators between thousands beyond doubt."""
     point_groups: int = 0
@@ -125,6 +130,8 @@ def count_signs(column: pl.Series) -> Signs:
     numbers = text.filter(text.str.contains(f"^(?:{NUMBER.pattern})$") & text.str.contains("[0-9]"))
     if not len(numbers):
         return Signs(len(text))
+    minus = numbers.str.contains(MINUS, literal=True)
+    numbers = numbers.str.replace(MINUS, "-", literal=True)
     point, comma = numbers.str.count_matches(".", literal=True), numbers.str.count_matches(",", literal=True)
     bare = numbers.filter((point == 0) & (comma == 0))
     short = bare.filter(bare.str.contains("^[+-]?[0-9]{1,3}$")).cast(pl.Int64, strict=False).abs()
@@ -135,7 +142,7 @@ def count_signs(column: pl.Series) -> Signs:
     marks = [len(marked), int(numbers.str.contains(_mark(",")).sum())]
     clear = [number - doubtful for number, doubtful in zip(clear, marks, strict=True)]
     wholes = [len(bare), len(bare) - len(short), len(small)]
-    counts = [len(text), len(numbers), *clear, int(grouped.sum()), *groups, *marks, *wholes]
+    counts = [len(text), len(numbers), *clear, int(minus.sum()), int(grouped.sum()), *groups, *marks, *wholes]
     return Signs._make([*counts, _range(small), _range(marked)])
 
 
@@ -170,7 +177,7 @@ def find_notation(columns: Iterable[Signs], decimal: str | None = None) -> Notat
         thousands = any(each.has_comma_thousands for each in some)
         decimal = "," if not thousands and (doubtful or any(each.has_point_thousands for each in some)) else "."
     grouped = decimal == "," or any(each.groups or each.commas or each.comma_marks for each in some)
-    return Notation(decimal, grouped, certain)
+    return Notation(decimal, grouped, any(each.minus for each in some), certain)
 
 
 def is_doubtful(cell: str, sign: str, unit: str = "") -> bool:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from ssm_stream.evaluate.recordings.exports.cells import is_missing, unit_of
-from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count_cells
+from ssm_stream.evaluate.recordings.exports.columns import PADDED, Column, Counts, count_cells
 from ssm_stream.evaluate.recordings.exports.dates import (
     DateForm,
     find_form,
@@ -39,6 +39,8 @@ from ssm_stream.evaluate.recordings.files import NotUtf8Error, RecordingError
 
 SCANNED = 50_000
 """Rows that are scanned together to find what the columns hold."""
+MAX_MIXED = 3
+"""Columns of numbers and text that are named."""
 LAST = 5
 """Last rows of a file that are searched for a time."""
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
@@ -219,6 +221,7 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
     if form.tags is not None:
         names = form.tags.names(list(passed.total))
         total = {name: total.get(name, Counts(filled=1)) for name in names}
+    form = form._replace(mixed=tuple(_mixed(form, passed.total))[:MAX_MIXED])
     if not passed.rows:
         raise RecordingError(f"{parts[0].path}: no rows; a header alone cannot be replayed")
     columns = {name: counts.column() for name, counts in total.items()}
@@ -231,6 +234,21 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
         numbered = _numbered_name(list(columns), options)
         columns[numbered] = Column("text", False)
     return Scan(columns, passed.rows, form._replace(missing=missing, file=file, numbered=numbered))
+
+
+def _mixed(form: Format, total: dict[str, Counts]) -> Iterator[str]:
+    """Yield for each column that is text although it has many numbers the first cell that makes it so."""
+    for name, counts in total.items():
+        if name in dict(form.dates) or not counts.is_mixed:
+            continue
+        line, cell = _find(form, name, functools.partial(_is_odd, form, counts.has_names))
+        yield f"`{name}` is text, as line {line.rpartition(':')[2]} holds {cell!r}"
+
+
+def _is_odd(form: Format, has_names: bool, text: str) -> bool:
+    if has_names:
+        return re.match(PADDED, text.strip()) is not None
+    return not is_missing(text) and re.match(form.notation.pattern, text) is None
 
 
 def _numbered_name(names: list[str], options: FileOptions) -> str:
