@@ -366,6 +366,32 @@ def test_tags_are_columns_where_the_configuration_names_them(tmp_path: Path) -> 
     assert list(next(iter(given))) == ["t", "entity", "temp", "flow"]
 
 
+@pytest.mark.parametrize(
+    ("names", "entities"),
+    [
+        ("TI-101 TI-102 FI-101 FI-102 PI-101 PI-102", []),
+        ("T_1 T_2 F_1 F_2", []),
+        ("I_L1 I_L2 I_L3 U_L1 U_L2 U_L3", []),
+        ("U.a U.b I.a I.b", []),
+        ("10-TI-101 10-TI-102 10-FI-101 10-FI-102", []),
+        ("TIC101.PV TIC101.SP FIC101.PV FIC101.SP", []),
+        ("TI_101A TI_101B FI_101A FI_101B", []),
+        ("pump1_temp pump1_flow pump2_temp pump2_flow", ["pump1", "pump2"]),
+        ("pump1_t1 pump1_t2 pump2_t1 pump2_t2", ["pump1", "pump2"]),
+        ("A_temp A_flow B_temp B_flow", ["A", "B"]),
+        ("P101.TEMP P101.FLOW C101.TEMP C101.FLOW", ["P101", "C101"]),
+        ("PLC1.40001 PLC1.40002 PLC2.40001 PLC2.40002", ["PLC1", "PLC2"]),
+        ("TIC101.PV TIC101.SP TIC102.PV TIC102.SP", ["TIC101", "TIC102"]),
+    ],
+)
+def test_instruments_are_no_machines(tmp_path: Path, names: str, entities: list[str]) -> None:
+    rows = [",".join(map(str, [2000 + i, *range(i, i + names.count(" ") + 1)])) for i in range(9)]
+    file = write(tmp_path / "a.csv", table(f"t,{names.replace(' ', ',')}", rows))
+    found = list(Recording(file))
+    assert sorted({row["entity"] for row in found if "entity" in row}) == sorted(entities)
+    assert entities or list(found[0]) == ["t", *names.split()]
+
+
 def test_tags_of_parquet_are_rows_too(tmp_path: Path) -> None:
     frame = pl.DataFrame({"t": range(60), "P-1.a": [1.5] * 60, "P-1.b": range(60), "P-2.a": [None, 2.5] * 30})
     frame.write_parquet(tmp_path / "a.parquet")

@@ -1,7 +1,8 @@
 """Names of tags, such as `PUMP-1.TEMP`: which part is the entity, and which the signal.
 
 Names are tags if they fall into two parts of which the first differ in a number or a letter only (PUMP-1, PUMP-2), and
-most of these have the same second parts.
+most of these have the same second parts. Names of instruments fall so, too: TI-101 and FI-101, U_L1 and I_L1, TIC101.PV
+and FIC101.PV. But what differs there are the letters for what is measured, and what is the same is a number.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ MAX_OTHERS = 2
 """Names that are no tags then."""
 MIN_FILLED = 0.6
 """Share of entities times signals that have a tag."""
+MEASURED = re.compile("[A-Za-z]{1,4}")
+"""Letters for what is measured, by which instruments are named."""
+INSTRUMENT = re.compile("([A-Z][ACDEHIQRSTVYZ]{1,3})[-_ ]?[0-9]*[A-Z]?")
+"""Those with what an instrument does (I indicates, C controls, T transmits, …), and its number: FIC-101."""
+NUMBER, PLACE = re.compile("[0-9]+[A-Za-z]?"), re.compile("[A-Za-z]{0,2}[0-9]+[A-Za-z]?|[A-Za-z]")
+"""The number of an instrument; and where it is, such as at the phase L1."""
 
 
 class TagNames(NamedTuple):
@@ -48,7 +55,7 @@ def find_tag_names(names: Sequence[str], *, later_parts_first: bool = True) -> T
         for longest in (True, False) if later_parts_first else (True,):
             found = _split(names, separator, longest)
             weak = separator in WEAK and (len(names) - found.size > MAX_OTHERS or len(found.signals) < 2)
-            if weak or not _is_table(found):
+            if weak or not _is_table(found) or _are_instruments(found, separator in WEAK):
                 continue
             if best is None or len(found.signals) * len(found.names) > len(best.signals) * len(best.names):
                 best = found
@@ -82,6 +89,21 @@ def _is_table(tags: TagNames) -> bool:
         return False
     shared = any(sum(signal in names for names in tags.names.values()) > 1 for signal in tags.signals)
     return shared and tags.size >= MIN_FILLED * len(tags.names) * len(tags.signals)
+
+
+def _are_instruments(tags: TagNames, weak: bool) -> bool:
+    """Return whether names are those of instruments, and their first parts what these measure. weak: the separator"""
+    entities, signals = list(tags.names), tags.signals
+    codes = {match[1] if (match := INSTRUMENT.fullmatch(name)) else "" for name in entities}
+    if "" not in codes and len(codes) > 1:
+        return True
+    if all(map(MEASURED.fullmatch, entities)):
+        return _are_mostly(PLACE, signals)
+    return weak and _are_mostly(NUMBER, signals)
+
+
+def _are_mostly(pattern: re.Pattern[str], signals: Sequence[str]) -> bool:
+    return 2 * sum(pattern.fullmatch(signal) is not None for signal in signals) > len(signals)
 
 
 def _named_alike(names: list[str]) -> bool:
