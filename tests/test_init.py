@@ -561,6 +561,20 @@ def test_readings_of_one_plant() -> None:
     assert (event.layout, event.entity_default, event.signal, event.value) == ("readings", "line-1", "signal", "value")
 
 
+@pytest.mark.parametrize(("n", "reason"), [(400, "fewer than 500 rows"), (1_200, "no drivers to distinguish")])
+def test_why_there_are_no_drivers(n: int, reason: str) -> None:
+    """Too few rows; or a signal alone that is no function of the hour."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"ts": f"2026-03-{1 + i // 96:02d}T{i // 4 % 24:02d}:{i % 4 * 15:02d}:00Z",
+         "sun": 1.1 * max(i // 4 % 24 - 6, 0), "temp": round(float(rng.normal(20, 1)), 2)}
+        for i in range(n)
+    ]  # fmt: skip
+    notes = [note for note in decided(rows, targets=["all"]).notes if "predicted from all the others" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith(reason)
+
+
 def test_readings_by_tags() -> None:
     rows = [
         {"ts": row["ts"], "tag": f"{row['machine']}/{row['signal']}", "value": row["value"], "quality": "GOOD"}

@@ -243,6 +243,14 @@ def test_noise_has_no_drivers_and_a_small_sample_none_that_are_known() -> None:
     assert find_drivers(Sample(few, [np.arange(100)], np.arange(100) * 60_000)) is None
 
 
+def test_a_small_part_of_a_large_number_is_a_signal() -> None:
+    load = np.random.default_rng(0).normal(size=2_000)
+    signals = {"load": load, "freq": 1e10 + load, "power": 3.0 * load, "rounding": 0.3 + 1e-17 * load}
+    found = find_drivers(Sample(signals, [np.arange(2_000)], np.arange(2_000) * 60_000))
+    assert found is not None
+    assert {*found.chosen, *found.followed} == {"load", "freq", "power"}
+
+
 def bearing_alerts(settings: Config, file: Path) -> list[dict[str, Any]]:
     """The alerts that start on pump-1 in the days of its fault."""
     first = (1_772_409_600 + 600 * (9 * 7 - 14) * 144) * 1000

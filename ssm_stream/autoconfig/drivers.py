@@ -42,6 +42,8 @@ RANGES = 8
 """Ranges of equal numbers of rows, each with a level of its own."""
 RATES = (1 / 8, 1 / 64)
 """Of the running means: effects that arrive late."""
+MIN_DEVIATION = 1e-13
+"""Of values as shares of the largest: less is rounding. A carrier of 1 GHz may move by 1e-9 of itself."""
 CLIP = 5.0
 """Standard deviations from the mean at which values are clipped."""
 RIDGE = 1e-3
@@ -81,7 +83,8 @@ class Drivers(NamedTuple):
 
 
 def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
-    """Return the drivers among the signals; None where the sample is too small to conclude anything.
+    """Return the drivers among the signals; None where the sample is too small to conclude anything, or has no
+    two signals that are neither constant nor a part of the calendar.
 
     targets: signals that are to be predicted, which are no drivers; empty: each is predicted by the others
     """
@@ -173,7 +176,7 @@ def _standardized(x: Floats, groups: Sequence[NDArray[np.int64]]) -> Floats:
     for rows in groups:
         own = rows[np.isfinite(x[rows])]
         values = x[own] / max(float(np.abs(x[own]).max(initial=0.0)), 1e-300)  # squares of large ones are finite then
-        if len(own) > 1 and (deviation := values.std()) > 1e-9:
+        if len(own) > 1 and (deviation := values.std()) > MIN_DEVIATION:
             out[own] = np.clip((values - values.mean()) / deviation, -CLIP, CLIP)
     return out
 

@@ -115,10 +115,13 @@ def as_targets(event: Event, events: Events, never: Collection[str]) -> Narrowed
     notes, inputs = list[str](), None if drivers is None else drivers.chosen
     why = {"target": "every signal is watched: predicted from its own past, the calendar and the inputs"}
     if drivers is None:
-        notes.append(
-            f"fewer than {MIN_ROWS} rows, too few to distinguish drivers from symptoms: each signal is predicted from "
-            "all the others; name the drivers in event.inputs"
+        reason = (
+            f"fewer than {MIN_ROWS} rows, too few to distinguish drivers from symptoms"
+            if len(events) < MIN_ROWS
+            else "no drivers to distinguish from symptoms: of all signals, or all but one, the hour of the day and the "
+            "categories explain almost everything, or they hardly move"
         )
+        notes.append(f"{reason}: each signal is predicted from all the others; name the drivers in event.inputs")
     elif inputs:
         shares = sorted(drivers.followed.items(), key=lambda item: -item[1])
         follow = _listed([f"{path} {share:.0%}" for path, share in shares])
