@@ -266,6 +266,29 @@ def test_what_may_be_thousands_is_refused_or_said(tmp_path: Path) -> None:
         assert f"{cell} has decimals (if these are thousands: --read decimal={cure})" in said
 
 
+def test_numbers_of_a_sheet_have_no_notation(tmp_path: Path) -> None:
+    """Next to texts of numbers with a comma, and where a number happens to have three decimals."""
+    xlsxwriter = pytest.importorskip("xlsxwriter")
+
+    def rows(y: list[object], z: list[object], *given: str) -> list[tuple[object, object]]:
+        file = tmp_path / f"{len(list(tmp_path.iterdir()))}.xlsx"
+        with xlsxwriter.Workbook(file) as book:
+            sheet = book.add_worksheet()
+            for i, cells in enumerate([("t", "y", "z"), *zip(["2026-01-01"] * len(y), y, z, strict=True)]):
+                for j, cell in enumerate(cells):
+                    (sheet.write_string if isinstance(cell, str) else sheet.write_number)(i, j, cell)
+        return [(row["y"], row["z"]) for row in Recording(file, options=parse_options(given))]
+
+    for given in ([], ["decimal=comma"]):
+        assert rows([50.625, 2.5, 7], ["0,600", "1.234,5", "8,5"], *given) == [(50.625, 0.6), (2.5, 1234.5), (7, 8.5)]
+    with pytest.raises(RecordingError, match=r"`z` holds '0,600', while the other numbers have a decimal point"):
+        rows([50.625, 2.5], ["0,600", "8,5"], "decimal=point")
+    assert rows([1.125, 2, 3], [987, 985, 1]) == [(1.125, 987), (2, 985), (3, 1)]
+    assert rows([1.125, 2.25, 3.5], ["1.140", "987", "985"]) == [(1.125, 1140), (2.25, 987), (3.5, 985)]
+    with pytest.raises(RecordingError, match=r"`z` holds '0.600', while the other numbers have a decimal comma"):
+        rows([50.5, 2.5], ["0.600", "8.5"], "decimal=comma")
+
+
 def test_units_in_cells(tmp_path: Path) -> None:
     text = table(
         "time;load;temp;line", [f"2026-01-01;4{i},5 %;1.02{i},5 °C;{i} A" for i in range(9)] + ["2026-01-02;n/a;;x"]

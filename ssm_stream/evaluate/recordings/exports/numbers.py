@@ -41,7 +41,7 @@ class Notation(NamedTuple):
     def pattern(self) -> str:
         """Regular expression of a number."""
         decimal = re.escape(self.decimal)
-        whole = rf"(?:[0-9]{{1,3}}(?:{GROUPS[self.decimal]}[0-9]{{3}})+|[0-9]+)"
+        whole = rf"(?:[1-9][0-9]{{0,2}}(?:{GROUPS[self.decimal]}[0-9]{{3}})+|[0-9]+)"
         return rf"^\s*[+{MINUS}-]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$"
 
     def plain(self, name: str) -> pl.Expr:

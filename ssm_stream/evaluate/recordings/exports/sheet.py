@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -12,8 +12,19 @@ from ssm_stream.evaluate.recordings.files import RecordingError
 INSTALL = "pip install 'ssm-stream[excel]'"
 
 
-def read_sheet(path: Path, sheet: str | None) -> tuple[pl.DataFrame, str]:
-    """Return the cells of a sheet as text, without a header, and its name; of several, that with most rows.
+class Sheet(NamedTuple):
+    """A sheet without a header.
+
+    rows: its cells as text; numbers: whether each is a number, and no text; name: its own
+    """
+
+    rows: pl.DataFrame
+    numbers: pl.DataFrame
+    name: str
+
+
+def read_sheet(path: Path, sheet: str | None) -> Sheet:
+    """Return a sheet of a file; of several, that with most cells.
 
     Raises:
         RecordingError: the file is broken, has no such sheet, or the package for it is not installed.
@@ -34,7 +45,10 @@ def read_sheet(path: Path, sheet: str | None) -> tuple[pl.DataFrame, str]:
         raise RecordingError(f"{path}: not a sound sheet ({reason}); save it again, or as CSV") from error
     name, found = max(sheets, key=lambda each: each[1].height * max(each[1].width, 1))
     frame = found.to_polars() if found.width else pl.DataFrame()
-    return frame.select(map(_as_shown, frame.get_columns())), name
+    rows = frame.select(map(_as_shown, frame.get_columns()))
+    # What is read as true or false is a number (or true or false), and no text of one.
+    numbers = book.load_sheet(name, **options | {"dtypes": "boolean"}).to_polars() if found.width else frame
+    return Sheet(rows, numbers.select(pl.all().is_not_null()), name)
 
 
 def _as_shown(cells: pl.Series) -> pl.Series:

@@ -10,14 +10,13 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from ssm_stream.evaluate.recordings.exports.cells import is_missing, unit_of
-from ssm_stream.evaluate.recordings.exports.columns import PADDED, Column, Counts, count_cells
+from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count_cells
 from ssm_stream.evaluate.recordings.exports.dates import (
     DateForm,
     find_form,
@@ -26,15 +25,16 @@ from ssm_stream.evaluate.recordings.exports.dates import (
     is_date_alone,
     is_month_first,
 )
+from ssm_stream.evaluate.recordings.exports.doubts import doubtful_number, mixed_columns, refuse_number
 from ssm_stream.evaluate.recordings.exports.file_names import find_file_column, name_of
 from ssm_stream.evaluate.recordings.exports.format import Format, Joined, Part, describe
 from ssm_stream.evaluate.recordings.exports.header import find_table
-from ssm_stream.evaluate.recordings.exports.numbers import Signs, count_signs, find_notation, is_doubtful
+from ssm_stream.evaluate.recordings.exports.numbers import Signs, count_signs, find_notation
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
+from ssm_stream.evaluate.recordings.exports.part_rows import find_cell, part_frames, sheet_of, written_cells
 from ssm_stream.evaluate.recordings.exports.row_times import NumberedTimes, RepeatedHours
-from ssm_stream.evaluate.recordings.exports.sheet import read_sheet
 from ssm_stream.evaluate.recordings.exports.tags import find_tags
-from ssm_stream.evaluate.recordings.exports.text_file import numbered_rows, text_frames, text_head
+from ssm_stream.evaluate.recordings.exports.text_file import text_head
 from ssm_stream.evaluate.recordings.files import NotUtf8Error, RecordingError
 
 SCANNED = 50_000
@@ -81,7 +81,7 @@ class Table(NamedTuple):
             changes.append(RepeatedHours(options.time_zone, options.timestamp, entity).mark)
         lines = size if tags is None else max(size // len(tags.entities), 1)
         for part in form.parts:
-            for frame in _frames(part, lines):
+            for frame in part_frames(part, lines, form.notation.decimal):
                 rows = form.rows(frame.select(form.parts[0].head.names))
                 if form.file is not None:
                     rows = rows.with_columns(pl.lit(name_of(part.path), pl.String).alias(form.file))
@@ -116,27 +116,10 @@ def _legacy(data: bytes) -> str:
 
 def _part(path: Path, options: FileOptions, legacy: str | None) -> Part:
     if path.suffix.lower() in SHEETS:
-        rows, sheet = _sheet(path, options.sheet, path.stat().st_mtime_ns)
+        rows, _, sheet = sheet_of(path, options.sheet)
         filled = [(i, [cell or "" for cell in row]) for i, row in enumerate(rows[:500].iter_rows(), 1)]
         return Part(path, "", find_table(filled, ",", path, options), sheet)
     return Part(path, *text_head(path, options, legacy))
-
-
-@functools.lru_cache(maxsize=2)
-def _sheet(path: Path, sheet: str | None, _modified: int) -> tuple[pl.DataFrame, str]:
-    return read_sheet(path, sheet)
-
-
-def _frames(part: Part, size: int) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a file as they stand."""
-    if not part.is_sheet:
-        yield from text_frames(part.path, part.encoding, part.head, size)
-        return
-    rows, _ = _sheet(part.path, part.sheet, part.path.stat().st_mtime_ns)
-    rows = rows[part.head.first - 1 :]
-    rows = rows.rename(dict(zip(rows.columns, part.head.names, strict=True)))
-    for frame in rows.iter_slices(size):
-        yield frame.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
 def _check_names(parts: Sequence[Part]) -> None:
@@ -151,8 +134,8 @@ def _check_names(parts: Sequence[Part]) -> None:
             )
 
 
-def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
-    """Return what the beginnings of the files show."""
+def _detect(parts: tuple[Part, ...], options: FileOptions) -> tuple[Format, dict[str, Signs]]:
+    """Return what the beginnings of the files show, and what each column shows of the notation of numbers."""
     cells: dict[str, list[str]] = {name: [] for name in parts[0].head.names}
     for part in parts:
         for j, name in enumerate(part.head.names):
@@ -160,7 +143,8 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
     units = tuple((name, unit) for name, column in cells.items() if (unit := _find_unit(column)) is not None)
     for name, unit in units:
         cells[name] = [cell.removesuffix(unit) for cell in cells[name]]
-    notation = find_notation((_signs(column) for column in cells.values()), options.decimal)
+    signs = _signs(parts, dict(units))
+    notation = find_notation(signs.values(), options.decimal)
     joined = _find_joined(cells)
     if joined is not None:
         pairs = zip(cells[joined.date], cells[joined.clock], strict=False)
@@ -172,11 +156,18 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
         raise RecordingError(
             f"{parts[0].path}: no column has the form {options.tags}; its columns: {', '.join(list(cells)[:10])}"
         )
-    return Format(parts, notation, joined, units, forms, tags)
+    return Format(parts, notation, joined, units, forms, tags), signs
 
 
-def _signs(cells: list[str]) -> Signs:
-    return count_signs(pl.Series(cells, dtype=pl.String))
+def _signs(parts: Sequence[Part], units: dict[str, str]) -> dict[str, Signs]:
+    """Return what the cells of each column show of the notation: those of the beginning, or all texts of sheets."""
+    signs: dict[str, Signs] = {}
+    for part in parts:
+        for column in written_cells(part):
+            name = column.name
+            found = count_signs(column.str.strip_suffix(units[name]) if name in units else column)
+            signs[name] = signs.get(name, Signs()).plus(found)
+    return signs
 
 
 def _find_unit(cells: list[str]) -> str | None:
@@ -200,17 +191,19 @@ def _find_joined(cells: dict[str, list[str]]) -> Joined | None:
 
 def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
     """Read everything once: what columns hold, and whether it agrees with the beginning."""
-    form = _detect(parts, options)
+    form, signs = _detect(parts, options)
     while True:
         passed = _Pass(form)
         foreign = next((name for name, counts in passed.total.items() if counts.is_foreign), None)
         if form.notation.certain and foreign is None:
             break
-        seen = find_notation(passed.signs.values(), form.notation.decimal if form.notation.certain else None)
+        if not all(part.is_sheet for part in parts):
+            signs = passed.signs
+        seen = find_notation(signs.values(), form.notation.decimal if form.notation.certain else None)
         if foreign is not None and (seen.is_like(form.notation) or not form.notation.is_plain):
-            _refuse_number(form, foreign, options)
+            refuse_number(form, foreign, options)
         if seen.is_like(form.notation):
-            form = form._replace(doubtful=_doubtful_number(form._replace(notation=seen), passed.signs))
+            form = form._replace(doubtful=doubtful_number(form._replace(notation=seen), signs))
             break
         form = form._replace(notation=seen._replace(certain=True))
     form = _order_dates(form, passed.dates, options)
@@ -221,7 +214,7 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
     if form.tags is not None:
         names = form.tags.names(list(passed.total))
         total = {name: total.get(name, Counts(filled=1)) for name in names}
-    form = form._replace(mixed=tuple(_mixed(form, passed.total))[:MAX_MIXED])
+    form = form._replace(mixed=tuple(mixed_columns(form, passed.total))[:MAX_MIXED])
     if not passed.rows:
         raise RecordingError(f"{parts[0].path}: no rows; a header alone cannot be replayed")
     columns = {name: counts.column() for name, counts in total.items()}
@@ -234,21 +227,6 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
         numbered = _numbered_name(list(columns), options)
         columns[numbered] = Column("text", False)
     return Scan(columns, passed.rows, form._replace(missing=missing, file=file, numbered=numbered))
-
-
-def _mixed(form: Format, total: dict[str, Counts]) -> Iterator[str]:
-    """Yield for each column that is text although it has many numbers the first cell that makes it so."""
-    for name, counts in total.items():
-        if name in dict(form.dates) or not counts.is_mixed:
-            continue
-        line, cell = _find(form, name, functools.partial(_is_odd, form, counts.has_names))
-        yield f"`{name}` is text, as line {line.rpartition(':')[2]} holds {cell!r}"
-
-
-def _is_odd(form: Format, has_names: bool, text: str) -> bool:
-    if has_names:
-        return re.match(PADDED, text.strip()) is not None
-    return not is_missing(text) and re.match(form.notation.pattern, text) is None
 
 
 def _numbered_name(names: list[str], options: FileOptions) -> str:
@@ -281,7 +259,7 @@ class _Pass:
         self.ends: list[pl.DataFrame] = []
         for part in form.parts:
             ends = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
-            for raw in _frames(part, SCANNED):
+            for raw in part_frames(part, SCANNED, form.notation.decimal):
                 self._add(form, form.columns(raw.select(names)))
                 ends = pl.concat([ends, raw.select(names)])
                 ends = pl.concat([ends[:1], ends[1:][-LAST:]])
@@ -319,7 +297,7 @@ def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]
                 halves = re.search("[AaPp]\\.?[Mm]", found.example) is not None
                 month_first = is_month_first(all_dates, separator, (comma, halves))
             if month_first is None:
-                line, cell = _find(form, name, lambda _: True)
+                line, cell = find_cell(form, name, lambda _: True)
                 raise RecordingError(
                     f"{line}: `{name}` holds {cell!r}, and no date of the file shows which number is the day: give "
                     "--read dates=day-first or --read dates=month-first"
@@ -333,63 +311,9 @@ def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]
 
 
 def _wrong_date(form: Format, name: str, found: DateForm, bad: tuple[str, str, str]) -> RecordingError:
-    line, cell = _find(form, name, lambda text: found.parts(text) == bad)
+    line, cell = find_cell(form, name, lambda text: found.parts(text) == bad)
     other = {"dmy": "month-first", "mdy": "day-first"}.get(found.kind)
     cure = f"correct it, or give --read dates={other}" if other else "correct it"
     return RecordingError(
         f"{line}: `{name}` holds {cell!r}, which is no date, read as the others ({found.describe()}); {cure}"
     )
-
-
-def _refuse_number(form: Format, name: str, options: FileOptions) -> None:
-    pattern = re.compile(Counts.PATTERN)
-    own = re.compile(form.notation.pattern)
-    line, cell = _find(form, name, lambda text: bool(pattern.match(text)) and not own.match(text))
-    sign, other = ("point", "comma") if form.notation.decimal == "." else ("comma", "point")
-    cure = (
-        f"or give --read decimal={other} if all of them have one"
-        if options.decimal is None
-        else "or leave the option out"
-    )
-    raise RecordingError(
-        f"{line}: `{name}` holds {cell!r}, while the other numbers have a decimal {sign}; correct it, {cure}"
-    )
-
-
-def _doubtful_number(form: Format, signs: dict[str, Signs]) -> str | None:
-    """Return a number of which nothing shows that its sign is that of decimals, as which it is read; None without one.
-
-    Raises:
-        RecordingError: that may well be wrong.
-    """
-    sign = form.notation.decimal
-    for name, found in signs.items():
-        if form.notation.certain or 2 * found.numbers <= found.filled or not found.marks(sign):
-            continue
-        test = functools.partial(is_doubtful, sign=sign, unit=dict(form.units).get(name, ""))
-        line, cell = _find(form, name, test)
-        if sign == "." and found.has_point_thousands is None:
-            raise RecordingError(
-                f"{line}: `{name}` holds {cell!r}, and numbers without a point: nothing in the file shows whether the "
-                "point separates thousands or decimals: give --read decimal=comma or --read decimal=point"
-            )
-        return cell
-    return None
-
-
-def _find(form: Format, name: str, test: Callable[[str], bool]) -> tuple[str, str]:
-    """Return place and text of the first filled cell of a column that passes a test."""
-    raw = form.joined.date if form.joined is not None and name == form.joined.name else name
-    for part in form.parts:
-        j = part.head.names.index(raw)
-        for number, row in _numbered(part):
-            if j < len(row) and row[j] and row[j].strip() and test(row[j]):
-                return f"{part.path}:{number}", row[j].strip()
-    return str(form.parts[0].path), "?"
-
-
-def _numbered(part: Part) -> Iterator[tuple[int, Sequence[Any]]]:
-    if not part.is_sheet:
-        return numbered_rows(part.path, part.encoding, part.head)
-    frames = chain.from_iterable(frame.iter_rows() for frame in _frames(part, SCANNED))
-    return enumerate(frames, part.head.first)
