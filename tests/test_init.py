@@ -575,6 +575,13 @@ def test_why_there_are_no_drivers(n: int, reason: str) -> None:
     assert notes[0].startswith(reason)
 
 
+def test_numbers_in_quotes_are_named() -> None:
+    rows = [row | {"speed": f"{row['load']:.2f}", "code": f"{i + 900:04d}"} for i, row in enumerate(plant())]
+    left_out = decided(rows, targets=["temp"]).left_out
+    assert left_out["speed"].endswith("a category has at most 32. They are numbers in quotes: write them as numbers")
+    assert "quotes" not in left_out["code"]
+
+
 def test_readings_by_tags() -> None:
     rows = [
         {"ts": row["ts"], "tag": f"{row['machine']}/{row['signal']}", "value": row["value"], "quality": "GOOD"}

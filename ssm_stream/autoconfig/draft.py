@@ -7,6 +7,7 @@ the sample does not show is an error or a note.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -38,6 +39,8 @@ from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
 
 WARMUP = Model().warmup
+QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A number as text."""
 
 
 class Choices(NamedTuple):
@@ -293,6 +296,9 @@ def _inputs(
             left_out[path] = reason
         elif numbers_rows(sample.columns[path], sample.owners):
             left_out[path] = "it counts the rows"
+    for path, reason in left_out.items():
+        if reason.startswith("text") and path in sample.columns and _holds_quoted_numbers(sample.columns[path]):
+            left_out[path] = f"{reason}. They are numbers in quotes: write them as numbers"
     later |= set(left_out)
     features = [path for path in selected.numbers if path not in later]
     categories = [path for path in selected.categories if path not in later]
@@ -305,6 +311,13 @@ def _inputs(
         left_out,
         remarks,
     )
+
+
+def _holds_quoted_numbers(column: Column) -> bool:
+    """Return whether its texts are mostly numbers; with zeros before them they are names, such as 007."""
+    texts = [value.strip() for value in column.values.values() if isinstance(value, str)]
+    numbers = sum(QUOTED.fullmatch(text) is not None for text in texts)
+    return 2 * numbers > len(texts) and not any(re.match("[+-]?0[0-9]", text) for text in texts)
 
 
 def _free(name: str, found: dict[str, Column]) -> str:
