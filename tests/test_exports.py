@@ -429,6 +429,13 @@ def test_tags_of_parquet_are_rows_too(tmp_path: Path) -> None:
     assert "a column a tag" in recording.describe()
 
 
+def test_files_of_one_folder_have_one_decimal_sign(tmp_path: Path) -> None:
+    write(tmp_path / "a1.csv", "t,y\n1,2.5\n")
+    write(tmp_path / "a2.csv", "t;y\n2;2,5\n")
+    with pytest.raises(RecordingError, match=r"a2.csv:2: `y` holds '2,5'.*must have the same decimal sign: export"):
+        list(Recording(tmp_path))
+
+
 def test_a_folder_of_other_tables_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a1.csv", "t,y\n1,2\n")
     write(tmp_path / "a2.csv", "t,z\n1,2\n")

@@ -31,6 +31,8 @@ def refuse_number(form: Format, name: str, options: FileOptions) -> NoReturn:
         if options.decimal is None
         else "or leave the option out"
     )
+    if len(form.parts) > 1:
+        cure += "; files of one folder must have the same decimal sign: export them alike"
     raise RecordingError(
         f"{line}: `{name}` holds {cell!r}, while the other numbers have a decimal {sign}; correct it, {cure}"
     )
