@@ -196,6 +196,37 @@ def test_which_number_is_the_day_is_decided_by_all_dates_or_asked_for(tmp_path: 
     assert next(iter(Recording(file)))["time"] == "2026-02-01T00:00:00", "the last row shows it"
 
 
+@pytest.mark.parametrize(
+    ("dates", "separators", "order"),
+    [
+        (("26{0}02{0}27", "26{0}02{0}28", "26{0}03{0}01"), "/-.", "year-first"),
+        (("09{0}02{0}03", "09{0}02{0}04", "09{0}02{0}05"), "/-.", "year-first"),
+        (("26{0}03{0}01", "26{0}02{0}28", "26{0}02{0}27"), "/", "year-first"),
+        (("99{0}02{0}03",), "/-.", "year-first"),
+        (("03{0}02{0}26", "04{0}02{0}26", "05{0}02{0}26"), "/-.", "day-first"),
+        (("02{0}27{0}26", "02{0}28{0}26", "03{0}01{0}26"), "/-", "month-first"),
+        (("28{0}02{0}26",), ".", "day-first"),
+        (("28{0}02{0}2026", "28{0}02{0}2027"), "/-.", "day-first"),
+        (("26{0}02{0}03",), "/-", None),
+        (("28{0}02{0}26",), "/-", None),
+        (("26{0}01{0}01", "26{0}02{0}01", "26{0}03{0}01"), "/-", None),
+    ],
+)
+def test_a_year_of_two_digits_may_come_first(
+    tmp_path: Path, dates: tuple[str, ...], separators: str, order: str | None
+) -> None:
+    """Read wrongly, days that follow each other jump by years; where nothing shows it, the file is refused."""
+    for separator in separators:
+        rows = [f"{date.format(separator)} {hour:02d}:00,{hour}" for date in dates for hour in range(24)]
+        file = write(tmp_path / "a.csv", table("time,y", rows))
+        if order is None:
+            with pytest.raises(RecordingError, match=r"which number is the day: give .* --read dates=year-first"):
+                list(Recording(file))
+            assert next(iter(Recording(file, options=parse_options(["dates=year-first"]))))["time"].startswith("202")
+        else:
+            assert order in Recording(file).describe()
+
+
 def test_a_date_that_does_not_fit_is_refused_with_its_line(tmp_path: Path) -> None:
     rows = [f"{13 + i % 10}.02.2026 06:00;1" for i in range(2000)]
     rows[1500] = "02.13.2026 06:00;1"

@@ -1,7 +1,8 @@
 """Dates and times in other forms than ISO 8601, which become ISO 8601.
 
 Which of two numbers is the day is decided by all dates of a file: one above 12 is a day. Where none is, by the order of
-the rows: read one way the dates follow each other, read the other way they jump by months.
+the rows: read one way the dates follow each other, read the other way they jump by months. A year of two digits may come
+first; read wrongly, such dates jump by years.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FORMS = {
     "compact": r"(?P<y>(?:19|20)[0-9]{2})(?P<m>[01][0-9])(?P<d>[0-3][0-9])",
     "kanji": r"(?P<y>[0-9]{4})年(?P<m>[0-9]{1,2})月(?P<d>[0-9]{1,2})日",
 }
-"""Kind of date → its pattern. `dmy` is also month, day, year."""
+"""Kind of date → its pattern. `dmy` is also month, day, year, and year of two digits, month, day."""
 ZONES = {
     "Z": "Z", "UTC": "Z", "GMT": "Z", "WET": "+00:00", "WEST": "+01:00", "BST": "+01:00", "CET": "+01:00",
     "CEST": "+02:00", "MEZ": "+01:00", "MESZ": "+02:00", "EET": "+02:00", "EEST": "+03:00", "JST": "+09:00",
@@ -48,14 +49,16 @@ TIMES = {"compact": r"(?:[T _-]?(?P<H>[0-9]{2}):?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]
 TIME = rf"(?:[T,_ ]+\s*{CLOCK})?"
 MIN_SHARE = 0.98
 """Share of the filled cells of a sample that must have a form."""
-EXAMPLE = {"dmy": "day-first", "mdy": "month-first"}
+ORDERS = {"dmy": "day-first", "mdy": "month-first", "yymd": "year-first"}
+"""Kind of date → what its order is called, where numbers do not show it."""
+YEAR_FIRST = r"(?P<y>[0-9]{2})[./-](?P<m>[0-9]{1,2})[./-](?P<d>[0-9]{1,2})"
 
 
 class DateForm(NamedTuple):
     """How the times of a column are written."""
 
     kind: str
-    """A key of `FORMS`, or `mdy`."""
+    """A key of `FORMS` or of `ORDERS`."""
     timed: bool
     """Whether there is a time of day."""
     example: str
@@ -110,13 +113,9 @@ class DateForm(NamedTuple):
         match = _python(rf"\s*{WEEKDAY}{_date_pattern(self.kind)}").match(text)
         return None if match is None else (match["y"], match["m"], match["d"])
 
-    def reordered(self, month_first: bool) -> DateForm:
-        """Return the form with the day or the month first."""
-        return self._replace(kind="mdy" if month_first else "dmy")
-
     def describe(self) -> str:
         """Return the form in words."""
-        order = f"{EXAMPLE[self.kind]} " if self.kind in EXAMPLE else ""
+        order = f"{ORDERS[self.kind]} " if self.kind in ORDERS else ""
         return f"{order}dates ({self.example})"
 
 
@@ -125,6 +124,8 @@ def _century(year: pl.Expr) -> pl.Expr:
 
 
 def _date_pattern(kind: str) -> str:
+    if kind == "yymd":
+        return YEAR_FIRST
     if kind == "mdy":
         return FORMS["dmy"].replace("P<d>", "P<x>").replace("P<m>", "P<d>").replace("P<x>", "P<m>")
     return FORMS[kind]
@@ -192,6 +193,8 @@ def _date(year: str, month: str, day: str) -> date | None:
     """Return the date of numbers as text; None if there is none."""
     try:
         number = int(month) if month.isdecimal() else _month(month)
+        if len(year) not in (2, 4):
+            return None
         century = (2000 if int(year) < 70 else 1900) if len(year) == 2 else 0
         return date(century + int(year), number, int(day))
     except ValueError:
@@ -203,23 +206,57 @@ def first_invalid(dates: Iterable[tuple[str, str, str]]) -> tuple[str, str, str]
     return next((each for each in dates if _date(*each) is None), None)
 
 
-def is_month_first(dates: Sequence[tuple[str, str, str]], separator: str, hints: tuple[bool, bool]) -> bool | None:
-    """Return whether the second of two numbers is the day; None if that cannot be decided.
+def in_order(kind: str, dates: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Return year, month and day of dates that were read as `dmy`, in another order: a key of `ORDERS`."""
+    places = {"dmy": (0, 1, 2), "mdy": (0, 2, 1), "yymd": (2, 1, 0)}[kind]
+    return [(each[places[0]], each[places[1]], each[places[2]]) for each in dates]
+
+
+def find_order(dates: Sequence[tuple[str, str, str]], separator: str, hints: tuple[bool, bool]) -> str | None:
+    """Return the order of dates of three numbers, a key of `ORDERS`; None if that cannot be decided.
 
     Args:
-        dates: year, second number and first number as written, in the order of the rows
+        dates: third, second and first number as written, in the order of the rows
         separator: between them
         hints: whether other signs in the file speak for the day first, and for the month first
     """
+    kind = _year_last(dates, separator, hints)
+    steps = {each: _steps(in_order(each, dates)) for each in ([kind] if kind else ["dmy", "mdy"])}
+    if not all(len(first) == len(third) == 2 for third, _, first in dates):
+        return kind
+    of_years = _steps(in_order("yymd", dates))
+    if of_years is None:
+        return kind
+    others = [each for each in steps.values() if each is not None]
+    if not others or min(others) > 2 * of_years:
+        return "yymd"
+    if kind is None or of_years > 2 * min(others) or separator == ".":
+        return kind
+    # One day, or one of each month: a sign for the order counts where the year is the later one with it, too.
+    latest = [max(map(_year, in_order(each, dates))) for each in (kind, "yymd")]
+    return kind if hints == (kind == "dmy", kind == "mdy") and latest[0] > latest[1] else None
+
+
+def _steps(dates: Sequence[tuple[str, str, str]]) -> int | None:
+    """Return the days between dates and the next ones, all together; None if most of them are none."""
+    found = [each for each in (_date(*each) for each in dates) if each is not None]
+    return sum(abs((b - a).days) for a, b in pairwise(found)) if 2 * len(found) > len(dates) else None
+
+
+def _year(of: tuple[str, str, str]) -> int:
+    found = _date(*of)
+    return 0 if found is None else found.year
+
+
+def _year_last(dates: Sequence[tuple[str, str, str]], separator: str, hints: tuple[bool, bool]) -> str | None:
+    """Return whether the day or the month comes first, where the year comes last. Arguments as of `find_order`."""
     if any(int(first) > 12 for _, _, first in dates):
-        return False
+        return "dmy"
     if any(int(second) > 12 for _, second, _ in dates):
-        return True
+        return "mdy"
     if separator == ".":
-        return False
-    day_first = [_date(*each) for each in dates]
-    month_first = [_date(year, first, second) for year, second, first in dates]
-    moved = [sum(abs((b - a).days) for a, b in pairwise(each) if a and b) for each in (day_first, month_first)]
+        return "dmy"
+    moved = [_steps(in_order(kind, dates)) or 0 for kind in ("dmy", "mdy")]
     if max(moved) > 2 * min(moved):
-        return moved[1] < moved[0]
-    return None if hints[0] == hints[1] else hints[1]
+        return "dmy" if moved[0] < moved[1] else "mdy"
+    return None if hints[0] == hints[1] else ("mdy" if hints[1] else "dmy")

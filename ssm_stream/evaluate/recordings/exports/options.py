@@ -10,11 +10,11 @@ from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.rows.reader import message_event
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
-ORDERS = ("day-first", "month-first")
+ORDERS = ("day-first", "month-first", "year-first")
 HELP = {
     "delimiter": "comma, semicolon, tab or pipe",
     "decimal": "comma or point",
-    "dates": "day-first or month-first",
+    "dates": "day-first, month-first or year-first",
     "encoding": "cp1252, shift_jis, …",
     "header": "the number of its line, or none",
     "sheet": "name of the sheet",

@@ -18,12 +18,14 @@ import polars as pl
 from ssm_stream.evaluate.recordings.exports.cells import is_missing, unit_of
 from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count_cells
 from ssm_stream.evaluate.recordings.exports.dates import (
+    ORDERS,
     DateForm,
     find_form,
+    find_order,
     first_invalid,
+    in_order,
     is_clock,
     is_date_alone,
-    is_month_first,
 )
 from ssm_stream.evaluate.recordings.exports.doubts import doubtful_number, mixed_columns, refuse_number
 from ssm_stream.evaluate.recordings.exports.file_names import find_file_column, name_of
@@ -282,7 +284,7 @@ class _Pass:
 
 
 def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]], options: FileOptions) -> Format:
-    """Return the format with the day or the month first in its times, by all dates of the table."""
+    """Return the format with the order of the numbers in its times, by all dates of the table."""
     comma = form.notation.decimal == "," or form.parts[0].head.delimiter == ";"
     ordered: list[tuple[str, DateForm]] = []
     for name, found in form.dates:
@@ -290,29 +292,32 @@ def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]
         if found.kind == "dmy":
             between = re.search("[0-9]([./-])[0-9]", found.example)
             separator = between[1] if between is not None else ""
-            month_first: bool | None
-            if options.dates is not None:
-                month_first = options.dates == "month-first"
-            else:
-                halves = re.search("[AaPp]\\.?[Mm]", found.example) is not None
-                month_first = is_month_first(all_dates, separator, (comma, halves))
-            if month_first is None:
+            halves = re.search("[AaPp]\\.?[Mm]", found.example) is not None
+            given = next((kind for kind, order in ORDERS.items() if order == options.dates), None)
+            kind = given or find_order(all_dates, separator, (comma, halves))
+            if kind is None:
                 line, cell = find_cell(form, name, lambda _: True)
                 raise RecordingError(
                     f"{line}: `{name}` holds {cell!r}, and no date of the file shows which number is the day: give "
-                    "--read dates=day-first or --read dates=month-first"
+                    + _orders(all_dates)
                 )
-            found = found.reordered(month_first)
-            all_dates = [(year, day, month) if month_first else (year, month, day) for year, month, day in all_dates]
+            found = found._replace(kind=kind)
+            all_dates = in_order(kind, all_dates)
         if (bad := first_invalid(all_dates)) is not None:
             raise _wrong_date(form, name, found, bad)
         ordered.append((name, found))
     return form._replace(dates=tuple(ordered))
 
 
+def _orders(dates: list[tuple[str, str, str]]) -> str:
+    """Return the options by which dates can be read."""
+    fits = [order for kind, order in ORDERS.items() if first_invalid(in_order(kind, dates)) is None]
+    return " or ".join(f"--read dates={order}" for order in fits or ORDERS.values())
+
+
 def _wrong_date(form: Format, name: str, found: DateForm, bad: tuple[str, str, str]) -> RecordingError:
     line, cell = find_cell(form, name, lambda text: found.parts(text) == bad)
-    other = {"dmy": "month-first", "mdy": "day-first"}.get(found.kind)
+    other = {"dmy": "month-first", "mdy": "day-first", "yymd": "day-first"}.get(found.kind)
     cure = f"correct it, or give --read dates={other}" if other else "correct it"
     return RecordingError(
         f"{line}: `{name}` holds {cell!r}, which is no date, read as the others ({found.describe()}); {cure}"
