@@ -8,7 +8,7 @@ import math
 import re
 import shlex
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +368,67 @@ def test_forms_of_times(tmp_path: Path, cell: str, expected: str) -> None:
     file = write(tmp_path / "a.csv", table("time|y", [f"{cell}|1", f"{cell}|2"]))
     assert [row["time"] for row in Recording(file)] == [expected, expected]
     assert datetime.fromisoformat(expected)
+
+
+MINUTES = [datetime(2026, 2, 3, 0, 0) + timedelta(minutes=5 * i) for i in range(400)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("forms", "named"),
+    [
+        ({"Date": "%Y%m%d", "Time": "%H%M%S"}, "Date Time"),
+        ({"Date": "%Y%m%d", "Time": "%H%M"}, "Date Time"),
+        ({"Stamp": "%Y%m%d%H%M%S"}, "Stamp"),
+        ({"Stamp": "%Y%m%d%H%M"}, "Stamp"),
+    ],
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_times_as_whole_numbers(tmp_path: Path, suffix: str, forms: dict[str, str], named: str, padded: bool) -> None:
+    """A configuration reads them as what they are, and no number since 1970 is mistaken for one."""
+    texts = {name: [each.strftime(form) for each in MINUTES] for name, form in forms.items()}
+    columns = texts if padded else {name: [int(text) for text in column] for name, column in texts.items()}
+    file = written(tmp_path / f"a.{suffix}", {**columns, "y": [20 + math.sin(i / 9) for i in range(400)]})
+    out = tmp_path / "monitor.yaml"
+    made = ssm_stream("init", file, "--out", out)
+    assert made.exit_code == 0, made.stderr
+    event = load_config(out).event
+    assert (event.timestamp, event.timestamp_format, event.entity_default) == (named, "iso", "a")
+    assert ssm_stream("validate", out, file).exit_code == 0
+    events, refused = EventReader(event).read(list(Recording(file).of_event(event)))
+    assert not refused
+    assert events.ts.tolist() == [int(each.replace(tzinfo=UTC).timestamp() * 1000) for each in MINUTES]
+    found = json.loads(ssm_stream("backtest", out, file, "--json").stdout)
+    assert (found["events"], found["refused"]) == (400, {})
+
+
+def written(path: Path, columns: dict[str, list[Any]]) -> Path:
+    frame = pl.DataFrame(columns)
+    {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}[path.suffix](path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_numbers_that_are_no_dates_stay_as_they_are(tmp_path: Path, suffix: str) -> None:
+    days = [20260203 + i // 200 for i in range(400)]
+    rows = range(400)
+    for columns in (
+        {"ts": [1_770_076_800 * unit + 300 * unit * i for i in rows], "batch": [20260203 + i // 99 for i in rows]}
+        for unit in (1, 10**3, 10**6, 10**9)
+    ):
+        expected = dict(zip(columns, next(zip(*columns.values(), strict=True)), strict=True))
+        assert next(iter(Recording(written(tmp_path / f"a.{suffix}", columns)))) == expected
+    for column in (
+        [1000 + i * 7 % 50 for i in rows],  # goes up and down
+        [1000 + 100 * (i // 40) for i in rows],  # some levels
+        [i % 60 for i in rows],
+        [1000 + i for i in rows],  # no minutes from 60 on
+    ):
+        file = written(tmp_path / f"b.{suffix}", {"day": days, "y": column})
+        assert next(iter(Recording(file))) == {"day": 20260203, "y": column[0]}
+    daily = [int((datetime(2026, 1, 1) + timedelta(days=i)).strftime("%Y%m%d")) for i in rows]
+    file = written(tmp_path / f"c.{suffix}", {"day": daily, "y": list(rows)})
+    assert list(Recording(file))[31] == {"day": "2026-02-01", "y": 31}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])

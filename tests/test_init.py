@@ -218,6 +218,15 @@ def test_seconds_since_some_beginning_are_taken_and_told_of() -> None:
     assert any("does not count from 1970" in note for note in draft.notes)
 
 
+def test_dates_as_whole_numbers_are_no_seconds() -> None:
+    """Where they are not read as what they are: in messages, and in objects of a file."""
+    for number in (20260203, 202602030600, 20260203060000):
+        rows = [{"time": number + i, "load": float(i % 7), "temp": i * 0.5} for i in range(5)]
+        for chosen in (None, "time"):
+            with pytest.raises(ConfigError, match=f"`time` .found {number}. holds dates .* ISO 8601 text"):
+                decided(rows, timestamp=chosen)
+
+
 def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:
     rng = np.random.default_rng(0)
     rows = [{**row, "bytes": int(rng.integers(1_000_000_000, 2_000_000_000))} for row in plant()]

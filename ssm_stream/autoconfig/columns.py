@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.autoconfig.date_numbers import is_date_number
 from ssm_stream.autoconfig.feature_selection import is_number, values_by_column
 from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS, YEAR_2000_MS, is_iso_time
@@ -118,6 +119,14 @@ def may_be_elapsed_seconds(column: Column) -> bool:
     numbers = column.numbers[~np.isnan(column.numbers)]
     usable = column.is_filled and column.kind in ("number", "whole") and column.distinct > 2
     return usable and _within(numbers * 1000.0, max(MIN_MS, 0), MAX_MS)
+
+
+def holds_date_numbers(column: Column) -> bool:
+    """Return whether its numbers are dates written as whole numbers, which the flow cannot read: 202602030600."""
+    if column.kind not in ("number", "whole"):
+        return False
+    texts = {f"{number:.0f}" for number in column.numbers[~np.isnan(column.numbers)].tolist()}
+    return bool(texts) and all(map(is_date_number, texts))
 
 
 def has_offset(column: Column) -> bool:

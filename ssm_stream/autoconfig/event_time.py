@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column, has_offset, may_be_elapsed_seconds, time_format
+from ssm_stream.autoconfig.columns import (
+    Column,
+    has_offset,
+    holds_date_numbers,
+    may_be_elapsed_seconds,
+    time_format,
+)
 from ssm_stream.autoconfig.target import TIMES, rank
 from ssm_stream.config import ConfigError, Event
 from ssm_stream.ingest.events import EventReader
@@ -18,8 +24,13 @@ from ssm_stream.ingest.local_times import find_zone
 def find_timestamp(
     found: dict[str, Column], chosen: str | None, why: dict[str, str], notes: list[str]
 ) -> tuple[str, str]:
-    """Return the path of the time, and its format."""
+    """Return the path of the time, and its format.
+
+    Raises:
+        ConfigError: no column is a time, or its numbers are dates in a form that the flow cannot read.
+    """
     if chosen is not None:
+        _refuse_date_numbers(found[chosen])
         form = time_format(found[chosen]) or ("s" if may_be_elapsed_seconds(found[chosen]) else "auto")
         why["timestamp"] = f"as given; {_describe_time(found[chosen], form, notes)}"
         return chosen, form
@@ -39,11 +50,13 @@ def find_timestamp(
     elapsed = [c for c in found.values() if rank(c, TIMES) < len(TIMES) and may_be_elapsed_seconds(c)]
     if elapsed:
         column = min(elapsed, key=lambda c: (rank(c, TIMES), c.index))
+        _refuse_date_numbers(column)
         why["timestamp"] = _describe_time(column, "s", notes)
         return column.path, "s"
     named = [c for c in found.values() if rank(c, TIMES) < len(TIMES)]
     hint = ""
     if named:
+        _refuse_date_numbers(named[0])
         value = next(iter(named[0].values.values()))
         hint = f"; `{named[0].path}` ({value!r}) is named like one, but is neither ISO 8601 nor a number: convert it"
     raise ConfigError(
@@ -51,6 +64,15 @@ def find_timestamp(
         "rows: --every 1s. Times are ISO 8601 text (in files other dates, too), or seconds, milli-, micro- or "
         f"nanoseconds since 1970. Columns: {', '.join(found)}"
     )
+
+
+def _refuse_date_numbers(column: Column) -> None:
+    """Raise ConfigError if numbers are dates, which would be taken for times since 1970."""
+    if holds_date_numbers(column):
+        raise ConfigError(
+            f"`{column.path}` (found {next(iter(column.values.values()))!r}) holds dates as whole numbers, which an "
+            "event cannot have: write them as ISO 8601 text (2026-02-03T06:00:00)"
+        )
 
 
 def _describe_time(column: Column, form: str, notes: list[str]) -> str:

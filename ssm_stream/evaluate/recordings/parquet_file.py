@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -42,6 +43,13 @@ def is_recorded_topic(path: Path) -> bool:
 def _all_columns(path: Path) -> list[str]:
     parquet_height(path)
     return pl.scan_parquet(path).collect_schema().names()
+
+
+def parquet_head(path: Path, rows: int) -> dict[str, list[Any]]:
+    """Return the values of each column of plain values in the first rows, None for those without."""
+    parquet_height(path)
+    frame = pl.scan_parquet(path).head(rows).collect()
+    return {each.name: each.to_list() for each in frame if not each.dtype.is_nested()}
 
 
 def parquet_slices(path: Path, names: Collection[str] | None = None) -> Iterator[pl.DataFrame]:

@@ -11,6 +11,8 @@ refuses that row only. Numbers written with leading zeros ("007") are names and 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
@@ -27,12 +29,14 @@ from ssm_stream.evaluate.recordings.exports.folder import files_of, kind_of
 from ssm_stream.evaluate.recordings.exports.options import DETECTED, FileOptions
 from ssm_stream.evaluate.recordings.exports.table import Table
 from ssm_stream.evaluate.recordings.exports.tags import Tags, find_tags
+from ssm_stream.evaluate.recordings.exports.typed_dates import HEAD, TypedDates, find_typed_dates
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import SLICE, Slice, typed_slice
 from ssm_stream.evaluate.recordings.json_lines import count_json_rows, json_rows
 from ssm_stream.evaluate.recordings.parquet_file import (
     is_recorded_topic,
     parquet_columns,
+    parquet_head,
     parquet_height,
     parquet_slices,
 )
@@ -93,9 +97,10 @@ class Recording:
             RecordingError: the file cannot be read.
         """
         kind = kind_of(self.path)
-        if kind == "parquet" and (tags := self._parquet_tags) is not None:
-            return tags.describe()
-        return self._table.describe() if kind == "table" else ""
+        if kind == "table":
+            return self._table.describe()
+        tags = self._parquet_tags if kind == "parquet" else None
+        return "; ".join(filter(None, [self._typed_dates.describe(), "" if tags is None else tags.describe()]))
 
     @property
     def numbered(self) -> str | None:
@@ -116,6 +121,8 @@ class Recording:
         columns = self._table.scan().columns if kind == "table" else {}
         left = self.limit
         recorded = self.is_topic
+        if names is not None and (sources := self._typed_dates.sources):
+            names = {*names, *sources}
         if recorded and names is not None:
             names = {*names, WHOLE, *([KEY] if MESSAGE_KEY in names else [])}
         for whole in self._parts(kind, names):
@@ -135,12 +142,21 @@ class Recording:
         """Yield frames of text (tables) or of the file's types (Parquet), or lists of rows."""
         if kind == "table":
             return self._table.frames(SLICE)
-        files = files_of(self.path)
+        files, dates = files_of(self.path), self._typed_dates
         if kind == "jsonl":
-            return _batched(chain.from_iterable(map(json_rows, files)))
+            return map(dates.rows, _batched(chain.from_iterable(map(json_rows, files))))
         if (tags := self._parquet_tags) is not None:
-            return (tags.to_rows(frame) for file in files for frame in parquet_slices(file))
-        return chain.from_iterable(parquet_slices(file, names) for file in files)
+            return (dates.frame(tags.to_rows(frame)) for file in files for frame in parquet_slices(file))
+        return (dates.frame(frame) for file in files for frame in parquet_slices(file, names))
+
+    @property
+    def _typed_dates(self) -> TypedDates:
+        """The columns of JSON and Parquet files that are a time written as numbers."""
+        if kind_of(self.path) == "table" or self.is_topic:
+            return TypedDates()
+        file = files_of(self.path)[0]
+        stat = file.stat()
+        return _typed_dates(file, self.options, (stat.st_mtime_ns, stat.st_size))
 
     @property
     def _parquet_tags(self) -> Tags | None:
@@ -196,15 +212,17 @@ class Recording:
             RecordingError: the file cannot be read.
         """
         kind, first, read = kind_of(self.path), files_of(self.path)[0], self.of_event(config.event)
-        names, rows = list[str](), islice(list[Row](), 0)
+        names, rows = list[str](), iter(list[Row]())
         if kind == "table":
             names = list(read._table.scan().columns)
         elif kind == "parquet":
             tags, names = read._parquet_tags, parquet_columns(first)
-            names = names if tags is None else tags.names(names)
+            names = read._typed_dates.names(names if tags is None else tags.names(names))
             rows = islice(read, FIRST)
         else:
             rows = islice(json_rows(first), min(SLICE, self.limit or SLICE))
+            if (dates := read._typed_dates).sources:
+                rows = iter(dates.rows(list(rows)))
         search = PathSearch(config, names)
         if search.missing:
             search.add(rows)
@@ -214,6 +232,18 @@ class Recording:
         if not sentences and config.event.layout == "readings":
             return absent_signals(config, read.slices(), self.path.name)
         return sentences
+
+
+@functools.lru_cache(maxsize=16)
+def _typed_dates(file: Path, options: FileOptions, _version: tuple[int, int]) -> TypedDates:
+    """Return the columns of a file of JSON or Parquet that are a time written as numbers, from its first rows."""
+    rows: list[Row] = []
+    with contextlib.suppress(RecordingError):  # a broken row further on is for the reader of the rows
+        if kind_of(file) == "parquet":
+            return find_typed_dates(parquet_head(file, HEAD), options)
+        rows.extend(islice(json_rows(file), HEAD))
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return find_typed_dates({name: [row.get(name) for row in rows] for name in names}, options)
 
 
 def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:

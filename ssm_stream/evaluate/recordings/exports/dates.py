@@ -1,8 +1,8 @@
 """Dates and times in other forms than ISO 8601, which become ISO 8601.
 
 Which of two numbers is the day is decided by all dates of a file: one above 12 is a day. Where none is, by the order of
-the rows: read one way the dates follow each other, read the other way they jump by months. A year of two digits may come
-first; read wrongly, such dates jump by years.
+the rows: read one way the dates follow each other, read the other way they jump by months. Where a year of two digits
+may come first, the order of the rows decides, too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from ssm_stream.autoconfig.date_numbers import clock_digits, grows, is_date_number
 from ssm_stream.evaluate.recordings.exports.cells import is_missing
 from ssm_stream.ingest.timestamps import is_iso_time
 
@@ -164,7 +165,8 @@ def _share(test: Callable[[str], bool], cells: Sequence[str]) -> float:
 
 def _is_compact(matches: list[re.Match[str]]) -> bool:
     """Return whether runs of digits are times: with an hour, and each a date."""
-    return all(match["H"] and _date(match["y"], match["m"], match["d"]) for match in matches)
+    parts = [(match["y"] + match["m"] + match["d"], match["H"], match["M"], match["S"]) for match in matches]
+    return all(hour and is_date_number(f"{day}{hour}{minute}{second or ''}") for day, hour, minute, second in parts)
 
 
 def _month(text: str) -> int:
@@ -176,7 +178,7 @@ def is_date_alone(cells: Iterable[str]) -> bool:
     """Return whether a column's cells are dates without a time of day."""
     filled = [cell.strip() for cell in cells if cell.strip()]
     if filled and all(len(cell) == 8 and cell.isdecimal() for cell in filled):
-        return all(_date(cell[:4], cell[4:6], cell[6:]) and cell.startswith(("19", "20")) for cell in filled)
+        return all(map(is_date_number, filled))
     if filled and all(len(cell) == 10 and is_iso_time(cell) for cell in filled):
         return True
     form = find_form(filled)
@@ -187,6 +189,43 @@ def is_clock(cells: Iterable[str]) -> bool:
     """Return whether a column's cells are times of day."""
     filled = [cell for cell in cells if cell.strip()]
     return bool(filled) and all(CLOCK_PATTERN.fullmatch(cell) for cell in filled)
+
+
+def find_joined(cells: dict[str, list[str]]) -> tuple[str, str, int] | None:
+    """Return the first column of dates alone, the next of times of day, and the digits of these as whole numbers; 0:
+    they have a colon."""
+    names = list(cells)
+    date = next((name for name in names if is_date_alone(cells[name])), None)
+    if date is None:
+        return None
+    after = names[names.index(date) + 1 :] + names[: names.index(date)]
+    if (clock := next((name for name in after if is_clock(cells[name])), None)) is not None:
+        return date, clock, 0
+    found = ((date, name, clock_digits(cells[date], cells[name])) for name in after)
+    return next((each for each in found if each[2]), None)
+
+
+def find_days(cells: dict[str, list[str]]) -> tuple[tuple[str, DateForm], ...]:
+    """Return the first column of dates as whole numbers, which grow, and how they are written; none if another is a
+    time."""
+    if any(map(is_time, cells.values())):
+        return ()
+    for name, column in cells.items():
+        filled = [cell.strip() for cell in column if cell.strip()]
+        dates = [float(cell) for cell in filled if len(cell) == 8 and is_date_number(cell)]
+        if len(dates) == len(filled) and len(set(dates)) > 2 and grows(dates):
+            return ((name, DateForm("compact", False, filled[0])),)
+    return ()
+
+
+def is_time(cells: Iterable[str]) -> bool:
+    """Return whether cells are times: text, or numbers since 1970."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    if not filled or find_form(filled) is not None:
+        return bool(filled)
+    if all(cell.isdecimal() for cell in filled):
+        return all(len(cell) in (10, 13, 16, 19) for cell in filled) and grows([float(cell) for cell in filled])
+    return _share(is_iso_time, filled) >= MIN_SHARE
 
 
 def _date(year: str, month: str, day: str) -> date | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,25 @@ class Joined(NamedTuple):
 
     date: str
     clock: str
+    digits: int = 0
+    """Of times of day that are whole numbers: 4 or 6; 0: they have a colon."""
+
+    @property
+    def cells(self) -> pl.Expr:
+        """The column that they become, with dashes in dates that are whole numbers and colons in such times of day."""
+        date = pl.col(self.date).str.replace(r"^\s*([0-9]{4})([0-9]{2})([0-9]{2})\s*$", "$1-$2-$3")
+        clock = pl.col(self.clock)
+        if self.digits:
+            text = clock.str.strip_chars().str.zfill(self.digits)
+            colons = text.str.replace_all("([0-9]{2})", "$1:").str.strip_suffix(":")
+            clock = pl.when(text.str.contains(rf"^[0-9]{{{self.digits}}}$")).then(colons).otherwise(clock)
+        return pl.concat_str(date, clock, separator=" ").alias(self.name)
+
+    def texts(self, dates: Sequence[str], clocks: Sequence[str]) -> list[str]:
+        """Return the cells of the column that cells of the two become."""
+        pairs = list(zip(dates, clocks, strict=False))
+        frame = pl.DataFrame(pairs, schema=dict.fromkeys((self.date, self.clock), pl.String), orient="row")
+        return [text.strip() for text in frame.select(self.cells).to_series()]
 
     @property
     def name(self) -> str:
@@ -73,7 +93,7 @@ class Format(NamedTuple):
         if self.joined is None:
             return frame
         date, clock, name = self.joined.date, self.joined.clock, self.joined.name
-        whole = frame.with_columns(pl.concat_str(date, clock, separator=" ").alias(name))
+        whole = frame.with_columns(self.joined.cells)
         return whole.select(name if each == date else each for each in frame.columns if each != clock)
 
     def cells(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -127,12 +147,17 @@ def describe(form: Format, options: FileOptions) -> str:
         out.append(f"{form.doubtful} has decimals (if these are thousands: --read decimal={other})")
     if form.units:
         out.append(f"units in cells ({', '.join(dict.fromkeys(unit.strip() for _, unit in form.units))})")
-    if form.joined is not None:
-        out.append(f"`{form.joined.date}` and `{form.joined.clock}` are one time, `{form.joined.name}`")
-    out += dict.fromkeys(found.describe() for _, found in form.dates)
+    out += describe_times(form)
     out += form.mixed
     if form.tags is not None:
         out.append(form.tags.describe())
     if form.numbered is not None:
         out.append(f"`{form.numbered}` counts rows, {options.every:g} s each")
     return "; ".join(out)
+
+
+def describe_times(form: Format) -> list[str]:
+    """Return in words how times are written."""
+    joined = form.joined
+    one = [] if joined is None else [f"`{joined.date}` and `{joined.clock}` are one time, `{joined.name}`"]
+    return [*one, *dict.fromkeys(found.describe() for _, found in form.dates)]

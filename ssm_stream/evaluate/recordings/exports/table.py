@@ -20,12 +20,12 @@ from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count
 from ssm_stream.evaluate.recordings.exports.dates import (
     ORDERS,
     DateForm,
+    find_days,
     find_form,
+    find_joined,
     find_order,
     first_invalid,
     in_order,
-    is_clock,
-    is_date_alone,
 )
 from ssm_stream.evaluate.recordings.exports.doubts import doubtful_number, mixed_columns, refuse_number
 from ssm_stream.evaluate.recordings.exports.file_names import find_file_column, name_of
@@ -147,12 +147,12 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> tuple[Format, dict
         cells[name] = [cell.removesuffix(unit) for cell in cells[name]]
     signs = _signs(parts, dict(units))
     notation = find_notation(signs.values(), options.decimal)
-    joined = _find_joined(cells)
+    joined = None if (found := find_joined(cells)) is None else Joined(*found)
     if joined is not None:
-        pairs = zip(cells[joined.date], cells[joined.clock], strict=False)
-        cells[joined.name] = [f"{date} {clock}".strip() for date, clock in pairs]
-        del cells[joined.date], cells[joined.clock]
+        cells[joined.name] = joined.texts(cells.pop(joined.date), cells.pop(joined.clock))
     forms = tuple((name, form) for name, column in cells.items() if (form := find_form(column)) is not None)
+    if not forms and options.every is None:
+        forms = find_days({name: column for name, column in cells.items() if name not in options.columns})
     tags = find_tags(list(cells), options.tags, options.columns)
     if options.tags not in (None, "none") and tags is None:
         raise RecordingError(
@@ -178,17 +178,6 @@ def _find_unit(cells: list[str]) -> str | None:
     if not filled or (unit := unit_of(filled[0])) is None:
         return None
     return unit if all(unit_of(cell) == unit for cell in filled) else None
-
-
-def _find_joined(cells: dict[str, list[str]]) -> Joined | None:
-    """Return the first column of dates alone, and the next of times of day."""
-    names = list(cells)
-    date = next((name for name in names if is_date_alone(cells[name])), None)
-    if date is None:
-        return None
-    after = names[names.index(date) + 1 :] + names[: names.index(date)]
-    clock = next((name for name in after if is_clock(cells[name])), None)
-    return None if clock is None else Joined(date, clock)
 
 
 def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
@@ -220,6 +209,7 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
     if not passed.rows:
         raise RecordingError(f"{parts[0].path}: no rows; a header alone cannot be replayed")
     columns = {name: counts.column() for name, counts in total.items()}
+    columns |= {name: Column("text", False) for name, _ in form.dates if name in columns}  # digits count as numbers
     missing = tuple(name for name, column in columns.items() if column.missing)
     file = find_file_column(form, passed.ends)
     if file is not None:
