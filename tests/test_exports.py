@@ -431,6 +431,44 @@ def test_numbers_that_are_no_dates_stay_as_they_are(tmp_path: Path, suffix: str)
     assert list(Recording(file))[31] == {"day": "2026-02-01", "y": 31}
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("step", "decimals"), [(300, 4), (60, 5), (300, 6), (10, 6), (1, 8), (300, 12), (3600, 12), (0.5, 12)]
+)
+def test_days_of_spreadsheets(tmp_path: Path, suffix: str, step: float, decimals: int) -> None:
+    times = [datetime(2026, 2, 3) + timedelta(seconds=step * i) for i in range(300)]
+    days = [round((each - datetime(1899, 12, 30)) / timedelta(days=1), decimals) for each in times]
+    y = [20 + math.sin(i / 9) for i in range(300)]
+    file, out = written(tmp_path / f"a.{suffix}", {"Zeit": days, "y": y}), tmp_path / "monitor.yaml"
+    made = ssm_stream("init", file, "--out", out)
+    assert made.exit_code == 0, made.stderr
+    assert "dates as days of a spreadsheet" in made.stderr
+    event = load_config(out).event
+    assert (event.timestamp, event.timestamp_format) == ("Zeit", "iso")
+    events, refused = EventReader(event).read(list(Recording(file).of_event(event)))
+    assert not refused
+    assert events.ts.tolist() == [int(each.replace(tzinfo=UTC).timestamp() * 1000) for each in times]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [46056 + i for i in range(300)],  # days, or seconds
+        [46056 + i / 4 for i in range(300)],
+        [46056 + i / 80 for i in range(300)],
+        [46056 + i * 0.0012345 for i in range(300)],
+    ],
+)
+def test_what_may_be_days_or_seconds_is_refused(tmp_path: Path, numbers: list[float]) -> None:
+    file = written(tmp_path / "a.csv", {"time": numbers, "y": [20 + math.sin(i / 9) for i in range(300)]})
+    for chosen in ([], ["--timestamp", "time"]):
+        refused = ssm_stream("init", file, "--out", tmp_path / "monitor.yaml", *chosen)
+        assert refused.exit_code == 2
+        assert "days as spreadsheets count them, or seconds" in refused.stderr
+    file = written(file, {"time": [each - numbers[0] for each in numbers], "y": list(range(300))})
+    assert ssm_stream("init", file, "--out", tmp_path / "monitor.yaml").exit_code == 0, "from 0 on they are seconds"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
 def test_encodings(tmp_path: Path, encoding: str) -> None:
     file = write(tmp_path / "a.csv", table("Größe,ts", ["1.5,2026-01-01", "2.5,2026-01-02"]), encoding)

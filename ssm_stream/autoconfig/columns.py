@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.date_numbers import is_date_number
+from ssm_stream.autoconfig.date_numbers import is_date_number, may_be_days
 from ssm_stream.autoconfig.feature_selection import is_number, values_by_column
 from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS, YEAR_2000_MS, is_iso_time
@@ -127,6 +127,11 @@ def holds_date_numbers(column: Column) -> bool:
         return False
     texts = {f"{number:.0f}" for number in column.numbers[~np.isnan(column.numbers)].tolist()}
     return bool(texts) and all(map(is_date_number, texts))
+
+
+def holds_spreadsheet_days(column: Column) -> bool:
+    """Return whether its numbers may be days as spreadsheets count them, which the flow cannot read."""
+    return column.kind in ("number", "whole") and may_be_days(column.numbers[~np.isnan(column.numbers)].tolist())
 
 
 def has_offset(column: Column) -> bool:

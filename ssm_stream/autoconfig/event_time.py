@@ -12,6 +12,7 @@ from ssm_stream.autoconfig.columns import (
     Column,
     has_offset,
     holds_date_numbers,
+    holds_spreadsheet_days,
     may_be_elapsed_seconds,
     time_format,
 )
@@ -67,10 +68,16 @@ def find_timestamp(
 
 
 def _refuse_date_numbers(column: Column) -> None:
-    """Raise ConfigError if numbers are dates, which would be taken for times since 1970."""
+    """Raise ConfigError if numbers are dates, or may be, which would be taken for seconds."""
+    value = next(iter(column.values.values()))
+    if holds_spreadsheet_days(column):
+        raise ConfigError(
+            f"`{column.path}` (found {value!r}) may hold days as spreadsheets count them, or seconds: format its cells "
+            "as dates and export them again; if they are seconds, let them begin at 0"
+        )
     if holds_date_numbers(column):
         raise ConfigError(
-            f"`{column.path}` (found {next(iter(column.values.values()))!r}) holds dates as whole numbers, which an "
+            f"`{column.path}` (found {value!r}) holds dates as whole numbers, which an "
             "event cannot have: write them as ISO 8601 text (2026-02-03T06:00:00)"
         )
 

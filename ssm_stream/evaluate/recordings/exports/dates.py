@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from ssm_stream.autoconfig.date_numbers import clock_digits, grows, is_date_number
+from ssm_stream.autoconfig.date_numbers import (
+    DAYS,
+    clock_digits,
+    day_decimals,
+    grows,
+    is_date_number,
+    quantum,
+)
 from ssm_stream.evaluate.recordings.exports.cells import is_missing
 from ssm_stream.ingest.timestamps import is_iso_time
 
@@ -48,6 +55,8 @@ WEEKDAY = r"(?:\p{L}{2,10}\.?,? +)?"
 TIMES = {"compact": r"(?:[T _-]?(?P<H>[0-9]{2}):?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?"
          r"(?P<p>)(?P<z>Z)?)?"}  # fmt: skip
 TIME = rf"(?:[T,_ ]+\s*{CLOCK})?"
+DAYS_TO_1970 = 25_569
+"""From 1899-12-30 on."""
 MIN_SHARE = 0.98
 """Share of the filled cells of a sample that must have a form."""
 ORDERS = {"dmy": "day-first", "mdy": "month-first", "yymd": "year-first"}
@@ -118,6 +127,35 @@ class DateForm(NamedTuple):
         """Return the form in words."""
         order = f"{ORDERS[self.kind]} " if self.kind in ORDERS else ""
         return f"{order}dates ({self.example})"
+
+
+class SpreadsheetDays(NamedTuple):
+    """Times as days since 1899-12-30, as cells of spreadsheets hold them."""
+
+    decimals: int
+    """Of the days, 8 at most."""
+    example: str
+
+    def iso(self, name: str) -> pl.Expr:
+        """Return a column with its times as ISO 8601, as exact as their decimals; other texts stay."""
+        text, finest = pl.col(name), round(quantum(self.decimals) * 1e6)
+        number = text.str.strip_chars().str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+        us = (number * (86_400e6 / finest)).round().cast(
+            pl.Int64, strict=False
+        ) * finest - DAYS_TO_1970 * 86_400_000_000
+        time = us.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%dT%H:%M:%S%.3f").str.strip_suffix(".000")
+        return pl.when(text.str.contains(f"^{DAYS.pattern}$")).then(time).otherwise(text).alias(name)
+
+    def dates(self, _frame: pl.DataFrame, _name: str) -> list[tuple[str, str, str]]:
+        """Return none: they are no texts."""
+        return []
+
+    def describe(self) -> str:
+        """Return the form in words."""
+        return f"dates as days of a spreadsheet ({self.example})"
+
+
+TimeForm = DateForm | SpreadsheetDays
 
 
 def _century(year: pl.Expr) -> pl.Expr:
@@ -205,13 +243,15 @@ def find_joined(cells: dict[str, list[str]]) -> tuple[str, str, int] | None:
     return next((each for each in found if each[2]), None)
 
 
-def find_days(cells: dict[str, list[str]]) -> tuple[tuple[str, DateForm], ...]:
-    """Return the first column of dates as whole numbers, which grow, and how they are written; none if another is a
-    time."""
+def find_days(cells: dict[str, list[str]]) -> tuple[tuple[str, TimeForm], ...]:
+    """Return the first column of dates as whole numbers, or as days of a spreadsheet, which grow, and how they are
+    written; none if another is a time."""
     if any(map(is_time, cells.values())):
         return ()
     for name, column in cells.items():
         filled = [cell.strip() for cell in column if cell.strip()]
+        if filled and DAYS.fullmatch(filled[0]) and (decimals := day_decimals(filled)) is not None:
+            return ((name, SpreadsheetDays(decimals, filled[0])),)
         dates = [float(cell) for cell in filled if len(cell) == 8 and is_date_number(cell)]
         if len(dates) == len(filled) and len(set(dates)) > 2 and grows(dates):
             return ((name, DateForm("compact", False, filled[0])),)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from ssm_stream.evaluate.recordings.exports.cells import MISSING
-from ssm_stream.evaluate.recordings.exports.dates import DateForm
+from ssm_stream.evaluate.recordings.exports.dates import TimeForm
 from ssm_stream.evaluate.recordings.exports.header import Head
 from ssm_stream.evaluate.recordings.exports.numbers import Notation
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
@@ -73,7 +73,7 @@ class Format(NamedTuple):
     joined: Joined | None = None
     units: tuple[tuple[str, str], ...] = ()
     """Column and the unit in its cells."""
-    dates: tuple[tuple[str, DateForm], ...] = ()
+    dates: tuple[tuple[str, TimeForm], ...] = ()
     tags: Tags | None = None
     missing: tuple[str, ...] = ()
     """Columns of numbers with texts that stand for no value."""

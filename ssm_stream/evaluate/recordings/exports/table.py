@@ -20,6 +20,7 @@ from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count
 from ssm_stream.evaluate.recordings.exports.dates import (
     ORDERS,
     DateForm,
+    TimeForm,
     find_days,
     find_form,
     find_joined,
@@ -150,6 +151,7 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> tuple[Format, dict
     joined = None if (found := find_joined(cells)) is None else Joined(*found)
     if joined is not None:
         cells[joined.name] = joined.texts(cells.pop(joined.date), cells.pop(joined.clock))
+    forms: tuple[tuple[str, TimeForm], ...]
     forms = tuple((name, form) for name, column in cells.items() if (form := find_form(column)) is not None)
     if not forms and options.every is None:
         forms = find_days({name: column for name, column in cells.items() if name not in options.columns})
@@ -276,10 +278,10 @@ class _Pass:
 def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]], options: FileOptions) -> Format:
     """Return the format with the order of the numbers in its times, by all dates of the table."""
     comma = form.notation.decimal == "," or form.parts[0].head.delimiter == ";"
-    ordered: list[tuple[str, DateForm]] = []
+    ordered: list[tuple[str, TimeForm]] = []
     for name, found in form.dates:
         all_dates = list(dates[name])
-        if found.kind == "dmy":
+        if isinstance(found, DateForm) and found.kind == "dmy":
             between = re.search("[0-9]([./-])[0-9]", found.example)
             separator = between[1] if between is not None else ""
             halves = re.search("[AaPp]\\.?[Mm]", found.example) is not None
@@ -293,7 +295,7 @@ def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]
                 )
             found = found._replace(kind=kind)
             all_dates = in_order(kind, all_dates)
-        if (bad := first_invalid(all_dates)) is not None:
+        if isinstance(found, DateForm) and (bad := first_invalid(all_dates)) is not None:
             raise _wrong_date(form, name, found, bad)
         ordered.append((name, found))
     return form._replace(dates=tuple(ordered))

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from ssm_stream.autoconfig.date_numbers import is_date_number
-from ssm_stream.evaluate.recordings.exports.dates import find_days, find_form, find_joined, is_time
+from ssm_stream.autoconfig.date_numbers import DAYS, is_date_number
+from ssm_stream.evaluate.recordings.exports.dates import TimeForm, find_days, find_form, find_joined, is_time
 from ssm_stream.evaluate.recordings.exports.format import Format, Joined, describe_times
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
 from ssm_stream.evaluate.recordings.files import Row
@@ -97,6 +97,7 @@ def find_typed_dates(columns: Mapping[str, Sequence[Any]], options: FileOptions)
         form = form._replace(joined=joined)
     else:
         times = {name: cells[name] for name in numbers}
+    forms: list[tuple[str, TimeForm]]
     forms = [(name, each) for name, column in times.items() if (each := find_form(column)) is not None]
     dates = (*forms, *(find_days(times) if not forms else ()))[:1]
     name = dates[0][0] if dates else "" if form.joined is None else form.joined.name
@@ -105,8 +106,9 @@ def find_typed_dates(columns: Mapping[str, Sequence[Any]], options: FileOptions)
 
 
 def _begins(column: Sequence[Any]) -> bool:
-    """Return whether the first value of a column is a date in digits."""
-    return is_date_number(_text(next(value for value in column if value is not None)))
+    """Return whether the first value of a column may be a date in digits, or a day of a spreadsheet."""
+    text = _text(next(value for value in column if value is not None))
+    return is_date_number(text) or DAYS.fullmatch(text) is not None
 
 
 def _text(value: float | str) -> str:
