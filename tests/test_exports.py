@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -18,7 +19,7 @@ from brokers import MockKafka
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
-from ssm_stream.config import load_config
+from ssm_stream.config import Event, load_config
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, parse_options, read_recording
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.rows.stage import read_rows
@@ -362,12 +363,38 @@ def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
         ("03.02.2026", "2026-02-03"),
         ("Di, 03.02.2026 06:16:07", "2026-02-03T06:16:07"),
         ("2026-02-03 06:16:07 CET", "2026-02-03T06:16:07+01:00"),
+        ("28.02.2026 24:00", "2026-03-01T00:00:00"),
+        ("31/12/2026 24:00:00,0 +0100", "2027-01-01T00:00:00.0+01:00"),
+        ("202602282400", "2026-03-01T00:00:00"),
+        ("2026-02-28 24:00 CET", "2026-03-01T00:00:00+01:00"),
     ],
 )
 def test_forms_of_times(tmp_path: Path, cell: str, expected: str) -> None:
     file = write(tmp_path / "a.csv", table("time|y", [f"{cell}|1", f"{cell}|2"]))
     assert [row["time"] for row in Recording(file)] == [expected, expected]
     assert datetime.fromisoformat(expected)
+
+
+def test_the_end_of_a_day_is_the_beginning_of_the_next(tmp_path: Path) -> None:
+    """Also in ISO 8601 and in two columns; what is no time of day stays as it stands in the file."""
+    days = [datetime(2026, 10, 1) + timedelta(days=i // 24, hours=1 + i % 24) for i in range(960)]
+    for form, end in (("%d.%m.%Y;%H:%M", ";24:00"), ("%Y-%m-%d %H:%M", " 24:00"), ("%Y%m%d;%H%M", ";2400")):
+        rows = [
+            f"{each:{form}};1" if each.hour else f"{each - timedelta(days=1):{form.partition(end[0])[0]}}{end};1"
+            for each in days
+        ]
+        names = "Tag;Zeit;y" if ";" in form else "Zeit;y"
+        file = write(tmp_path / "a.csv", table(names, rows))
+        name = "Tag Zeit" if ";" in form else "Zeit"
+        event = Event.model_validate(
+            {"entity": "-", "entity_default": "-", "timestamp": name, "target": "y", "time_zone": "Europe/Berlin"}
+        )
+        events, refused = EventReader(event).read(list(Recording(file).of_event(event)))
+        assert not refused
+        expected = [int(each.replace(tzinfo=ZoneInfo("Europe/Berlin")).timestamp() * 1000) for each in days]
+        assert events.ts.tolist() == expected
+    file = write(tmp_path / "b.csv", table("Zeit;y", ["03.02.2026 23:00;1"] * 99 + ["03.02.2026 24:30;1"]))
+    assert list(Recording(file))[-1]["Zeit"] == "03.02.2026 24:30"
 
 
 MINUTES = [datetime(2026, 2, 3, 0, 0) + timedelta(minutes=5 * i) for i in range(400)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -17,20 +18,35 @@ DAYS_OF_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 YEAR_2000_MS = 946_684_800_000.0
 UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
 """`timestamp_format` of numbers → units of it in a millisecond."""
+END_OF_DAY = re.compile(r"(.+[T ])24((?::?00){0,2}(?:[.,]0+)?(?:Z|[+-][0-9:]+)?)")
+"""A time of ISO 8601 that is 00:00 of the next day."""
 AUTO_LIMITS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": math.inf}
 """Unit → the limit below which a number is in it, with format `auto`; the first that holds."""
 
 
 def parse_iso_time(text: str, zone: tzinfo = UTC) -> datetime:
-    """Return the time in an ISO 8601 text; without an offset it is in `zone`.
+    """Return the time in an ISO 8601 text; without an offset it is in `zone`. 24:00 is 00:00 of the next day.
 
     Raises:
         ValueError: it is not ISO 8601.
     """
     if len(text) > 8 and text.isdecimal():
         raise ValueError  # an epoch as text; fromisoformat would read some as dates of long ago
-    found = datetime.fromisoformat(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = _end_of_day(text)
     return found.replace(tzinfo=zone) if found.tzinfo is None else found
+
+
+def _end_of_day(text: str) -> datetime:
+    """Return the time in an ISO 8601 text with 24:00. Raises as `parse_iso_time`."""
+    if (match := END_OF_DAY.fullmatch(text)) is None:
+        raise ValueError
+    try:
+        return datetime.fromisoformat(f"{match[1]}00{match[2]}") + timedelta(days=1)
+    except OverflowError:
+        raise ValueError from None
 
 
 def is_iso_time(text: str) -> bool:

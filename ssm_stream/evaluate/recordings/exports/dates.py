@@ -79,10 +79,10 @@ class DateForm(NamedTuple):
         return rf"^\s*{WEEKDAY}{_date_pattern(self.kind)}{TIMES.get(self.kind, TIME)}\s*$"
 
     def iso(self, name: str) -> pl.Expr:
-        """Return a column with its times as ISO 8601; other texts stay."""
+        """Return a column with its times as ISO 8601, 24:00 as 00:00 of the next day; other texts stay."""
         text = pl.col(name)
         parts = text.str.extract_groups(self.pattern)
-        part = {key: parts.struct.field(key) for key in "ymdHMSfpz"}
+        part = {key: pl.field(key) for key in "ymdHMSfpz"}  # so the pattern is searched once
         year = pl.when(part["y"].str.len_chars() == 2).then(_century(part["y"])).otherwise(part["y"])
         month = part["m"].str.zfill(2)
         if self.kind in ("dny", "ndy"):
@@ -93,24 +93,22 @@ class DateForm(NamedTuple):
             )
         day = pl.concat_str(year, month, part["d"].str.zfill(2), separator="-")
         if not self.timed:
-            return pl.coalesce(day, text).alias(name)
+            return pl.coalesce(parts.struct.with_fields(iso=day).struct.field("iso"), text).alias(name)
         afternoon = part["p"].str.to_lowercase().str.starts_with("p")
         hour = part["H"].cast(pl.Int64, strict=False)
         halves = (hour % 12 + pl.when(afternoon).then(12).otherwise(0)).cast(pl.String)
         hours = pl.when(part["p"].fill_null("") != "").then(halves).otherwise(part["H"]).str.zfill(2).fill_null("00")
         fraction = pl.when(part["f"].fill_null("") != "").then("." + part["f"].str.slice(0, 6)).otherwise(pl.lit(""))
         zone = part["z"].fill_null("").replace(ZONES).str.replace(r"([0-9]{2})([0-9]{2})$", "$1:$2")
-        clock = pl.concat_str(
-            pl.lit("T"),
-            hours,
-            pl.lit(":"),
-            part["M"].fill_null("00"),
-            pl.lit(":"),
-            part["S"].fill_null("00"),
-            fraction,
-            zone,
-        )
-        return pl.coalesce(day + clock, text).alias(name)
+        minutes, seconds = part["M"].fill_null("00"), part["S"].fill_null("00")
+        at_end = (hours == "24") & (minutes == "00") & (seconds == "00") & ~fraction.str.contains("[1-9]")
+        following = pl.when(at_end).then(day).str.to_date("%Y-%m-%d", strict=False).dt.offset_by("1d")
+        day = pl.when(at_end).then(following.dt.strftime("%Y-%m-%d")).otherwise(day)
+        valid = ((hours <= "23") | at_end) & (minutes <= "59") & (seconds <= "59")
+        hours = pl.when(at_end).then(pl.lit("00")).otherwise(hours)
+        clock = pl.concat_str(pl.lit("T"), hours, pl.lit(":"), minutes, pl.lit(":"), seconds, fraction, zone)
+        time = parts.struct.with_fields(iso=pl.when(valid).then(day + clock)).struct.field("iso")
+        return pl.coalesce(time, text).alias(name)
 
     def dates(self, frame: pl.DataFrame, name: str) -> list[tuple[str, str, str]]:
         """Return the different dates of a column, in the order in which they appear: year, month and day as written."""

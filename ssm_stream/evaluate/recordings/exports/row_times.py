@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from ssm_stream.ingest.local_times import repeated_hours
+from ssm_stream.ingest.timestamps import parse_iso_time
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
 """Time of the first row of a file without times."""
@@ -70,7 +71,10 @@ class RepeatedHours:
         names = frame[self._entity] if self._entity is not None and self._entity in frame.columns else None
         out = times.to_list()
         for i in at:
-            time = datetime.fromisoformat(out[i])
+            try:
+                time = parse_iso_time(out[i]).replace(tzinfo=None)
+            except ValueError:  # for the reader of the rows
+                continue
             name = None if names is None else names[i]
             if not any(hour <= time < hour + HOUR for hour in hours):
                 self._last.pop(name, None)
