@@ -25,6 +25,7 @@ from ssm_stream.autoconfig.render import render_config, yaml_quoted
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, Event, load_config, parse_config
 from ssm_stream.config.paths import PathError, parse_path
+from ssm_stream.ingest.events import EventReader
 
 DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 RECORDINGS = ("bike_sharing_hourly", "chick_weights", "cmapss_fd001", "gas_turbine_nox", "msl_telemetry", "nab_shared")
@@ -225,6 +226,27 @@ def test_dates_as_whole_numbers_are_no_seconds() -> None:
         for chosen in (None, "time"):
             with pytest.raises(ConfigError, match=f"`time` .found {number}. holds dates .* ISO 8601 text"):
                 decided(rows, timestamp=chosen)
+
+
+def test_numbers_in_several_units_are_each_taken_by_its_size() -> None:
+    rows = [{"ts": 1_770_098_400 + 300 * i, "load": float(i % 7), "y": i * 0.5 % 9} for i in range(40)]
+    mixed = [{**row, "ts": 1000 * int(row["ts"])} if i > 20 else row for i, row in enumerate(rows)]
+    draft = decided(mixed, targets=["y"])
+    assert (draft.event.timestamp, draft.event.timestamp_format) == ("ts", "auto")
+    assert "several units" in "; ".join(draft.notes)
+    assert EventReader(draft.event).read(mixed)[0].ts.tolist() == [1000 * row["ts"] for row in rows]
+
+
+def test_why_a_column_named_like_a_time_is_none() -> None:
+    for values, reason in (
+        (lambda i: -5 - i, "(-5) is named like one, but is in no unit a time"),
+        (lambda i: "noon", "('noon') is named like one, but is neither ISO 8601 nor a number"),
+        (lambda i: 7, "(7) is named like one, but hardly changes: 1 different in 9 rows"),
+        (lambda i: 7 if i else None, "(7) is named like one, but 1 of 9 rows have none"),
+    ):
+        rows = [{"ts": values(i), "load": float(i % 7), "y": i * 0.5} for i in range(9)]
+        with pytest.raises(ConfigError, match=rf"`ts` {re.escape(reason)}.*: convert it"):
+            decided(rows)
 
 
 def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:

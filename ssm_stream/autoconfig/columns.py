@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.date_numbers import is_date_number, may_be_days
 from ssm_stream.autoconfig.feature_selection import is_number, values_by_column
 from ssm_stream.config import MAX_NAME_LENGTH
-from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS, YEAR_2000_MS, is_iso_time
+from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS, YEAR_2000_MS, is_iso_time, to_milliseconds
 
 MIN_FILLED = 0.99
 """Share of rows that must have an entity or a time, as rows without are refused."""
@@ -119,6 +119,14 @@ def may_be_elapsed_seconds(column: Column) -> bool:
     numbers = column.numbers[~np.isnan(column.numbers)]
     usable = column.is_filled and column.kind in ("number", "whole") and column.distinct > 2
     return usable and _within(numbers * 1000.0, max(MIN_MS, 0), MAX_MS)
+
+
+def holds_several_units(column: Column) -> bool:
+    """Return whether its numbers are times since 1970 by their size, not all in one unit."""
+    if not column.is_filled or column.kind not in ("number", "whole") or time_format(column) is not None:
+        return False
+    ms = to_milliseconds(column.numbers[~np.isnan(column.numbers)], "auto")
+    return ms is not None and column.distinct > 2 and _within(ms.astype(np.float64), FROM_MS, TO_MS)
 
 
 def holds_date_numbers(column: Column) -> bool:

@@ -12,6 +12,7 @@ from ssm_stream.autoconfig.columns import (
     Column,
     has_offset,
     holds_date_numbers,
+    holds_several_units,
     holds_spreadsheet_days,
     may_be_elapsed_seconds,
     time_format,
@@ -54,17 +55,32 @@ def find_timestamp(
         _refuse_date_numbers(column)
         why["timestamp"] = _describe_time(column, "s", notes)
         return column.path, "s"
-    named = [c for c in found.values() if rank(c, TIMES) < len(TIMES)]
+    named = sorted((c for c in found.values() if rank(c, TIMES) < len(TIMES)), key=lambda c: (rank(c, TIMES), c.index))
+    for column in named:
+        if holds_several_units(column):
+            why["timestamp"] = _describe_time(column, "auto", notes)
+            return column.path, "auto"
     hint = ""
     if named:
         _refuse_date_numbers(named[0])
         value = next(iter(named[0].values.values()))
-        hint = f"; `{named[0].path}` ({value!r}) is named like one, but is neither ISO 8601 nor a number: convert it"
+        hint = f"; `{named[0].path}` ({value!r}) is named like one, but {_not_a_time(named[0])}: convert it"
     raise ConfigError(
         f"no column is a time{hint}; name one with --timestamp, or, if a file has none, say what lies between two "
         "rows: --every 1s. Times are ISO 8601 text (in files other dates, too), or seconds, milli-, micro- or "
         f"nanoseconds since 1970. Columns: {', '.join(found)}"
     )
+
+
+def _not_a_time(column: Column) -> str:
+    """Return why a column is no time."""
+    if not column.is_filled:
+        return f"{column.n - len(column.values)} of {column.n} rows have none"
+    if column.kind not in ("number", "whole"):
+        return "is neither ISO 8601 nor a number"
+    if column.distinct < min(3, column.n):
+        return f"hardly changes: {column.distinct} different in {column.n} rows"
+    return "is in no unit a time of 2000 to 2100, and not all rows have seconds from 0 on"
 
 
 def _refuse_date_numbers(column: Column) -> None:
@@ -91,6 +107,9 @@ def _describe_time(column: Column, form: str, notes: list[str]) -> str:
             f"`{column.path}` has no offset from UTC and is taken for UTC: set event.time_zone where it is local time"
         )
         return "text in ISO 8601, without an offset: taken for UTC"
+    if form == "auto" and holds_several_units(column):
+        notes.append(f"`{column.path}` has numbers since 1970 in several units: each is taken for that of its size")
+        return "numbers since 1970 in several units, each by its size"
     if form == "auto":
         return "the format is detected value by value"
     unit = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[form]
