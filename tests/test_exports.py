@@ -340,6 +340,23 @@ def test_blanks_between_cells(tmp_path: Path) -> None:
     assert list(Recording(one)) == [{"a name": "x y"}, {"a name": "z w"}]
 
 
+def test_a_preamble_as_wide_as_the_table_is_not_the_header(tmp_path: Path) -> None:
+    rows = [f"03.02.2026 06:{i:02d};{i},5;7" for i in range(60)]
+    for above in (["Standort;Werk A;Nord"], ["Anlage;Linie;A", "Gerät;Logger;B", "Stand;03.02.2026;x"]):
+        for below in ([], [";°C;%"]):
+            text = table("\n".join([*above, "Zeit;Temp;Last"]), [*below, *rows])
+            found = list(Recording(write(tmp_path / "a.csv", text)))
+            assert found[0] == {"Zeit": "2026-02-03T06:00:00", "Temp": 0.5, "Last": 7}
+            assert len(found) == 60
+    for names, below in (
+        ("TIMESTAMP;T1;T2", "TS;Deg C;Avg"),
+        ("Zeit;T1;T2", "Datum;Vorlauf;Ventil"),
+        ("A;B;C", "x;y;z"),
+    ):
+        file = write(tmp_path / "b.csv", table(names, [below, *rows]))
+        assert list(next(iter(Recording(file)))) == names.split(";")
+
+
 def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
     rows = [f"{i};{i}" for i in range(2000)] + ["2000;0,5"]
     assert list(Recording(write(tmp_path / "a.csv", table("time;y", rows))))[-1]["y"] == 0.5

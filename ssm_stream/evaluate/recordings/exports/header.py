@@ -25,6 +25,17 @@ MAX_BELOW = 3
 MAX_UNIT = 40
 """Characters of a cell with a unit or a description."""
 
+MAX_PREAMBLE = 30
+"""Lines below one that could be the names in which these may still come."""
+TIME_NAMES = frozenset([
+    "time", "timestamp", "datetime", "date", "ts", "zeit", "zeitstempel", "zeitpunkt", "uhrzeit", "datum", "heure",
+    "horodatage", "horodate", "fecha", "hora", "data", "ora", "orario", "tijd", "tijdstip", "tid", "klockslag",
+    "czas", "時刻", "時間", "日時", "日付", "年月日", "时间", "日期", "시간", "일시", "날짜", "время", "дата",
+])  # fmt: skip
+"""Words in the names of columns of times."""
+TIME_PARTS = re.compile("zeit|time|datum|stamp|heure|fecha", re.IGNORECASE)
+"""What longer words for times have in them."""
+
 Cells = list[str]
 
 
@@ -147,7 +158,7 @@ def _header(rows: list[tuple[int, Cells]], width: int, path: Path, options: File
         if len(row) >= width and filled and not any(map(is_value, filled)) and 2 * len(filled) > len(row):
             if row[0].lstrip().startswith(COMMENTS) and i + 1 < len(rows) and not _has_value(rows[i + 1][1]):
                 continue
-            return i
+            return _below_preamble(rows, i, width)
     first = next(i for i, (_, row) in enumerate(rows) if any(cell.strip() for cell in row))
     number, cells = rows[first]
     filled = [cell for cell in cells if cell.strip()]
@@ -157,6 +168,27 @@ def _header(rows: list[tuple[int, Cells]], width: int, path: Path, options: File
             "names of the columns above it, or give --read header=none, and they are column_1, column_2, …"
         )
     return first
+
+
+def _below_preamble(rows: list[tuple[int, Cells]], at: int, width: int) -> int:
+    """Return the index of the names: of the row `at`, unless it is one of pairs of names and texts above them.
+
+    So it is if no cell of it names a time, and one further down does, above times or numbers.
+    """
+    if _time_names(rows[at][1]) or any(map(TIME_PARTS.search, rows[at][1])):
+        return at
+    for i, (_, row) in enumerate(rows[at + 1 : at + MAX_PREAMBLE], at + 1):
+        if len(row) < width or any(map(is_value, row)) or len({*filter(None, row)}) < len(row):
+            continue
+        below = [each for _, each in rows[i + 1 : i + 2 + MAX_BELOW]]
+        if any(j < len(each) and is_value(each[j]) for j in _time_names(row) for each in below):
+            return i
+    return at
+
+
+def _time_names(row: Cells) -> list[int]:
+    """Return the places of the cells with a word for a time."""
+    return [j for j, cell in enumerate(row) if TIME_NAMES & {*re.findall(r"[^\W\d_]+", cell.lower())}]
 
 
 def _has_value(row: Cells) -> bool:
