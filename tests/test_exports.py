@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import math
@@ -517,6 +518,17 @@ def test_what_may_be_days_or_seconds_is_refused(tmp_path: Path, numbers: list[fl
 def test_encodings(tmp_path: Path, encoding: str) -> None:
     file = write(tmp_path / "a.csv", table("Größe,ts", ["1.5,2026-01-01", "2.5,2026-01-02"]), encoding)
     assert list(next(iter(Recording(file)))) == ["Größe", "ts"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_may_end_in_cr_alone(tmp_path: Path, encoding: str, packed: bool) -> None:
+    rows = [f"2026-01-01T00:{i // 60 % 60:02d}:{i % 60:02d};ä{i}" for i in range(3000)]
+    data = table("Zeit;y", rows).replace("\n", "\r").encode(encoding)
+    file = tmp_path / ("a.csv.gz" if packed else "a.csv")
+    file.write_bytes(gzip.compress(data) if packed else data)
+    found = list(Recording(file))
+    assert (len(found), found[0], found[-1]["y"]) == (3000, {"Zeit": "2026-01-01T00:00:00", "y": "ä0"}, "ä2999")
 
 
 def test_an_encoding_that_shows_late_is_found(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 from ssm_stream.evaluate.recordings.files import RecordingError, open_file, readable
 
 BLOCK = 1_000_000
+CR_SAMPLE = 8192
+"""Characters by which line ends are judged."""
 BOMS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -54,14 +56,19 @@ def find_legacy(data: bytes) -> str:
     return "cp932" if pairs and 2 * likely > len(pairs) else "cp1252"
 
 
+def ends_in_cr(begin: bytes) -> bool:
+    """Return whether lines end in CR alone, as of old Macs. begin: of a file"""
+    return b"\r" in begin[:-1] and b"\n" not in begin
+
+
 class Utf8File(io.RawIOBase):
-    """A text file of any encoding, read as UTF-8 without a byte order mark."""
+    """A text file of any encoding, read as UTF-8 without a byte order mark, and with LF where lines end in CR alone."""
 
     def __init__(self, path: Path, encoding: str) -> None:
         self._path, self._file = path, open_file(path)
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._encoding, self._first, self._lines, self._rest = encoding, True, 1, memoryview(b"")
-        self._ended = False
+        self._ended, self._in_cr = False, False
 
     def readable(self) -> bool:
         """Return True."""
@@ -90,6 +97,9 @@ class Utf8File(io.RawIOBase):
             ) from None
         if self._first and text:
             text, self._first = text.removeprefix("\ufeff"), False
+            self._in_cr = ends_in_cr(text[:CR_SAMPLE].encode())
+        if self._in_cr:
+            text = text.replace("\r", "\n")
         self._lines += text.count("\n")
         return memoryview(text.encode())
 

@@ -24,7 +24,6 @@ MAX_BELOW = 3
 """Lines of units and descriptions below the names."""
 MAX_UNIT = 40
 """Characters of a cell with a unit or a description."""
-
 MAX_PREAMBLE = 30
 """Lines below one that could be the names in which these may still come."""
 TIME_NAMES = frozenset([

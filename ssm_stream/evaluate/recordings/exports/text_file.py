@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ssm_stream.evaluate.recordings.exports.encoding import Utf8File, find_encoding
+from ssm_stream.evaluate.recordings.exports.encoding import Utf8File, ends_in_cr, find_encoding
 from ssm_stream.evaluate.recordings.exports.format import UTF8
 from ssm_stream.evaluate.recordings.exports.header import Head, collapse, find_head
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
@@ -28,8 +28,20 @@ BLOCK = 4_000_000
 
 
 def open_text(path: Path, encoding: str) -> Any:
-    """Return the file as bytes of UTF-8."""
-    return open_file(path) if encoding == UTF8 else io.BufferedReader(Utf8File(path, encoding))
+    """Return the file as bytes of UTF-8, with LF where lines end in CR alone."""
+    if encoding != UTF8:
+        return io.BufferedReader(Utf8File(path, encoding))
+    file = open_file(path)
+    try:
+        with readable(path):
+            in_cr = ends_in_cr(file.peek(1))
+    except RecordingError:
+        file.close()
+        raise
+    if not in_cr:
+        return file
+    file.close()
+    return io.BufferedReader(Utf8File(path, encoding))
 
 
 def text_head(path: Path, options: FileOptions, legacy: str | None) -> tuple[str, Head]:
