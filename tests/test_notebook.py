@@ -84,6 +84,47 @@ def test_pandas_and_polars_and_any_cuts_are_the_same() -> None:
     assert [alert["row"] for alert in engine.alerts] != []
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("b", "Float64"),
+        ("b", "double[pyarrow]"),
+        ("b", object),
+        ("e", "string"),
+        ("t", "Int64"),
+        ("y", "Float64"),
+        ("more", "string"),
+    ],
+)
+def test_a_missing_value_of_pandas_is_null_whatever_the_column(name: str, dtype: Any) -> None:
+    import pandas as pd
+
+    rows = frame(60).with_columns(pl.when(pl.int_range(60) % 9 == 4).then(None).otherwise(pl.col(name)).alias(name))
+    made = config("features: [a, b], categories: [more], target: y")
+    values = [pd.NA if value is None else value for value in rows[name].to_list()]
+    in_pandas = rows.to_pandas().assign(**{name: pd.Series(values, dtype=dtype)})
+    with warnings.catch_warnings(record=True) as warned:
+        expected = Engine(made).run(rows)
+        same(expected, Engine(made).run(in_pandas))
+        of_dicts = Engine(made).run(in_pandas.to_dict("records")).predictions
+    assert [each.yhat for each in of_dicts] == expected["yhat"].to_list()
+    assert len(warned) == (3 if name in "et" else 0)
+
+
+def test_values_that_no_event_has_are_refused_with_their_rows() -> None:
+    import pandas as pd
+
+    period = pd.period_range("2026-01", periods=5, freq="min")
+    for column, values in (("t", period), ("a", np.arange(5) * 1j), ("a", [{1}] * 5)):
+        engine, in_pandas = Engine(config()), frame(5).to_pandas().assign(**{column: pd.Series(values)})
+        with pytest.warns(UserWarning, match=rf"5 of 5 rows are no events .WrongType 5.; the first: .*`{column}` must"):
+            assert len(engine.run(in_pandas)) == 0
+        with pytest.warns(UserWarning, match=r"5 of 5 documents are no events .WrongType 5."):
+            engine.run(in_pandas.to_dict("records"))
+    with pytest.warns(UserWarning, match="MissingField 1"):
+        Engine(config()).run({"e": "m", "t": pd.NaT, "a": 1, "b": 1, "y": 1})
+
+
 def test_a_state_goes_on_in_another_engine() -> None:
     rows = frame()
     first = Engine(config())

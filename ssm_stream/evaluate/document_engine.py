@@ -16,7 +16,7 @@ from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.single_event import PredictedValues
 from ssm_stream.ingest.events import Events, RefusedDocument
-from ssm_stream.ingest.json_values import json_value
+from ssm_stream.ingest.json_values import plain_value
 from ssm_stream.ingest.rows.reader import MessageReader, message_event
 from ssm_stream.ingest.single_event import SingleEvent, SingleEventReader
 
@@ -158,15 +158,7 @@ def _messages(alerts: list[Alert], rows: Sequence[int] = (0,)) -> list[dict[str,
 
 def _as_json(document: Any) -> Any:
     """Return a document with the values that JSON would have; those that it cannot have stay as they are."""
-    return {key: _plain(value) for key, value in document.items()} if isinstance(document, dict) else document
-
-
-def _plain(value: Any) -> Any:
-    try:
-        found = json_value(value)
-    except (TypeError, ValueError):
-        return value
-    return None if isinstance(found, float) and found != found else found
+    return {key: plain_value(value) for key, value in document.items()} if isinstance(document, dict) else document
 
 
 def _target_or_none(value: float) -> float | None:

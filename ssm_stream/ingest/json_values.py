@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,12 @@ import numpy as np
 
 
 def json_value(value: Any) -> Any:
-    """Return a value as JSON has it: times as ISO 8601, bytes as text, decimals and numpy's scalars as numbers."""
+    """Return a value as JSON has it: times as ISO 8601, bytes as text, decimals and numpy's scalars as numbers, what
+    pandas has for a missing value as None.
+
+    Raises:
+        TypeError, ValueError: JSON has no such value.
+    """
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, np.datetime64):
@@ -20,7 +26,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, str | int | float):
         return value
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
+        return value.isoformat() if value == value else None  # pandas.NaT is a datetime, unequal to itself
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, bytes):
@@ -29,7 +35,22 @@ def json_value(value: Any) -> Any:
         return {key: json_value(item) for key, item in value.items()}
     if isinstance(value, list):
         return [json_value(item) for item in value]
-    return float(value)
+    return None if _is_na(value) else float(value)
+
+
+def plain_value(value: Any) -> Any:
+    """Return `json_value`, None for NaN; what JSON cannot have stays as it is, for a reader to refuse."""
+    try:
+        found = json_value(value)
+    except (TypeError, ValueError):
+        return value
+    return None if isinstance(found, float) and found != found else found
+
+
+def _is_na(value: object) -> bool:
+    """Return whether a value is pandas.NA. There is none unless pandas is loaded, which is not needed here."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and value is getattr(pandas, "NA", pandas)
 
 
 def show(value: object) -> str:

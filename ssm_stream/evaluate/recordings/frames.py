@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ssm_stream.evaluate.recordings.files import Row, to_dicts
-from ssm_stream.ingest.json_values import json_value
+from ssm_stream.ingest.json_values import plain_value
 
 SLICE = 50_000
 """Rows of a slice."""
@@ -42,16 +42,22 @@ def typed_slice(frame: pl.DataFrame) -> Slice:
 
 
 def to_polars(frame: Any, names: Collection[str]) -> pl.DataFrame:
-    """Return the columns of these names of a frame (narwhals); NaN of libraries without nulls becomes null."""
+    """Return the columns of these names of a frame (narwhals); what other libraries have for a missing value, NaN among
+    it, becomes null."""
     chosen = [name for name in frame.columns if name in names]
     if frame.implementation.is_polars():
         table: pl.DataFrame = frame.select(*chosen).to_native()
         return table
     columns: dict[str, pl.Series] = {}
     for name in chosen:
-        values = frame[name].to_list()
-        columns[name] = pl.Series(name, [None if value != value else value for value in values], strict=False)
+        columns[name] = pl.Series(name, _known(frame[name]), strict=False)
     return pl.DataFrame(columns)
+
+
+def _known(column: Any) -> list[Any]:
+    """Return the cells of a column (narwhals), None for the missing ones."""
+    cells = zip(column.to_list(), column.is_null().to_list(), strict=True)
+    return [None if null or (type(cell) is float and cell != cell) else cell for cell, null in cells]
 
 
 def _rows(frame: pl.DataFrame) -> list[Row]:
@@ -71,4 +77,4 @@ def _cells(column: pl.Series) -> list[Any]:
     values: list[Any] = column.to_list()
     if column.dtype.is_integer() or column.dtype.is_float() or column.dtype in (pl.String, pl.Boolean, pl.Null):
         return values
-    return [json_value(value) for value in values]
+    return [plain_value(value) for value in values]
