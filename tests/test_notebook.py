@@ -111,6 +111,33 @@ def test_a_missing_value_of_pandas_is_null_whatever_the_column(name: str, dtype:
     assert len(warned) == (3 if name in "et" else 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("a", [1, 2.5, 3, "x", 4, 5]),
+        ("y", [1.5, 2, True, 3.0, 4, None]),
+        ("e", ["m", 7, "m", 7.5, "m", None]),
+        ("t", [60, 120, "1970-01-01T00:03:00Z", 240, "noon", 360]),
+        ("a", [1, 2**200, 3, 4, 5, 6]),
+        ("more", ["x", 1, "\ud800", "x", True, None]),
+    ],
+)
+def test_a_cell_of_another_type_concerns_its_row_alone(name: str, cells: list[Any]) -> None:
+    import pandas as pd
+
+    made = config("features: [a, b], categories: [more], target: y")
+    rows = frame(6).to_pandas().assign(**{name: pd.Series(cells, dtype=object)})
+    whole, cut = Engine(made), Engine(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = whole.run(rows)
+        same(result, pd.concat([cut.run(rows[i : i + 1]) for i in range(6)]))
+        documents = [{**row, name: cell} for row, cell in zip(frame(6).to_dicts(), cells, strict=True)]
+        of_dicts = Engine(made).run(documents)
+    assert [each.yhat for each in of_dicts.predictions] == result["yhat"].to_list()
+    assert of_dicts.refused == whole.refused != []
+
+
 def test_values_that_no_event_has_are_refused_with_their_rows() -> None:
     import pandas as pd
 

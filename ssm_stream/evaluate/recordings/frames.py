@@ -15,6 +15,8 @@ from ssm_stream.ingest.json_values import plain_value
 
 SLICE = 50_000
 """Rows of a slice."""
+PLAIN = {bool, float, int, str}
+"""Types of cells of which a whole column can be read at once."""
 
 
 class Slice(NamedTuple):
@@ -50,14 +52,22 @@ def to_polars(frame: Any, names: Collection[str]) -> pl.DataFrame:
         return table
     columns: dict[str, pl.Series] = {}
     for name in chosen:
-        columns[name] = pl.Series(name, _known(frame[name]), strict=False)
+        columns[name] = _series(name, frame[name])
     return pl.DataFrame(columns)
 
 
-def _known(column: Any) -> list[Any]:
-    """Return the cells of a column (narwhals), None for the missing ones."""
-    cells = zip(column.to_list(), column.is_null().to_list(), strict=True)
-    return [None if null or (type(cell) is float and cell != cell) else cell for cell, null in cells]
+def _series(name: str, column: Any) -> pl.Series:
+    """Return a column (narwhals) with null for missing cells. Cells of more than one type stay as they are, and are
+    read one by one: a series of one type would make texts of all its numbers, or numbers of true and false."""
+    pairs = zip(column.to_list(), column.is_null().to_list(), strict=True)
+    cells = [None if null or (type(cell) is float and cell != cell) else cell for cell, null in pairs]
+    kinds = {type(cell) for cell in cells if cell is not None}
+    if column.dtype.is_temporal() or not kinds or (len(kinds) == 1 and kinds <= PLAIN):
+        try:
+            return pl.Series(name, cells)
+        except (OverflowError, TypeError, UnicodeEncodeError):  # integers and texts that only Python has
+            pass
+    return pl.Series(name, cells, dtype=pl.Object)
 
 
 def _rows(frame: pl.DataFrame) -> list[Row]:
