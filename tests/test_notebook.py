@@ -209,6 +209,24 @@ def test_features_may_be_selected_from_the_frame() -> None:
     same(Engine(config()).run(frame()), Engine(chosen).run(frame()))
 
 
+def test_idle_events_and_planned_stops_have_columns() -> None:
+    stop = "{from: '1970-01-01T00:05', to: '1970-01-01T00:09', learn: hold}"
+    made = parse_config(
+        "source: {brokers: 'x:1', topic: t}\nmodel: {warmup: 10}\nstate: {max_entities: 2, when_full: evict}\n"
+        "event: {entity: e, timestamp: t, features: [b], target: [y, a], when: {more: [run]}}\n"
+        f"alerts: {{maintenance: [{stop}]}}\n"
+    )
+    every = pl.int_range(20)
+    rows = frame(20).with_columns(t=60 * every, more=pl.when(every % 5 > 0).then(pl.lit("run")))
+    result, of_dicts = Engine(made).run(rows), Engine(made).run(rows.to_dicts()).predictions
+    for name in ("idle", "maintenance"):
+        assert result[name].to_list() == [getattr(each, name) for each in of_dicts]
+        assert result[name].n_unique() == 2
+    for name in NUMBERS[1:]:
+        assert np.array_equal(result[name], np.array([getattr(each, name) for each in of_dicts]), equal_nan=True), name
+    assert Engine(made).run(rows[:0]).schema == result.schema
+
+
 def test_an_empty_frame_gives_an_empty_one() -> None:
     result = Engine(config()).run(frame()[:0])
     assert result.columns == Engine(config()).run(frame()[:5]).columns

@@ -83,7 +83,8 @@ class Engine(DocumentEngine):
             an event (with several targets, one for each target of it): `row` (of the frame, from 0), `entity`, `ts`
             (UTC), with several targets `target`, with a horizon `for` (the time that is predicted; none where it is
             counted in events), `y`, `yhat`, `yhat_lower`, `yhat_upper`, `anomaly_score`, `warmup`, `n`, `fleet` as in
-            a prediction message, and `alert`: what started or ended at that event. What is no event is left out, with a
+            a prediction message, with conditions `idle`, with planned stops `maintenance`, and `alert`: what started or
+            ended at that event. What is no event is left out, with a
             warning, and is in `refused`.
 
         Raises:
@@ -119,7 +120,7 @@ class Engine(DocumentEngine):
                 refused += [late._replace(position=int(position[late.position])) for late in made.late]
                 position = np.array(made.offsets, np.int64)
                 events = replace(made.events, position=position)
-            events, more = self.admit(events, source)
+            events, more = self.admit(self.episodes.mark(events), source)
             refused += [m._replace(position=int(position[m.position])) for m in more]
             self.refused += sorted(r._replace(position=first + r.position) for r in refused)
             if len(events):
@@ -149,11 +150,15 @@ class Engine(DocumentEngine):
 
     def _no_columns(self) -> dict[str, Any]:
         events = Events(
-            [], np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, len(self.target_engines))), np.empty(0, np.int64)
+            [],
+            np.empty(0, np.int64),
+            np.empty((0, 0)),
+            empty := np.empty((0, len(self.target_engines))),
+            np.empty(0, np.int64),
+            idle=np.empty(0, np.bool_) if self.config.event.when else None,
         )
-        empty = np.empty((0, len(self.target_engines)))
         nothing = Predictions(empty, empty, empty, empty, empty.astype(bool), empty.astype(np.int64), empty)
-        return self._columns_of(events, nothing, {}, 0)
+        return self._columns_of(self.episodes.mark(events), nothing, {}, 0)
 
     def _columns_of(
         self, events: Events, predictions: Predictions, alerts: dict[int, list[str]], first: int
@@ -181,6 +186,8 @@ class Engine(DocumentEngine):
         out |= {name: column.ravel() for name, column in zip(names, values, strict=True)}
         if events.idle is not None:
             out["idle"] = each(events.idle)
+        if events.maintenance is not None:
+            out["maintenance"] = each(events.maintenance > 0)
         out["alert"] = ["; ".join(alerts[i]) if i in alerts else None for i in range(n) for _ in paths]
         return out
 
