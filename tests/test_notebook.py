@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,22 @@ def test_features_may_be_selected_from_the_frame() -> None:
     chosen = select_features(made, frame().to_pandas())
     assert chosen.event.numbers == ["a", "b"]
     same(Engine(config()).run(frame()), Engine(chosen).run(frame()))
+
+
+def test_what_is_neither_a_dict_nor_a_frame_is_refused_with_the_cure() -> None:
+    made = config("features: [a, in.b], target: y")
+    documents = [{**row, "in": {"b": row["b"]}} for row in frame(5).to_dicts()]
+    of_others = [OrderedDict(each, **{"in": OrderedDict(each["in"])}) for each in documents]
+    engine, expected = Engine(made), Engine(made).run(documents)
+    assert Engine(made).run(of_others) == expected
+    assert [engine.run(each).predictions[0].yhat for each in of_others] == [each.yhat for each in expected.predictions]
+    for given in (iter(documents), tuple(documents), frame().lazy(), None):
+        with pytest.raises(TypeError, match=r"found a value of type \w+; give a dict, a list of dicts .*collect"):
+            engine.run(given)
+    with pytest.raises(TypeError, match="found a value of type list; give a data frame in memory"):
+        select_features(config("features: auto, target: y"), documents)
+    with pytest.raises(TypeError, match="found a value of type Results; give the data frame that Engine"):
+        plot(expected)
 
 
 def test_idle_events_and_planned_stops_have_columns() -> None:

@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+from collections import OrderedDict, defaultdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,23 @@ def test_what_is_no_event_is_an_error_with_its_reason(caplog: pytest.LogCaptureF
     assert orjson.loads(mine.errors[0].to_json())["reason"] == mine.errors[0].reason
     assert len(mine.predictions) == 3
     assert not caplog.records
+
+
+def test_dicts_of_other_classes_are_events() -> None:
+    settings = SETTINGS | {"event": SETTINGS["event"] | {"features": ["in.load"], "target": "out[name=temp].is"}}
+    nested = [
+        {**each, "in": {"load": each["load"]}, "out": [{"name": "temp", "is": each["temp"]}]} for each in events(300)
+    ]
+    placed = [each | {sop.PLACE: ("t", i % 2, i)} for i, each in enumerate(nested)]
+    of_others: list[Any] = [
+        OrderedDict(each, **{"in": defaultdict(int, each["in"]), "out": [OrderedDict(each["out"][0])]})
+        for each in placed
+    ]
+    found = Mine(of_others, settings).run()
+    assert found.errors == []
+    assert found.by_id == Mine(placed, settings).run().by_id
+    (lacking,) = Mine([defaultdict(int, machine="m", temp=1.0)]).run().errors
+    assert lacking.reason == "timestamp: `ts` is missing or null"
 
 
 def test_values_too_deep_or_too_long_to_show_are_refused() -> None:

@@ -39,7 +39,7 @@ class Match(NamedTuple):
 
     def matches(self, element: Any) -> bool:
         """Return whether an element of a list is the object: the value is this text, or a number written like it."""
-        if type(element) is not dict:
+        if not isinstance(element, dict):
             return False
         found = element.get(self.key)
         if type(found) is bool:

@@ -29,6 +29,7 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.evaluate.document_engine import DocumentEngine, Results
 from ssm_stream.ingest.events import Events, RefusedDocument
+from ssm_stream.ingest.json_values import plain_dicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +44,14 @@ def _narwhals() -> Any:
     except ImportError:
         raise ImportError(f"data frames need the package narwhals: {CURE}") from None
     return nw
+
+
+def _from_native(frame: Any, cure: str) -> Any:
+    """Return a frame as one of narwhals. Raises TypeError: it is none in memory."""
+    try:
+        return _narwhals().from_native(frame, eager_only=True)
+    except TypeError:
+        raise TypeError(f"found a value of type {type(frame).__name__}; give {cure}") from None
 
 
 class Engine(DocumentEngine):
@@ -89,24 +98,25 @@ class Engine(DocumentEngine):
 
         Raises:
             ConfigError: a configured column is not there; names it and the nearest one.
+            TypeError: events are neither dicts nor a frame in memory.
         """
-        if type(events) is dict:
-            results = self.process_document(events, source)
-        elif type(events) is list:
-            results = self.process_documents(events, source)
+        if isinstance(events, dict):
+            results, count = self.process_document(plain_dicts([events])[0], source), 1
+        elif isinstance(events, list):
+            results, count = self.process_documents(plain_dicts(events), source), len(events)
         else:
             return self._run_frame(events, source)
         self.refused = results.refused
         if results.refused:
-            self._warn(1 if type(events) is dict else len(events), "documents")
+            self._warn(count, "documents")
         return results
 
     def _run_frame(self, frame: Any, source: int) -> Any:
         from ssm_stream.evaluate.recordings.column_reader import ColumnReader
         from ssm_stream.evaluate.recordings.frames import frame_slices, to_polars
 
-        nw = _narwhals()
-        given = nw.from_native(frame, eager_only=True)
+        cure = "a dict, a list of dicts (`list(events)`) or a data frame in memory (`frame.collect()`)"
+        given = _from_native(frame, cure)
         columns = ColumnReader(self.config.event)
         _check_columns(self.config, given.columns)
         table = to_polars(given, columns.names)
@@ -134,7 +144,7 @@ class Engine(DocumentEngine):
             first += part.height
         if self.refused:
             self._warn(first, "rows")
-        return _native(nw, parts or [self._no_columns()], given)
+        return _native(_narwhals(), parts or [self._no_columns()], given)
 
     def _warn(self, count: int, what: str) -> None:
         """Warn of the refused ones among so many rows or documents."""
@@ -206,7 +216,7 @@ def select_features(config: Config | str | Path, frame: Any) -> Config:
     from ssm_stream.evaluate.recordings.frames import frame_slices, to_polars
 
     config = read_config(config)
-    given = _narwhals().from_native(frame, eager_only=True)
+    given = _from_native(frame, "a data frame in memory (`frame.collect()`)")
     _check_columns(config, given.columns)
     rows = to_polars(given.head(feature_selection.SAMPLE), given.columns)
     first = next(frame_slices(rows), None)
@@ -261,7 +271,7 @@ def plot(result: Any, entity: str | None = None, *, target: str | None = None) -
         from matplotlib import pyplot
     except ImportError:
         raise ImportError(f"plots need the package matplotlib: {CURE}") from None
-    frame = _narwhals().from_native(result, eager_only=True)
+    frame = _from_native(result, "the data frame that Engine.run returns for one")
     names = frame["entity"].to_list()
     if "target" in frame.columns:
         targets = frame["target"].to_list()

@@ -47,6 +47,14 @@ def plain_value(value: Any) -> Any:
     return None if isinstance(found, float) and found != found else found
 
 
+def plain_dicts(documents: list[Any]) -> list[Any]:
+    """Return documents, those of a class derived from dict as dicts. Readers take no other: a defaultdict would answer
+    for a field that it lacks."""
+    if set(map(type, documents)) <= {dict}:
+        return documents
+    return [dict(each) if isinstance(each, dict) else each for each in documents]
+
+
 def _is_na(value: object) -> bool:
     """Return whether a value is pandas.NA. There is none unless pandas is loaded, which is not needed here."""
     pandas = sys.modules.get("pandas")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.events import Events, RefusedDocument
-from ssm_stream.ingest.json_values import show
+from ssm_stream.ingest.json_values import plain_dicts, show
 from ssm_stream.ingest.labels import LabelReader, RawLabel
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.reader import MessageReader
@@ -112,6 +112,7 @@ class DocumentReader:
                     f"step {self._step!r}: an event is a dict, found {type(each).__name__}: decode messages first, as "
                     "by ssm_stream.operators.decode"
                 )
+        documents = plain_dicts(documents)
         places = [each.get(PLACE) if type(each) is dict else None for each in documents]
         if self._labels is None:
             return self._events(names, documents, places)
