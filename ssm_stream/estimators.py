@@ -25,7 +25,7 @@ from ssm_stream.config import MAX_NAME_LENGTH, Config, Event
 from ssm_stream.core import error_scale, interval
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader, FaultError, text_code
-from ssm_stream.ingest.json_values import abbreviated, json_value
+from ssm_stream.ingest.json_values import abbreviated, is_utf8, plain_value
 from ssm_stream.ingest.single_event import SingleEvent, to_events, usual_number
 
 MAX_HISTORY = 500
@@ -127,21 +127,34 @@ class _OnlineModel:
     # Features.
 
     def _add_features(self, x: Mapping[Hashable, Any]) -> None:
-        """Add the features that are new in an event; the models then learn the history again, with them."""
-        new = [key for key in x.keys() - self._known if x[key] is not None]
+        """Add the features that have their first value in an event; the models then learn the history again, with them.
+        Raises ValueError: a value cannot be used, and nothing has changed."""
+        new = [key for key in x.keys() - self._known if plain_value(x[key]) is not None]
         used = len(self._numbers) + len(self._categories)
         if used == MAX_FEATURES or (self._models and not new):
             return
-        for key in sorted(new, key=lambda key: (str(key), str(type(key))))[: MAX_FEATURES - used]:
-            (self._categories if isinstance(x[key], str) else self._numbers).append(key)
-            self._known.add(key)
+        before = self._numbers, self._categories, self._known
+        self._numbers, self._categories, self._known = self._numbers[:], self._categories[:], self._known.copy()
+        try:
+            for key in sorted(new, key=lambda key: (str(key), str(type(key))))[: MAX_FEATURES - used]:
+                (self._categories if isinstance(x[key], str) else self._numbers).append(key)
+                self._known.add(key)
+            self._values(x)
+            self._models = self._restarted()
+        except BaseException:
+            self._numbers, self._categories, self._known = before
+            raise
         if used + len(new) >= MAX_FEATURES:
             text = f"{type(self).__name__}: more than {MAX_FEATURES} features; those that come from now on are not used"
             warnings.warn(text, stacklevel=4)
-        self._models = [_Model(Engine(config), watched, column) for config, watched, column in self._plans()]
+
+    def _restarted(self) -> list[_Model]:
+        """Return new models, which have learned the history."""
+        models = [_Model(Engine(config), watched, column) for config, watched, column in self._plans()]
         events = [((each.entity, each.ts), self._values(each.x), each.y) for each in self._history]
-        for model in self._models if events else ():
+        for model in models if events else ():
             model.engine.process(to_events([model.event(*event) for event in events]))
+        return models
 
     def _plans(self) -> list[tuple[Config, Hashable | None, int | None]]:
         """Return the configuration of each model, the feature that it watches and that one's column."""
@@ -169,16 +182,16 @@ class _OnlineModel:
         """Return the entity and the time, ms, of an event. Raises ValueError."""
         entity = NAMELESS
         if self.entity is not None:
-            entity = str(x.get(self.entity, ""))
-            if not 0 < len(entity) <= MAX_NAME_LENGTH:
-                raise ValueError(
-                    f"entity: found {abbreviated(x.get(self.entity))} as {self.entity!r}; it must name the entity"
-                )
+            given = x.get(self.entity)
+            entity = "" if plain_value(given) is None else str(given)
+            if not (0 < len(entity) <= MAX_NAME_LENGTH and (entity.isascii() or is_utf8([entity]))):
+                expected = f"it must name the entity, in at most {MAX_NAME_LENGTH} characters of UTF-8"
+                raise ValueError(f"entity: found {abbreviated(given)} as {self.entity!r}; {expected}")
         if self.timestamp is None:
             return entity, self._count * EVENT_GAP
         value = x.get(self.timestamp)
         try:
-            return entity, _time_reader().read_time(json_value(value))
+            return entity, _time_reader().read_time(plain_value(value))
         except FaultError:
             reason = f"found {abbreviated(value)} as {self.timestamp!r}; it must be a time, ISO 8601 text or a number"
             raise ValueError(f"timestamp: {reason}") from None
@@ -193,8 +206,11 @@ class _OnlineModel:
         for key in self._categories:
             value = x.get(key)
             if isinstance(value, str):
-                code = text_code(value[:MAX_NAME_LENGTH])
-                texts[code] = value[:MAX_NAME_LENGTH]
+                text = value[:MAX_NAME_LENGTH]
+                if not (text.isascii() or is_utf8([text])):
+                    raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be text of UTF-8")
+                code = text_code(text)
+                texts[code] = text
             else:
                 code = math.nan if value is None else _number(key, value)
             features.append(code)
@@ -219,10 +235,11 @@ def _time_reader() -> EventReader:
 def _number(key: Hashable, value: Any) -> float:
     """Return the value of a feature that is no usual number: NaN if it is unknown. Raises ValueError."""
     try:
-        number = math.nan if value is None else float(json_value(value))
+        known = plain_value(value)
+        number = math.nan if known is None else float(known)
     except (TypeError, ValueError):
-        reason = f"feature {key!r}: found {abbreviated(value)}; it must be a number, as in the events before"
-        raise ValueError(reason) from None
+        expected = "a number, as in the events before" if isinstance(value, str) else "a number"
+        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be {expected}") from None
     except OverflowError:  # an integer beyond 64-bit floats
         number = math.inf
     found = math.nan if math.isnan(number) else usual_number(number)
@@ -245,7 +262,7 @@ class Regressor(_OnlineModel, _RegressorBase):
     """Predicts a number by the state-space model of this package, which adapts with each event.
 
     The features may come and go: one that an event lacks is unknown in it. With a feature that is new, the model starts
-    again and learns the last 500 events with it. A feature whose first value is text is a category.
+    again and learns the last 500 events with it. A feature whose first known value is text is a category.
 
     Parameters
     ----------
@@ -280,8 +297,15 @@ class Regressor(_OnlineModel, _RegressorBase):
         """Return the prediction for an event; 0 before the first. Raises ValueError: a value cannot be used."""
         if not self._models:
             return 0.0
-        model = self._models[0]
-        return _process(model.engine, model.event(self._place(x), self._values(x), math.nan))[0]
+        model, at = self._models[0], self._place(x)
+        engine, event = model.engine, model.event(at, self._values(x), math.nan)
+        if at[0] in engine:
+            return _process(engine, event)[0]
+        if len(engine) == 1:  # the second entity of a pool begins what all of them learn in common
+            return _process(copy.deepcopy(engine), event)[0]
+        predicted, _ = _process(engine, event)
+        engine.remove(at[0])
+        return predicted
 
 
 class AnomalyDetector(_OnlineModel, _DetectorBase):
@@ -335,7 +359,7 @@ class AnomalyDetector(_OnlineModel, _DetectorBase):
     def _plans(self) -> list[tuple[Config, Hashable | None, int | None]]:
         watched = self._numbers[:MAX_WATCHED] if self.target is None else [self.target]
         if len(watched) < len(self._numbers) and self.target is None:
-            warnings.warn(f"AnomalyDetector: only {MAX_WATCHED} of the features are watched", stacklevel=5)
+            warnings.warn(f"AnomalyDetector: only {MAX_WATCHED} of the features are watched", stacklevel=6)
         config = self._config(len(self._numbers) - 1, len(watched))
         return [(config, key, self._numbers.index(key)) for key in watched if key in self._numbers]
 
@@ -360,10 +384,10 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     if math.isnan(y):
         return 0.0
     store = engine.target_engines[0].store
-    _process(engine, event._replace(targets=(math.nan,)))
-    row = store.row_by_name[event.entity]
-    if store.state.learner.n[row] < engine.config.model.warmup:
+    row = store.row_by_name.get(event.entity)
+    if row is None or store.state.learner.n[row] < engine.config.model.warmup:
         return 0.0
+    _process(engine, event._replace(targets=(math.nan,)))
     pool = store.pool_of(row, 0)
     rate = 1.0 / engine.config.alerts.anomaly.budget.events
     # The prediction has left in the scratch the answer that is judged, which no dead band holds, and its scale.

@@ -105,8 +105,45 @@ def test_entities_and_times_are_features() -> None:
         model.learn_one(x, y)
     with pytest.raises(ValueError, match="timestamp: found 'noon' as 'when'; it must be a time"):
         model.predict_one({"machine": "m1", "when": "noon"})
-    with pytest.raises(ValueError, match="entity: found None as 'machine'"):
-        model.learn_one({"when": start}, 1.0)
+    for named in ({}, {"machine": None}, {"machine": math.nan}, {"machine": ""}, {"machine": "\ud800"}):
+        with pytest.raises(ValueError, match=r"entity: found .* as 'machine'; it must name the entity"):
+            model.learn_one({"when": start, **named}, 1.0)
+
+
+def test_predictions_and_scores_leave_no_trace() -> None:
+    models = [ssm_stream.Regressor(entity="e"), ssm_stream.AnomalyDetector("a", entity="e", warmup=10)]
+    for model in models:
+        for i, (x, y) in enumerate(events(60)):
+            x |= {"e": f"m{i % (1 + i // 30)}"}  # of one entity, then of two
+            learned = (x, y) if model is models[0] else (x,)
+            if i % 10 < 9:
+                model.learn_one(*learned)
+                continue
+            twin, ask = pickle.loads(pickle.dumps(model)), getattr(model, "predict_one", None) or model.score_one
+            ask({**x, "e": f"new{i}", "c": f"c{i}"})
+            assert ask(x) == ask({**x, "none": math.nan})
+            for each in (model, twin):
+                each.learn_one(*learned)
+            states, expected = ([of.engine.snapshot() for of in each._models] for each in (model, twin))
+            assert states == expected, i
+        assert model._models[0].engine.names == ["m0", "m1"]
+
+
+def test_an_event_that_cannot_be_learned_has_no_effect() -> None:
+    model, twin = ssm_stream.Regressor(), ssm_stream.Regressor()
+    wrong: list[dict[str, Any]] = [
+        {"new": math.inf}, {"new": [1]}, {"new": 1.0, "c": "\ud800"}, {"new": "\ud800"}, {"new": "text", "a": 1j},
+        {"new": 1.0, "a": "text"},
+    ]  # fmt: skip
+    for i, (x, y) in enumerate(events(40)):
+        for each in (model, twin):
+            each.learn_one({**x, "new": math.nan}, y)
+        if i % 5 == 3:
+            with pytest.raises(ValueError, match=r"feature '(new|a|c)': found .*; it must be "):
+                model.learn_one(x | wrong[i % len(wrong)], y)
+    for each in (model, twin):
+        each.learn_one({**x, "new": "text"}, y)
+    assert model.predict_one(x) == twin.predict_one(x)
 
 
 def test_a_score_is_that_of_the_engine() -> None:
