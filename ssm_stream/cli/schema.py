@@ -98,6 +98,8 @@ def prediction(config: ConfigFile) -> None:
     """Print the schema of the predictions: a JSON Schema, or Avro with `sinks.format: avro`.
 
     Example: ssm-stream schema prediction examples/soft-sensor.yaml
+
+    Ids begin with the topic. Those of messages that `backtest` writes to files begin with the recording's name instead.
     """
     from ssm_stream.contract.avro_schemas import prediction_avro
     from ssm_stream.contract.message_schemas import prediction_schema
@@ -117,6 +119,8 @@ def alert(
     """Print the schema of the alerts (a JSON Schema, or Avro with `sinks.format: avro`), or of their headers.
 
     Example: ssm-stream schema alert examples/soft-sensor.yaml
+
+    Ids begin with the topic. Those of messages that `backtest` writes to files begin with the recording's name instead.
     """
     from ssm_stream.contract.avro_schemas import alert_avro
     from ssm_stream.contract.message_schemas import alert_headers, alert_schema
