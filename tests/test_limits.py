@@ -158,6 +158,26 @@ def test_a_limit_that_is_gone_ends_its_alerts_and_a_reset_too() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("more", ["", "alerts: {stuck: true}", "alerts: {limits: [{column: load, above: 99}]}"])
+def test_a_limit_that_is_gone_ends_its_alerts_whatever_other_rules_there_are(more: str) -> None:
+    engine = Engine(config("\n  - {column: mode, one_of: [run], below: 7}\n  - {column: oil temp, above: 90}"))
+    given: list[dict[str, Any]] = [{**row, "oil temp": 95.0} for row in rows([("pump-1", 95, 5, "run")] * 3)]
+    begun = messages(engine, given)
+    text = f"""
+source: {{brokers: "localhost:9092", topic: events}}
+event: {{entity: machine, timestamp: ts, features: [load], categories: [mode], target: temp}}
+{more}
+"""
+    again = Engine.restore(parse_config(text), engine.snapshot())
+    again = Engine.restore(again.config, again.snapshot())
+    ended = messages(again, given[:1])
+    assert {(m["phase"], m["ended_by"], m["value"]) for m in ended} == {("recovered", "disabled", None)}
+    assert {(m["limit"], m["column"]) for m in ended} == {(m["limit"], m["column"]) for m in begun}
+    assert {m["episode"] for m in ended} == {m["id"] for m in begun if m["phase"] == "started"}
+    assert not messages(again, given)
+    Draft202012Validator(alert_schema(again.config)["oneOf"][0]["properties"]["budget"]).validate(ended[0]["budget"])
+
+
 def test_an_entity_past_its_ttl_ends_its_alert_where_the_others_show_it() -> None:
     made = config("\n  - {column: temp, above: 90}", "state: {ttl: 1h}")
     values: list[Row] = [("pump-1", 95, 5, "run")] * 2 + [("press-1", 20, 5, "run")] * 200 + [("pump-1", 96, 5, "run")]

@@ -206,6 +206,9 @@ def test_entities_that_are_gone_for_good_leave_and_a_switch_ends_what_is_open() 
     ids = EventIds("events", 0, [0])
     (ended,) = [a.message for a in off.process(events.take(np.array([0])), 0, ids)[1] if a.message["kind"] == "silence"]
     assert (ended["entity"], ended["ended_by"]) == ("m05", "disabled")
+    none = Engine.restore(config("shadow: false"), engine.snapshot())
+    (ended,) = [a.message for a in none.process(events.take(np.array([0])), 0, ids)[1]]
+    assert (ended["kind"], ended["column"], ended["ended_by"]) == ("silence", None, "disabled")
 
 
 @pytest.mark.parametrize("after", [5, 20])

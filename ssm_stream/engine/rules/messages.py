@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
 from ssm_stream.engine.alert_kinds import KINDS
+
+_TEST = r"(?:above|below|from|to) [-+.e0-9]+"
+_BOUNDED = re.compile(rf"(.+?) {_TEST}(?: and {_TEST})*")
+"""The text of a limit with bounds alone: its column first."""
 
 
 def rule_kinds(config: Config) -> list[str]:
@@ -54,18 +59,32 @@ def rule_message(config: Config, kind: str, subject: str | None, entity: str, si
         since, ts: of the episode's first event, and of the event at which it is sent, ms
     """
     several: dict[str, Any] = {"target": None, "targets": []} if len(config.event.targets) > 1 else {}
-    column = subject
-    if kind == LIMIT:
-        column = next((each.column for each in config.alerts.limits if each.text == subject), None)
-    own = {"limit": subject if kind == LIMIT else None, "column": column, "value": None}
-    budget = None if kind == LIMIT else config.alerts.anomaly.budget.text
+    column = subject if subject is None or kind != LIMIT else _column_of(config, subject)
+    # A rule that is gone keeps the fields that name its episode; the budget, though, is never null without rules.
+    own = {"limit": subject if kind == LIMIT else None} if kind == LIMIT or config.alerts.limits else {}
+    budget = None if kind == LIMIT and rule_kinds(config) else config.alerts.anomaly.budget.text
     if config.alerts.silence is not None and kind == SILENCE and config.alerts.silence.after != "auto":
         budget = budget if column is not None else None
     return {
         **ended_message(config, entity, kind, since, ts, budget),
         **several,
-        **{name: own[name] for name in rule_fields(config)},
+        **own,
+        "column": column,
+        "value": None,
     }
+
+
+def _column_of(config: Config, limit: str) -> str | None:
+    """Return the column of a limit, which may be gone, by its text; None if that does not show it."""
+    for each in config.alerts.limits:
+        if each.text == limit:
+            return each.column
+    bounded = _BOUNDED.fullmatch(limit)
+    if bounded is not None and not bounded[1].endswith(" and"):
+        return bounded[1]
+    event = config.event
+    known = [*event.numbers, *event.categories, *event.targets, *(each.column for each in config.alerts.limits)]
+    return max((path for path in known if limit.startswith(f"{path} ")), key=len, default=None)
 
 
 def ended_message(config: Config, entity: str, kind: str, since: int, ts: int, budget: str | None) -> dict[str, Any]:
