@@ -240,6 +240,20 @@ def test_what_is_not_joined_is_the_same_message_with_the_same_id(seed: int, targ
     follow([a for chunk in chunks for a in chunk.alerts])
 
 
+def test_what_still_waits_at_the_end_has_the_fields_of_rules_too() -> None:
+    """Whether it is sent then, or shown as it will be."""
+    settings_ = config("features: [a, b]", LIVELY.replace("alerts:\n", "alerts:\n  stuck: true\n"))
+    events = struck(2500)
+    engine = Engine(settings_)
+    row = 0
+    while not (shown := engine.episodes.waiting()):
+        engine.process(cut(events, row, row + 1), 0, EventIds("events", 0, [row]))
+        row += 1
+    released = engine.episodes.release(0)
+    assert [a.message for a in released] == [a.message for a in shown]
+    assert {(a.message["column"], a.message["value"]) for a in released} == {(None, None)}
+
+
 @pytest.mark.parametrize("case", sorted(SECTIONS))
 def test_fewer_are_sent_and_none_is_lost(case: str) -> None:
     """Every `started` of an entity is sent as such or is part of a fleet episode, in its order."""

@@ -123,11 +123,11 @@ class AlertPipeline:
     def release(self, row: int) -> list[Alert]:
         """Return the alerts that wait, as nothing follows at which they would be sent. row: the last of the batch"""
         waiting = [] if self.fleet is None else self.fleet.waiting.pop_all(row)
-        return [render(alert) for alert in self._ids.assign(waiting, None, keep_suppressed=False)]
+        return [self._complete(alert) for alert in self._ids.assign(waiting, None, keep_suppressed=False)]
 
     def waiting(self) -> list[Alert]:
         """Return the alerts that wait, complete as they will be sent; they go on waiting."""
-        found = [] if self.fleet is None else [preview(*pair) for pair in self.fleet.waiting.peek()]
+        found = [] if self.fleet is None else [self._complete(preview(*pair)) for pair in self.fleet.waiting.peek()]
         if not self._config.alerts.shadow:
             return found
         by = {"suppressed_by": SHADOW}
