@@ -178,6 +178,20 @@ event: {{entity: machine, timestamp: ts, features: [load], categories: [mode], t
     Draft202012Validator(alert_schema(again.config)["oneOf"][0]["properties"]["budget"]).validate(ended[0]["budget"])
 
 
+@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2, 3, 4]])
+def test_who_never_had_a_target_and_makes_room_ends_by_reset_where_it_does(cuts: list[int]) -> None:
+    """Whatever the batches are: it has no TTL."""
+    made = config("\n  - {column: load, above: 2}", more="state: {max_entities: 2, when_full: evict}")
+    values: list[Row] = [(name, temp, load, None) for name, temp, load in (
+        ("m1", None, 3), ("m2", 1, 0), ("m3", 1, 0), ("m2", 1, 0), ("m1", 1, 0)
+    )]  # fmt: skip
+    engine, given, found = Engine(made), rows(values), list[tuple[int, str, str | None]]()
+    for start, stop in pairwise([0, *cuts, len(given)]):
+        events, _ = engine.admit(EventReader(made.event).read(given[start:stop])[0])
+        found += [(start + a.row, a.message["phase"], a.message["ended_by"]) for a in engine.process(events)[1]]
+    assert found == [(0, "started", None), (2, "recovered", "reset")]
+
+
 def test_an_entity_past_its_ttl_ends_its_alert_where_the_others_show_it() -> None:
     made = config("\n  - {column: temp, above: 90}", "state: {ttl: 1h}")
     values: list[Row] = [("pump-1", 95, 5, "run")] * 2 + [("press-1", 20, 5, "run")] * 200 + [("pump-1", 96, 5, "run")]

@@ -111,7 +111,8 @@ class Endings:
         ended = []
         for kind in [kind for entity, kind in open_ if entity == reset.entity]:
             episode = open_.pop((reset.entity, kind))
-            row = marks.first_past(reset.labelled_at)
+            # One that was never labelled has no TTL: it was evicted, which is the same wherever the batch begins.
+            row = marks.first_past(reset.labelled_at) if math.isfinite(reset.labelled_at) else None
             at, reason = (reset.row, "reset") if row is None or row > reset.row else (row, "ttl")
             ended.append(self._alert(at, reset.entity, kind, episode, reason, marks.ts(at)))
         return ended
