@@ -303,6 +303,17 @@ def test_events_with_a_place_learn_and_are_named_as_in_the_service() -> None:
     assert Mine(placed, config).run().by_id == expected
 
 
+@pytest.mark.parametrize("places", [[("a", 0), ("b", 0)], [("a", 0), ("b", 0), None], [("a", 0), ("a", 1)]])
+def test_events_keep_their_order_in_any_batches(places: list[tuple[str, int] | None]) -> None:
+    """Topics that are not configured count as one source, as do events without a place; or an entity is on several."""
+    given, counts = list[Any](), dict.fromkeys(places, 0)
+    for each, i in zip(events(300), np.random.default_rng(2).choice(len(places), 300).tolist(), strict=True):
+        place = places[i]
+        given.append(each if place is None else {**each, sop.PLACE: (*place, counts[place])})
+        counts[place] += 1
+    assert Mine(given, batch=1).run().by_id == Mine(given, batch=300).run().by_id
+
+
 def test_records_are_encoded_as_messages() -> None:
     given = [*events(1_500), {"machine": "press-1"}]
     config = {**SETTINGS, "sinks": {"predictions": "p", "alerts": "a", "dead_letters": "d"}}

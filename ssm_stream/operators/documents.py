@@ -19,6 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.config.sections import Source
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.json_values import plain_dicts, show
@@ -137,7 +138,7 @@ class DocumentReader:
             events, nameless = self._labels.add_ids(documents, events)
             refused = sorted(refused + nameless)
         out: list[Item] = []
-        for (topic, number), rows in _by_partition(events.position, places):
+        for (topic, number), rows in _by_partition(events, places, self.config.source):
             some = events if rows is None else events.take(rows)
             at = some.position.tolist()
             offsets = None if number is None else [places[i][2] for i in at]
@@ -207,20 +208,30 @@ def _rows_of(batch: EventBatch, rows: NDArray[np.intp]) -> EventBatch:
 
 
 def _by_partition(
-    position: NDArray[np.int64], places: list[Place | None]
+    events: Events, places: list[Place | None], source: Source
 ) -> list[tuple[tuple[str | None, int | None], NDArray[np.intp] | None]]:
-    """Return topic and partition of the events, None without a place, and the rows of each; rows None: all of them."""
-    if not len(position):
+    """Return topic and partition of the events, None without a place, and the rows of each; rows None: all of them.
+
+    Those that count as one source, as of topics that are not configured, keep their order, and so do all where an
+    entity comes by several: then they are cut where the place changes.
+    """
+    if not len(events):
         return []
     if not any(places):
         return [((None, None), None)]
-    found: dict[tuple[str | None, int | None], list[int]] = {}
-    for row, at in enumerate(position.tolist()):
-        place = places[at]
-        found.setdefault((None, None) if place is None else (place[0], place[1]), []).append(row)
-    if len(found) == 1:
-        return [(next(iter(found)), None)]
-    return [(key, np.array(rows)) for key, rows in found.items()]
+    keys = [(None, None) if (place := places[at]) is None else place[:2] for at in events.position.tolist()]
+    numbers = {key: source.number(key[0], key[1] or 0) for key in dict.fromkeys(keys)}
+    if len(numbers) == 1:
+        return [(keys[0], None)]
+    own: dict[str, int] = {}
+    apart = all(own.setdefault(e, numbers[key]) == numbers[key] for e, key in zip(events.entity, keys, strict=True))
+    found: dict[int, list[tuple[tuple[str | None, int | None], list[int]]]] = {}
+    for row, key in enumerate(keys):
+        runs = found.setdefault(numbers[key] if apart else 0, [])
+        if not runs or runs[-1][0] != key:
+            runs.append((key, []))
+        runs[-1][1].append(row)
+    return [(key, np.array(rows)) for runs in found.values() for key, rows in runs]
 
 
 def _raw(document: Any) -> RawMessage:
