@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import OrderedDict, defaultdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
+from ssm_stream.operators.documents import DocumentReader, EventBatch
+from ssm_stream.operators.monitor_operator import monitor_config
 
 SETTINGS: dict[str, Any] = {
     "event": {"entity": "machine", "timestamp": "ts", "features": ["load"], "target": "temp"},
@@ -173,6 +176,33 @@ def test_values_too_deep_or_too_long_to_show_are_refused() -> None:
     op.output("events", decoded.events, TestingSink([]))
     run_main(flow)
     assert [each.fault for each in letters] == ["NotAnObject"]
+
+
+@pytest.mark.parametrize("kind", [OrderedDict, partial(defaultdict, float)])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_dict_of_another_class_is_one(kind: Any, keyed: bool) -> None:
+    """As a parser of JSON may make them, at every depth."""
+    settings = {**SETTINGS, "event": {**SETTINGS["event"], "features": ["is.load"]}}
+    plain = [{**each, "is": {"load": each["load"]}} for each in events(50)]
+    given = [kind({**each, "is": kind(each["is"])}) for each in plain]
+    mine = Mine([(each["machine"], each) for each in given] if keyed else given, settings).run()
+    assert not mine.errors
+    assert mine.by_id == Mine(plain, settings).run().by_id
+    assert all(len(each) == 5 for each in given), "nothing is put into them"
+
+
+@pytest.mark.parametrize(
+    "place", ["x", ("t", 0), ("t", "0", 5), ("t", 0, None), ("t", -1, 5), (None, 0, 5), ("t", True, 5)]
+)
+def test_what_is_no_place_is_an_error_with_the_cure(place: Any) -> None:
+    read = DocumentReader("watch", monitor_config(SETTINGS, "watch"))
+    with pytest.raises(TypeError, match=r"(?s)'watch'.*'ssm_stream.place'.*found.*: keep what .*decode puts there"):
+        read([*events(2), {**events(1)[0], sop.PLACE: place}])
+    listed, paired = ([{**events(1)[0], sop.PLACE: kind(("t", 0, 5))}] for kind in (list, tuple))
+    ((_, one),), ((_, other),) = read(listed), read(paired)
+    assert isinstance(one, EventBatch)
+    assert isinstance(other, EventBatch)
+    assert one[1:4] == other[1:4] == (0, "t", [5])
 
 
 def test_refusals_that_no_step_reads_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@ from ssm_stream.config import Config
 from ssm_stream.config.sections import Source
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.events import Events, RefusedDocument
-from ssm_stream.ingest.json_values import plain_dicts, show
+from ssm_stream.ingest.json_values import abbreviated, plain_dicts, show
 from ssm_stream.ingest.labels import LabelReader, RawLabel
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.reader import MessageReader
@@ -68,7 +68,8 @@ class DocumentReader:
     """Reads the items of a monitor's stream into batches by shard and partition, and dead letters.
 
     Raises:
-        ItemError: an item is undecoded (bytes, text or a message). Other items that are no events are dead letters.
+        ItemError: an item is undecoded (bytes, text or a message), or its place is none. Other items that are no events
+            are dead letters.
     """
 
     def __init__(self, step: str, config: Config) -> None:
@@ -114,7 +115,7 @@ class DocumentReader:
                     "by ssm_stream.operators.decode"
                 )
         documents = plain_dicts(documents)
-        places = [each.get(PLACE) if type(each) is dict else None for each in documents]
+        places = [self._place(each[PLACE]) if type(each) is dict and PLACE in each else None for each in documents]
         if self._labels is None:
             return self._events(names, documents, places)
         out: list[Item] = []
@@ -125,6 +126,19 @@ class DocumentReader:
             out += self._labels_of(self._labels, *part) if label else self._events(*part)
             at = end
         return out
+
+    def _place(self, value: Any) -> Place | None:
+        """Return the place of an event; as JSON has it, it is a list."""
+        if value is None:
+            return None
+        kinds = [type(each) for each in value] if isinstance(value, tuple | list) else []
+        if kinds == [str, int, int] and value[0] and all(0 <= number < 2**63 for number in value[1:]):
+            return value[0], value[1], value[2]
+        raise ItemError(
+            f"step {self._step!r}: {PLACE!r} of an event is (topic, partition, offset), a text and two whole numbers "
+            f"from 0 on, found {abbreviated(value)}: keep what ssm_stream.operators.decode puts there, or leave the "
+            "entry out"
+        )
 
     def _is_label(self, document: Any, place: Place | None) -> bool:
         assert self.config.labels is not None
