@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.report.explain import alert_section, explain_html
+from ssm_stream.flow import reproduce_alert
 from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.ops.audit import ENDING, entity_hashes, records, verify_audit
 
@@ -103,6 +104,20 @@ def test_an_exported_state_is_a_place_to_begin(job: Job, told: dict[str, bytes])
     refused = run("explain", str(job.path), earlier[0], "--state", export)
     assert refused.exit_code == 1
     assert "was made after the alert" in refused.stderr
+
+
+def test_the_first_offset_is_that_of_the_first_of_many_batches(
+    job: Job, told: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce_alert, "BATCH", 500)
+    wanted = [wanted for wanted in told if (at := parse_alert_id(wanted)) is not None and at.offset > 2000][-1]
+    found = explained(job, wanted)
+    assert found["same"] is True
+    assert found["first_offset"] == 0
+    assert "from offset 0:" in found["verdict"]
+    never = run("explain", str(job.path), f"{job.topic}-0-1900-drift")
+    assert never.exit_code == 1
+    assert "the events from offset 0 on do not lead to this alert" in " ".join(never.stderr.split())
 
 
 def test_an_alert_that_was_altered_is_found_out(job: Job, told: dict[str, bytes], tmp_path: Path) -> None:

@@ -157,9 +157,9 @@ def reproduce_alert(
     run.language = language
     run.target = message.get("target") or config.event.targets[0]
     low, total = first, alert.offset - first + 1
-    for chunk in _chunks(config, alert, first, run.is_waiting):
-        if low == first and (at := offset_of(chunk.messages[0])) > first and state is None:
-            low = at  # offsets of transaction markers, or that the topic has dropped
+    for number, chunk in enumerate(_chunks(config, alert, first, run.is_waiting)):
+        if number == 0 and state is None:
+            low = offset_of(chunk.messages[0])  # above 0: transaction markers, or events that the topic has dropped
         run.process(chunk)
         on_progress(offset_of(chunk.messages[-1]) + 1 - first, total)
     run.finish()
