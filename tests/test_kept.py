@@ -214,9 +214,14 @@ def test_show_tells_what_is_known_without_an_event(half: Path) -> None:
 
 def test_there_may_be_nothing_yet(tmp_path: Path) -> None:
     path = written(tmp_path)
-    assert json.loads(command("state", "ls", path, "--json"))["total"] == 0
-    assert "nothing to export" in command("state", "export", path, tmp_path / "x.state", code=1)
+    file = tmp_path / "x.state"
+    calls = (("ls", path), ("ls", path, "--json"), ("show", path, "m1"), ("export", path, file), ("diff", path, path))
+    for call in calls:
+        assert f"no state at {tmp_path / 'monitor'}:" in command("state", *call, code=1)
     assert "nothing to reset" in command("state", "reset", path, "--yes", code=1)
+    (tmp_path / "monitor").mkdir()
+    assert json.loads(command("state", "ls", path, "--json"))["total"] == 0
+    assert "nothing to export" in command("state", "export", path, file, code=1)
     assert "holds no state" in command("state", "diff", path, path, code=1)
     off = tmp_path / "off.yaml"
     off.write_text(path.read_text().replace(str(tmp_path / "monitor"), "null"))

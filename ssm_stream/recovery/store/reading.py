@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ssm_stream.config import Config
 from ssm_stream.engine.snapshot_format import StateError
-from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, SnapshotRow, source_part
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, source_part
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN
 from ssm_stream.recovery.generations.report import GenerationList, list_generations
 from ssm_stream.recovery.reader import ATTEMPTS, StoredState, require_directory, with_state
@@ -30,7 +30,13 @@ def with_stored_state(config: Config, read: Callable[[StoredState], T]) -> T:
         RecoveryError, StateError: it is damaged, or there is none.
     """
     if config.state.store is None:
-        return with_state(require_directory(config), read)
+        directory = require_directory(config)
+        if not directory.exists():
+            raise RecoveryError(
+                f"recovery.directory: no state at {directory.absolute()}: the flow has not started yet, or it runs in "
+                "another folder, which a relative path is from: call this there, or write an absolute path"
+            )
+        return with_state(directory, read)
     for _ in range(ATTEMPTS):
         try:
             with open_store(config) as stored:
