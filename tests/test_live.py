@@ -134,8 +134,8 @@ def test_names_cannot_draw_on_the_terminal() -> None:
     hostile = "\x1b[2Jpump\n[red]1[/red]"
     view.observe([prediction(hostile)], [alert(hostile)])
     text = "\n".join(picture(view, console))
-    assert "·[2Jpump·" in text
-    assert "[2J" not in text.replace("·[2J", "")
+    assert r"\x1b[2Jpump\n[red]1" in text
+    assert "[2J" not in text.replace(r"\x1b[2J", "").replace("·[2J", "")  # the sentence of the alert has dots
     assert not ANSI.search(text)
     assert "\x1b" not in describe_alert(alert(hostile))
 

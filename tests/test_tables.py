@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
+from ssm_stream.cli.errors import exit_with
 from ssm_stream.cli.terminal.console import new_table, output, print_table
+from ssm_stream.cli.terminal.printable import echo
+from ssm_stream.config import ConfigError
 
 LONG = "press-line-7/station-0042-with-a-long-name"
 TIME = "2026-03-02T11:43:00Z"
@@ -69,10 +73,30 @@ def test_brackets_are_text(width: int) -> None:
     assert all(name in file.getvalue() for name in ("[/x]", "[bold]press[/]", "[red"))
 
 
+@pytest.mark.parametrize("width", [40, 10_000])
+def test_names_cannot_draw_on_the_terminal(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters of a name are escaped in rows, lines and errors, and break no row."""
+    name, wide = "m\x1b[31mred\n1\u202e", "プレス\u3000一"
+    table = new_table(["entity", "MAE"], fold=["entity"])
+    table.add_row(name, "0.0123")
+    table.add_row(wide, "0.0123")
+    file = io.StringIO()
+    print_table(table, Console(width=width, file=file))
+    output().print(f"row {name}", markup=False)
+    echo(f"entity {name} {wide}")
+    exit_with(ConfigError(f"entity {name}"), 2)
+    out, err = capsys.readouterr()
+    shown = file.getvalue() + out + err
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert file.getvalue().replace(" ", "").count(r"m\x1b[31mred\n1\u202e") == 1
+    assert wide in out
+
+
 @pytest.mark.parametrize("width", [42, 48])
 def test_a_cell_of_several_lines_is_as_wide_as_the_longest(width: int) -> None:
     table = new_table(["check", "value"], fold=["check"])
-    table.add_row("ten digits\nten digits", "a figure of thirty characters!")
+    table.add_row(Text("ten digits\nten digits"), "a figure of thirty characters!")
     file = io.StringIO()
     print_table(table, Console(width=width, file=file))
     assert file.getvalue().split("\n")[0].split() in (["check", "value"], ["check", "┃", "value"]), "no records"

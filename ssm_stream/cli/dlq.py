@@ -15,6 +15,7 @@ from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, load_with_stored_features
 from ssm_stream.cli.terminal.console import counting_bar, new_table, output, print_json, print_table
+from ssm_stream.cli.terminal.printable import echo, printable
 from ssm_stream.config import DURATION, UNITS, Config, ConfigError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def ls(
     for group in groups:
         table.add_row(
             group.topic, group.stage, group.fault, f"{group.count:,}", f"{group.redriven:,}", iso_seconds(group.first),
-            iso_seconds(group.last), f"{group.sample['place']}  {_escape(group.sample['reason'])}",
+            iso_seconds(group.last), f"{group.sample['place']}  {printable(group.sample['reason'])}",
         )  # fmt: skip
     console = output()
     if groups:
@@ -129,13 +130,13 @@ def show(
         print_json(content)
         return
     for name in ("place", "origin", "time", "stage", "fault", "reason", "key"):
-        typer.echo(f"{name:<8} {_escape(str(content[name]))}")
+        echo(f"{name:<8} {printable(str(content[name]))}")
     for name, header in content["headers"]:
-        typer.echo(f"header   {_escape(name)}: {_escape(str(header))}")
+        echo(f"header   {printable(name)}: {printable(str(header))}")
     if letter.truncated is not None:
-        typer.echo(f"value    only the first bytes, of {letter.truncated:,}; the whole message is at {letter.origin}")
-    typer.echo(f"now      {_escape(now)}")
-    typer.echo(_format_value(message.value()))
+        echo(f"value    only the first bytes, of {letter.truncated:,}; the whole message is at {letter.origin}")
+    echo(f"now      {printable(now)}")
+    echo(_format_value(message.value()))
 
 
 @app.command()
@@ -186,9 +187,9 @@ def redrive(
         print_json({"topic": loaded.sinks.dead_letters, "dry_run": not yes, **report.as_json()})
         return
     for line in _lines(report, yes, failing):
-        typer.echo(line)
+        echo(line)
     if auto:
-        typer.echo("note: no features are selected yet (event.features: auto), so inputs were not checked", err=True)
+        echo("note: no features are selected yet (event.features: auto), so inputs were not checked", err=True)
 
 
 def _lines(report: RedriveReport, sent: bool, failing: bool) -> Iterator[str]:
@@ -238,11 +239,6 @@ def parse_since(since: str | None) -> int | None:
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _escape(text: str) -> str:
-    """A text with its control characters escaped, for a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _readable(value: str | bytes | None) -> str | None:
     if value is None or isinstance(value, str):
         return value
@@ -263,7 +259,7 @@ def _format_value(value: str | bytes | None) -> str:
     head = raw[:MAX_SHOWN]
     more = f"\n… {len(raw) - len(head):,} more bytes (--json prints all)" if len(raw) > len(head) else ""
     try:
-        return "\n".join(map(_escape, head.decode().splitlines())) + more
+        return head.decode() + more
     except UnicodeDecodeError:
         rows = [head[i : i + 16] for i in range(0, len(head), 16)]
         shown = [

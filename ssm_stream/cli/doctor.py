@@ -11,6 +11,7 @@ from rich.text import Text
 from ssm_stream.cli.errors import BAD_USAGE, FAILED
 from ssm_stream.cli.inputs import AsJson, ConfigFile
 from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def doctor(
         if json:
             _print_json([Check("configuration", False, str(error), "correct the file")])
         else:
-            typer.echo(str(error), err=True)
+            echo(str(error), err=True)
         raise typer.Exit(BAD_USAGE) from None
     with diagnosing(loaded):
         created = [create_missing(loaded, partitions)] if create_topics else []
@@ -66,10 +67,10 @@ def print_checks(checks: list[Check]) -> None:
     summary = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"
     if not console.is_terminal:
         for check in checks:
-            typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.found}")
+            echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.found}")
             if check.cure:
-                typer.echo(f"      → {check.cure}")
-        typer.echo(summary)
+                echo(f"      → {check.cure}")
+        echo(summary)
         return
     table = new_table(("", "check", "found"), fold=("found",), text=("", "check"))
     for check in checks:

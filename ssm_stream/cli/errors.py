@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import typer
 
+from ssm_stream.cli.terminal.printable import printable_lines
 from ssm_stream.config import ConfigError
 from ssm_stream.core.frozen_weights import WeightsError
 from ssm_stream.core.own_channels import ChannelError
@@ -39,5 +40,5 @@ def report_errors(*expected: type[Exception]) -> Iterator[None]:
 
 def exit_with(error: BaseException, code: int) -> typer.Exit:
     """Print an error and return the exception that ends the command with that exit code."""
-    typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+    typer.secho(f"error: {printable_lines(str(error))}", err=True, fg=typer.colors.RED)
     return typer.Exit(code)

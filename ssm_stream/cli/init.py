@@ -14,6 +14,7 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import Reading, print_reading, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import ConfigError, Event, parse_config
 from ssm_stream.config.quantities import format_duration
 
@@ -125,7 +126,7 @@ def init(
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event
-    typer.echo(f"sampled {sampled}", err=True)
+    echo(f"sampled {sampled}", err=True)
     facts = {
         **({"layout": event.layout} if event.layout != "events" else {}),
         **({"aggregate": ", ".join(event.aggregate.columns)} if event.aggregate is not None else {}),
@@ -139,14 +140,14 @@ def init(
     }
     for name, value in facts.items():
         reason = f": {draft.why[name]}" if name in draft.why else ""
-        typer.echo(f"  {name:<11} {value}{reason}", err=True)
+        echo(f"  {name:<11} {value}{reason}", err=True)
     for paths, why in _left_out(draft.left_out):
-        typer.echo(f"  left out    {paths}: {why}", err=True)
+        echo(f"  left out    {paths}: {why}", err=True)
     for note in draft.notes:
-        typer.echo(f"  note        {note}", err=True)
-    typer.echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
+        echo(f"  note        {note}", err=True)
+    echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
     where = [str(file), *reading.arguments()] if file is not None else ["--topic"]
-    typer.echo(f"  {shlex.join(['ssm-stream', 'backtest', str(out), *where])}", err=True)
+    echo(f"  {shlex.join(['ssm-stream', 'backtest', str(out), *where])}", err=True)
     if as_json:
         choices = {
             "out": str(out),

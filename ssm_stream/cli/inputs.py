@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 import typer
 
 from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -146,12 +147,12 @@ def open_recording(
     if missing := find_facts(config, file)[1]:
         raise ConfigError("\n".join(missing))
     if config.alerts.shadow:
-        typer.echo("alerts.shadow is on: judged is what would be sent without it", err=True)
+        echo("alerts.shadow is on: judged is what would be sent without it", err=True)
         config = config.without_shadow()
     if config.event.features != "auto":
         return config, rows
     selection = select_features(config, list(islice(rows, SAMPLE)))
-    typer.echo("\n".join(selection.lines()), err=True)
+    echo("\n".join(selection.lines()), err=True)
     return selection.config, rows
 
 
@@ -161,7 +162,7 @@ def print_reading(rows: Recording) -> str:
     if not text:
         return ""
     sentence = f"{rows.path.name} is read with: {text}"
-    typer.echo(sentence, err=True)
+    echo(sentence, err=True)
     return sentence
 
 

@@ -28,6 +28,7 @@ from ssm_stream.cli.inputs import (
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.command_line import command_line
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table, share_bar
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
@@ -155,10 +156,10 @@ def pilot(
             }
         )
     else:
-        typer.echo(verdict["text"])
+        echo(verdict["text"])
         if len(made.targets) > 1:
             _print_targets(report["targets"])
-    typer.echo(f"report: {out}, figures: {data}", err=True)
+    echo(f"report: {out}, figures: {data}", err=True)
 
 
 def _print_targets(rows: list[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import typer
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun, require_writable
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.printable import echo, printable
 from ssm_stream.cli.terminal.state_view import ls_json, print_difference, print_ls, print_report
 from ssm_stream.config import ConfigError, load_config
 
@@ -98,11 +99,11 @@ def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
         again = f", {found.again} of them {why}" if found.again else ""
         primed = f", {found.primed} of them of examples (state prime)" if found.primed else ""
         parts = "shards" if loaded.state.store is None else "partitions"
-        typer.echo(f"{found.lines:,} records of {found.shards} {parts}{again}{primed}")
-        typer.echo(f"{found.hashes:,} hashes of the states of {found.entities:,} entities")
+        echo(f"{found.lines:,} records of {found.shards} {parts}{again}{primed}")
+        echo(f"{found.hashes:,} hashes of the states of {found.entities:,} entities")
         for fault in found.faults:
-            typer.echo(f"{fault.file}:{fault.line}: {fault.text}")
-        typer.echo("unbroken" if not found.faults else f"broken: {len(found.faults)} faults")
+            echo(f"{fault.file}:{fault.line}: {fault.text}")
+        echo("unbroken" if not found.faults else f"broken: {len(found.faults)} faults")
     raise typer.Exit(1 if found.faults else 0)
 
 
@@ -135,9 +136,9 @@ def show(
         print_json(found.as_json())
         return
     hashes = ", ".join(f"{value} (partition {at})" for at, value in found.hashes.items())
-    typer.echo(f"{found.entity} in shard {found.shard}, {found.bytes:,} bytes, state hash {hashes}")
+    echo(f"{printable(found.entity)} in shard {found.shard}, {found.bytes:,} bytes, state hash {hashes}")
     if found.primed is not None:
-        typer.echo(
+        echo(
             f"primed with {found.primed['examples']:,} examples of {found.primed['file']} at {found.primed['at']} by "
             f"{found.primed['by']} (SHA-256 {found.primed['sha256'][:16]}…)"
         )
@@ -165,9 +166,9 @@ def export(
         done = export_state(require_stored_features(loaded), file)
     when = f" (process {done.owner} continues from there)" if done.owner else ""
     if loaded.state.store is not None:
-        typer.echo(f"{file}: {done.shards} partitions, {done.size:,} bytes, as the group's members have committed them")
+        echo(f"{file}: {done.shards} partitions, {done.size:,} bytes, as the group's members have committed them")
     else:
-        typer.echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
+        echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
 
 
 @app.command("import")
@@ -191,9 +192,9 @@ def import_(
         loaded = load_config(config)
         done = import_state(loaded, file, force=force)
     if done.aside is not None:
-        typer.echo(f"the former state is in {done.aside}")
+        echo(f"the former state is in {done.aside}")
     parts = "shards" if loaded.state.store is None else "partitions"
-    typer.echo(f"{done.place}: {done.parts} {parts}; the next start {done.goes_on}")
+    echo(f"{done.place}: {done.parts} {parts}; the next start {done.goes_on}")
 
 
 @app.command()
@@ -226,15 +227,15 @@ def reset(
         else:
             reset_entity(loaded, entity, dry=True)
         if dry:
-            typer.echo(f"would reset {what}")
+            echo(f"would reset {what}")
             return
         if not yes and not typer.confirm(f"reset {what}?"):
             raise typer.Exit(FAILED)
         if entity is None:
-            typer.echo(f"moved to {reset_state(loaded)}: the next start begins at source.start")
+            echo(f"moved to {reset_state(loaded)}: the next start begins at source.start")
         else:
             shard, part = reset_entity(loaded, entity), "shard" if loaded.state.store is None else "partition"
-            typer.echo(f"{entity!r} ({part} {shard}) starts anew; what other entities have learned from it stays")
+            echo(f"{entity!r} ({part} {shard}) starts anew; what other entities have learned from it stays")
 
 
 @app.command()
@@ -273,7 +274,7 @@ def prime(
         if dry or not yes:
             found = prime_entity(loaded, entity, file, source=source, dry=True)
         if not dry and not yes:
-            typer.echo(_describe_priming(found, done=False), err=True)
+            echo(_describe_priming(found, done=False), err=True)
             if not typer.confirm(f"prime {entity!r}?", err=True):
                 raise typer.Exit(FAILED)
         if not dry:
@@ -281,7 +282,7 @@ def prime(
     if as_json:
         print_json({**found.as_json(), "done": not dry})
     else:
-        typer.echo(_describe_priming(found, done=not dry))
+        echo(_describe_priming(found, done=not dry))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.table import Table
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, open_recording, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import new_table, output, print_table, share_bar
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import load_config
 from ssm_stream.core import frozen_weights
 
@@ -132,10 +133,10 @@ def _histories(file: Path, config: Path, targets: list[str]) -> list[History]:
     loaded, rows = open_recording(loaded, file)
     events, refused = read_rows(loaded.event, list(rows), recorded_facts(loaded, rows))
     if refused:
-        typer.echo(f"{file.name}: {len(refused)} rows are not valid events, the first: {refused[0].reason}", err=True)
+        echo(f"{file.name}: {len(refused)} rows are not valid events, the first: {refused[0].reason}", err=True)
     found, short = target_histories(loaded, events, chosen)
     if short:
-        typer.echo(f"{file.name}: too few events to train on: {', '.join(short)}", err=True)
+        echo(f"{file.name}: too few events to train on: {', '.join(short)}", err=True)
     return found
 
 

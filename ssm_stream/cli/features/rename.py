@@ -9,6 +9,7 @@ import typer
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import Config, load_config
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def rename_feature(
         if dry or not yes:
             found = rename(loaded, old, new, dry=True)
         if not dry and not yes:
-            typer.echo(_describe(found, loaded, done=False), err=True)
+            echo(_describe(found, loaded, done=False), err=True)
             if not typer.confirm(f"rename {old!r}?", err=True):
                 raise typer.Exit(FAILED)
         if not dry:
@@ -47,7 +48,7 @@ def rename_feature(
     if as_json:
         print_json({**found._asdict(), "done": not dry})
     else:
-        typer.echo(_describe(found, loaded, done=not dry))
+        echo(_describe(found, loaded, done=not dry))
 
 
 def _describe(found: Renamed, config: Config, *, done: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 import typer
 
 from ssm_stream.cli.errors import FAILED
+from ssm_stream.cli.terminal.printable import echo
 
 Plan = TypeVar("Plan")
 
@@ -41,7 +42,7 @@ def carry_out(change: Change[Plan], *, yes: bool, dry: bool) -> tuple[Plan, str 
     plan, owner = change.plan()
     if dry:
         return plan, owner
-    typer.echo(change.describe(plan, owner, False), err=True)
+    echo(change.describe(plan, owner, False), err=True)
     if owner is None and change.possible(plan) and not typer.confirm(change.question, err=True):
         raise typer.Exit(FAILED)
     return change.apply(), owner

@@ -10,6 +10,7 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.generations.confirmation import Change, carry_out
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def resume(
     if as_json:
         print_json({**plan.as_json(), "process": owner, "done": not dry and not plan.empty})
     else:
-        typer.echo(_describe(plan, owner, not dry))
+        echo(_describe(plan, owner, not dry))
 
 
 def _describe(plan: Plan, owner: str | None, done: bool) -> str:

@@ -11,6 +11,7 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.generations.confirmation import Change, carry_out
 from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def rewind(
     if as_json:
         print_json({**plan.as_json(), "process": owner, "done": not dry})
     else:
-        typer.echo(_describe(plan, owner, not dry))
+        echo(_describe(plan, owner, not dry))
 
 
 def _stretch(text: str) -> tuple[str, str, str]:

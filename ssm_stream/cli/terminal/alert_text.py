@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ssm_stream.cli.terminal.printable import printable
+
 Message = Mapping[str, Any]
 
 
@@ -32,11 +34,6 @@ def short_number(value: float | None) -> str:
 def format_minute(ms: int, zone: zoneinfo.ZoneInfo) -> str:
     """A time to the minute."""
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M")
-
-
-def printable(name: str) -> str:
-    """A name from a topic without control characters, which could draw on the terminal."""
-    return name if name.isprintable() else "".join(c if c.isprintable() else "·" for c in name)
 
 
 def count(n: int, one: str, more: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,6 +27,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ssm_stream.cli.terminal.printable import printable, printable_lines
+
 if TYPE_CHECKING:
     from ssm_stream.evaluate.report.section import Check
     from ssm_stream.verify.words import Words
@@ -37,11 +39,25 @@ FOLDED = 16
 """Characters that a folded column has at least."""
 
 
+class _Terminal(Console):
+    """A console that escapes what could draw on the terminal in every text that it is given."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable_lines(text), **options)
+
+
+class _Rows(Table):
+    """A table whose cells of plain text are a line each, with what could draw on the terminal escaped."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
 def output(*, error: bool = False) -> Console:
     """Standard output or error: as wide as the terminal or COLUMNS, else without a limit."""
     stream = sys.stderr if error else sys.stdout
     wide = not stream.isatty() and not os.environ.get("COLUMNS")
-    return Console(stderr=error, width=WIDE if wide else None, highlight=False)
+    return _Terminal(stderr=error, width=WIDE if wide else None, highlight=False)
 
 
 def new_table(
@@ -59,7 +75,7 @@ def new_table(
         text: other text
         lines: draw lines between the columns and below the header
     """
-    table = Table(title=title, title_justify="left", show_edge=False)
+    table = _Rows(title=title, title_justify="left", show_edge=False)
     if not lines:
         _drop_lines(table)
     for name in columns:

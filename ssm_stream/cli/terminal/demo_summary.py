@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.text import Text
 
-from ssm_stream.cli.terminal.alert_text import count, format_minute, printable, short_number
+from ssm_stream.cli.terminal.alert_text import count, format_minute, short_number
 from ssm_stream.cli.terminal.demo_view import MARKS
+from ssm_stream.cli.terminal.printable import printable
 from ssm_stream.cli.terminal.sparkline import sparkline
 
 Result = Mapping[str, Any]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ssm_stream.cli.terminal.alert_text import describe_alert
 from ssm_stream.cli.terminal.console import new_table, output, print_table
+from ssm_stream.cli.terminal.printable import printable
 from ssm_stream.evaluate.report.explain_words import Words
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def print_explanation(found: Explanation, top: int, text: Words) -> None:
     """Print the parts of a prediction and its heads. top: rows of the tables"""
     console = output()
     head = text("at", entity=found.name, when=found.when, n=f"{found.n:,}", yhat=f"{found.yhat:.6g}")
-    console.print(head, markup=False)
+    console.print(printable(head), markup=False)
     console.print(text("fleet", share=f"{found.fleet:.0%}"))
     columns = [text(key) for key in ("part", "value", "weight", "contribution")]
     table = new_table(columns, fold=columns[:1])

@@ -28,10 +28,10 @@ from ssm_stream.cli.terminal.alert_text import (
     count,
     describe_alert,
     format_minute,
-    printable,
     row_name,
     short_number,
 )
+from ssm_stream.cli.terminal.printable import printable
 
 PLAIN_EVERY = 2.0
 """Seconds between two reports where there is no terminal."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from ssm_stream.cli.terminal.console import new_table, output, print_table
+from ssm_stream.cli.terminal.printable import echo, printable
 
 if TYPE_CHECKING:
     from ssm_stream.engine.entity_report import EntityReport
@@ -79,20 +78,21 @@ def print_report(report: EntityReport, top: int) -> None:
         rows.append((f"weight of {name}", f"{weight:+.4g}"))
     if len(report.weights) > top:
         rows.append(("", f"and {len(report.weights) - top} more weights"))
+    rows = [(printable(name), printable(value)) for name, value in rows]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        typer.echo(f"  {name:{width}}  {value}")
+        echo(f"  {name:{width}}  {value}")
 
 
 def print_difference(found: StateDifference, first: Path, second: Path) -> None:
     """Print how two states differ."""
-    typer.echo(f"the same in both: {found.same:,}")
+    echo(f"the same in both: {found.same:,}")
     for title, names in (
         (f"only in {first}", found.only_first),
         (f"only in {second}", found.only_second),
         ("differ", found.differ),
     ):
-        shown = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
-        typer.echo(f"{title}: {len(names):,}" + (f": {shown}" if names else ""))
+        shown = ", ".join(map(printable, names[:20])) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
+        echo(f"{title}: {len(names):,}" + (f": {shown}" if names else ""))
     for change in found.changes:
-        typer.echo(f"made with another setting: {change.text}")
+        echo(f"made with another setting: {change.text}")

@@ -13,7 +13,8 @@ import typer
 
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, with_option_groups
-from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
+from ssm_stream.cli.terminal.console import new_table, print_json, print_table
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import DURATION, UNITS, Config, ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def mute(
     if as_json:
         print_json({"id": name, "topic": source.topic, **document})
         return
-    output().print(f"{entity} is muted from {document['from']} to {document['to']}: message {name} of {source.topic}.")
-    output().print("It acts on events that are read from now on; `ssm-stream mute CONFIG --list` prints from which.")
+    echo(f"{entity} is muted from {document['from']} to {document['to']}: message {name} of {source.topic}.")
+    echo("It acts on events that are read from now on; `ssm-stream mute CONFIG --list` prints from which.")
 
 
 def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _end(config: Config, source: Source, stop: Stop, as_json: bool) -> None:
     if as_json:
         print_json({"id": name, "topic": source.topic, **document})
     else:
-        output().print(f"{stop.end} ends with the events that are read from now on: message {name} of {source.topic}.")
+        echo(f"{stop.end} ends with the events that are read from now on: message {name} of {source.topic}.")
 
 
 def _print_list(found: ControlMessages, source: Source, as_json: bool) -> None:
@@ -165,7 +166,7 @@ def _print_list(found: ControlMessages, source: Source, as_json: bool) -> None:
         print_json({"topic": source.topic, "stops": rows})
         return
     if not rows:
-        output().print(f"no stop on {source.topic} that is not over")
+        echo(f"no stop on {source.topic} that is not over")
         return
     table = new_table(("id", "entity", "from", "to", "reason", "by", "acts from"), fold=("reason", "acts from"),
                       text=("id", "entity", "from", "to", "by"))  # fmt: skip

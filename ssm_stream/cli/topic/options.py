@@ -15,6 +15,7 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.terminal.alert_text import format_minute
 from ssm_stream.cli.terminal.console import counting_bar
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.quantities import DURATION, UNITS
 from ssm_stream.ingest.timestamps import iso_to_ms
@@ -71,7 +72,7 @@ def file_or_topic(config: Config, file: Path | None, where: FromTopic) -> Iterat
     with tempfile.TemporaryDirectory(prefix="ssm-stream-") as folder:
         # The name that `record` gives by default, which is in the ids of predictions and alerts.
         path = Path(folder) / default_name(config)
-        typer.echo(describe(config, record(config, path, where.since, where.until)), err=True)
+        echo(describe(config, record(config, path, where.since, where.until)), err=True)
         yield path
 
 

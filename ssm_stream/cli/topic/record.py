@@ -10,6 +10,7 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, require_writable
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.cli.topic import options
 from ssm_stream.cli.topic.options import Since, Until, default_name, describe
 from ssm_stream.config import ConfigError, load_config
@@ -47,9 +48,9 @@ def record(
             raise ConfigError(f"{path} exists and is not overwritten: --out names another file, --force overwrites it")
         recorded = options.record(loaded, path, since, until)
     for name, count in recorded.facts.items():
-        typer.echo(f"{count:,} facts → {path.with_name(name)}", err=True)
+        echo(f"{count:,} facts → {path.with_name(name)}", err=True)
     size = path.stat().st_size
-    typer.echo(describe(loaded, recorded), err=True)
+    echo(describe(loaded, recorded), err=True)
     if as_json:
         print_json(
             {
@@ -69,7 +70,7 @@ def record(
             }
         )
     else:
-        typer.echo(
+        echo(
             f"{recorded.rows:,} rows of {recorded.columns} columns → {path}, {size / 1e6:,.1f} MB, in "
             f"{recorded.seconds:.1f} s, {recorded.events_per_s:,.0f} events/s"
         )

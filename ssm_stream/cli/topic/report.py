@@ -12,6 +12,7 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, load_with_stored_features, require_writable
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.cli.topic.options import read_time
 from ssm_stream.config import ConfigError
 
@@ -60,9 +61,7 @@ def report(
     if as_json:
         print_json(found)
     else:
-        typer.echo(lead(found, text))
+        echo(lead(found, text))
         if not found["alerts"]["started"] and not found["has"]["summaries"]:
-            typer.echo(
-                "nothing in these topics is of this time: --since and --until go by the time of events", err=True
-            )
-    typer.echo(f"report: {out}", err=True)
+            echo("nothing in these topics is of this time: --since and --until go by the time of events", err=True)
+    echo(f"report: {out}", err=True)
