@@ -347,6 +347,8 @@ def test_what_is_new_acts_behind_all_that_a_killed_process_may_have_put_out(kafk
         (["m", "--for", "long"], "write a duration such as 30m, 8h or 2d"),
         (["m", "--until", "later"], "write a time such as 2026-08-10T06:00"),
         (["m", "--until", "1999-01-01"], "is not later than"),
+        (["m", "--for", "99999999999d"], "which ends after the year 9998"),
+        (["m", "--until", "9999-12-31T23:59:59-23:00"], "write a time such as 2026-08-10T06:00"),
     ],
 )
 def test_options_that_cannot_be_used(tmp_path: Path, options: list[str], words: str) -> None:

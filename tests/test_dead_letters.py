@@ -357,7 +357,8 @@ def test_letters_are_counted_by_reason_with_a_sample(box: Box) -> None:
     words = box.dlq("ls").stdout
     assert "NotUtf8" in words
     assert "\x1b" not in words
-    assert json.loads(box.dlq("ls", "--json", "--since", "1h").stdout)["groups"] == content["groups"]
+    for long_ago in ("1h", "36500d"):  # the latter before 1970
+        assert json.loads(box.dlq("ls", "--json", "--since", long_ago).stdout)["groups"] == content["groups"]
     assert json.loads(box.dlq("ls", "--json", "--since", "2200-01-01").stdout)["groups"] == []
     assert sum(g["count"] for g in json.loads(box.dlq("ls", "--json", "--limit", "1").stdout)["groups"]) <= 2
     told = box.dlq("ls", "--since", "yesterday")

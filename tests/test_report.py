@@ -221,3 +221,16 @@ def test_a_report_on_the_topics_of_a_run(kafka: Kafka, tmp_path: Path) -> None:
     empty = CliRunner().invoke(app, ["report", str(job.path), "--out", str(out), "--lang", "en"])
     assert (empty.exit_code, "No alert started." in empty.stdout) == (0, True)
     assert "go by the time of events" in empty.stderr
+
+
+@pytest.mark.parametrize(
+    ("since", "words"),
+    [("9999999d", "write how long ago, such as 7d"), ("700000d", "write a shorter period, such as 30d")],
+)
+def test_a_time_that_no_date_has_is_refused(tmp_path: Path, since: str, words: str) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(TEXT)
+    done = CliRunner().invoke(app, ["report", str(path), "--since", since, "--out", str(tmp_path / "report.html")])
+    assert done.exit_code == 2
+    assert f"--since: found '{since}'" in done.stderr
+    assert words in " ".join(done.stderr.split())

@@ -230,6 +230,8 @@ GOOD = {"entity": "press-4", "for": "8h", "by": "Ann"}
     [
         (GOOD | {"by": " "}, {}, 400, "who announces it"),
         (GOOD | {"for": "long"}, {}, 400, "such as 30m, 8h or 2d"),
+        (GOOD | {"for": "99999999999d"}, {}, 400, "before the year 9999"),
+        (GOOD | {"from": "9999-12-31T00:00", "for": "30d"}, {}, 400, "`from` must be a time"),
         (GOOD | {"from": "soon"}, {}, 400, "`from` must be a time"),
         (GOOD | {"from": "2026-08-10", "to": "2026-08-09"}, {}, 400, "`to` must be later"),
         (GOOD | {"entity": ""}, {}, 400, "`entity`"),
@@ -241,7 +243,7 @@ GOOD = {"entity": "press-4", "for": "8h", "by": "Ann"}
         (GOOD, {"X_Ssm_Stream": "0"}, 403, "only the page itself"),
         (GOOD, {"Host": "evil.example"}, 403, "localhost"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_what_is_no_stop_or_comes_from_elsewhere_is_refused(
     muting: Served, document: Any, headers: dict[str, str], status: int, why: str

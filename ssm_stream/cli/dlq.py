@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -17,6 +16,7 @@ from ssm_stream.cli.inputs import AsJson, ConfigFile, load_with_stored_features
 from ssm_stream.cli.terminal.console import counting_bar, new_table, output, print_json, print_table
 from ssm_stream.cli.terminal.printable import echo, printable
 from ssm_stream.config import DURATION, UNITS, Config, ConfigError
+from ssm_stream.ingest.timestamps import in_range, iso_to_ms
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -230,13 +230,12 @@ def parse_since(since: str | None) -> int | None:
     """
     if since is None:
         return None
-    if found := DURATION.match(since):
-        return int((time.time() - float(found[1]) * UNITS[found[2]]) * 1000)
     try:
-        when = datetime.fromisoformat(since)
-    except ValueError:
+        if found := DURATION.match(since):
+            return in_range((time.time() - float(found[1]) * UNITS[found[2]]) * 1000)
+        return in_range(iso_to_ms(since))
+    except (ValueError, OverflowError):
         raise ConfigError(f"--since: found {since!r}; write a duration such as 2h or 7d, or ISO 8601") from None
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _readable(value: str | bytes | None) -> str | None:

@@ -68,6 +68,17 @@ def iso_to_ms(text: str, zone: tzinfo = UTC) -> int:
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
+def in_range(ms: float) -> int:
+    """Return a time, ms since 1970, as a whole number.
+
+    Raises:
+        OverflowError: it is out of the years that datetime can hold in any time zone.
+    """
+    if not MIN_MS <= ms <= MAX_MS:
+        raise OverflowError(f"{ms:.4g} ms since 1970 is no time of the years 2 to 9998")
+    return round(ms)
+
+
 def plain_iso_to_ms(texts: Sequence[str], *, without_zone: bool) -> NDArray[np.int64] | None:
     """Return what `iso_to_ms` returns for each text; None if one is not of the usual form, which all must share.
 

@@ -67,7 +67,7 @@ class TopicReader:
 
     def _offset_at(self, partition: int, ms: int, end: int) -> int:
         """Return the offset of the first message that is not earlier; `end` if there is none."""
-        place = TopicPartition(self.source.topic, partition, ms)
+        place = TopicPartition(self.source.topic, partition, max(ms, 0))  # below 0: no time to a broker
         (found,) = offsets_at(self._client, [place], self.source.wait)
         return end if found.offset < 0 else int(found.offset)
 

@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from ssm_stream.config import DURATION, UNITS
-from ssm_stream.ingest.timestamps import iso_to_ms, ms_to_iso
+from ssm_stream.ingest.timestamps import in_range, iso_to_ms, ms_to_iso
 from ssm_stream.ingest.verdicts import AlertAcknowledgement, FeedbackReader, Verdict
 from ssm_stream.ops.http_auth import Refusal
 from ssm_stream.ui.live_page import LivePage
@@ -121,7 +121,7 @@ class PageActions:
 
         def at(key: str) -> int:
             try:
-                return iso_to_ms(_text(given, key), zone)
+                return in_range(iso_to_ms(_text(given, key), zone))
             except (ValueError, OverflowError):
                 raise ValueError(f"`{key}` must be a time such as 2026-08-10T06:00") from None
 
@@ -132,7 +132,12 @@ class PageActions:
             found = DURATION.match(_text(given, "for"))
             if found is None:
                 raise ValueError("`for` must be a duration such as 30m, 8h or 2d")
-            end = begin + round(1000 * float(found[1]) * UNITS[found[2]])
+            try:
+                end = in_range(begin + 1000 * float(found[1]) * UNITS[found[2]])
+            except OverflowError:
+                raise ValueError(
+                    "`for` must be a duration such as 30m, 8h or 2d, that ends before the year 9999"
+                ) from None
         return begin, end
 
 

@@ -98,11 +98,11 @@ def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
     Raises:
         ConfigError: the options name no time.
     """
-    from ssm_stream.ingest.timestamps import iso_to_ms, ms_to_iso
+    from ssm_stream.ingest.timestamps import in_range, iso_to_ms, ms_to_iso
 
     def at(option: str, text: str) -> int:
         try:
-            return iso_to_ms(text, ZoneInfo(config.event.time_zone))
+            return in_range(iso_to_ms(text, ZoneInfo(config.event.time_zone)))
         except (ValueError, OverflowError):
             raise ConfigError(f"{option}: found {text!r}; write a time such as 2026-08-10T06:00") from None
 
@@ -115,7 +115,12 @@ def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
         found = DURATION.match(stop.lasts or "")
         if found is None:
             raise ConfigError(f"--for: found {stop.lasts!r}; write a duration such as 30m, 8h or 2d")
-        end = begin + round(1000 * float(found[1]) * UNITS[found[2]])
+        try:
+            end = in_range(begin + 1000 * float(found[1]) * UNITS[found[2]])
+        except OverflowError:
+            raise ConfigError(
+                f"--for: found {stop.lasts!r}, which ends after the year 9998; write 30d or less"
+            ) from None
     if begin >= end:
         raise ConfigError(f"--until: {ms_to_iso(end)} is not later than {ms_to_iso(begin)}, when the stop begins")
     learn = {"learn": "adapt"} if stop.adapt else {}

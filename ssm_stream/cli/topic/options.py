@@ -18,7 +18,7 @@ from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.quantities import DURATION, UNITS
-from ssm_stream.ingest.timestamps import iso_to_ms
+from ssm_stream.ingest.timestamps import in_range, iso_to_ms
 
 if TYPE_CHECKING:
     from ssm_stream.kafka.recorder.topic_recorder import Recorded
@@ -108,10 +108,10 @@ def read_time(config: Config, text: str | None, option: str) -> int | None:
     """
     if text is None:
         return None
-    if found := DURATION.match(text):
-        return int((time.time() - float(found[1]) * UNITS[found[2]]) * 1000)
     try:
-        return iso_to_ms(text, ZoneInfo(config.event.time_zone))
+        if found := DURATION.match(text):
+            return in_range((time.time() - float(found[1]) * UNITS[found[2]]) * 1000)
+        return in_range(iso_to_ms(text, ZoneInfo(config.event.time_zone)))
     except (ValueError, OverflowError):
         raise ConfigError(
             f"{option}: found {text!r}; write how long ago, such as 7d or 12h, or a time such as 2026-01-31T12:00"

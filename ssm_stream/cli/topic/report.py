@@ -15,6 +15,7 @@ from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.cli.topic.options import read_time
 from ssm_stream.config import ConfigError
+from ssm_stream.ingest.timestamps import MIN_MS
 
 MIN_PERIOD = 60_000
 """Shortest period, ms."""
@@ -55,6 +56,11 @@ def report(
         assert begin is not None
         if end - begin < MIN_PERIOD:
             raise ConfigError("--since: it is not before --until by a minute at least")
+        if 2 * begin - end < MIN_MS:
+            raise ConfigError(
+                f"--since: found {since!r}, and the report compares with as long a time before it, which is before the "
+                "year 2; write a shorter period, such as 30d"
+            )
         period, text = read_period(loaded, begin, end), words(language(lang))
         found = figures(loaded, period)
         out.write_text(page(found, topics_of(loaded), text), encoding="utf-8")

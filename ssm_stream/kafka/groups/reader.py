@@ -77,7 +77,7 @@ class GroupReader:
         """Return the offset from which on messages are read: of `since`, and not behind the position."""
         if since is None:
             return position
-        (found,) = offsets_at(self._client, [self._place(partition, since)], self.source.wait)
+        (found,) = offsets_at(self._client, [self._place(partition, max(since, 0))], self.source.wait)
         return min(position, max(low, found.offset)) if found.offset >= UNDEFINED else position
 
     @property

@@ -90,7 +90,7 @@ class View:
         if text is None:
             return None
         if found := DURATION.match(text):
-            return max(self.flow.clock() - round(float(found[1]) * UNITS[found[2]] * 1000), MIN_MS)
+            return round(max(self.flow.clock() - float(found[1]) * UNITS[found[2]] * 1000, MIN_MS))
         try:
             ms = iso_to_ms(text, ZoneInfo(self.config.event.time_zone))
         except (ValueError, OverflowError):

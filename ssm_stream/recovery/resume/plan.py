@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.ingest.timestamps import iso_to_ms
+from ssm_stream.ingest.timestamps import in_range, iso_to_ms
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import Cluster
 from ssm_stream.kafka.producer import Marker
@@ -40,7 +40,7 @@ def read_request(config: Config, text: str, *, anew: bool = False) -> Request:
     if text in (EARLIEST, LATEST):
         return Request(text, text, anew)
     try:
-        return Request(text, iso_to_ms(text, ZoneInfo(config.event.time_zone)), anew)
+        return Request(text, in_range(iso_to_ms(text, ZoneInfo(config.event.time_zone))), anew)
     except (ValueError, OverflowError):
         raise ConfigError(
             f"--from: found {text!r}; write earliest, latest or a time such as 2026-08-10T06:00"

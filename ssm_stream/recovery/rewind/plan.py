@@ -14,7 +14,7 @@ from ssm_stream.config.sections.maintenance import Maintenance
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.ingest.context.facts import unknown_facts
-from ssm_stream.ingest.timestamps import iso_to_ms, ms_to_iso
+from ssm_stream.ingest.timestamps import in_range, iso_to_ms, ms_to_iso
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
@@ -69,7 +69,7 @@ def read_request(config: Config, to: str, excluded: Iterable[tuple[str, str, str
 
 def _ms(config: Config, option: str, text: str) -> int:
     try:
-        return iso_to_ms(text, ZoneInfo(config.event.time_zone))
+        return in_range(iso_to_ms(text, ZoneInfo(config.event.time_zone)))
     except (ValueError, OverflowError):
         raise ConfigError(f"{option}: found {text!r}; write a time such as 2026-08-10T06:00") from None
 
