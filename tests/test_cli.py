@@ -60,9 +60,15 @@ def test_a_start_waits_for_no_library_that_it_does_not_use(module: str, heavy: s
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(name: str) -> None:
+    from ssm_stream.config import load_config
+
     result = command(*name.split(), "--help")
     assert result.returncode == 0, result.stderr
-    assert f"ssm-stream {name}" in " ".join(result.stdout.split())
+    shown = " ".join(result.stdout.split())
+    assert f"ssm-stream {name}" in shown
+    assert not re.search(r"-\d+-\d+-(anomaly|drift)", shown), "the id of an alert that other runs do not raise"
+    for file, workers in re.findall(r"ssm-stream run examples/(\S+) -w (\d+)", shown):
+        assert load_config(ROOT / "configs" / file).state.shards >= int(workers)
 
 
 def test_validate_says_what_the_file_means(tmp_path: Path) -> None:

@@ -68,13 +68,13 @@ def explain(
 
     For an alert, the events of its partition are read from the topic again, from the beginning or from an exported
     state, and processed by the production engine. The reproduced alert is compared with the sent one byte by byte, and
-    the states with the audit, if there is one. Exit code 1 if something differs.
+    the states with the audit, if there is one. ALERT_ID is the `id` of its message. Exit code 1 if something differs.
 
     The language is that of the terminal and the page; `--json` and the messages keep their own.
 
     Examples: ssm-stream explain examples/soft-sensor.yaml PUMP-3 --recording examples/plant.csv.gz
 
-    ssm-stream explain examples/soft-sensor.yaml plant-events-0-6248-drift --html alert.html
+    ssm-stream explain examples/soft-sensor.yaml ALERT_ID --html alert.html
     """
     from ssm_stream.evaluate.report.explain_words import words
     from ssm_stream.flow.alert_id import parse_alert_id

@@ -78,7 +78,7 @@ def run(
 
     Exit code 0: stopped, or at the end of the topic; 1: the flow failed; 2: the configuration is invalid.
 
-    Examples: ssm-stream run examples/soft-sensor.yaml -w 2
+    Examples: ssm-stream run examples/soft-sensor.yaml
 
     ssm-stream run examples/soft-sensor.yaml --watch
 
