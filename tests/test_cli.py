@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from forked import ran
+from forked import Forked, ran
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
@@ -69,6 +71,21 @@ def test_help_has_an_example(name: str) -> None:
     assert not re.search(r"-\d+-\d+-(anomaly|drift)", shown), "the id of an alert that other runs do not raise"
     for file, workers in re.findall(r"ssm-stream run examples/(\S+) -w (\d+)", shown):
         assert load_config(ROOT / "configs" / file).state.shards >= int(workers)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_waits_for_a_broker(tmp_path: Path, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        path = tmp_path / "monitor.yaml"
+        path.write_text(SMALLEST.replace("localhost:9092", f"127.0.0.1:{mute.getsockname()[1]}"))
+        process = Forked("run", str(path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        mute.settimeout(60)
+        connection, _ = mute.accept()
+        with connection:
+            process.send_signal(number)
+            said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert '"reason":"signal"' in said.replace(" ", "")
 
 
 def test_validate_says_what_the_file_means(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def run(
     from ssm_stream.flow.restarts import Restarts
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.transactional_producer import MarkerError
-    from ssm_stream.operators.source import SIGNALLED
+    from ssm_stream.operators.source import SIGNALLED, interrupt_on_signals
     from ssm_stream.ops.logging import always, set_up_logging
     from ssm_stream.recovery.bytewax_db import RecoveryError
 
@@ -103,6 +103,7 @@ def run(
     if watch and addresses is not None:
         raise typer.BadParameter("--watch is for a single process: those of a cluster must change settings together")
     SIGNALLED.clear()
+    interrupt_on_signals()
     processes = len(addresses.split(";")) if addresses else 1
     restarts = Restarts(alone=addresses is None)
     with report_errors(BrokerError, MarkerError, RecoveryError, StateError):
@@ -114,6 +115,9 @@ def run(
                 prepared = runtime.prepare(
                     loaded, until_eof=until_eof, lock=not process, cluster=addresses is not None, ui=ui
                 )
+            except KeyboardInterrupt:  # while it waited for a broker, before anything began
+                LOG.info("stopped", reason="signal")
+                return
             except (BrokerError, ConfigError, MarkerError, RecoveryError, StateError) as error:
                 if before is None:
                     raise

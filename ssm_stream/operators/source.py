@@ -29,6 +29,14 @@ SIGNALLED = threading.Event()
 """Set: a signal ends the process; not only the dataflow, as when its configuration changes."""
 
 
+def interrupt_on_signals() -> None:
+    """Make SIGTERM and SIGINT raise KeyboardInterrupt, as long as there is no dataflow to end."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # a signal handler cannot be set here
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+
+
 def stop_on_signals() -> None:
     """Make SIGTERM and SIGINT end the dataflow gracefully; Bytewax's own handling of them does not."""
     for number in (signal.SIGTERM, signal.SIGINT):
