@@ -46,7 +46,7 @@ def path_getter(path: str, default: Any = None) -> Getter:
 def _at(value: Any, step: Step, default: Any) -> Any:
     """Return what one step leads to."""
     if type(step) is str:
-        return value.get(step, default) if type(value) is dict else default
+        return value.get(step, default) if isinstance(value, dict) else default
     if type(value) is not list:
         return default
     if type(step) is int:
