@@ -120,7 +120,9 @@ def test_zeros_before_numbers_and_a_typeset_minus(tmp_path: Path, cells: list[st
 
 def test_a_column_of_numbers_that_is_text_names_the_cell_that_makes_it_so(tmp_path: Path) -> None:
     def said(*cells: str) -> str:
-        return Recording(write(tmp_path / "a.csv", "time,y\n" + "".join(f"2026-01-01,{c}\n" for c in cells))).describe()
+        return Recording(
+            write(tmp_path / "a.csv", "time,y\n" + "".join(f"2026-01-0{i},{c}\n" for i, c in enumerate(cells, 1)))
+        ).describe()
 
     assert said("50", "51", "00", "52") == "`y` is text, as line 4 holds '00'"
     assert said("50.5", "n/a", "Configure", "Configure") == "`y` is text, as line 4 holds 'Configure'"
