@@ -377,6 +377,17 @@ def test_the_first_command_prints_what_stands_below_it(page: str) -> None:
     assert table == [line for line in output.splitlines() if set(line) & set("│┃━─")]
 
 
+@pytest.mark.parametrize("page", ["quickstart.md", "quickstart.ja.md"])
+def test_the_backtest_of_the_first_hour_prints_what_stands_there(page: str, tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "ssm_stream"]
+    subprocess.run([*run, "examples"], check=True, capture_output=True, cwd=tmp_path)
+    files = ["examples/soft-sensor.yaml", "examples/plant.csv.gz"]
+    done = subprocess.run([*run, "backtest", *files], capture_output=True, text=True, cwd=tmp_path, check=True)
+    shown = next(block.text for block in blocks(ROOT / "docs" / page) if " entity ┃ events" in block.text)
+    printed = [line.rstrip() for line in done.stdout.splitlines()]
+    assert set(shown.strip("\n").splitlines()) <= set(printed)
+
+
 # The site
 
 
