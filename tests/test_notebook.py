@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
 import sys
 import warnings
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,11 @@ import pytest
 import ssm_stream.config
 from ssm_stream import Engine, load_config, plot, select_features
 from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.config.sections import Labels
+from ssm_stream.engine.engine import Engine as CoreEngine
 from ssm_stream.evaluate.prequential import prequential
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.labels import LabelReader
 
 os.environ["MPLBACKEND"] = "Agg"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -199,6 +205,77 @@ def test_a_horizon_says_for_when() -> None:
     assert (result["for"] - result["ts"]).to_list()[0] == pd.Timedelta("1h")
     result = Engine(config(more="model: {horizon: 5 events}\n")).run(frame().to_pandas())
     assert result["for"].isna().all()
+
+
+MARKED = "labels: {{marker: result, target: result, wait: 2h{}}}\n"
+
+
+def with_labels(n: int = 700, *, by_id: bool = False) -> list[dict[str, Any]]:
+    """Events without targets, a label twenty rows later, and one that never finds its event."""
+    out = list[dict[str, Any]]()
+    rows = frame(n).to_dicts()
+    for i, row in enumerate(rows):
+        out.append({**row, "y": None, "id": i, "result": math.nan})
+        if i >= 20:
+            earlier = rows[i - 20]
+            own = {"id": i - 20} if by_id else {"t": earlier["t"]}
+            out.append({"e": earlier["e"], "result": earlier["y"], **own})
+    out.insert(50, {"e": "m0", "result": 1.0, "t": 1, "id": "none"})
+    out.append({**rows[0], "t": rows[-1]["t"] + 86_400, "e": "m0", "id": n, "y": None})
+    return out
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_labels_among_the_events_are_learned_in_any_cuts(by_id: bool) -> None:
+    """As the engine learns them that gets events and labels apart."""
+    made = config("features: [a, b], target: y", MARKED.format(", id: id" if by_id else ""))
+    given = with_labels(by_id=by_id)
+
+    def run(cuts: list[int]) -> tuple[list[Any], list[Any], list[Any], dict[str, int]]:
+        engine = Engine(made)
+        found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+        for start, stop in pairwise([0, *cuts, len(given)]):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                results = engine.run(given[start:stop] if stop > start + 1 else given[start])
+            found[0].extend(p._replace(row=start + p.row) for p in results.predictions)
+            found[1].extend(m | {"row": start + m["row"]} for m in results.alerts)
+            found[2].extend(r._replace(position=start + r.position) for r in results.refused)
+            engine = Engine.restore(made, engine.snapshot()) if len(cuts) < 9 else engine
+        return *found, engine.label_counts
+
+    whole = run([])
+    assert run([50, 51, 300]) == whole
+    assert run(list(range(1, len(given)))) == whole
+    predictions, alerts, refused, counts = whole
+    assert [p.row for p in predictions] == [i for i, each in enumerate(given) if "a" in each]
+    assert counts["matched"] == 680
+    assert alerts
+    assert [m["y"] for m in alerts] == [given[m["row"]]["result"] for m in alerts], "rows of labels"
+    ((at, fault, reason),) = refused
+    assert (at if not by_id else 50, fault, reason[:17]) == (50, "UnmatchedLabel", "a label of 'm0': ")
+    core, reader = CoreEngine(made), LabelReader(made, made.labels or Labels())
+    yhat = list[float]()
+    for each in given:
+        if "a" not in each:
+            core.learn(reader.read([each])[0])
+            continue
+        events, _ = EventReader(made.event).read([{**each, "result": None}])
+        yhat += core.process(reader.add_ids([each], events)[0])[0].yhat.tolist()
+    assert [p.yhat for p in predictions] == yhat
+
+
+def test_a_frame_with_labels_among_its_rows_is_refused_with_the_cure() -> None:
+    made = config("features: [a, b], target: y", MARKED.format(""))
+    rows = frame(100)
+    assert len(Engine(made).run(rows)) == len(Engine(made).run(rows.with_columns(result=pl.lit(None)))) == 100
+    marked = rows.with_columns(result=pl.Series([None] * 99 + [1.0]))
+    for given in (marked, marked.to_pandas()):
+        with pytest.raises(
+            ConfigError, match=r"labels.marker: found rows .*'result'.*give the rows as dicts .*to_dict"
+        ):
+            Engine(made).run(given)
+    assert len(Engine(made).run(marked.to_dicts()).predictions) == 99
 
 
 def test_features_may_be_selected_from_the_frame() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,10 @@ from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.single_event import PredictedValues
 from ssm_stream.ingest.events import Events, RefusedDocument
+from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.json_values import plain_value
+from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.reader import MessageReader, message_event
 from ssm_stream.ingest.single_event import SingleEvent, SingleEventReader
 
@@ -71,8 +75,9 @@ class Results(NamedTuple):
     """What the engine returns for events that are dicts.
 
     predictions: one for each event, with several targets one for each target of it, in their order
-    alerts: messages, each with the `row` of its event
-    refused: documents that are no events: position, fault and reason
+    alerts: messages, each with the `row` of its event, or of the label that caused it
+    refused: documents that are no events: position, fault and reason; and labels that find no event, at the document at
+        which they are given up
     """
 
     predictions: list[Prediction]
@@ -90,11 +95,15 @@ class DocumentEngine(Engine):
         super().__init__(config.without_shadow())
         self._reader = SingleEventReader(message_event(config.event))
         self._message_reader = MessageReader(config.event)
+        labels = config.labels
+        self._labels = LabelReader(config, labels) if labels is not None and labels.marker is not None else None
+        self._marker = path_getter(labels.marker) if labels is not None and labels.marker is not None else None
         self._names: list[str] | list[None] = config.event.targets if len(config.event.targets) > 1 else [None]
 
     def process_document(self, document: dict[str, Any], source: int = 0) -> Results:
         """Predict, score and learn the event of a document; as `process_documents` with one."""
-        event = self._reader.read_one(document) if type(document) is dict and self.rows is None else None
+        plain = type(document) is dict and self.rows is None and self._labels is None
+        event = self._reader.read_one(document) if plain else None
         if event is None or (found := self.process_one(event, source)) is None:
             return self.process_documents([document], source)
         predicted, alerts = found
@@ -102,16 +111,56 @@ class DocumentEngine(Engine):
 
     def process_documents(self, documents: Sequence[dict[str, Any]], source: int = 0) -> Results:
         """Predict, score and learn the events of documents, in order; or the rows that they complete, if they are
-        readings. A row's position is that of the document that completed it.
+        readings. A row's position is that of the document that completed it. Documents that have `labels.marker` are
+        labels, which earlier or later events learn.
 
         Args:
             documents: as from JSON; times may be datetimes, numbers numpy's, and NaN is an unknown value
             source: the stream that they come from: entities of one stream learn together
         """
-        read = self._message_reader.read
-        events, refused = read(documents)
+        if self._labels is None:
+            return self._process_events(documents, source)
+        out, at = Results([], [], []), 0
+        for label, run in groupby(map(self._is_label, documents)):
+            some = documents[at : at + len(list(run))]
+            found = self._learn_labels(self._labels, some, source) if label else self._process_events(some, source)
+            out.predictions.extend(each._replace(row=at + each.row) for each in found.predictions)
+            out.alerts.extend(message | {"row": at + message["row"]} for message in found.alerts)
+            out.refused.extend(each._replace(position=at + each.position) for each in found.refused)
+            at += len(some)
+        return out
+
+    def _is_label(self, document: Any) -> bool:
+        return self._marker is not None and isinstance(document, dict) and _plain(self._marker(document)) is not None
+
+    def _learn_labels(self, reader: LabelReader, documents: Sequence[dict[str, Any]], source: int) -> Results:
+        labels, refused = reader.read(documents)
         if refused:  # values that JSON does not have
-            events, refused = read([_as_json(document) for document in documents])
+            labels, refused = reader.read([_as_json(document) for document in documents])
+        if not len(labels):
+            return Results([], [], refused)
+        rows: list[int] = labels.position.tolist()
+        alerts = _messages(self.learn(labels, source).alerts, rows)
+        return Results([], alerts, sorted([*refused, *self._unmatched(rows)]))
+
+    def _unmatched(self, rows: Sequence[int]) -> list[RefusedDocument]:
+        """Return the labels that were given up in a batch. rows: position of each of its events or labels"""
+        return [
+            RefusedDocument(rows[each.row], Fault.UNMATCHED_LABEL, f"a label of {each.entity!r}: {each.reason}")
+            for each in self.pop_unmatched_labels()
+        ]
+
+    def _read_events(self, documents: Sequence[dict[str, Any]]) -> tuple[Events, list[RefusedDocument]]:
+        events, refused = self._message_reader.read(documents)
+        if self._labels is None:
+            return events, refused
+        events, nameless = self._labels.add_ids(documents, events)
+        return events, sorted([*refused, *nameless])
+
+    def _process_events(self, documents: Sequence[dict[str, Any]], source: int) -> Results:
+        events, refused = self._read_events(documents)
+        if refused:  # values that JSON does not have
+            events, refused = self._read_events([_as_json(document) for document in documents])
         if self.rows is not None:
             place = events.position
             made = self.rows.add(events, place.tolist(), source)
@@ -124,6 +173,8 @@ class DocumentEngine(Engine):
             return Results([], [], refused)
         predictions, alerts = self.process(events, source)
         rows: list[int] = events.position.tolist()
+        if self._labels is not None:
+            refused = sorted([*refused, *self._unmatched(rows)])
         return Results(self._records(events, predictions, rows), _messages(alerts, rows), refused)
 
     def _ahead(self, ts: int) -> int | None:

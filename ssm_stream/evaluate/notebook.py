@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config, ConfigError, read_config
+from ssm_stream.config.paths import head_of
 from ssm_stream.config.suggestions import check_columns
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alerts import Alert
@@ -119,6 +120,7 @@ class Engine(DocumentEngine):
         given = _from_native(frame, cure)
         columns = ColumnReader(self.config.event)
         _check_columns(self.config, given.columns)
+        _check_labels(self.config, given)
         table = to_polars(given, columns.names)
         self.refused, first = [], 0
         parts: list[dict[str, Any]] = []
@@ -221,6 +223,19 @@ def select_features(config: Config | str | Path, frame: Any) -> Config:
     rows = to_polars(given.head(feature_selection.SAMPLE), given.columns)
     first = next(frame_slices(rows), None)
     return config if first is None else feature_selection.select_features(config, first.rows()).config
+
+
+def _check_labels(config: Config, given: Any) -> None:
+    """Check that no row of a narwhals frame is a label. Raises ConfigError."""
+    marker = None if config.labels is None else config.labels.marker
+    if marker is None:
+        return
+    column = marker if marker in given.columns else head_of(marker)[0]
+    if column in given.columns and not given[column].is_null().all():
+        raise ConfigError(
+            f"labels.marker: found rows of the frame with {marker!r}, which are labels; a frame has events only: "
+            "give the rows as dicts (pandas: to_dict('records'), polars: to_dicts()), or leave the section labels out"
+        )
 
 
 def _check_columns(config: Config, columns: Sequence[str]) -> None:
