@@ -341,6 +341,17 @@ def test_the_log_says_what_happens_and_how_far_it_is(told: dict[str, Any]) -> No
     assert sum(lines[-1]["positions"][f"{topic}-{p}"] for p in range(3)) == told["count"] + 4
 
 
+def test_the_last_line_of_the_log_has_where_all_was_left(kafka: Kafka, tmp_path: Path) -> None:
+    topic = kafka.topic("events", 3)
+    job = Job(kafka, tmp_path, topic, shards=2)
+    kafka.produce(topic, events(900))
+    for _ in range(2):  # the second run has nothing to read
+        lines = [orjson.loads(line) for line in job.run().splitlines() if line.startswith("{")]
+        last = [line for line in lines if line["event"] == "progress"][-1]
+        assert sum(last["positions"][f"{topic}-{p}"] for p in range(3)) == 900
+        assert (last["entities"], last["lag"]) == (60, 0)
+
+
 def test_not_ready_while_the_broker_is_away(private_kafka: Callable[[], LocalKafka], tmp_path: Path) -> None:
     broker = private_kafka()
     address = f"127.0.0.1:{free_port()}"

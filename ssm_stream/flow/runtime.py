@@ -208,7 +208,7 @@ def _observers(
     Raises:
         ConfigError: packages for traces are missing, or the live page has no address.
     """
-    observers: list[RunObserver] = [metrics]
+    observers: list[RunObserver] = [metrics, metrics.last_seen]
     if keeper is not None:
         observers.append(keeper)
     if config.ops.traces is not None:

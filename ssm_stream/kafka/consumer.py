@@ -87,8 +87,10 @@ class PrefetchConsumer:
     def positions(self) -> list[PartitionPosition]:
         """Return how far each partition is processed, and its lag."""
         with self._change:
-            topic, queues = self.source.topic, self._queues.values()
-            return [PartitionPosition(topic, q.partition, q.taken, q.lag, q.caught_up, q.read_at) for q in queues]
+            return [self._position(queue) for queue in self._queues.values()]
+
+    def _position(self, q: PartitionQueue) -> PartitionPosition:
+        return PartitionPosition(self.source.topic, q.partition, q.taken, q.lag, q.caught_up, q.read_at)
 
     @property
     def away(self) -> bool:
@@ -191,7 +193,7 @@ class PrefetchConsumer:
             graceful: wait until the broker has the offsets of `commit`
         """
         with self._change:
-            del self._queues[queue.partition]
+            self._observers.on_left(self._position(self._queues.pop(queue.partition)))
             self._graceful = self._graceful and graceful
             if self._queues:
                 if not (queue.at_end and self.until_eof):

@@ -34,6 +34,7 @@ from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES, SUPPRESSED_BY
 from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.verdicts import Verdict
+from ssm_stream.ops.last_seen import LastSeen
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.partition_metrics import partition_families
 from ssm_stream.ops.prediction_quality import PredictionQuality
@@ -78,6 +79,7 @@ class Metrics(RunObserver):
         self._readers: WeakSet[ReaderReport] = WeakSet()
         # Of each shard the latest event time so far, ms.
         self._shards: WeakKeyDictionary[ObservedShard, float] = WeakKeyDictionary()
+        self.last_seen = LastSeen()
         self._lock = threading.Lock()
         self._has_read = self._has_processed = False
         registry = self.registry

@@ -129,6 +129,9 @@ class RunObserver:
     def on_read(self, topic: str, messages: int) -> None:
         """Messages of a topic were read and decoded."""
 
+    def on_left(self, place: PartitionPosition) -> None:
+        """A partition is read no more. place: how far it was read"""
+
     def on_passed_by(self, messages: int) -> None:
         """Messages were read whose entities `event.only` leaves out; none, too."""
 
@@ -214,6 +217,10 @@ class Observers(RunObserver):
     def on_read(self, topic: str, messages: int) -> None:
         for each in self._all:
             each.on_read(topic, messages)
+
+    def on_left(self, place: PartitionPosition) -> None:
+        for each in self._all:
+            each.on_left(place)
 
     def on_passed_by(self, messages: int) -> None:
         for each in self._all:

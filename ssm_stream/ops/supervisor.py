@@ -97,6 +97,9 @@ class Supervisor:
                 counts = self._counts()
                 self._log_progress(counts, before, now - last_line)
                 before, last_line = counts, now
+        self._update_positions()
+        if self._config.source.assignment == "manual":  # of a group others have the partitions now, and their entities
+            self._take_last_seen()
         self._log_progress(self._counts(), before, time.monotonic() - last_line)
 
     def _counts(self) -> dict[str, float]:
@@ -119,13 +122,19 @@ class Supervisor:
             self._places = places
             self._entities = sum(len(shard.engine) for shard in self._metrics.shards)
 
+    def _take_last_seen(self) -> None:
+        """Note where each partition was left, and the entities: at the stop readers and shards are gone."""
+        last = self._metrics.last_seen
+        places = {(place.topic, place.partition): place for place in self._places}
+        self._places = sorted({**places, **last.positions}.values())
+        self._entities = sum(last.entities.values())
+
     def _positions(self) -> dict[str, int]:
         """Return `topic-partition` → next offset; at the stop, as they were last seen."""
         return {f"{place.topic}-{place.partition}": place.next for place in self._places}
 
     def _log_progress(self, counts: dict[str, float], before: dict[str, float], seconds: float) -> None:
         """Log the counts since the line before."""
-        self._update_positions()
         since: dict[str, Any] = {name: int(count - before[name]) for name, count in counts.items()}
         lags = [place.lag for place in self._places]
         LOG.info(
