@@ -131,7 +131,9 @@ class DocumentEngine(Engine):
         return out
 
     def _is_label(self, document: Any) -> bool:
-        return self._marker is not None and isinstance(document, dict) and _plain(self._marker(document)) is not None
+        return (
+            self._marker is not None and isinstance(document, dict) and plain_value(self._marker(document)) is not None
+        )
 
     def _learn_labels(self, reader: LabelReader, documents: Sequence[dict[str, Any]], source: int) -> Results:
         labels, refused = reader.read(documents)
