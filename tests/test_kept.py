@@ -286,7 +286,7 @@ def test_an_import_into_other_shards_is_refused_with_the_reason(half: Path, tmp_
     assert hashes_of(migrated) == hashes_of(half)
 
 
-@pytest.mark.parametrize("how", ["short", "bent", "no export", "nothing"])
+@pytest.mark.parametrize("how", ["short", "bent", "no export", "nothing", "absent"])
 def test_a_damaged_export_is_refused_before_anything_is_touched(half: Path, tmp_path: Path, how: str) -> None:
     file, path = tmp_path / "half.state", written(tmp_path, "other")
     command("state", "export", half, file)
@@ -301,8 +301,15 @@ def test_a_damaged_export_is_refused_before_anything_is_touched(half: Path, tmp_
     else:
         content = bytearray()
     file.write_bytes(content)
+    if how == "absent":
+        file.unlink()
     said = command("state", "import", path, file, code=1)
-    assert {"short": "damaged", "bent": "checksum", "no export": "not an export"}.get(how, "not an ssm-stream") in said
+    words = {"short": "damaged", "bent": "checksum", "no export": "not an export", "absent": "there is no such file"}
+    assert words.get(how, "not an ssm-stream") in said
+    assert f"error: {file}: " in said
+    assert "ssm-stream state export CONFIG FILE" in said
+    if how != "no export":  # which `diff` compares, too
+        assert f"error: {file}: " in command("state", "diff", half, file, code=1)
     assert not (tmp_path / "other").exists()
 
 

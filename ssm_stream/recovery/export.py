@@ -8,6 +8,7 @@ the state. Nothing in it is pickled.
 from __future__ import annotations
 
 import base64
+import contextlib
 import fnmatch
 import os
 import pickle
@@ -173,7 +174,7 @@ class Export:
     def __init__(self, reader: SnapshotReader, file: Path) -> None:
         self.reader, self.metadata, self._file = reader, reader.metadata, file
         if self.metadata.get("kind") != KIND:
-            raise StateError(f"{file} is a snapshot of one shard, not an export: export the whole directory")
+            raise StateError("it is a snapshot of one shard, not an export: export the whole directory")
         with damage_as_state_error():
             epoch, count = self.metadata["epoch"], self.metadata["parts"]
             if type(epoch) is not int or type(count) is not int or not 1 <= count <= 1024:
@@ -199,6 +200,34 @@ class Export:
             yield inner.metadata, engine
 
 
+@contextlib.contextmanager
+def open_export(file: Path) -> Iterator[Export]:
+    """Yield an export, checked.
+
+    Raises:
+        StateError: there is no such file, or it is no export, or damaged: the text has its name and the cure.
+        OSError: it cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        with _named(file):
+            reader = SnapshotReader(stack.enter_context(file.open("rb")))
+            reader.check()
+            export = Export(reader, file)
+        yield export
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Name the file, and where exports come from, in the errors on what it holds."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise StateError(f"{file}: there is no such file; `ssm-stream state export CONFIG FILE` writes one") from None
+    except StateError as error:
+        cure = "copy the file again, or write another by `ssm-stream state export CONFIG FILE`"
+        raise StateError(f"{file}: {error} ({cure})") from error
+
+
 def read_engines(file: Path) -> Iterator[tuple[dict[str, Any], Engine]]:
     """Header and engine of each shard of an export, or of a snapshot of one shard.
 
@@ -206,10 +235,13 @@ def read_engines(file: Path) -> Iterator[tuple[dict[str, Any], Engine]]:
         StateError: the file is neither, or damaged.
         OSError: it cannot be read.
     """
-    with file.open("rb") as content:
-        reader = SnapshotReader(content)
-        if reader.metadata.get("kind") == KIND:
-            reader.check()
+    with contextlib.ExitStack() as stack:
+        with _named(file):
+            reader = SnapshotReader(stack.enter_context(file.open("rb")))
+            whole = reader.metadata.get("kind") == KIND
+            if whole:
+                reader.check()
+        if whole:
             yield from Export(reader, file).engines()
             return
         engine = Engine(rebuild_config(reader.metadata))
@@ -225,12 +257,9 @@ def load_exported_engines(file: Path, config: Config) -> tuple[dict[str, Engine]
         StateError: the file is not an export, is damaged, or was made by another configuration.
         OSError: it cannot be read.
     """
-    with file.open("rb") as content:
-        reader = SnapshotReader(content)
-        reader.check()
-        export = Export(reader, file)
+    with open_export(file) as export:
         engines = {}
-        for name, (metadata, engine) in zip(reader.names, export.engines(config), strict=True):
+        for name, (metadata, engine) in zip(export.reader.names, export.engines(config), strict=True):
             if metadata["config"] != config.hash:
                 raise StateError(f"{file} was made by configuration {metadata['config']}, this one is {config.hash}")
             engines[name] = engine
@@ -270,10 +299,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> ImportRe
         OSError: the file cannot be read.
     """
     directory = require_directory(config)
-    with file.open("rb") as content:
-        reader = SnapshotReader(content)
-        reader.check()
-        export = Export(reader, file)
+    with open_export(file) as export:
         if ASSIGNMENT in export.metadata:
             raise RecoveryError(f"{file}: the export of a group's state: import it with source.assignment: group")
         with damage_as_state_error():

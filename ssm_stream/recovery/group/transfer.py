@@ -17,7 +17,7 @@ from ssm_stream.kafka.membership.stopped import delete_commits, require_stopped,
 from ssm_stream.recovery import export
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, parse_source_part
 from ssm_stream.recovery.checkpoint_files import FOLDER
-from ssm_stream.recovery.export import ASSIGNMENT, REWOUND, Export
+from ssm_stream.recovery.export import ASSIGNMENT, REWOUND, Export, open_export
 from ssm_stream.recovery.store.flow_store import FlowStore
 from ssm_stream.recovery.store.head import Head, read_heads, replace_head
 from ssm_stream.recovery.store.notes import write_note
@@ -49,10 +49,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
         done = export.import_state(config, file, force=force)
         aside = None if done.aside is None else str(done.aside)
         return Imported(done.shards, str(config.recovery.directory), aside, f"continues with epoch {done.epoch}")
-    with file.open("rb") as content:
-        reader = SnapshotReader(content)
-        reader.check()
-        found = Export(reader, file)
+    with open_export(file) as found:
         if ASSIGNMENT not in found.metadata:
             raise RecoveryError(
                 f"{file}: the export of a recovery directory, whose entities of all partitions are together: a group "
