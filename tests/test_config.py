@@ -302,6 +302,22 @@ def test_brokers_may_be_a_list() -> None:
         changed("source", brokers=[])
 
 
+@pytest.mark.parametrize("brokers", ["127.0.0.1:22x", "a:1, b:", "SASL_SSL://a:99999", "[::1]:0", "a:-1"])
+def test_a_port_that_is_none_is_refused(brokers: str) -> None:
+    with pytest.raises(ConfigError, match=r"source\.brokers: found the port '.*' in .*; write host:port, such as"):
+        changed("source", brokers=brokers)
+
+
+@pytest.mark.parametrize("brokers", ["a", "a:9092,b", "SASL_SSL://a:1", "[::1]:9092", "::1", "PLAINTEXT://[::1]"])
+def test_ways_to_name_a_broker(brokers: str) -> None:
+    assert changed("source", brokers=brokers).source.brokers == brokers
+
+
+def test_feedback_needs_a_topic() -> None:
+    with pytest.raises(ConfigError, match=r"alerts\.feedback: found true; write \{topic: NAME\}"):
+        changed("alerts", feedback=True)
+
+
 MODEL_SETTINGS = [
     ("event", {"features": ["temp", "speed"]}),
     ("event", {"lags": 2}),

@@ -168,6 +168,12 @@ def _switch(value: object) -> object:
     return {} if value is True else None if value is False else value
 
 
+def _feedback(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"found {str(value).lower()}; write {{topic: NAME}}, the topic of the verdicts, or null")
+    return value
+
+
 class Alerts(Section):
     """When to call a person."""
 
@@ -196,7 +202,7 @@ class Alerts(Section):
     """Planned stops: windows of time in which alerts are not raised, but kept as suppressed."""
     control: Annotated[Control | None, BeforeValidator(_switch, json_schema_input_type=Control | bool | None)] = None
     """Null or false: no such topic is read. Only `ssm-stream run` reads it."""
-    feedback: Feedback | None = None
+    feedback: Annotated[Feedback | None, BeforeValidator(_feedback, json_schema_input_type=Feedback | None)] = None
     """Null: none is read."""
     language: Literal["en", "ja"] = "en"
     """Language of `summary`, the alert as a sentence: English or Japanese. Its times are in `event.time_zone`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -9,12 +10,19 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from ssm_stream.config.quantities import Duration
 from ssm_stream.config.sections.base import KafkaProperties, Path, Section, Topic
 
+BROKER = re.compile(r"(?:\w+://)?(?:\[[^\]]*\]|[^:\[\]]*):([^:]*)")
+"""A server with a port: a name, or an address, IPv6 in brackets."""
+
 
 def _brokers(value: object) -> object:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         value = ",".join(value)
     if isinstance(value, str) and "@" in value:
         raise ValueError("found a user in it (@); write host:port, and put the login into `kafka` as sasl.* properties")
+    for each in value.split(",") if isinstance(value, str) else ():
+        found = BROKER.fullmatch(each.strip())
+        if found is not None and not (found[1].isdecimal() and 0 < int(found[1]) < 1 << 16):
+            raise ValueError(f"found the port {found[1]!r} in {each.strip()!r}; write host:port, such as kafka-1:9092")
     return value
 
 
