@@ -106,6 +106,7 @@ def test_it_asks_first(half: Path, tmp_path: Path) -> None:
 
 REFUSALS = {
     ("x", "y"): "has no input 'x': its inputs are a, b",
+    ("nope", "a"): "has no input 'nope': it may have been renamed to 'a' already, which it has; its inputs are a, b",
     ("b", "a"): "has an input 'a' already",
     ("b", "target"): "cannot read the settings",
     ("b", ""): "cannot read the settings",

@@ -92,7 +92,7 @@ def _rename_settings(metadata: dict[str, Any], config: Config, old: str, new: st
         raise RecoveryError(f"the windows have a column {new!r} already: choose another name for {old!r}")
     known = [*event["features"], *event["categories"]]
     if old not in known:
-        named = f"it has been renamed to {new!r} already; " if new in known else ""
+        named = f"it may have been renamed to {new!r} already, which it has; " if new in known else ""
         raise RecoveryError(f"the state has no input {old!r}: {named}its inputs are {', '.join(known) or '(none)'}")
     if new in known:
         raise RecoveryError(f"the state has an input {new!r} already: choose another name for {old!r}")
