@@ -382,6 +382,11 @@ def test_one_letter_is_shown_with_what_the_configuration_makes_of_it(box: Box) -
     assert (content["key"], content["value"]) == ("0xff", "0x00ff7b")
     assert (content["now"]["read"], content["now"]["fault"]) == (False, "NotUtf8")
     assert "000000  00 ff 7b" in box.dlq("show", place[2]).stdout
+    cut = truncate(box.letter(3, orjson.dumps({**GOOD, "x": "y" * 500_000})))
+    box.write([cut])
+    shown = box.dlq("show", f"{box.topic}-1-3")
+    assert f"now      not known, as the value was cut: the whole message is at {box.topic}-1-3" in shown.stdout
+    assert json.loads(box.dlq("show", f"{box.topic}-1-3", "--json").stdout)["now"]["read"] is None
     box.report("--yes")
     receipts = [m for m in box.kafka.read(box.dead) if parse_dead_letter(m) is None]
     told = box.dlq("show", f"{receipts[0].partition()}-{receipts[0].offset()}")

@@ -106,7 +106,10 @@ def show(
         loaded, auto = _decodable(load_with_stored_features(config))
         letter = DeadLetterTopic(loaded).find_letter(which)
         ours, refusal = check_letter(loaded, letter)
-    if not ours:
+    read: bool | None = ours and refusal is None
+    if letter.truncated is not None:  # what is left of the value has other faults
+        now, read, refusal = f"not known, as the value was cut: the whole message is at {letter.origin}", None, None
+    elif not ours:
         now = f"topic {letter.topic} is not read by this configuration"
     elif refusal is not None:
         now = f"{refusal.fault}: {refusal.reason}"
@@ -124,7 +127,7 @@ def show(
         "key": _readable(message.key()),
         "headers": [[name, _readable(value)] for name, value in letter.own_headers],
         "value": _readable(message.value()),
-        "now": {"read": ours and refusal is None, "fault": refusal.fault if refusal else None, "told": now},
+        "now": {"read": read, "fault": refusal.fault if refusal else None, "told": now},
     }
     if as_json:
         print_json(content)
