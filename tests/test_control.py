@@ -16,6 +16,7 @@ from engines import cut, fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from structlog.testing import capture_logs
 from test_episodes import messages, restored
 from test_maintenance import MINUTE, QUICK, TOPIC, broken
 from test_stream import Job, wait_for
@@ -77,7 +78,8 @@ def test_a_message_is_read(document: dict[str, Any], expected: ControlWindow | E
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        (None, "NotJson"),
+        (None, "Tombstone"),
+        (b"", "NotJson"),
         (b"{", "NotJson"),
         (b"[]", "NotAnObject"),
         (orjson.dumps({"entity": "a", "from": 1}), "MissingField"),
@@ -308,6 +310,10 @@ def test_a_running_process_applies_what_comes(kafka: Kafka, tmp_path: Path) -> N
     runner.invoke(app, ["mute", str(job.path), "--end", name])
     first = ControlTopic(config).windows(0, 80)[0]
     assert (first.since, first.until) == (20, 80)
+    write_message(config, source, orjson.dumps({"ends": "0-77"}), "0-77")
+    with capture_logs() as lines:
+        ControlTopic(config).windows(0, 90)
+    assert [(line["event"], line["stop"]) for line in lines] == [("planned_stop_unknown", "0-77")]
     # A partition that comes from a member that may have been killed, as a group hands it over.
     third = ControlTopic(config.replace(source=config.source.model_copy(update={"group": "third"})), interrupted=True)
     kafka.produce(events, rows(40), 0)

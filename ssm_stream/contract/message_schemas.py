@@ -39,7 +39,8 @@ FAULTS: dict[str, frozenset[Fault]] = {
         Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_ID, Fault.TOO_LARGE,
     }),
     "control": frozenset({
-        Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_TIMESTAMP,
+        Fault.TOMBSTONE, Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE,
+        Fault.WRONG_TIMESTAMP,
     }),
     "notify": frozenset({Fault.WRONG_TYPE, Fault.UNDELIVERABLE}),
 }  # fmt: skip

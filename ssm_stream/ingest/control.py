@@ -84,8 +84,10 @@ class ControlReader:
         Raises:
             ControlError: the message cannot be used.
         """
+        if value is None:
+            raise ControlError(Fault.TOMBSTONE, f"the value is null; a planned stop is a JSON object such as {EXAMPLE}")
         try:
-            document = orjson.loads(value or b"")
+            document = orjson.loads(value)
         except orjson.JSONDecodeError as error:
             raise ControlError(Fault.NOT_JSON, f"not JSON: {str(error)[:200]}") from None
         if not isinstance(document, dict):

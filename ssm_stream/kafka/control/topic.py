@@ -245,7 +245,11 @@ class ControlTopic:
         place = {"message": name, "partition": partition, "offset": offset}
         window = self._messages.windows.get(name)
         if window is None:
-            LOG.info("planned_stop_ended", stop=self._messages.ends[name], **place)
+            stop = self._messages.ends[name]
+            if stop in self._messages.windows:
+                LOG.info("planned_stop_ended", stop=stop, **place)
+            else:
+                LOG.warning("planned_stop_unknown", stop=stop, cure="ssm-stream mute CONFIG --list", **place)
             return
         begin, end = ms_to_iso(window.begin), ms_to_iso(window.end)
         of = {"entity": window.entity, "begin": begin, "end": end, "reason": window.reason, "by": window.by}
