@@ -483,6 +483,11 @@ def test_a_topic_is_sampled_without_moving_a_position(kafka: Kafka, tmp_path: Pa
     told = ssm_stream("init", *where)
     assert told.exit_code == 2
     assert "holds no JSON message" in told.stderr
+    absent = ssm_stream("init", "--topic", "nope", *where[2:])
+    assert absent.exit_code == 2
+    assert "topic 'nope' does not exist" in absent.stderr
+    assert "correct --topic, or give a FILE for a sample" in absent.stderr
+    assert "CONFIG" not in absent.stderr, "there is none yet"
     kafka.produce(topic, [(row["press"].encode(), orjson.dumps(row)) for row in plant()])
     told = ssm_stream("init", *where, "--kafka", "client.rack=r1")
     assert told.exit_code == 0, told.stderr
@@ -491,6 +496,7 @@ def test_a_topic_is_sampled_without_moving_a_position(kafka: Kafka, tmp_path: Pa
     assert made.source.kafka == {"client.rack": "r1"}
     assert (made.event.entity, made.event.targets) == ("press", ["load", "speed", "temp"])
     assert "240 messages of topic" in told.stderr
+    assert "init FILE" not in out.read_text(), "there is none"
 
 
 def test_a_literal_secret_is_refused_and_not_written(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def _alone(path: str | None) -> list[str]:
     """Return a comment on how to have one target alone."""
     if path is None:
         return []
-    return _why(f"One alone, from the others: ssm-stream init FILE --target {shlex.quote(path)}")
+    return _why(f"One alone, from the others: the same ssm-stream init with --target {shlex.quote(path)}")
 
 
 def _quality(quality: Quality) -> list[str]:

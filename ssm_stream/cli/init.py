@@ -222,8 +222,13 @@ def _messages(topic: str, brokers: str, properties: dict[str, str], registry: st
     text = f"{head}event: {{entity: e, timestamp: t, format: {form}}}\n{registry}"
     config = parse_config(text, "--brokers, --topic, --kafka, --schema-registry")
     source = config.source
-    partitions = check_broker(source).partitions_of(topic)
-    documents, messages = sample_documents(config, partitions, MESSAGES)
+    cluster = check_broker(source)
+    if topic not in cluster.topics.keys() | cluster.topic_errors.keys() | cluster.denied:
+        raise ConfigError(
+            f"topic {topic!r} does not exist on {source.brokers}, or this user may not see it: correct --topic, or "
+            "give a FILE for a sample"
+        )
+    documents, messages = sample_documents(config, cluster.partitions_of(topic), MESSAGES)
     if not documents and not registry and any(names_schema(message) for message in messages):
         raise ConfigError(
             f"topic {topic!r} on {source.brokers}: its messages name schemas of a registry, and are not JSON: give "
