@@ -106,7 +106,8 @@ def test_labels_raise_alerts_too() -> None:
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        (None, "NotJson"),
+        (None, "Tombstone"),
+        (b"", "NotJson"),
         (b"yes", "NotJson"),
         (b"[]", "NotAnObject"),
         (b'{"id": "events-0-1-drift"}', "MissingField"),

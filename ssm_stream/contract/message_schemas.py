@@ -36,7 +36,8 @@ FAULTS: dict[str, frozenset[Fault]] = {
     "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
     "label": frozenset({Fault.UNMATCHED_LABEL}),
     "feedback": frozenset({
-        Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_ID, Fault.TOO_LARGE,
+        Fault.TOMBSTONE, Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_ID,
+        Fault.TOO_LARGE,
     }),
     "control": frozenset({
         Fault.TOMBSTONE, Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE,

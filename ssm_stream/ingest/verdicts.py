@@ -71,8 +71,12 @@ class FeedbackReader:
         Raises:
             FeedbackError: the message is not feedback.
         """
+        if value is None:
+            raise FeedbackError(
+                Fault.TOMBSTONE, 'the value is null; feedback is a JSON object such as {"id": ALERT_ID, "true": false}'
+            )
         try:
-            document = orjson.loads(value or b"")
+            document = orjson.loads(value)
         except orjson.JSONDecodeError as error:
             raise FeedbackError(Fault.NOT_JSON, f"not JSON: {str(error)[:200]}") from None
         if not isinstance(document, dict):
