@@ -76,7 +76,9 @@ def test_a_renamed_input_goes_on_to_the_bit(half: Path, rest: Told, tmp_path: Pa
     assert "kept the stored state continues as it is" in command("validate", path)
     assert hashes_of(path) == hashes
     assert run(path, N) == rest
-    assert "has no input 'b': it may have been renamed" in command("state", "rename-feature", path, "b", "pressure", code=1)
+    assert "has no input 'b': it may have been renamed" in command(
+        "state", "rename-feature", path, "b", "pressure", code=1
+    )
 
 
 def test_a_kill_leaves_the_old_name_or_the_new_one(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
