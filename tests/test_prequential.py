@@ -24,6 +24,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate import prequential
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.prequential import Chunk, alert_rows
+from ssm_stream.evaluate.recordings import Recording
 
 YAML = """
 source: {brokers: "localhost:9092", topic: events}
@@ -124,6 +125,26 @@ def test_the_stream_of_these_tests_raises_alerts_that_are_counted() -> None:
     result, _, alerts = told(stream(3000))
     assert result["anomalies"] > 0
     assert {a["phase"] for a in alerts} >= {"started", "recovered"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", ""])
+def test_labels_among_the_events_are_refused(suffix: str, tmp_path: Path) -> None:
+    config = parse_config(YAML + "labels: {marker: lab}\n")
+    rows = [{**row, "lab": None} for row in stream(40)]
+    for labelled in (False, True):
+        if labelled:
+            rows[30]["lab"] = 0.0
+        given: Any = rows
+        if suffix:
+            file = tmp_path / f"a.{suffix}"
+            frame = pl.DataFrame(rows, infer_schema_length=None)
+            {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[suffix](file)
+            given = Recording(file)
+        if labelled:
+            with pytest.raises(ConfigError, match=r"labels.marker: found rows of the recording with `lab`"):
+                backtest(config, given)
+        else:
+            assert backtest(config, given)["events"] == 40
 
 
 def test_metrics_of_nothing_are_none() -> None:

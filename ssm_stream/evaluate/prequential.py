@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
+from ssm_stream.config.paths import columns_of
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
@@ -23,8 +24,10 @@ from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.evaluate.recordings.context_files import recorded_facts
 from ssm_stream.evaluate.recordings.document_columns import TIMESTAMP
+from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels as LabelColumns
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.ingest.rows.stage import row_builder
@@ -168,16 +171,47 @@ def batches(
 def read_messages(
     config: Config, rows: Iterable[dict[str, Any]]
 ) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
-    """Yield what was read of the rows of a file, events or messages that are none yet, and the number of rows."""
+    """Yield what was read of the rows of a file, events or messages that are none yet, and the number of rows.
+
+    Raises:
+        ConfigError: a row is a label, by `labels.marker`.
+    """
+    marker = None if config.labels is None else config.labels.marker
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
         names = {*columns.names, TIMESTAMP} if config.event.facts else columns.names
-        slices = rows.of_event(config.event).slices(names)
-        yield from _read_ahead((*columns.read(part), part.height) for part in slices)
+        slices = rows.of_event(config.event).slices(names if marker is None else {*names, *columns_of(marker)})
+        yield from _read_ahead((*columns.read(_events_alone(part, marker)), part.height) for part in slices)
         return
     reader, iterator = MessageReader(config.event), iter(rows)
     while batch := list(islice(iterator, BATCH)):
+        _require_no_labels(batch, marker)
         yield *reader.read(batch), len(batch)
+
+
+def _events_alone(part: Slice, marker: str | None) -> Slice:
+    """Return a slice of which no row is a label."""
+    if marker is not None:
+        column = part.column(marker)
+        if column is None:
+            _require_no_labels(part.rows(), marker)
+        elif column.null_count() < len(column):
+            raise _label_found(marker)
+    return part
+
+
+def _require_no_labels(rows: Iterable[dict[str, Any]], marker: str | None) -> None:
+    if marker is not None:
+        of = path_getter(marker)
+        if any(of(row) is not None for row in rows):
+            raise _label_found(marker)
+
+
+def _label_found(marker: str) -> ConfigError:
+    return ConfigError(
+        f"labels.marker: found rows of the recording with `{marker}`, which are labels; a recording has events only, "
+        "with their targets: leave those rows and the section labels out, and give --label-delay for late labels"
+    )
 
 
 def _read_ahead(items: Iterator[T]) -> Iterator[T]:
