@@ -29,7 +29,7 @@ from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
-from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_behind, find_readings, with_layout
+from ssm_stream.autoconfig.readings import Behind, Readings, Times, as_rows, find_behind, find_readings, with_layout
 from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
@@ -95,8 +95,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     watches_all = list(choices.targets) == [ALL]
     readings = find_readings(found, choices.entity)
     if readings is not None and not set(choices.targets) & {readings.value}:
-        draft = _of_readings(rows, found, readings, choices, name)
-        return _with_grace(draft, rows, readings) if as_they_came else draft
+        return _of_readings(rows, found, readings, choices, name, as_they_came=as_they_came)
     for path in (choices.entity, choices.timestamp, *(() if watches_all else choices.targets)):
         if path is not None and path not in found:
             raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
@@ -154,7 +153,13 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
 
 
 def _of_readings(
-    rows: list[dict[str, Any]], found: dict[str, Column], readings: Readings, choices: Choices, name: str
+    rows: list[dict[str, Any]],
+    found: dict[str, Column],
+    readings: Readings,
+    choices: Choices,
+    name: str,
+    *,
+    as_they_came: bool,
 ) -> Draft:
     """Return the section of readings: that of the rows that are made of them, with how they are read."""
     reasons: dict[str, str] = {}
@@ -168,7 +173,8 @@ def _of_readings(
         no_names = {readings.signal, readings.value, *(flags.paths if flags is not None else [])}
         some = {c.path: c for c in columns([rows[i] for i in at]) if c.path not in no_names}
         entity = find_entity(some, None, timestamp, ts[at], reasons, []) if timestamp in some else None
-    made = as_rows(rows, Times(timestamp, ts), readings, entity, flags)
+    times = Times(timestamp, ts)
+    made = as_rows(rows, times, readings, entity, flags)
     owner = readings.signal if readings.pattern is not None else entity
     draft = draft_event(made.documents, Choices(owner, timestamp, choices.targets), name)
     why = draft.why | reasons | {"layout": readings.why}
@@ -178,21 +184,17 @@ def _of_readings(
         why["quality"] = flags.why
     if made.every is not None:
         why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
-    return draft._replace(event=with_layout(draft.event, readings, made, flags), why=why, rows=len(rows))
+    draft = draft._replace(event=with_layout(draft.event, readings, made, flags), why=why, rows=len(rows))
+    behind = find_behind(rows, times, readings, entity) if as_they_came else None
+    return draft if behind is None else _with_grace(draft, behind)
 
 
-def _with_grace(draft: Draft, rows: list[dict[str, Any]], readings: Readings) -> Draft:
+def _with_grace(draft: Draft, behind: Behind) -> Draft:
     """Return the section with the time to wait for readings that come after later ones."""
-    event = draft.event
-    times = Times(event.timestamp, read_times(rows, event.timestamp, event.timestamp_format))
-    owner = event.entity if event.tag is None and event.entity_default is None else None
-    behind = find_behind(rows, times, readings, owner)
-    if behind is None:
-        return draft
     if behind.grace is None:
         cure = "event.grace would have to be longer than an hour: they will be dead letters"
         return draft._replace(notes=[*draft.notes, f"{behind.why}; {cure}"])
-    event = event.model_copy(update={"grace": behind.grace})
+    event = draft.event.model_copy(update={"grace": behind.grace})
     return draft._replace(event=event, why=draft.why | {"grace": f"{behind.why}; without it those are refused as late"})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,24 @@ class Readings(NamedTuple):
     value: str
     signals: dict[str, str]
     why: str
+
+    def names(self, entity: str | None) -> Callable[[dict[str, Any]], tuple[str, Any] | None]:
+        """Return what gives the signal and the entity of a row, None for a signal that is not used.
+
+        entity: path of the entity's name, if it is not in the tag
+        """
+        tag, owner = path_getter(self.signal), None if entity is None else path_getter(entity)
+
+        def names_of(row: dict[str, Any]) -> tuple[str, Any] | None:
+            name = tag(row)
+            signal = self.signals.get(name) if isinstance(name, str) else None
+            if signal is None:
+                return None
+            if self.pattern is not None:
+                return signal, name[: -len(signal) - 1]
+            return signal, owner(row) if owner is not None else None
+
+        return names_of
 
 
 def find_readings(found: dict[str, Column], entity: str | None) -> Readings | None:
@@ -115,8 +133,7 @@ def as_rows(
         flags: of the values
     """
     timestamp = times.path
-    tag, value_of, when = (path_getter(path) for path in (readings.signal, readings.value, timestamp))
-    owner = None if entity is None else path_getter(entity)
+    names_of, value_of, when = readings.names(entity), path_getter(readings.value), path_getter(timestamp)
     flag = path_getter(flags.column) if flags is not None and flags.column is not None else None
     last: dict[Any, dict[str, tuple[int, Any]]] = defaultdict(dict)
     made: dict[str, list[tuple[Any, Any, dict[str, Any]]]] = defaultdict(list)
@@ -124,11 +141,9 @@ def as_rows(
     gaps: dict[str, list[int]] = defaultdict(list)
     for i in np.argsort(times.ts, kind="stable").tolist():  # a file may have signal after signal
         row, time = rows[i], int(times.ts[i])
-        name = tag(row)
-        signal = readings.signals.get(name) if isinstance(name, str) else None
-        if signal is None:
+        if (names := names_of(row)) is None:
             continue
-        who = name[: -len(signal) - 1] if readings.pattern is not None else owner(row) if owner is not None else None
+        signal, who = names
         known = last[who]
         if signal in known:
             gaps[signal].append(time - known[signal][0])
@@ -157,15 +172,12 @@ class Behind(NamedTuple):
 
 def find_behind(rows: Sequence[dict[str, Any]], times: Times, readings: Readings, entity: str | None) -> Behind | None:
     """Return how readings come out of order; None if next to none do. rows: as they came; others: as of `as_rows`"""
-    tag, owner = path_getter(readings.signal), None if entity is None else path_getter(entity)
+    names_of = readings.names(entity)
     latest, behind, used = dict[Any, int](), list[int](), 0
     for row, time in zip(rows, times.ts.tolist(), strict=True):
-        name = tag(row)
-        signal = readings.signals.get(name) if isinstance(name, str) else None
-        if signal is None:
+        if (names := names_of(row)) is None:
             continue
-        used += 1
-        who = name[: -len(signal) - 1] if readings.pattern is not None else owner(row) if owner is not None else None
+        used, who = used + 1, names[1]
         latest[who] = max(time, latest.get(who, time))
         if time < latest[who]:
             behind.append(latest[who] - time)
