@@ -139,7 +139,7 @@ def begun(engine: Engine, batch: Batch) -> int:
 def compare(of: Config, all_of: Sequence[Events], turns: Sequence[Sequence[tuple[int, int]]]) -> tuple[int, int, int]:
     """Compare with an engine that learns one batch after another; returns events, those learned ahead, and alerts."""
     alone, several = Engine(of), Engine(of)
-    alone._side_by_side.threads = 1
+    alone._side_by_side.enabled = False
     events = ahead = alerts = 0
     for turn, found in enumerate(batches(all_of, turns)):
         lanes.run_all(several.begin([(each.events, each.source) for each in found]))
@@ -237,7 +237,7 @@ def test_a_channel_of_ones_own_is_called_by_one_thread(monkeypatch: pytest.Monke
 def test_a_recording_by_partitions(case: str) -> None:
     of = CASES.get(case) or NOT_AHEAD[case]
     all_of = streams(of, 900)
-    several, alone = (PartitionedEngine(of, 3, threads) for threads in (None, 1))
+    several, alone = (PartitionedEngine(of, 3, side_by_side=on) for on in (True, False))
     for found in batches(all_of, TURNS):
         for each in found:
             own = several.process(several.admit(each.events)[0], 0, each.ids)

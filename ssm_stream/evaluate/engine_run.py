@@ -70,7 +70,7 @@ class EngineRun:
     shares: dict[str, Any] = field(default_factory=dict)
     """Of the events inside episodes; see `EpisodeShares.figures`."""
     cpu_seconds: float = 0.0
-    """Of the thread that ran the engine, all of it with `threads=1`; the file is read in another one."""
+    """Of the thread that ran the engine, all of it without `side_by_side`; the file is read in another one."""
     bytes_per_entity: float = 0.0
     """Memory of what was learned, of entities and pools together, per entity."""
     target: str = ""
@@ -109,7 +109,7 @@ def run_targets(
     keep_events: bool = False,
     partitions: int = 1,
     on_rows: Callable[[int], None] = lambda _: None,
-    threads: int | None = None,
+    side_by_side: bool = True,
 ) -> list[EngineRun]:
     """Run the production engine once over the rows of a recording, and return what it predicted of each target.
 
@@ -120,7 +120,7 @@ def run_targets(
         keep_events: keep the events themselves for further runs
         partitions: of the source; see `PartitionedEngine`
         on_rows: takes the number of rows of each batch that is done
-        threads: that learn; see `PartitionedEngine`
+        side_by_side: see `PartitionedEngine`
     """
     began, paths = time.thread_time(), config.event.targets
     known: dict[str, int] = {}
@@ -130,7 +130,7 @@ def run_targets(
     messages: list[tuple[int, dict[str, Any]]] = []
     faults, examples = Counter[str](), list[tuple[int, str]]()
     first, passed, ahead = 0, 0, False
-    engine = PartitionedEngine(config, partitions, threads)
+    engine = PartitionedEngine(config, partitions, side_by_side=side_by_side)
     shares = EpisodeShares(engine, len(paths))
     for chunk in prequential(config, rows, engine, until):
         events, n = chunk.learned, len(chunk.events)

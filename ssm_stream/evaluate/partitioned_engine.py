@@ -39,12 +39,12 @@ class PartitionedEngine(Engine):
     Args:
         config: of the run
         partitions: of the source; 1: all entities of a shard form one pool
-        threads: that learn at most; None: one a core
+        side_by_side: learn partitions and targets on all cores; else one after another, on the calling thread
     """
 
-    def __init__(self, config: Config, partitions: int = 1, threads: int | None = None) -> None:
+    def __init__(self, config: Config, partitions: int = 1, *, side_by_side: bool = True) -> None:
         super().__init__(config.without_shadow())
-        self._side_by_side.threads = threads or self._side_by_side.threads
+        self._side_by_side.enabled &= side_by_side
         self.partitions = partitions
         self._partition_by_entity: dict[str, int] = {}
         self._parts: tuple[Events, list[AdmittedPart]] | None = None

@@ -61,11 +61,11 @@ class SideBySide:
     targets: its engines, one a target; select: returns the events as the engine of a target, by its number, reads them
 
     Attributes:
-        threads: that learn at most; of 1, batches and targets go one after another
+        enabled: else batches and targets go one after another
     """
 
     def __init__(self, targets: Sequence[Target], select: Callable[[int, Events], Events]) -> None:
-        self._targets, self._select, self.threads = targets, select, cores()
+        self._targets, self._select, self.enabled = targets, select, cores() > 1
         self._begun: dict[int, tuple[Events, list[BatchRun]]] = {}
 
     def begin(self, batches: Sequence[BatchOfSource], others: int) -> list[Task]:
@@ -75,7 +75,7 @@ class SideBySide:
         """
         alone = len({source for _, source in batches}) < 2 and not others
         count = sum(len(events) for events, _ in batches)
-        if alone or self.threads == 1 or any(each.lanes is None for each in self._targets):
+        if alone or not self.enabled or any(each.lanes is None for each in self._targets):
             return []
         inputs = count * sum(each.store.params.C for each in self._targets)
         if len(self._targets) * (count + others) < MIN_EVENTS or inputs > MAX_INPUTS:
@@ -123,7 +123,7 @@ class SideBySide:
             results[number] = targets[number].process(own, source, evicted)
 
         tasks = [Task(len(events), partial(learn, number)) for number in range(len(targets))]
-        alone = len(tasks) == 1 or self.threads == 1 or any(each.store.own is not None for each in targets)
+        alone = len(tasks) == 1 or not self.enabled or any(each.store.own is not None for each in targets)
         if alone or len(tasks) * len(events) < MIN_EVENTS:
             for task in tasks:
                 task.run()

@@ -112,7 +112,7 @@ ARRAYS = ("row", "target", "entity", "ts", "error", "step", "inside", "width")
 def run_trial(config: Config, file: Path, limit: int | None = None, until: int | None = None) -> Trial:
     """Run the production engine over a recording. until: it sees no event from this time on, ms"""
     began = time.perf_counter()
-    runs = run_targets(config, Recording(file, limit), until=until, threads=1)  # other cores have other trials
+    runs = run_targets(config, Recording(file, limit), until=until, side_by_side=False)  # other cores: other trials
     columns = [np.concatenate(parts) for parts in zip(*map(_columns, runs, range(len(runs))), strict=True)]
     order = np.lexsort((columns[1], columns[0]))
     row, target, entity, ts, error, step, inside, width = (column[order] for column in columns)
