@@ -27,7 +27,7 @@ from ssm_stream.evaluate.recordings.document_columns import TIMESTAMP
 from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels as LabelColumns
-from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.labels import label_test
 from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.ingest.rows.stage import row_builder
@@ -176,38 +176,32 @@ def read_messages(
     Raises:
         ConfigError: a row is a label, by `labels.marker`.
     """
-    marker = None if config.labels is None else config.labels.marker
+    labels = config.labels
+    is_label, marker = label_test(labels), None if labels is None else labels.marker
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
         names = {*columns.names, TIMESTAMP} if config.event.facts else columns.names
         slices = rows.of_event(config.event).slices(names if marker is None else {*names, *columns_of(marker)})
-        yield from _read_ahead((*columns.read(_events_alone(part, marker)), part.height) for part in slices)
+        yield from _read_ahead((*columns.read(_events_alone(part, labels)), part.height) for part in slices)
         return
     reader, iterator = MessageReader(config.event), iter(rows)
     while batch := list(islice(iterator, BATCH)):
-        _require_no_labels(batch, marker)
+        if is_label is not None and any(map(is_label, batch)):
+            raise _label_found(marker)
         yield *reader.read(batch), len(batch)
 
 
-def _events_alone(part: Slice, marker: str | None) -> Slice:
+def _events_alone(part: Slice, labels: Labels | None) -> Slice:
     """Return a slice of which no row is a label."""
-    if marker is not None:
-        column = part.column(marker)
-        if column is None:
-            _require_no_labels(part.rows(), marker)
-        elif column.null_count() < len(column):
-            raise _label_found(marker)
+    is_label = label_test(labels)
+    if labels is not None and labels.marker is not None and is_label is not None:
+        column = part.column(labels.marker)
+        if any(map(is_label, part.rows())) if column is None else column.null_count() < len(column):
+            raise _label_found(labels.marker)
     return part
 
 
-def _require_no_labels(rows: Iterable[dict[str, Any]], marker: str | None) -> None:
-    if marker is not None:
-        of = path_getter(marker)
-        if any(of(row) is not None for row in rows):
-            raise _label_found(marker)
-
-
-def _label_found(marker: str) -> ConfigError:
+def _label_found(marker: str | None) -> ConfigError:
     return ConfigError(
         f"labels.marker: found rows of the recording with `{marker}`, which are labels; a recording has events only, "
         "with their targets: leave those rows and the section labels out, and give --label-delay for late labels"

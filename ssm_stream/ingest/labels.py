@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -23,6 +23,14 @@ MAX_EARLY_LABELS = 100_000
 """Labels that wait for their events, over all entities: bounded, as their entities may never have events."""
 RawLabel = tuple[bytes | None, bytes | None]
 """A message's key and value."""
+
+
+def label_test(section: LabelsSection | None) -> Callable[[Any], bool] | None:
+    """Return what distinguishes labels among the events from these, by `labels.marker`; None without it."""
+    if section is None or section.marker is None:
+        return None
+    marker = path_getter(section.marker)
+    return lambda document: type(document) is dict and marker(document) is not None
 
 
 @dataclass(frozen=True, slots=True)

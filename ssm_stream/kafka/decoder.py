@@ -15,9 +15,8 @@ from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events, RefusedDocument
-from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.ingest.labels import LabelReader, label_test
 from ssm_stream.ingest.message_fields import MessageFields
-from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.context.rows import RowFacts
@@ -87,7 +86,7 @@ class Decoder:
         self._keep_raw = full or config.event.makes_rows
         self._labels = LabelReader(config, config.labels) if config.labels else None
         self._fields = MessageFields(config)
-        self._when = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
+        self._is_label = label_test(config.labels)
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
@@ -138,10 +137,10 @@ class Decoder:
         at = range(len(documents)) if positions is None else positions
         if is_label_topic:
             return refused + self._add_labels(chunk, self._labels, documents, at, out)
-        if (marker := self._when) is None:
+        if self._is_label is None:
             return refused + self._add_events(chunk, documents, at, out)
         end = 0
-        for label, run in groupby(type(each) is dict and marker(each) is not None for each in documents):
+        for label, run in groupby(map(self._is_label, documents)):
             begin, end = end, end + len(list(run))
             some, their = documents[begin:end], at[begin:end]
             if label:

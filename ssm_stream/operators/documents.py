@@ -23,8 +23,7 @@ from ssm_stream.config.sections import Source
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.json_values import abbreviated, plain_dicts, show
-from ssm_stream.ingest.labels import LabelReader, RawLabel
-from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.labels import LabelReader, RawLabel, label_test
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
@@ -77,7 +76,7 @@ class DocumentReader:
         self._reader = MessageReader(config.event)
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._labels = LabelReader(config, config.labels) if config.labels else None
-        self._marker = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
+        self._is_marked = label_test(config.labels)
         full = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._keep_raw = full or config.event.makes_rows
 
@@ -144,7 +143,7 @@ class DocumentReader:
         assert self.config.labels is not None
         if self.config.labels.topic is not None:
             return place is not None and place[0] == self.config.labels.topic
-        return self._marker is not None and type(document) is dict and self._marker(document) is not None
+        return self._is_marked is not None and self._is_marked(document)
 
     def _events(self, names: list[str] | None, documents: list[Any], places: list[Place | None]) -> list[Item]:
         events, refused = self._reader.read(documents, names)
