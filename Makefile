@@ -124,7 +124,7 @@ $(VENV)/.installed: pyproject.toml $(CORE) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(CORE) | $(BIN)/python
-	$(INSTALL) --editable '.[dev]'
+	CMAKE_ARGS='-DSSM_ISAS=v2;v3;v4' $(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 clean:

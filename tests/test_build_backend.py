@@ -65,6 +65,22 @@ def test_with_neither_the_error_has_the_cure(tmp_path: Path, program: str) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "named", "isas"),
+    [("wheel", "", "v2;v3;v4"), ("editable", "", "here"), ("editable", "-DSSM_ISAS=v2", "v2")],
+)
+def test_only_an_editable_installation_is_for_this_machine_alone(
+    tmp_path: Path, kind: str, named: str, isas: str
+) -> None:
+    program = f"""
+import os, backend
+backend.build.build_{kind} = lambda *_: print(os.environ["CMAKE_ARGS"])
+backend.build_{kind}(".")
+"""
+    done = run(program, tmp_path, CXX="c++", CMAKE_ARGS=f"-DOTHER=1 {named}".strip())
+    assert done.stdout.split() == ["-DOTHER=1", f"-DSSM_ISAS={isas}"]
+
+
 def test_headers_that_debian_keeps_apart_are_found(tmp_path: Path) -> None:
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     (tmp_path / "usr" / name).mkdir(parents=True)

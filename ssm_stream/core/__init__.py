@@ -15,8 +15,10 @@ from pathlib import Path
 try:
     from ssm_stream.core import _core as native
 except ImportError as error:
+    why = "is not there" if error.name == __name__ else f"cannot be loaded: {error}"
     raise ImportError(
-        "the compiled core is not there: install the package (`pip install -e .`), or build it in place (`make core`)"
+        f"the compiled core {why}; install the package on this machine (`pip install -e .`), "
+        "or build it in place (`make core`)"
     ) from error
 
 ISA: str = native.choose(os.environ.get("SSM_STREAM_ISA", ""))

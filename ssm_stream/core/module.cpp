@@ -711,6 +711,7 @@ std::string choose(const std::string& name) {
         }
         known += (known.empty() ? "" : ", ") + std::string(each->name);
     }
+    if (known.empty()) throw std::runtime_error("it was built for a processor with more instructions than this one has");
     throw nb::value_error(("SSM_STREAM_ISA: found " + name + ", this machine and build have " + known).c_str());
 }
 
