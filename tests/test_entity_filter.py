@@ -30,7 +30,7 @@ from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.evaluate.recordings import Recording, RecordingError
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.evaluate.true_events import read_true_events
-from ssm_stream.ingest.entity_filter import EntityFilter
+from ssm_stream.ingest.entity_filter import EntityFilter, only_this
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, ShardBatch
@@ -62,6 +62,15 @@ def test_patterns() -> None:
     }.items():  # fmt: skip
         assert found.matches(name) is matches, name
     assert found.passed_by([3, 5, 8], ["press-1", "oven", ""]) == {5}
+
+
+@pytest.mark.parametrize("name", ["TI[1]", "DB1.DBW[3]", "a*", "what?", "[", "[!a]"])
+def test_a_name_that_could_be_a_pattern(name: str) -> None:
+    """Typed as it is, it is matched; what names this entity alone matches no other."""
+    assert EntityFilter([name]).matches(name)
+    alone = EntityFilter([only_this(name)])
+    assert alone.matches(name)
+    assert not any(map(alone.matches, ["TI1", "DB1.DBW3", "ab", "whats", "b"]))
 
 
 @pytest.mark.parametrize("only", ["press-1", "['']", "[1]", "[[a]]"])

@@ -44,7 +44,7 @@ from ssm_stream.kafka.redrive import redrive
 from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes
 from ssm_stream.notify.outbox import Batch, Entry, Outbox, What
 from ssm_stream.notify.quiet import QuietHours
-from ssm_stream.notify.rendering import Renderer, Text, parts
+from ssm_stream.notify.rendering import Links, Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
 from ssm_stream.notify.senders.http import post
 from ssm_stream.notify.service import NotifyService
@@ -819,6 +819,19 @@ def test_metrics_and_health_are_served_and_documented(kafka: Kafka, receiver: Re
         names = set(re.findall(r"^# TYPE (ssm_stream_\w+) ", served("/metrics"), re.M))
     page = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
     assert names == set(re.findall(r"^\| `(ssm_stream_notify_\w+)` \|", page, re.M))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("TI[1]", "'TI[[]1]' --for 8h"), ("-dash", "--for 8h -- -dash"), ("a b", "'a b' --for 8h")],
+)
+def test_the_command_that_mutes_is_for_this_entity_alone(name: str, command: str) -> None:
+    loaded = parse_config(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\nalerts: {control: true}\n"
+        "notify: {targets: [{alertmanager: 'http://a'}]}"
+    )
+    mute = Links(loaded, "m.yaml").mute(Episode("1", alert(name), "warning", 0.0, 0.0))
+    assert mute == f"ssm-stream mute m.yaml {command}"
 
 
 def test_templates_have_the_same_parts_in_both_languages() -> None:

@@ -211,6 +211,17 @@ def test_without_topics_the_page_says_what_to_write(tab: Any) -> None:  # noqa: 
         one.server.close()
 
 
+def test_a_machine_whose_name_could_be_a_pattern_is_muted_alone(tab: Any) -> None:  # noqa: F811
+    one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'", ALERTS, EVENT), lambda *_: "", lambda *_: "")
+    one.page.queue_alerts([alert("started", "TI[1]", 3)])
+    try:
+        tab.goto(f"http://127.0.0.1:{one.port}/ui/#/alerts")
+        tab.locator(".episode .acts a[href*=stops]").first.click()
+        eventually(lambda: tab.locator("#mute-entity").input_value() == "TI[[]1]")
+    finally:
+        one.server.close()
+
+
 def test_names_in_stops_and_notes_are_text(tab: Any) -> None:  # noqa: F811
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'", ALERTS, EVENT), lambda *_: "", lambda *_: "")
     one.page.stops.announce([stop("0-0", ODD[0], round(time.time() * 1000))])

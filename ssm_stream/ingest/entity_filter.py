@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,15 +13,19 @@ MAX_CACHED_NAMES = 100_000
 
 
 class EntityFilter:
-    """Matches names against patterns: `*` stands for any text, `?` for one character, `[ab]` for one of these.
+    """Matches names against patterns: `*` stands for any text, `?` for one character, `[ab]` for one of these. A pattern
+    that is a name itself, such as the tag `TI[1]`, matches it, too.
 
     >>> EntityFilter(["press-*", "oven-[12]"]).passed_by([0, 1, 2], ["press-7", "oven-3", ""])
     {1}
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        either = re.compile("|".join(map(fnmatch.translate, patterns)))
-        self.matches = functools.lru_cache(MAX_CACHED_NAMES)(lambda name: either.match(name) is not None)
+        names = frozenset(patterns)
+        either = re.compile("|".join(map(fnmatch.translate, sorted(names))))
+        self.matches = functools.lru_cache(MAX_CACHED_NAMES)(
+            lambda name: name in names or either.match(name) is not None
+        )
 
     def passed_by(self, positions: Sequence[int], names: Sequence[str]) -> set[int]:
         """Return the positions whose name matches none of the patterns; an empty name, which is a fault, is not among
@@ -36,6 +41,15 @@ class EntityFilter:
 def pattern_filter(pattern: str) -> EntityFilter:
     """Return the filter of one pattern; those used last are kept."""
     return EntityFilter([pattern])
+
+
+def only_this(name: str) -> str:
+    """Return the pattern that this name alone matches.
+
+    >>> only_this("TI[1]")
+    'TI[[]1]'
+    """
+    return glob.escape(name)
 
 
 class Teams:

@@ -12,6 +12,7 @@ import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, TemplateError
 
 from ssm_stream.config import Config, ConfigError, Notify
+from ssm_stream.ingest.entity_filter import only_this
 from ssm_stream.notify.alerts import Episode
 from ssm_stream.notify.outbox import Batch, Entry
 from ssm_stream.notify.routing import Routing
@@ -50,7 +51,9 @@ class Links:
         """Return the command that mutes the alert's entity; None without a control topic."""
         if not self._mutes or episode.entity == "*":
             return None
-        return f"ssm-stream mute {shlex.quote(self._file)} {shlex.quote(episode.entity)} --for 8h"
+        entity = shlex.quote(only_this(episode.entity))
+        rest = f"--for 8h -- {entity}" if entity.startswith("-") else f"{entity} --for 8h"
+        return f"ssm-stream mute {shlex.quote(self._file)} {rest}"
 
 
 class Renderer:

@@ -1,7 +1,7 @@
 // Alerts as episodes: by themselves, and next to the fleet and an entity.
 
 import { Acknowledgement } from "./acknowledge.js";
-import { alertLink, entityLink, h, printable, say } from "./dom.js";
+import { alertLink, entityLink, h, onlyName, printable, say } from "./dom.js";
 import { count, length, moment, number, scored, share, t } from "./words.js";
 
 export const SIGN = { started: "▲", ongoing: "●", recovered: "✓" };
@@ -78,7 +78,7 @@ export class Episodes {
     item.element.className = `episode ${episode.kind} ${episode.phase} ${episode.severity ?? ""}${suppressed ? " suppressed" : ""}`;
     item.chip.hidden = !suppressed;
     item.mute.hidden = fleet || over || suppressed;
-    item.mute.setAttribute("href", `#/stops?entity=${encodeURIComponent(episode.entity)}`);
+    item.mute.setAttribute("href", `#/stops?entity=${encodeURIComponent(onlyName(episode.entity))}`);
     item.mute.setAttribute("aria-label", t("mute_who", { entity: printable(episode.entity) }));
     say(item.sign, SIGN[episode.phase]);
     say(item.who, fleet ? t("on_fleet", { n: count(episode.count ?? 0) }) : printable(episode.entity));

@@ -31,6 +31,9 @@ export function printable(name) {
   return name.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, "·");
 }
 
+/** The pattern that this name alone matches. */
+export const onlyName = (name) => name.replace(/[*?[]/g, "[$&]");
+
 export const entityLink = (name, target = 0) =>
   `#/entity/${encodeURIComponent(name)}${target ? `?target=${target}` : ""}`;
 

@@ -1,6 +1,6 @@
 // Planned stops: those of the file and those that were announced, announcing one (muting), and ending it.
 
-import { h, printable, say } from "./dom.js";
+import { h, onlyName, printable, say } from "./dom.js";
 import { count, moment, t } from "./words.js";
 
 const LENGTHS = ["30m", "1h", "2h", "4h", "8h", "12h", "1d", "2d", "7d"];
@@ -21,7 +21,7 @@ export class MuteForm {
     Object.assign(this, { app, entity });
     const field = (id, key, input) => h("label", { class: "field", for: id }, h("span", {}, t(key, { zone: app.hello?.time_zone ?? "" })), input);
     const text = (id, more = {}) => h("input", { type: "text", id, autocomplete: "off", ...more });
-    this.who = text("mute-entity", { value: entity ?? given, required: true, maxlength: 512, spellcheck: "false" });
+    this.who = text("mute-entity", { value: entity === null ? given : onlyName(entity), required: true, maxlength: 512, spellcheck: "false" });
     this.lasts = h("select", { id: "mute-for" }, ...LENGTHS.map((each) => h("option", { value: each, selected: each === "8h" }, lengthWords(each))));
     this.from = h("input", { type: "datetime-local", id: "mute-from" });
     this.reason = text("mute-reason", { maxlength: 1000 });
