@@ -13,8 +13,9 @@ MAX_CACHED_NAMES = 100_000
 
 
 class EntityFilter:
-    """Matches names against patterns: `*` stands for any text, `?` for one character, `[ab]` for one of these. A pattern
-    that is a name itself, such as the tag `TI[1]`, matches it, too.
+    """Matches names against patterns: `*` stands for any text, `?` for one character, `[ab]` for one of these.
+
+    A pattern that is a name itself, such as the tag `TI[1]`, matches it, too.
 
     >>> EntityFilter(["press-*", "oven-[12]"]).passed_by([0, 1, 2], ["press-7", "oven-3", ""])
     {1}
