@@ -17,6 +17,7 @@ import pytest
 import typer.testing
 from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
 from brokers.keeper import Keeper, kept
+from hypothesis import settings
 from registry import registry_obstacle
 
 from ssm_stream.kafka.client import BrokerError
@@ -27,6 +28,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for _library in ("OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 """As many processes run tests as there is room for: arithmetic on more threads takes more CPU, and no less time."""
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
+"""An example may take seconds where others use the machine: that is no failure."""
 gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]

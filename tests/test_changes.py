@@ -272,7 +272,7 @@ def test_episodes_inside_a_fleet_alert_begin_anew_without_it() -> None:
     assert silent(Engine.restore(changed(**rare, alerts__fleet={"share": 0.3}), snapshot)) == silent(engine)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(MIGRATING), st.lists(st.integers(1, 599), min_size=1, max_size=5))
 def test_chains_of_changes_migrate_as_a_whole_snapshot_does(change: dict[str, Any], cuts: list[int]) -> None:
     before, config, events = changed(state__ttl="1d"), changed(**{"state__ttl": "1d", **change}), stream(600, seed=2)

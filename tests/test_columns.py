@@ -99,7 +99,7 @@ CELLS: dict[str, list[Any]] = {
 FORMS = ["", ", timestamp_format: ms", ", timestamp_format: iso", ", time_zone: Europe/Berlin"]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_stands_in_a_file_is_read_as_its_rows_are(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     """Columns of one kind of cell, or of any mixture that the format can hold; absent columns; every kind of time."""

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
@@ -426,7 +426,6 @@ junk = st.recursive(
 )
 
 
-@settings(deadline=None)  # the time of an example says nothing on a busy machine
 @given(st.sampled_from(["source", "event", "model", "alerts", "sinks", "state", "recovery"]), junk, st.data())
 def test_any_value_anywhere_is_read_or_refused_in_words(section: str, value: Any, data: st.DataObject) -> None:
     content = yaml.safe_load(SMALLEST)

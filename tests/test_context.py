@@ -102,7 +102,7 @@ def test_keys_times_and_tombstones() -> None:
 facts = st.lists(st.tuples(st.sampled_from(["m", "n"]), st.integers(0, 20), st.sampled_from("ABC")), max_size=12)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(facts, st.randoms(), st.lists(st.tuples(st.sampled_from(["m", "n"]), st.integers(-1, 22)), max_size=12))
 def test_any_order_of_the_facts_gives_the_as_of_join(
     rows: list[tuple[str, int, str]], order: random.Random, asked: list[tuple[str, int]]
@@ -160,7 +160,7 @@ def test_what_was_there_at_the_first_start_is_joined_whenever_it_came() -> None:
     assert whole.as_of("m", START + 15)[0] == "B", "without a flow, the times of facts and events alone count"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3_000)), max_size=10), st.randoms())
 def test_what_an_event_gets_does_not_depend_on_when_facts_are_read(
     rows: list[tuple[int, int]], order: random.Random

@@ -67,7 +67,7 @@ message = st.tuples(machine, st.sampled_from("ya"), st.integers(0, 6_000), st.in
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(fact, max_size=8), st.lists(message, max_size=25), st.integers(1, 7))
 def test_rows_get_what_holds_at_their_time(
     layout: str, facts: list[tuple[str, int, Any, Any]], given: list[tuple[str, str, int, int]], cut: int

@@ -362,7 +362,7 @@ def beyond_a_schema(shape: Config, document: Any, fault: str) -> bool:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_what_is_read_is_valid_and_what_is_refused_is_not(name: str, data: st.DataObject) -> None:
     shape = SHAPES[name]

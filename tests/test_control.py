@@ -124,7 +124,7 @@ def test_the_section_of_the_file() -> None:
 # The engine.
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     cuts=st.sets(st.integers(1, 1499), max_size=5),
     restarts=st.sets(st.integers(1, 1499), max_size=2),

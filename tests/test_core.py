@@ -187,7 +187,7 @@ def test_errors_in_a_row_are_heard_as_one_by_one() -> None:
     assert detect.observe_all(together, 0, errors, 300.0, False).tolist() == one
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=40), max_size=4))
 def test_no_bytes_upset_the_reader(values: list[bytes]) -> None:
     reader, n = native.Reader([b"e", b"t", b"y", b"a.b", b"c"], 1, 4), len(values)

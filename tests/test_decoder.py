@@ -247,7 +247,7 @@ def test_shards_share_the_entities_about_evenly() -> None:
     assert counts.max() < 1200
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.one_of(

@@ -78,7 +78,7 @@ def test_the_stream_that_is_cut_below_has_alerts_of_both_kinds() -> None:
 LEARNS = st.sampled_from(["", ALONE, "model: {profile: accurate, window: 128}"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 6000), max_size=30))
 def test_batches_change_no_bit_of_predictions_alerts_and_state(seed: int, sections: str, cuts: list[int]) -> None:
     predicted, alerts, state = whole(seed, sections)
@@ -89,7 +89,7 @@ def test_batches_change_no_bit_of_predictions_alerts_and_state(seed: int, sectio
     assert engine.snapshot() == state
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 6000), min_size=1, max_size=4))
 def test_an_engine_restored_at_any_point_goes_on_to_the_same_bits(seed: int, sections: str, cuts: list[int]) -> None:
     predicted, alerts, state = whole(seed, sections)
@@ -106,7 +106,7 @@ def test_an_engine_restored_at_any_point_goes_on_to_the_same_bits(seed: int, sec
     assert engine.snapshot() == state
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_the_order_among_entities_changes_no_bit_of_an_entitys_predictions(seed: int) -> None:
     """Where each is alone, predictions, alerts and state hashes follow from its own events in their order."""
@@ -146,7 +146,7 @@ def test_entities_of_other_shards_change_no_bit(seed: int) -> None:
         assert [a.message for a in other_alerts] == expected
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2), st.integers(0, 2), st.lists(st.integers(0, 6000), max_size=10))
 def test_entities_of_other_sources_change_no_bit(seed: int, other: int, cuts: list[int]) -> None:
     """Nor does the order among sources. The other one's entities have the same names: they are others all the same."""

@@ -158,7 +158,7 @@ def documents(events: Events, targets: int = 1) -> list[dict[str, Any]]:
     ]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 100), st.integers(1, 5))
 def test_a_backtest_shows_the_shares_of_the_messages_it_writes(seed: int, partitions: int) -> None:
     rows, lengths = documents(struck(2500, seed)), defaultdict[tuple[str, str], list[int]](list)

@@ -146,7 +146,7 @@ def test_partitions_have_clocks_of_their_own() -> None:
     assert [(m["id"], m["episode"]) for m in found if m["entity"] == "old"] == [("events-0-180-anomaly-1", began["id"])]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 2500), max_size=12), st.sampled_from(["batches", "restores", "snapshots"]))
 @pytest.mark.parametrize("targets", [1, 2])
 def test_no_batch_restart_or_snapshot_changes_a_message(targets: int, cuts: list[int], how: str) -> None:
@@ -199,7 +199,7 @@ def several(targets: int, wait: int = 3) -> tuple[Config, Events]:
     )
 
 
-@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=8, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 400)), max_size=12), st.booleans())
 def test_nor_does_the_order_in_which_partitions_are_read(steps: list[tuple[int, int]], restoring: bool) -> None:
     """Each has entities of its own, as where the topic is keyed by entity; they share shards and snapshots."""

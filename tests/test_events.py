@@ -399,7 +399,7 @@ likely = st.fixed_dictionaries(
 batches = st.lists(st.one_of(likely, likely, objects, values), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(batches, st.sampled_from([READER, MODES]))
 @example([document(ts=10**17 - 1), document(ts="2026-01-01")], READER)
 @example([document(load=10**400), document()], READER)

@@ -70,7 +70,7 @@ def test_unknown_values_and_empty_recordings_are_no_error() -> None:
     assert empty.as_json()["condition"] is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 3), st.integers(0, 1000))
 def test_rank_is_that_of_the_directions(own: int, mixed: int, dead: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -48,7 +48,7 @@ def row(number: str, name: str = "m") -> bytes:
     return f'{{"e":"{name}","t":1700000000000,"a":{number},"b":null,"y":2}}'.encode()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=1, max_size=20))
 def test_every_float_is_read_to_the_last_bit(numbers: list[float]) -> None:
     usable = [x for x in numbers if abs(x) <= 3.4e38]
@@ -56,7 +56,7 @@ def test_every_float_is_read_to_the_last_bit(numbers: list[float]) -> None:
     assert all(found for found, x in zip(read, usable, strict=True) if x == 0 or abs(x) > 1e-250)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, 10**19), st.integers(-400, 400), st.sampled_from(["", "-"]), st.integers(0, 19))
 def test_digits_and_exponents_as_they_come(digits: int, power: int, sign: str, point: int) -> None:
     text = str(digits)
@@ -114,7 +114,7 @@ def test_a_tombstone_is_left_to_the_general_reader() -> None:
     assert PLAIN.read([row("1"), None]) is None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, 60), st.binary(max_size=3), st.integers(0, 4))
 def test_bytes_that_are_cut_or_put_in_are_read_alike_or_not_at_all(at: int, more: bytes, less: int) -> None:
     value = row("1.25e2")
@@ -258,7 +258,7 @@ def configurations_and_messages(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     return section, messages
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(configurations_and_messages())
 def test_any_configuration_and_messages_are_read_as_by_the_general_reader(given: tuple[str, list[bytes]]) -> None:
     section, messages = given
@@ -281,7 +281,7 @@ def test_several_targets() -> None:
 numbers = st.one_of(st.floats(width=64), st.floats(-1e3, 1e3))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.text(max_size=9), numbers, st.integers(-(2**63), 2**63 - 1), st.booleans()), min_size=1))
 def test_rows_are_what_a_json_library_writes(rows: list[tuple[Any, ...]]) -> None:
     names, floats, whole, flags = zip(*rows, strict=True)

@@ -241,7 +241,7 @@ def result(docs: list[Any], **event: Any) -> FeatureSelection | str:
         return str(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(batches, st.randoms(use_true_random=False))
 def test_whatever_is_in_the_documents(docs: list[Any], shuffle: random.Random) -> None:
     """Never an error but in words; the order of documents and keys is of no matter; the reader reads what is picked."""

@@ -72,7 +72,7 @@ def alike(a: Any, b: Any) -> bool:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(made=records(), cut=st.integers(0, 200), junk=st.binary(max_size=40), at=st.integers(0, 200))
 def test_the_result_is_that_of_fastavro(
     made: tuple[dict[str, Any], dict[str, Any]], cut: int, junk: bytes, at: int

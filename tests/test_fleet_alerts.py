@@ -356,7 +356,7 @@ def test_no_alert_is_without_a_beginning_and_entities_are_quiet_in_a_fleet_episo
     assert scopes >= {("fleet", "started"), ("fleet", "recovered"), ("entity", "started"), ("entity", "recovered")}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(sorted(SECTIONS)), st.lists(st.integers(0, 2500), max_size=12), st.booleans())
 def test_batches_and_restores_change_no_message(case: str, cuts: list[int], restored: bool) -> None:
     """With gaps, entities expire in the middle of fleet episodes, at an event, an alert or a snapshot."""

@@ -279,7 +279,7 @@ def test_fewer_are_sent_and_none_is_lost(case: str) -> None:
     assert counts[1][1] <= counts[0][1]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(["", "targets", "horizon"]), st.lists(st.integers(0, 2500), max_size=8))
 def test_one_by_one_or_in_batches_with_restarts_the_ids_are_the_same(case: str, cuts: list[int]) -> None:
     events, settings_ = stream(case), lively(case)

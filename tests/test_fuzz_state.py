@@ -33,7 +33,6 @@ MEMORY = 1 << 29
 """Bytes that a refusal may take beyond what the process has already."""
 many = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 kinds = st.sampled_from(KINDS)

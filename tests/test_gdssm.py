@@ -189,7 +189,7 @@ def test_recurrent_and_parallel_forms_agree_with_their_gradients(f, N, m, B, ste
     decay=st.floats(0.0, 1.0),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scan_is_the_recurrence(N, shape, decay, seed):
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(2, N, *shape, generator=generator, dtype=torch.float64)

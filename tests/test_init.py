@@ -377,7 +377,7 @@ def test_a_column_that_is_not_there_is_refused_by_name() -> None:
         decided(plant(), targets=["tmep"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(
         st.dictionaries(
@@ -404,7 +404,7 @@ def test_a_column_whose_name_is_no_path_is_left_out() -> None:
     assert {*draft.event.targets, *draft.event.columns} <= {"load", "temp"}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(min_size=1, max_size=20).filter(lambda text: "${" not in text))
 def test_any_path_is_written_so_that_it_is_read_back(path: str) -> None:
     if any(0xD800 <= ord(letter) < 0xE000 for letter in path):

@@ -403,7 +403,7 @@ def test_what_becomes_of_the_inputs_is_written() -> None:
     assert why == "inputs from the past event's features 1 to 2 back are added, at weight zero; the others stay"
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.lists(st.permutations(COLUMNS).flatmap(lambda order: st.integers(1, 4).map(lambda k: order[:k])),
              min_size=2, max_size=4),

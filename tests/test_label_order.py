@@ -94,7 +94,7 @@ def one_by_one() -> tuple[list[float], bytes]:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cuts=st.sets(st.integers(1, 2 * COUNT - 1)))
 def test_any_cut_gives_the_bits_of_single_messages(client: str, cuts: set[int]) -> None:
     of = messages(client)

@@ -160,7 +160,7 @@ def follow(
     return engine, predicted, refused
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(interleavings(), st.integers(0, 3), st.sampled_from([3, 20, 256]), st.sampled_from(["7s", "1d"]))
 def test_every_event_is_labelled_waits_or_was_dropped(
     steps: list[tuple[str, int]], seed: int, most: int, wait: str
@@ -298,7 +298,7 @@ def test_a_time_that_comes_without_a_target_is_counted() -> None:
     assert engine.label_counts["unmatched"] == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @example("1", [62], 1)  # the first target below zero comes between a prediction and its target
 @given(
     st.sampled_from(["1", "7", "3s", "20s"]),

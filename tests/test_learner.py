@@ -625,7 +625,7 @@ def check_finite_and_bounded(case: Case, s: Stream) -> None:
         assert (later <= high + reach + room).all()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     inputs=st.sampled_from(["usual", "constant", "collinear", "jumps", "unknown", "all unknown", "codes", "huge"]),
     targets=st.sampled_from(["usual", "constant", "zero", "jumps", "level", "huge", "tiny", "mixed", "unknown"]),
@@ -678,7 +678,7 @@ def test_a_small_change_stays_small(case: Case) -> None:
     assert np.abs(before - after).max() / np.std(s.y) < 1e-3
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     cuts=st.lists(st.integers(1, 599), max_size=6),
     prefix=st.integers(1, 600),

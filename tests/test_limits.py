@@ -103,7 +103,7 @@ VALUES = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(VALUES, min_size=1, max_size=40), st.data())
 def test_no_batch_and_no_restart_changes_an_alert(values: list[Row], data: st.DataObject) -> None:
     given = rows(values)

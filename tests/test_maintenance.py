@@ -315,7 +315,7 @@ def test_limits_are_raised_unless_the_window_has_them_too() -> None:
         assert len(sent) + len(hidden) == len(found)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     cuts=st.sets(st.integers(1, 1499), max_size=5),
     restarts=st.sets(st.integers(1, 1499), max_size=2),

@@ -42,7 +42,7 @@ def everything(values: Floats, columns: Floats) -> Floats:
     return np.stack([novelty_scores(values, week(len(values))), levels_scores(values, columns)], 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), power=st.integers(-30, 30), sign=st.sampled_from([1.0, -1.0]))
 def test_unit_does_not_matter(seed: int, power: int, sign: float) -> None:
     values, columns = noise(seed)
@@ -57,7 +57,7 @@ def test_unit_does_not_matter(seed: int, power: int, sign: float) -> None:
         assert off.max() <= (0.0 if power % 2 == 0 else 1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), shift=st.floats(-1e4, 1e4))
 def test_zero_does_not_matter(seed: int, shift: float) -> None:
     values, columns = noise(seed)
@@ -72,7 +72,7 @@ WILD = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     base=st.sampled_from([0.0, 5.0, -1e30, 1e-300, 1.7e308]),
     noisy=st.booleans(),
@@ -135,7 +135,7 @@ def test_without_a_calendar_there_is_one_hour() -> None:
     assert (novelty_scores(values, np.full(600, np.nan)) == novelty_scores(values, np.zeros(600))).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), cut=st.integers(1, 599))
 def test_scores_depend_on_the_past_alone(seed: int, cut: int) -> None:
     values, columns = noise(seed)

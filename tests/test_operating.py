@@ -123,7 +123,7 @@ def test_for_the_learner_idle_events_have_not_been(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *PLANNED])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.data())
 def test_no_batch_and_no_restart_changes_a_bit(kind: str, data: Any) -> None:
     rows, made = documents(400, data.draw(st.integers(0, 5))), config(kind)

@@ -88,7 +88,7 @@ def is_idle(row: dict[str, Any]) -> bool:
     return row["m"] == "oven-1" and row["hot"] is not True
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ROWS)
 def test_each_reader_reads_what_the_definition_says(rows: list[dict[str, Any]]) -> None:
     made = configured()
@@ -123,7 +123,7 @@ def _array(*values: float | None) -> Any:
     return np.array([math.nan if value is None else value for value in values], np.float64)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ROWS)
 def test_a_recording_is_read_as_its_rows_are(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
@@ -140,7 +140,7 @@ def test_a_recording_is_read_as_its_rows_are(
         assert_same(found, expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ROWS, st.data())
 def test_rows_that_are_taken_are_those_of_the_columns(rows: list[dict[str, Any]], data: Any) -> None:
     reader = EventReader(configured().event)

@@ -169,7 +169,7 @@ FLAT = "entity: e, timestamp: t, features: [a, b], target: y, lags: 1"
 numbers = st.none() | st.floats(-1e6, 1e6) | st.integers(-5, 5) | st.booleans()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["m1", "m2"]), numbers, numbers, numbers), min_size=1, max_size=8))
 def test_events_of_lists_equal_those_of_plain_messages(rows: list[tuple[str, Any, Any, Any]]) -> None:
     nested = [
@@ -194,7 +194,7 @@ def test_events_of_lists_equal_those_of_plain_messages(rows: list[tuple[str, Any
 KEYED = "entity: $key, timestamp: t, features: [a], target: y, lags: 1"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(

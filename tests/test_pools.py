@@ -156,7 +156,7 @@ FULL = LIVELY + "state: {max_entities: 2}\n"
 HORIZON = LIVELY.replace("warmup: 10", "warmup: 10, horizon: 2")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sampled_from([LIVELY, SHARDS, LIMIT, FULL, HORIZON]), st.integers(1, 5),
     st.lists(st.integers(0, 1500), max_size=4),

@@ -99,7 +99,7 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert found[name] == (None if value is None else pytest.approx(value, rel=1e-9, abs=1e-12)), name
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 400), st.integers(0, 1000), st.integers(1, 30), st.sampled_from([0.0, 0.2, 0.9, 1.0]),
     st.sampled_from([1, 7, 10_000]),

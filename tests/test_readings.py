@@ -137,7 +137,7 @@ READINGS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     READINGS,
     st.integers(1, 20),

@@ -227,7 +227,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.dictionaries(st.sampled_from(["m", "t", "x", "y", "a", "a.b"]), JSON), min_size=1, max_size=30))
 def test_any_documents_give_the_events_and_refusals_of_their_messages(
     tmp_path_factory: pytest.TempPathFactory, documents: list[dict[str, Any]]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ssm_stream.config import ConfigError, parse_config
@@ -302,7 +302,6 @@ def readings(cell: str) -> Iterator[float]:
                 yield float(text.replace(thousands, "").replace(point, "."))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(cells, cells, st.integers()), min_size=1, max_size=30))
 @example([("0", "", 0), ("NONE", "", 0)])
 @example([("", "0 A", 0)])

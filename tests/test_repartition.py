@@ -12,7 +12,7 @@ import orjson
 import pytest
 from brokers import Kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_readings import config as readings_config
 from test_readings import shuffled, stream
@@ -34,7 +34,6 @@ event: {{entity: e, timestamp: t{event}}}
 """
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), max_size=60), st.randoms())
 def test_partitions_are_merged_by_time_however_they_are_read(rows: list[tuple[int, int]], order: random.Random) -> None:
     """Each in its own order; nothing is passed on that another partition could still precede."""

@@ -261,7 +261,7 @@ def test_a_batch_of_which_the_limit_leaves_nothing(partitions: int) -> None:
     assert not alerts
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     case=st.sampled_from(sorted(CASES)),
     keyed=st.booleans(),

@@ -92,7 +92,7 @@ def exact(predictions: list[Prediction]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.filterwarnings("ignore:.* are no events")
 @pytest.mark.parametrize("name", [*FAST, *SLOW])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 300), max_size=6))
 def test_any_cuts_of_the_same_events_give_the_same_bits(name: str, seed: int, cuts: list[int]) -> None:
     events = documents(300, seed, nested=name == "nested")
@@ -128,7 +128,7 @@ def test_alerts_come_with_the_event_and_are_not_kept() -> None:
     assert engine.alerts == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.fixed_dictionaries(
         {},

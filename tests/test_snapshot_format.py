@@ -29,7 +29,6 @@ def test_an_empty_engine_has_a_snapshot_too() -> None:
     assert_same_bits(run(engine, made(y, features))[0], run(Engine(config()), made(y, features))[0])
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=8, unique=True))
 def test_every_name_that_is_text_survives_a_snapshot(names: list[str]) -> None:
     engine = Engine(config())
@@ -54,7 +53,7 @@ def test_a_snapshot_of_a_newer_format_is_refused_with_the_cure() -> None:
         Engine.restore(config(), bytes(state))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_damaged_snapshot_is_refused_wherever_the_damage_is(data: st.DataObject) -> None:
     state = bytearray(whole(0)[2])
@@ -78,7 +77,6 @@ def test_foreign_bytes_with_a_right_checksum_are_refused(head: bytes) -> None:
         Engine.restore(config(), state)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["u1", "f4", "i8", "?"]), st.lists(st.integers(0, 4), max_size=3), st.integers(1, 40),
     st.lists(st.integers(0, 39), max_size=60), st.booleans(), st.integers(0, 1 << 30),

@@ -152,7 +152,7 @@ def written(engine: Engine, files: list[BytesIO]) -> list[BytesIO]:
     return [file] if full else [*files, file]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(1, 899), st.sampled_from([NOTHING, WRITE, RESTART])), max_size=6),
     st.booleans(),

@@ -230,7 +230,7 @@ class Delays(dict[int, int]):
         return self[at]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(streams())
 def test_rows_equal_a_group_by_whatever_the_interleaving_batches_and_snapshots(
     stream: tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[int, ...]],
@@ -253,7 +253,7 @@ def test_rows_equal_a_group_by_whatever_the_interleaving_batches_and_snapshots(
     assert same(full(rows), full(again))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-20_000, 20_000)), max_size=80), st.data())
 @example([(0, 0), (0, 10_000), (0, -10_000), (0, 10_000)], None)
 @example([(0, 0), (0, 0), (0, 0), (3, 0), (1, 11), (0, -9), (1, 105), (0, -3), (0, 4171)], None)
