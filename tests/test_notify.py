@@ -520,6 +520,25 @@ def test_recipe_for_mail(kafka: Kafka, mail: Mail, monkeypatch: pytest.MonkeyPat
     assert f"https://monitor.plant.example/ui/#alert/{first['id']}" in body
 
 
+def test_mail_has_lines_and_names_are_text(kafka: Kafka, mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_URL", mail.url)
+    topic, names = kafka.topic("alerts"), ["<img src=x>", "a\nb", "press-3"]
+    with running(config(kafka, topic, f"{recipe('E-mail')}\n  group: 0")):
+        until(lambda: len(mail.messages) == 1)
+        for i, name in enumerate(names):
+            send(kafka, topic, [alert(name, severity="critical")])
+            until(lambda: len(mail.messages) == 2 + i)  # noqa: B023
+    assert [mail.text(i)[0] for i in (1, 2, 3)] == [
+        f"{each}: anomaly (critical)" for each in ("<img src=x>", "a·b", "press-3")
+    ]
+    plain, page = (mail.messages[1].get_body((kind,)) for kind in ("plain", "html"))
+    assert plain is not None
+    assert "<img src=x>: temp is 92" in plain.get_content()
+    assert "ssm-stream mute monitor.yaml '<img src=x>' --for 8h" in plain.get_content()
+    assert len(plain.get_content().strip().splitlines()) > 2
+    assert page is None or "<img" not in page.get_content()  # by the version of Apprise
+
+
 def test_recipe_for_alertmanager(kafka: Kafka, alertmanager: Alertmanager, receiver: Receiver) -> None:
     topic = kafka.topic("alerts")
     text = recipe("Alertmanager").replace("http://alertmanager:9093", alertmanager.url)

@@ -17,7 +17,8 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import orjson
@@ -34,7 +35,7 @@ from ssm_stream.ops import self_check
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.logging import Limiter
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ops.observers import PartitionPosition, Sent, SentBatch
+from ssm_stream.ops.observers import ObservedShard, PartitionPosition, Sent, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
 from ssm_stream.ops.server import OpsServer, serve
 from ssm_stream.ops.traces import Traces
@@ -503,6 +504,16 @@ def test_a_budget_in_time_allows_by_the_time_that_passes() -> None:
     metrics.allow_alarms(labelled=0, entities=10, seconds=1e9)  # a wrong clock counts for a day
     assert metrics.value("ssm_stream_alarms_allowed_total", kind="drift") == pytest.approx(2 * 10 * 1.25)
     assert metrics.value("ssm_stream_alarms_allowed_total", kind="anomaly") == 0
+
+
+def test_a_budget_in_events_allows_by_the_labels_that_come_later() -> None:
+    metrics = Metrics(config("labels: {topic: labels}\nalerts: {anomaly: {budget: 1 per 2000 events}}"))
+    told = np.zeros(500)
+    resolved = SimpleNamespace(item=np.arange(500), y=told, yhat=told, lower=told, upper=told, warmup=told == 1)
+    shard = cast("ObservedShard", SimpleNamespace(engine=SimpleNamespace(resolved_predictions=[resolved])))
+    metrics.on_labels(shard, ["pump-1"] * 500, 0)
+    assert metrics.value("ssm_stream_labelled_events_total") == 500
+    assert metrics.value("ssm_stream_alarms_allowed_total", kind="anomaly") == pytest.approx(0.25)
 
 
 def test_the_entities_of_a_teams_budget_are_a_metric_and_only_there() -> None:

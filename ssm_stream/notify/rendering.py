@@ -123,7 +123,7 @@ class Renderer:
         last = episode.last
         acknowledged = episode.acknowledged
         return {
-            "entity": episode.entity,
+            "entity": _printable(episode.entity),
             "kind": episode.kind,
             "severity": episode.severity,
             "summary": last["summary"],
@@ -150,7 +150,13 @@ def _name(episode: Episode) -> str:
     column = episode.last.get("column")
     if episode.entity == "*":
         return f"* ({episode.last.get('count', 0)})"
-    return f"{episode.entity} ({column})" if column else episode.entity
+    name = _printable(episode.entity)
+    return f"{name} ({column})" if column else name
+
+
+def _printable(name: str) -> str:
+    """Return a name of a message with what is no text in it made visible: a line's end would end a subject."""
+    return "".join(letter if letter.isprintable() or letter == "\u3000" else "·" for letter in name)
 
 
 def load_template(notify: Notify, language: str) -> Template:

@@ -209,10 +209,10 @@ class Metrics(RunObserver):
         before = self._shards.get(shard, -math.inf)
         latest = self._shards[shard] = max(before, float(events.ts.max()))
         elapsed = (latest - before) / 1000 if math.isfinite(before) else 0.0
-        self.allow_alarms(len(events) - int(unlabelled), len(engine), elapsed)
-        if not engine.labels_delayed:
-            self._labelled.inc(len(events) - int(unlabelled))
-        else:
+        labelled = 0 if engine.labels_delayed else len(events) - int(unlabelled)
+        self.allow_alarms(labelled, len(engine), elapsed)
+        self._labelled.inc(labelled)
+        if engine.labels_delayed:
             self.on_labels(shard, events.entity, partition)
             return
         y = events.target
@@ -226,7 +226,9 @@ class Metrics(RunObserver):
     def on_labels(self, shard: ObservedShard, names: list[str], partition: int) -> None:
         """Judge the predictions that delayed labels have resolved."""
         resolved = shard.engine.resolved_predictions
-        self._labelled.inc(max(len(s.item) for s in resolved))
+        labelled = max(len(s.item) for s in resolved)
+        self._labelled.inc(labelled)
+        self.allow_alarms(labelled, 0, 0.0)  # by time the batch of events has
         for quality, s in zip(self.quality.values(), resolved, strict=True):
             quality.add([names[i] for i in s.item.tolist()], s.y, s.yhat, s.lower, s.upper, s.warmup, partition)
 

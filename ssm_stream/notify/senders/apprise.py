@@ -59,7 +59,9 @@ class AppriseSender:
                 f"notify.targets: {name}: Apprise does not take the URL, which begins with {target.service}: write one "
                 "such as slack://… or mailto://…; https://github.com/caronc/apprise/wiki lists services and their URLs"
             )
-        self._service = service
+        # Not the service itself: only this one converts plain text to what the service takes, where that is HTML.
+        self._notifier = self._apprise.Apprise()
+        self._notifier.add(service)
         self.max_length = int(service.body_maxlen)
         self.takes_charts = bool(getattr(service, "attachment_support", False))
 
@@ -84,7 +86,9 @@ class AppriseSender:
             try:
                 more = {} if (attached := self._attachments(charts)) is None else {"attach": attached}
                 body, title = text.body or text.title, text.title
-                taken = self._service.notify(body=body, title=title, notify_type=kind, **more)
+                taken = self._notifier.notify(
+                    body=body, title=title, notify_type=kind, body_format=self._apprise.NotifyFormat.TEXT, **more
+                )
             except Exception as error:  # noqa: BLE001 - of a hundred plugins and their libraries
                 raise SendError(self._redact(f"{type(error).__name__}: {error}")) from None
             reason = " ".join(lines.getvalue().split())
