@@ -112,6 +112,20 @@ def test_the_figures_of_a_week() -> None:
     assert [each["reason"] for each in found["stops"]["announced"]] == ["bearing"]
 
 
+def test_each_day_is_listed_when_the_clocks_change() -> None:
+    """Monday 00:05 after the Sunday of 23 hours: the week before, as of each Monday."""
+    zoned = parse_config(TEXT.replace("event: {", "event: {time_zone: Europe/Berlin, "))
+    until = 1_774_821_900_000  # 2026-03-30T00:05+02:00
+    sunday = alert(1, "fan-1", until - 12 * HOUR)
+    spring = figures(zoned, week(alerts=[sunday])._replace(since=until - 7 * DAY, until=until))["alerts"]
+    assert spring["by_day"] == [
+        {"day": f"2026-03-{day}", "alerts": int(day == 29)} for day in range(22, 31)
+    ]  # fmt: skip
+    until = 1_792_969_500_000  # 2026-10-26T00:05+01:00
+    autumn = figures(zoned, week(alerts=[])._replace(since=until - 7 * DAY, until=until))["alerts"]
+    assert [each["day"][-2:] for each in autumn["by_day"]] == [str(day) for day in range(19, 27)]
+
+
 def test_without_summaries_and_feedback_it_names_what_is_missing() -> None:
     found = figures(parse_config(TEXT), week(summaries=None, verdicts=None, alerts=[]))
     assert (found["feedback"], found["budget"], found["errors"]) == (None, None, [])

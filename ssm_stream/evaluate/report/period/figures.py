@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -80,8 +80,12 @@ def _iso(ms: int, zone: ZoneInfo) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone).isoformat(timespec="minutes")
 
 
+def _date(ms: int, zone: ZoneInfo) -> date:
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone).date()
+
+
 def _day(ms: int, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone).strftime("%Y-%m-%d")
+    return _date(ms, zone).strftime("%Y-%m-%d")
 
 
 def _suppressed_by(each: Episode) -> str:
@@ -90,7 +94,9 @@ def _suppressed_by(each: Episode) -> str:
 
 def _by_day(now: list[Episode], since: int, until: int, zone: ZoneInfo) -> list[dict[str, Any]]:
     counts = Counter(_day(each.ts, zone) for each in now)
-    days = sorted({_day(ms, zone) for ms in (*range(since, until, DAY), until - 1)})
+    # Days of the calendar: one on which the clocks change has 23 or 25 hours.
+    first, last = _date(since, zone), _date(until - 1, zone)
+    days = [(first + timedelta(days=i)).strftime("%Y-%m-%d") for i in range((last - first).days + 1)]
     return [{"day": day, "alerts": counts[day]} for day in days]
 
 
