@@ -145,6 +145,17 @@ def test_alerts_count_for_the_first_team_whose_pattern_matches() -> None:
     assert "The most were for (no team): 2." in page(found, ["events"], words("en"))
 
 
+def test_several_targets_share_the_budget_of_their_entity() -> None:
+    one = week()
+    each = [{**row, "target": target} for row in one.summaries or () for target in ("y", "z")]
+    two = figures(parse_config(TEXT.replace("target: y", "target: [y, z]")), one._replace(summaries=each))
+    allowed = figures(parse_config(TEXT), one)["budget"]["allowed"]
+    assert two["budget"]["allowed"] == pytest.approx(allowed)
+    each[-1]["labelled"] = 0  # an event may lack one of them
+    two = figures(parse_config(TEXT.replace("target: y", "target: [y, z]")), one._replace(summaries=each))
+    assert two["budget"]["allowed"] == pytest.approx(allowed - 2 * 30 / 10_000)
+
+
 class Body(HTMLParser):
     """The text of a page, and whether its tags are closed."""
 

@@ -59,13 +59,18 @@ def figures(config: Config, period: Period) -> dict[str, Any]:
 
 
 class _Summaries:
-    """now, past: the summaries of the period and of the one before it; one: of an entity and hour once"""
+    """now, past: the summaries of the period and of the one before it, one a target; one: of an entity and hour once"""
 
     def __init__(self, period: Period) -> None:
         all_ = period.summaries or ()
         self.now = [each for each in all_ if period.since <= each["hour"] < period.until]
         self.past = [each for each in all_ if period.before <= each["hour"] < period.since]
         self.one = list({(each["entity"], each["hour"]): each for each in self.now}.values())
+
+    def labelled(self) -> float:
+        """Return the labelled events of the period. Of several targets each has its part of the budget, so the mean."""
+        targets = Counter((each["entity"], each["hour"]) for each in self.now)
+        return float(sum(each["labelled"] / targets[each["entity"], each["hour"]] for each in self.now))
 
     def last(self) -> dict[str, int]:
         """Return the time of the last event of each entity, ms."""
@@ -137,7 +142,7 @@ def _budget(config: Config, now: list[Episode], rows: _Summaries, period: Period
         allowed, text = team.alerts * period.days * 86_400 / team.per, team.text
     else:
         kinds = [each for each in (config.alerts.anomaly, config.alerts.drift) if each.enabled]
-        events, entities = sum(each["labelled"] for each in rows.now), len({each["entity"] for each in rows.now})
+        events, entities = rows.labelled(), len({each["entity"] for each in rows.now})
         if not entities or not kinds:
             return None
         allowed = sum(_allowed(each.budget, events, entities, period.days) for each in kinds)
@@ -151,7 +156,7 @@ def _budget(config: Config, now: list[Episode], rows: _Summaries, period: Period
     }  # fmt: skip
 
 
-def _allowed(budget: Budget, events: int, entities: int, days: float) -> float:
+def _allowed(budget: Budget, events: float, entities: int, days: float) -> float:
     return events / budget.events if budget.events else entities * days * 86_400 / budget.seconds
 
 
