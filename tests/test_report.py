@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ssm_stream.evaluate.report.period.page import page
 from ssm_stream.evaluate.report.period.words import words
 from ssm_stream.evaluate.report.texts import LANGUAGES, read_texts
 from ssm_stream.flow.doctor import create_missing
+from ssm_stream.flow.period import read_period
 
 HOUR = 3_600_000
 MONDAY = 1_767_571_200_000
@@ -246,6 +248,22 @@ def test_a_report_on_the_topics_of_a_run(kafka: Kafka, tmp_path: Path) -> None:
     empty = CliRunner().invoke(app, ["report", str(job.path), "--out", str(out), "--lang", "en"])
     assert (empty.exit_code, "No alert started." in empty.stdout) == (0, True)
     assert "go by the time of events" in empty.stderr
+
+
+def test_a_stop_that_was_ended_is_as_long_as_it_lasted(kafka: Kafka, tmp_path: Path) -> None:
+    job = Job(kafka, tmp_path, kafka.topic("events", 1))
+    control, now = kafka.topic("control", 1), int(1000 * time.time())
+    content = orjson.loads(job.path.read_bytes())
+    job.path.write_bytes(orjson.dumps(content | {"alerts": {"control": {"topic": control}}}))
+    for entity, begin in (("ended", -HOUR), ("lasts", -HOUR), ("withdrawn", HOUR)):
+        document = {"entity": entity, "from": now + begin, "to": now + begin + 8 * HOUR, "reason": "bearing"}
+        kafka.produce(control, [(entity.encode(), orjson.dumps(document))])
+    for name in ("0-0", "0-2", "0-0"):
+        kafka.produce(control, [(b"end", orjson.dumps({"ends": name}))])
+    stops = {each.entity: each for each in read_period(job.config, now - DAY, now + DAY).stops}
+    assert sorted(stops) == ["ended", "lasts"], "one that was ended before its begin acts on nothing"
+    assert stops["lasts"].end == now + 7 * HOUR
+    assert now - 1000 <= stops["ended"].begin <= stops["ended"].end < now + 60_000
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,9 @@ def test_an_announced_stop_is_shown_where_it_acts() -> None:
     # A recording, whose time is another one than that of the messages.
     stops.announce([stop(begin=begin, written=begin + 10**10, ended=begin + 10**10)])
     assert stops.spans("press-4", begin, begin + HOUR * 9)[0][:2] == [begin, begin + 8 * HOUR]
+    # Ended before its begin: there was none.
+    stops.announce([stop(begin=begin, written=begin - 2 * HOUR, ended=begin - HOUR)])
+    assert stops.spans("press-4", begin, begin + HOUR * 9) == []
 
 
 def test_a_browser_gets_the_stops_once_and_then_what_has_changed() -> None:

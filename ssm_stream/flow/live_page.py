@@ -11,8 +11,8 @@ import structlog
 from ssm_stream.config import Config, Source
 from ssm_stream.flow.page_topics import follow_page_topics
 from ssm_stream.kafka.client import BrokerError
-from ssm_stream.kafka.control.follower import FollowedControl, follow_control
-from ssm_stream.kafka.control.topic import control_topic, write_message
+from ssm_stream.kafka.control.follower import follow_control
+from ssm_stream.kafka.control.topic import ControlMessages, control_topic, write_message
 from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.producer import MessageProducer
 from ssm_stream.ops.metrics import Metrics
@@ -89,13 +89,12 @@ def _follow_stops(page: LivePage, control: Source) -> None:
         page.closed.wait(AGAIN)
 
 
-def announced_stops(found: FollowedControl) -> list[AnnouncedStop]:
+def announced_stops(messages: ControlMessages) -> list[AnnouncedStop]:
     """Return the stops that a control topic holds, as the page shows them."""
-    messages, out = found.messages, list[AnnouncedStop]()
-    ends = {stop: name for name, stop in reversed(messages.ends.items())}  # the first one of a stop counts
+    out, written = list[AnnouncedStop](), messages.written
     for name, window in messages.windows.items():
         applied = {partition: ids[name] for partition, ids in messages.applied.items() if name in ids}
-        end = ends.get(name)
+        end = messages.end_of(name)
         end_acts = any(end in ids for ids in messages.applied.values())
-        out.append(AnnouncedStop(window, applied, found.written[name], found.written.get(end or ""), end_acts))
+        out.append(AnnouncedStop(window, applied, written[name], written.get(end or ""), end_acts))
     return out

@@ -73,9 +73,10 @@ def _messages(
 
 
 def _stops(config: Config) -> list[AnnouncedStop]:
-    """Return the planned stops that were announced."""
+    """Return the planned stops that were announced, as far as they act."""
     source = control_topic(config)
     if source is None:
         return []
     found = read_control(config, source)
-    return [AnnouncedStop(each.entity, each.begin, each.end, each.reason, each.by) for each in found.windows.values()]
+    stops = [(found.span(name), each) for name, each in found.windows.items()]
+    return [AnnouncedStop(each.entity, *span, each.reason, each.by) for span, each in stops if span[0] < span[1]]

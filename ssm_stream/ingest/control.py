@@ -44,6 +44,17 @@ class ControlWindow(NamedTuple):
     since: int = 0
     until: int | None = None
 
+    def span(self, written: int, ended: int | None) -> tuple[int, int]:
+        """Return its [begin, end), ms, without the time before it was announced and after it was ended, where these lie
+        in it: it acts on no earlier and no later events. One that was ended before its begin has no length.
+
+        written, ended: when it and its end were announced, ms; None: it was not ended
+        """
+        begin, end = self.begin, self.end
+        if ended is not None and ended < end:
+            end = max(begin, ended)
+        return (written if begin < written < end else begin), end
+
 
 class EndedStop(NamedTuple):
     """The end of a planned stop before its time. id: of its own message; stop: of that of the stop"""

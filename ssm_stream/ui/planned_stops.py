@@ -57,12 +57,8 @@ class AnnouncedStop(NamedTuple):
 
     @property
     def span(self) -> tuple[int, int]:
-        """[begin, end) in ms, without the time before it was announced and after it was ended, where these lie in the
-        window: it acts on no earlier and no later events."""
-        begin, end = self.window.begin, self.window.end
-        if self.ended is not None and begin < self.ended < end:
-            end = self.ended
-        return self.written if begin < self.written < end else begin, end
+        """[begin, end) in ms, in which it acts."""
+        return self.window.span(self.written, self.ended)
 
 
 class PlannedStops:
@@ -107,7 +103,7 @@ class PlannedStops:
         for each in self._announced:
             if self._is_of(each.window.entity, entity):
                 found.append((*each.span, each.window.reason))
-        return [list(each) for each in sorted(found) if each[0] < end and begin < each[1]][-MAX_SPANS:]
+        return [list(each) for each in sorted(found) if each[0] < end and max(begin, each[0]) < each[1]][-MAX_SPANS:]
 
     def _is_of(self, pattern: str, entity: str | None) -> bool:
         return entity is None or pattern_filter(pattern).matches(entity)

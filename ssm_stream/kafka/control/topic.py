@@ -48,6 +48,7 @@ class ControlMessages:
 
     windows: by the id of their message; ends: id of a message that ends one → id of the window
     applied: partition of the events → id → offset from which on the message acts
+    written: id of a window, or of what ends one → when it was written, ms
     """
 
     def __init__(self, config: Config) -> None:
@@ -55,6 +56,7 @@ class ControlMessages:
         self.windows: dict[str, ControlWindow] = {}
         self.ends: dict[str, str] = {}
         self.applied: dict[int, dict[str, int]] = {}
+        self.written: dict[str, int] = {}
         self._refused: dict[str, tuple[Message, ControlError]] = {}
         self._noted = set[str]()
 
@@ -73,6 +75,16 @@ class ControlMessages:
                 self.ends[name] = found.stop
             elif found.group == self._group:
                 self.acknowledge(found)
+            if not isinstance(found, Acknowledgement):
+                self.written[name] = message.timestamp()[1]
+
+    def end_of(self, name: str) -> str | None:
+        """Return the id of the message that ends a window before its time, the first one; None if there is none."""
+        return next((end for end, stop in self.ends.items() if stop == name), None)
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Return [begin, end) of a window, ms, in which it acts: see `ControlWindow.span`."""
+        return self.windows[name].span(self.written[name], self.written.get(self.end_of(name) or ""))
 
     def acknowledge(self, found: Acknowledgement) -> None:
         """Note an acknowledgement of this flow. The first one counts."""
