@@ -123,6 +123,20 @@ def test_entities_of_other_processes_are_listed_and_marked(served: Served) -> No
     assert orjson.loads(served.ask("/ui/api/report?days=1")[2])["entities"] == 2
 
 
+def test_a_report_that_was_made_while_summaries_were_read_is_made_again(served: Served) -> None:
+    def told() -> tuple[int, str]:
+        found = orjson.loads(served.ask("/ui/api/report?days=2")[2])
+        return found["entities"], found["state"]
+
+    served.page.history, served.page.history_state = HourlyHistory(), "loading"
+    assert told() == (0, "loading")
+    served.page.add_summaries(week_of(["m1", "m2"], int(time.time() * 1000)))
+    served.page.history_state = ""
+    assert told() == (2, "")
+    served.page.add_summaries(week_of(["m3", "m4"], int(time.time() * 1000)))
+    assert told() == (2, ""), "kept: of a large fleet it takes a while"
+
+
 def flow_config(kafka: Kafka) -> Config:
     topics = {name: kafka.topic(name, 2) for name in ("events", "alerts", "summaries", "feedback")}
     return parse_config(

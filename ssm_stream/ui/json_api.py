@@ -36,7 +36,7 @@ class JsonApi:
 
     def __init__(self, page: LivePage) -> None:
         self._page = page
-        self._reports: dict[int, tuple[float, Content]] = {}
+        self._reports: dict[int, tuple[float, str, Content]] = {}
         self.paths: dict[str, Callable[[Mapping[str, str]], Content]] = {
             "/ui/api/entities": self._entities,
             "/ui/api/entity": self._entity,
@@ -122,12 +122,13 @@ class JsonApi:
         return {**entity_history(self._kept(), query.get("name", "")), "state": self._page.history_state}
 
     def _report(self, query: Mapping[str, str]) -> Content:
-        days, now = days_of(query), time.monotonic()
-        at, found = self._reports.get(days, (-math.inf, {}))
-        if now - at > (KEEP_REPORT if not self._page.history_state else KEEP_REPORT / 10):
+        days, now, state = days_of(query), time.monotonic(), self._page.history_state
+        at, before, found = self._reports.get(days, (-math.inf, "", {}))
+        # One that was made while the summaries were read does not hold once they are.
+        if state != before or now - at > (KEEP_REPORT / 10 if state else KEEP_REPORT):
             found = fleet_report(self._kept(), days)
-            self._reports[days] = now, found
-        return {**found, "state": self._page.history_state}
+            self._reports[days] = now, state, found
+        return {**found, "state": state}
 
     def _kept(self) -> HourlyHistory:
         return self._page.history or HourlyHistory()
