@@ -145,6 +145,13 @@ def test_alerts_count_for_the_first_team_whose_pattern_matches() -> None:
     counted = [(each["team"], each["alerts"], each["before"]) for each in found["alerts"]["teams"]]
     assert counted == [("Pumps", 1, 2), ("Fans", 1, 0), ("", 2, 0)]
     assert "The most were for (no team): 2." in page(found, ["events"], words("en"))
+    # An alert for many at once is of the team that notify sends it to, and of none where it lists nobody.
+    at, listed = MONDAY + 9 * DAY, [{"entity": name, "score": 3.0} for name in ("fan-9", "pump-7", "fan-1")]
+    fleets = [alert(1, "*", at, scope="fleet", entities=listed), alert(2, "*", at, scope="fleet", entities=[])]
+    found = figures(parse_config(TEXT + teams.replace("Fans: 'fan-1'", "Rest: '*'")), week(alerts=fleets[1:]))
+    assert [(each["team"], each["alerts"]) for each in found["alerts"]["teams"]] == [("Pumps", 0), ("Rest", 0), ("", 1)]
+    found = figures(parse_config(TEXT + teams), week(alerts=fleets[:1]))
+    assert [(each["team"], each["alerts"]) for each in found["alerts"]["teams"]] == [("Pumps", 1), ("Fans", 0)]
 
 
 def test_several_targets_share_the_budget_of_their_entity() -> None:

@@ -56,13 +56,18 @@ def only_this(name: str) -> str:
 class Teams:
     """Which team an entity is of. patterns: of each team, in the order in which they count
 
-    >>> Teams({"water": "pump-*", "rest": "*"}).of("pump-3")
-    'water'
+    >>> teams = Teams({"water": "pump-*", "paint": "press-*"})
+    >>> teams.of("pump-3"), teams.of_first(["fan-1", "press-2", "pump-3"])
+    ('water', 'paint')
     """
 
     def __init__(self, patterns: Mapping[str, str]) -> None:
         self._teams = [(name, pattern_filter(pattern)) for name, pattern in patterns.items()]
         self.of = functools.lru_cache(MAX_CACHED_NAMES)(self._of)
+
+    def of_first(self, entities: Iterable[str]) -> str | None:
+        """Return the team of the first of these entities that has one: of a fleet alert's, the worst comes first."""
+        return next((team for entity in entities if (team := self.of(entity))), None)
 
     def _of(self, entity: str) -> str | None:
         return next((name for name, pattern in self._teams if pattern.matches(entity)), None)

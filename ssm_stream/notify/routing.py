@@ -24,11 +24,12 @@ class Routing:
     def __init__(self, notify: Notify, target: Target) -> None:
         self._target = target
         self._entities = EntityFilter([target.entities])
-        self.team_of_entity = Teams(notify.teams).of
+        self._teams = Teams(notify.teams)
+        self.team_of_entity = self._teams.of
 
     def team(self, episode: Episode) -> str | None:
         """Return the team of an episode: that of its entity, of a fleet's that of the worst that has one."""
-        return next((team for entity in episode.entities if (team := self.team_of_entity(entity))), None)
+        return self._teams.of_first(episode.entities)
 
     def matches(self, episode: Episode) -> bool:
         """Return whether the target is for an episode; for a fleet's if it is for one of the entities listed."""

@@ -15,6 +15,7 @@ OTHER = ""
 class Episode:
     """An alert from its start to its end. since, ended: ms; ended: None: it was open at the end of the period
 
+    entities: its entity; of many at once those that its first message lists, the worst first
     rule: kind, with `-fleet` for many entities at once; started: whether its first message was seen; ts: of that
     true: the last verdict on one of its messages; None: none
     """
@@ -27,6 +28,7 @@ class Episode:
     since: int
     ts: int
     started: bool
+    entities: list[str]
     ended: int | None = None
     true: bool | None = None
     suppressed_by: str | None = None
@@ -44,11 +46,12 @@ def join_episodes(messages: Iterable[Message], verdicts: Mapping[str, bool], unt
             continue
         name = each["episode"] or each["id"]
         if name not in found:
-            rule = each["kind"] + ("-fleet" if each["scope"] == "fleet" else "")
-            started = each["phase"] == "started"
+            fleet, started = each["scope"] == "fleet", each["phase"] == "started"
+            rule = each["kind"] + ("-fleet" if fleet else "")
+            entities = [one["entity"] for one in each.get("entities") or ()] if fleet else [each["entity"]]
             found[name] = Episode(
                 name, each["entity"], rule, each["severity"], each["summary"], each["since"], each["ts"], started,
-                suppressed_by=each.get("suppressed_by"),
+                entities, suppressed_by=each.get("suppressed_by"),
             )  # fmt: skip
         episode = found[name]
         if each["severity"] == "critical":

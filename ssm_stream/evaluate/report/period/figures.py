@@ -107,8 +107,8 @@ def _by_day(now: list[Episode], since: int, until: int, zone: ZoneInfo) -> list[
 
 def _teams(config: Config, now: list[Episode], past: list[Episode], days: float) -> list[dict[str, Any]]:
     teams = {} if config.notify is None else config.notify.teams
-    team_of = Teams(teams).of
-    counts, before = (Counter(team_of(each.entity) or OTHER for each in some) for some in (now, past))
+    team_of = Teams(teams).of_first
+    counts, before = (Counter(team_of(each.entities) or OTHER for each in some) for some in (now, past))
     names = [*teams, *([""] if counts[""] or before[""] or not teams else [])]
     return [
         {"team": name, "alerts": counts[name], "a_day": round(counts[name] / days, 2), "before": before[name]}
