@@ -16,14 +16,16 @@ from test_stream import Job
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
+from ssm_stream.cli.inputs import load_with_stored_features
 from ssm_stream.config import parse_config
 from ssm_stream.evaluate.report.period.figures import figures
-from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Period
+from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Period, RewoundStretch
 from ssm_stream.evaluate.report.period.page import page
 from ssm_stream.evaluate.report.period.words import words
 from ssm_stream.evaluate.report.texts import LANGUAGES, read_texts
 from ssm_stream.flow.doctor import create_missing
-from ssm_stream.flow.period import read_period
+from ssm_stream.flow.period import read_period, rewound_stretches
+from ssm_stream.recovery.exclusions import EXCLUSIONS
 
 HOUR = 3_600_000
 MONDAY = 1_767_571_200_000
@@ -112,6 +114,27 @@ def test_the_figures_of_a_week() -> None:
     assert len(error["by_day"]) == 7
     assert found["stops"]["suppressed"] == {"fleet": 0, "shadow": 0, "maintenance": 1}
     assert [each["reason"] for each in found["stops"]["announced"]] == ["bearing"]
+
+
+def test_what_a_rewind_left_out_is_not_of_the_configuration(tmp_path: Path) -> None:
+    since = MONDAY + 7 * DAY
+    out = [RewoundStretch("fan-1", since + HOUR, since + 2 * HOUR), RewoundStretch("fan-2", MONDAY, MONDAY + HOUR)]
+    found = figures(parse_config(TEXT.replace("event: {", "event: {time_zone: Asia/Tokyo, ")), week(rewound=out))
+    assert found["stops"]["weekly"] == ["p-*: Sun 06:00-18:00"]
+    assert [(each["entity"], each["from"]) for each in found["stops"]["rewound"]] == [
+        ("fan-1", "2026-01-12T10:00+09:00")
+    ]
+    text = page(found, ["events"], words("en"))
+    assert "(`ssm-stream state rewind`): fan-1: 2026-01-12 10:00 – 2026-01-12 11:00." in text
+    path, state = tmp_path / "monitor.yaml", tmp_path / "state"
+    path.write_text(f"{TEXT}recovery: {{directory: {state}}}\n")
+    state.mkdir()
+    excluded = [{"entities": "fan-1", "from": "2026-01-12T01:00:00Z", "to": "2026-01-12T02:00:00Z"}]
+    made = {"at": "2026-01-13T00:00:00Z", "by": "ann", "to": "2026-01-12T01:00:00Z", "excluded": excluded}
+    (state / EXCLUSIONS).write_bytes(orjson.dumps({"rewinds": [made]}))
+    loaded = load_with_stored_features(path, exclusions=False)
+    assert [each.text for each in loaded.alerts.maintenance] == ["Sun 06:00-18:00"]
+    assert rewound_stretches(loaded) == out[:1]
 
 
 def test_each_day_is_listed_when_the_clocks_change() -> None:

@@ -116,13 +116,16 @@ class Reading(NamedTuple):
 DETECTED = Reading()
 
 
-def load_with_stored_features(config: Path) -> Config:
-    """Load a configuration; `event.features: auto` is replaced by the features selected for its state, if any."""
+def load_with_stored_features(config: Path, *, exclusions: bool = True) -> Config:
+    """Load a configuration; `event.features: auto` is replaced by the features selected for its state, if any.
+
+    exclusions: with what rewinds excluded from its state, as planned stops of the file
+    """
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.settings_files import with_stored_features
 
     with report_errors(RecoveryError):
-        return with_stored_features(load_config(config))
+        return with_stored_features(load_config(config), exclusions=exclusions)
 
 
 def open_recording(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from zoneinfo import ZoneInfo
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Message, Period
+from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Message, Period, RewoundStretch
 from ssm_stream.flow.feedback import feedback_topic, read_verdicts
 from ssm_stream.flow.topic_contents import contents_of
+from ssm_stream.ingest.timestamps import iso_to_ms
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.control.topic import control_topic, read_control
 from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.topic_reader import open_topic
+from ssm_stream.recovery.exclusions import read_rewinds
 
 EARLIER = DAY
 """How much earlier than its time a message may have been written, ms, as by a machine whose clock is behind."""
@@ -24,6 +27,7 @@ def read_period(config: Config, since: int, until: int) -> Period:
     Raises:
         ConfigError: the configuration names no topic for alerts.
         BrokerError: a topic does not exist, or a broker refuses or does not answer.
+        RecoveryError: the rewinds of the state cannot be read.
     """
     sinks = config.sinks
     if sinks.alerts is None:
@@ -44,7 +48,19 @@ def read_period(config: Config, since: int, until: int) -> Period:
         None if feedback is None else read_verdicts(config, feedback),
         summaries,
         _stops(config),
+        rewound_stretches(config),
     )
+
+
+def rewound_stretches(config: Config) -> list[RewoundStretch]:
+    """Return the stretches that rewinds have excluded from the state."""
+    directory, zone = config.recovery.directory, ZoneInfo(config.event.time_zone)
+    made = [] if directory is None else read_rewinds(directory)
+    return [
+        RewoundStretch(each.entities, iso_to_ms(each.begin or "", zone), iso_to_ms(each.end or "", zone))
+        for rewind in made
+        for each in rewind.excluded
+    ]
 
 
 def topics_of(config: Config) -> list[str]:

@@ -47,9 +47,10 @@ def report(
     from ssm_stream.evaluate.report.period.words import words
     from ssm_stream.flow.period import read_period, topics_of
     from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
 
-    loaded = load_with_stored_features(config)
-    with report_errors(BrokerError, OSError):
+    loaded = load_with_stored_features(config, exclusions=False)
+    with report_errors(BrokerError, RecoveryError, OSError):
         require_writable({"--out": out}, config)
         begin, end = read_time(loaded, since, "--since"), read_time(loaded, until, "--until")
         end = int(time.time() * 1000) if end is None else end

@@ -50,6 +50,11 @@ def figures(config: Config, period: Period) -> dict[str, Any]:
         "stops": {
             "weekly": [f"{each.entities}: {each.text}" for each in config.alerts.maintenance],
             "announced": _stops(period, zone),
+            "rewound": [
+                {"entity": each.entity, "from": _iso(each.begin, zone), "to": _iso(each.end, zone)}
+                for each in period.rewound
+                if each.begin < until and each.end > since
+            ],
             "suppressed": {
                 by: sum(_suppressed_by(each) == by for each in suppressed if each.started and since <= each.ts)
                 for by in SUPPRESSED_BY

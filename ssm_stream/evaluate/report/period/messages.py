@@ -19,6 +19,14 @@ class AnnouncedStop(NamedTuple):
     by: str
 
 
+class RewoundStretch(NamedTuple):
+    """What a rewind has excluded from the state. begin, end: ms, [begin, end)"""
+
+    entity: str
+    begin: int
+    end: int
+
+
 class Period(NamedTuple):
     """The messages of [since, until), and of as long a time before it. since, until: ms
 
@@ -34,6 +42,7 @@ class Period(NamedTuple):
     verdicts: dict[str, bool] | None
     summaries: Sequence[Message] | None
     stops: Sequence[AnnouncedStop]
+    rewound: Sequence[RewoundStretch] = ()
 
     @property
     def before(self) -> int:

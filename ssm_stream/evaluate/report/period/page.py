@@ -226,6 +226,9 @@ def _stops(found: Figures, words: Words) -> Section:
         text.append(words("stops.text", stops=count, suppressed=words.count(suppressed["maintenance"], "alert")))
     if stops["weekly"]:
         text.append(words("stops.weekly", listed="; ".join(stops["weekly"])))
+    if stops["rewound"]:
+        each = [f"{one['entity']}: {words.time(one['from'])} – {words.time(one['to'])}" for one in stops["rewound"]]
+        text.append(words("stops.rewound", listed="; ".join(each)))
     if not text:
         text.append(words("stops.none"))
     text += [words(f"stops.{by}", n=suppressed[by]) for by in ("fleet", "shadow") if suppressed[by]]
