@@ -20,6 +20,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from test_decoder import FakeMessage
 
 from ssm_stream.config import Config, load_config, parse_config
+from ssm_stream.config.own_messages import OwnMessages
 from ssm_stream.config.paths import has_list_step, head_of, is_message_field
 from ssm_stream.config.sections import Alerts
 from ssm_stream.contract import message_schemas
@@ -154,6 +155,10 @@ def check(config: Config, written: Written) -> None:
         assert attributes["ce_type"].endswith(f"{alert['kind']}.{alert['phase']}")
     for letter in written.letters:
         letters.validate(headers_of(letter))
+    own, source = OwnMessages(config), config.source.model_copy(update={"topic": "another", "topics": None})
+    other = OwnMessages(config.replace(source=source, labels=None))
+    assert all(own.has_prediction(each) and not other.has_prediction(each) for each in written.predictions)
+    assert all(own.has_alert(each) and not other.has_alert(each) for each, _ in written.alerts)
 
 
 # What is written.

@@ -93,9 +93,13 @@ class Flow:
         self.events, self.feedback = kafka.topic("events"), kafka.topic("feedback")
         self.predictions, self.alerts = kafka.topic("predictions", 3), kafka.topic("alerts", 2)
         predictions, alerts = messages()
-        kafka.produce(self.predictions, predictions)
         self.rename = lambda value: value.replace(b'"events-0-', f'"{self.events}-0-'.encode())
-        kafka.produce(self.alerts, [(key, self.rename(value)) for key, value in alerts])
+        other = {"source": {"topic": "line-b", "partition": 0, "offset": 9}, "id": "line-b-0-9-anomaly"}
+        # Another flow writes to the same topics.
+        kafka.produce(self.predictions, [orjson.dumps(prediction("line-b", i, id=f"line-b-0-{i}")) for i in range(5)])
+        kafka.produce(self.alerts, [orjson.dumps(alert("press-1", 9, **other))])
+        for topic, own in ((self.predictions, predictions), (self.alerts, alerts)):
+            kafka.produce(topic, [(key, self.rename(value)) for key, value in own])
         kafka.produce(self.feedback, [orjson.dumps({"id": self.id(9), "true": True})])
         kafka.produce(self.feedback, [orjson.dumps({"id": self.id(2, "drift"), "acknowledged": True, "by": "Ann"})])
         self.port = free_port()

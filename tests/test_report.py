@@ -23,7 +23,7 @@ from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Perio
 from ssm_stream.evaluate.report.period.page import page
 from ssm_stream.evaluate.report.period.words import words
 from ssm_stream.evaluate.report.texts import LANGUAGES, read_texts
-from ssm_stream.flow.doctor import create_missing
+from ssm_stream.flow.doctor import create_missing, diagnose
 from ssm_stream.flow.period import read_period, rewound_stretches
 from ssm_stream.recovery.exclusions import EXCLUSIONS
 
@@ -278,6 +278,28 @@ def test_a_report_on_the_topics_of_a_run(kafka: Kafka, tmp_path: Path) -> None:
     empty = CliRunner().invoke(app, ["report", str(job.path), "--out", str(out), "--lang", "en"])
     assert (empty.exit_code, "No alert started." in empty.stdout) == (0, True)
     assert "go by the time of events" in empty.stderr
+
+
+def test_what_another_flow_wrote_to_the_same_topics_is_left_out(kafka: Kafka, tmp_path: Path) -> None:
+    job, at = Job(kafka, tmp_path, kafka.topic("events", 1)), int(1000 * time.time())
+    for offset, topic in enumerate([job.topic, "line-b", f"{job.topic}-2"]):
+        source = {"topic": topic, "partition": 0, "offset": offset}
+        message = alert(offset, "m", at, id=f"{topic}-0-{offset}-anomaly", episode=None, source=source)
+        kafka.produce(job.alerts, [(b"m", orjson.dumps(message))])
+    found = read_period(job.config, at - DAY, at + DAY).alerts
+    assert [each["id"] for each in found] == [f"{job.topic}-0-0-anomaly"]
+    kafka.produce(job.predictions, [(b"m", orjson.dumps({"id": f"{job.topic}-0-{i}"})) for i in range(3)])
+    checks = [each for each in diagnose(job.config) if each.name == "other flows"]
+    assert [(each.ok, each.found) for each in checks] == [
+        (True, f"2 of the last 3 messages of {job.alerts} are another flow's, such as {job.topic}-2-0-2-anomaly")
+    ]
+    assert f"here alerts: {job.topic}-alerts" in checks[0].cure
+    done = CliRunner().invoke(app, ["doctor", str(job.path)])
+    assert (done.exit_code, "warn  other flows: 2 of the last 3" in done.stdout) == (0, True), done.stdout
+    assert done.stdout.endswith(" checks passed, 1 with a warning\n")
+    kafka.produce(job.predictions, [(b"m", orjson.dumps({"id": f"{job.topic}-2-0-7"}))])
+    checks = [each for each in diagnose(job.config) if each.name == "other flows"]
+    assert checks[0].found.endswith(f"{job.predictions} are another flow's, such as {job.topic}-2-0-7")
 
 
 def test_a_stop_that_was_ended_is_as_long_as_it_lasted(kafka: Kafka, tmp_path: Path) -> None:

@@ -159,6 +159,8 @@ def test_the_page_follows_what_other_processes_write(kafka: Kafka) -> None:
     write(
         settings.sinks.alerts, alert(1, "press-1", now - HOUR), alert(2, "press-2", now - HOUR, kind="drift", id=named)
     )
+    other = {"source": {"topic": "line-b", "partition": 0, "offset": 3}, "id": "line-b-0-3-anomaly"}
+    write(settings.sinks.alerts, alert(3, "line-b", now, **other))  # another flow's
     write(settings.sinks.summaries, *week_of(["press-1", "press-2", "press-3"], now))
     page = open_page(settings, Metrics(settings))
     try:

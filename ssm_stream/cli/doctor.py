@@ -63,11 +63,13 @@ def _print_json(checks: list[Check]) -> None:
 def print_checks(checks: list[Check]) -> None:
     """Print checks as a table on a terminal, else as a line each."""
     console = output()
-    failed = sum(not check.ok for check in checks)
+    failed, warned = sum(not check.ok for check in checks), sum(check.ok and bool(check.cure) for check in checks)
     summary = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"
+    summary += f", {warned} with a warning" if warned else ""
     if not console.is_terminal:
         for check in checks:
-            echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.found}")
+            sign = "FAIL" if not check.ok else "warn" if check.cure else "ok  "
+            echo(f"{sign}  {check.name}: {check.found}")
             if check.cure:
                 echo(f"      → {check.cure}")
         echo(summary)
@@ -77,6 +79,7 @@ def print_checks(checks: list[Check]) -> None:
         found = Text(check.found)
         if check.cure:
             found.append(f"\n→ {check.cure}", "yellow")
-        table.add_row(Text("ok", "green") if check.ok else Text("FAIL", "bold red"), check.name, found)
+        passed = Text("warn", "yellow") if check.cure else Text("ok", "green")
+        table.add_row(passed if check.ok else Text("FAIL", "bold red"), check.name, found)
     print_table(table, console)
     console.print(Text(summary, "bold red" if failed else "bold green"))

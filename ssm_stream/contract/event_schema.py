@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
+from ssm_stream.config.own_messages import origins
 from ssm_stream.config.paths import Step, is_message_field, parse_path
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.contract.path_schema import Schema, add_schema, schema_at
@@ -122,11 +123,6 @@ def alert_ids(config: Config) -> str:
     topics = "|".join(literal(topic) for topic in origins(config))
     numbers = "(?:-[0-9]+){0,2}" if config.event.makes_rows else "(?:-[0-9]+)?"
     return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?{numbers}$"
-
-
-def origins(config: Config) -> list[str]:
-    """Return the topics whose messages cause alerts."""
-    return [*config.source.names, *([config.labels.topic] if config.labels and config.labels.topic else [])]
 
 
 def example_event(config: Config) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.config.own_messages import origins
 from ssm_stream.config.sections.alerts import LIMIT
-from ssm_stream.contract.event_schema import NAME, NUMBER, alert_ids, literal, nullable, origins
+from ssm_stream.contract.event_schema import NAME, NUMBER, alert_ids, literal, nullable
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, NOTIFY_TARGET, RECEIPT, TRUNCATED
 from ssm_stream.contract.path_schema import Schema
 from ssm_stream.core.detect import CHANGES

@@ -20,6 +20,7 @@ from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_signals
 from ssm_stream.evaluate.pools import describe_budget, describe_pools, other_partitioner, pools_of
+from ssm_stream.flow.other_flows import other_flows
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
@@ -57,8 +58,6 @@ SAMPLE_ROUNDS = 4
 SPREAD = "key the topic by entity; or name it in source.repartition, and in source.topic one for copies by entity"
 READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
-
-
 SUMMARIES = {"cleanup.policy": "compact,delete", "retention.ms": str(92 * 86_400_000)}
 """Settings of the topic of summaries: the last of each entity and hour, for a quarter of a year."""
 
@@ -70,7 +69,7 @@ class Check(NamedTuple):
         name: what was checked, a word or two.
         ok: whether a run may rely on it.
         found: the finding, for a person.
-        cure: what to do about it; empty if `ok`.
+        cure: what to do about it; empty if there is nothing to do. With `ok` it is a warning.
     """
 
     name: str
@@ -375,7 +374,7 @@ def _inputs(config: Config) -> dict[str, str]:
 
 def _sinks(config: Config, cluster: Cluster) -> list[Check]:
     outputs = {f"sinks.{name}": topic for name, topic in _outputs(config).items()}
-    foreseen = [Check(*each) for each in report(config, cluster)]
+    foreseen = [Check(*each) for each in (*report(config, cluster), *other_flows(config, cluster))]
     return [_writers(config), *_topics(outputs, cluster, "Write"), *foreseen]
 
 

@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 
+import orjson
 import structlog
 
 from ssm_stream.config import Config
+from ssm_stream.config.own_messages import OwnMessages
 from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.flow.topic_contents import contents_of
@@ -63,6 +65,7 @@ class AlertHistory:
 
     def __init__(self, page: LivePage) -> None:
         self._page, self._as_json = page, page.alert_episodes.as_json
+        self._own = OwnMessages(page.config)
         self._lock = threading.Lock()
         self._early: list[Message] | None = []
 
@@ -90,12 +93,16 @@ class AlertHistory:
 
     def _show(self, messages: list[Message]) -> None:
         contents = (self._as_json(message.value()) for message in messages if not is_redriven(message))
-        self._page.alert_episodes.add(filter(_is_shown, contents), framed=False)
+        self._page.alert_episodes.add(filter(self._is_shown, contents), framed=False)
 
-
-def _is_shown(value: bytes | None) -> bool:
-    """Return whether the page shows a message: not one that a fleet alert replaces."""
-    return value is None or b'"suppressed_by":' not in value or any(by in value for by in SHOWN)
+    def _is_shown(self, value: bytes | None) -> bool:
+        """Return whether the page shows a message: not one that a fleet alert replaces, nor another flow's."""
+        if not value or (b'"suppressed_by":' in value and not any(by in value for by in SHOWN)):
+            return False
+        try:
+            return self._own.has_alert(orjson.loads(value))
+        except orjson.JSONDecodeError:
+            return False
 
 
 class FeedbackOfPage:

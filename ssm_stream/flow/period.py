@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from zoneinfo import ZoneInfo
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.config.own_messages import OwnMessages
 from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Message, Period, RewoundStretch
 from ssm_stream.flow.feedback import feedback_topic, read_verdicts
 from ssm_stream.flow.topic_contents import contents_of
@@ -72,8 +73,9 @@ def topics_of(config: Config) -> list[str]:
 
 
 def _alerts(config: Config, topic: str, first: int, read: Callable[[bytes | None], bytes | None]) -> list[Message]:
-    """Return the alerts of a topic, each once, in the order of their times."""
-    found = {each["id"]: each for _, each in _messages(config, topic, first, read)}
+    """Return the alerts of the flow on a topic, each once, in the order of their times."""
+    own = OwnMessages(config)
+    found = {each["id"]: each for _, each in _messages(config, topic, first, read) if own.has_alert(each)}
     return sorted(found.values(), key=lambda each: (each["ts"], each["id"]))
 
 

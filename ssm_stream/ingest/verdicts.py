@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ssm_stream.config import Config
+from ssm_stream.config.own_messages import origins
 from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
 from ssm_stream.core.lifecycle import KINDS
 from ssm_stream.ingest.faults import Fault
@@ -63,7 +64,7 @@ class FeedbackReader:
     """Reads messages of the feedback topic."""
 
     def __init__(self, config: Config) -> None:
-        self._topics = [*config.source.names, *([config.labels.topic] if config.labels and config.labels.topic else [])]
+        self._topics = origins(config)
 
     def __call__(self, value: bytes | None) -> Verdict | AlertAcknowledgement:
         """Return the verdict or the acknowledgement in a message's value.

@@ -180,7 +180,9 @@ class Source(Section):
 
 
 class Sinks(Section):
-    """Where results go."""
+    """Where results go. Each flow has topics of its own: give flows on one broker different names. Of topics that flows
+    share, the report, the page and assistants show what is of the flow's own events topics; summaries do not show whose
+    they are, and consumers get all."""
 
     writers: ClassVar[int] = 4  # the most producers: no setting, as a recovery state continues with those that it has
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ssm_stream.config import Config
+from ssm_stream.config.own_messages import OwnMessages
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.control.topic import ControlMessages, control_topic, message_id
@@ -27,7 +28,8 @@ OTHER_TIME = 3_600_000
 
 
 class FlowView:
-    """What the topics of a flow hold: the last predictions, the episodes of alerts, and planned stops.
+    """What the topics of a flow hold: the last predictions, the episodes of alerts, and planned stops. Left out is what
+    other flows write to the same topics.
 
     config: with its features
     """
@@ -43,6 +45,7 @@ class FlowView:
         self._ended = threading.Event()
         self._format = output_format(config)
         self._feedback = FeedbackReader(config)
+        self._own = OwnMessages(config)
 
     def start(self) -> None:
         """Follow the topics until `close`."""
@@ -90,10 +93,11 @@ class FlowView:
         return found
 
     def _add_predictions(self, messages: list[Message]) -> None:
-        self.predictions.add(self._documents(messages))
+        self.predictions.add(filter(self._own.has_prediction, self._documents(messages)))
 
     def _add_alerts(self, messages: list[Message]) -> None:
-        self.episodes.add(self._documents([each for each in messages if not is_redriven(each)]))
+        found = self._documents([each for each in messages if not is_redriven(each)])
+        self.episodes.add(filter(self._own.has_alert, found))
 
     def _add_feedback(self, messages: list[Message]) -> None:
         for message in messages:
