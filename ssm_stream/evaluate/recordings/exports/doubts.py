@@ -64,11 +64,14 @@ def mixed_columns(form: Format, total: dict[str, Counts]) -> Iterator[str]:
     for name, counts in total.items():
         if name in dict(form.dates) or not counts.is_mixed:
             continue
-        line, cell = find_cell(form, name, functools.partial(_is_odd, form, counts.has_names))
+        line, cell = find_cell(
+            form, name, functools.partial(_is_odd, form, counts.has_names, dict(form.units).get(name, ""))
+        )
         yield f"`{name}` is text, as line {line.rpartition(':')[2]} holds {cell!r}"
 
 
-def _is_odd(form: Format, has_names: bool, text: str) -> bool:
+def _is_odd(form: Format, has_names: bool, unit: str, text: str) -> bool:
+    text = text.removesuffix(unit)
     if has_names:
         return re.match(PADDED, text.strip()) is not None
     return not is_missing(text) and re.match(form.notation.pattern, text) is None

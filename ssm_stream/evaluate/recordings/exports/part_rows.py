@@ -12,7 +12,7 @@ import polars as pl
 
 from ssm_stream.evaluate.recordings.exports.format import Format, Part
 from ssm_stream.evaluate.recordings.exports.sheet import Sheet, read_sheet
-from ssm_stream.evaluate.recordings.exports.text_file import numbered_rows, text_frames
+from ssm_stream.evaluate.recordings.exports.text_file import filled_rows, numbered_rows, text_frames
 
 ROWS = 50_000
 """Rows of a sheet at a time."""
@@ -34,7 +34,7 @@ def part_frames(part: Part, size: int, decimal: str) -> Iterator[pl.DataFrame]:
         yield from text_frames(part.path, part.encoding, part.head, size)
         return
     for frame in _sheet_rows(part, decimal).iter_slices(size):
-        yield frame.filter(~pl.all_horizontal(pl.all().is_null()))
+        yield filled_rows(frame)
 
 
 def written_cells(part: Part) -> list[pl.Series]:

@@ -23,6 +23,7 @@ from ssm_stream.evaluate.recordings.files import RecordingError, decode, open_fi
 
 HEAD_BYTES, HEAD_LINES = 262_144, 500
 """The beginning of a file by which it is judged."""
+BLANKS = (b" ", b"\t", "\u00a0".encode())
 BLOCK = 4_000_000
 """Bytes that are read at a time."""
 
@@ -110,8 +111,22 @@ def _frame(data: bytes, head: Head, path: Path, first: int) -> pl.DataFrame:
         )
         cure = f"mend the line, or quote cells that hold {head.delimiter!r}"
         raise RecordingError(f"{where}: {what}; {cure}") from error
-    # An empty line between rows comes as a row of nothing.
+    return filled_rows(frame, _may_have_blanks(data, head.delimiter))
+
+
+def filled_rows(frame: pl.DataFrame, blanks: bool = True) -> pl.DataFrame:
+    """Return rows without those of nothing, as empty lines come. blanks: whether cells may be blanks, which are null"""
+    if blanks:
+        frame = frame.with_columns(
+            pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in frame.columns
+        )
     return frame.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+def _may_have_blanks(data: bytes, delimiter: str) -> bool:
+    """Return whether a cell may be blanks alone, which takes much less time than to test each."""
+    ends = (delimiter.encode(), b"\n", b"\r", b'"')
+    return any(data.endswith(blank) or any(blank + end in data for end in ends) for blank in BLANKS)
 
 
 def _odd_line(text: str, cells: int, delimiter: str) -> tuple[int, int] | None:
