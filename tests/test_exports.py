@@ -331,6 +331,16 @@ def test_units_in_cells(tmp_path: Path) -> None:
     assert (rows[9]["load"], rows[9]["temp"]) == (None, None)
 
 
+@pytest.mark.parametrize("share", [2, 20])
+def test_a_cell_of_blanks_is_empty(tmp_path: Path, share: int) -> None:
+    """Whether few or most are: the column has numbers, and no row is refused for them."""
+    cells = ["      " if i % 20 < share else f"  {i % 7}.5" for i in range(60)] + ['"  "', "\t", "\u00a0", "  4.5"]
+    file = write(tmp_path / "a.csv", table("time,  T, y", [f"2026-01-01,{cell}, 7" for cell in cells]))
+    recording = Recording(file)
+    assert [row["T"] for row in recording] == [float(cell) if "5" in cell else None for cell in cells]
+    assert recording.describe() == ""
+
+
 def test_blanks_between_cells(tmp_path: Path) -> None:
     lines = [f"  03.02.2026 06:{i:02d}:00   {i},5   7" for i in range(60)]
     file = write(tmp_path / "a.txt", table("  date       time      load  temp", lines))
@@ -356,6 +366,97 @@ def test_a_preamble_as_wide_as_the_table_is_not_the_header(tmp_path: Path) -> No
     ):
         file = write(tmp_path / "b.csv", table(names, [below, *rows]))
         assert list(next(iter(Recording(file)))) == names.split(";")
+
+
+READINGS = [f"2026-02-03 06:{i:02d};{20 + i % 7}.5;{i % 11}" for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("above", "names", "told"),
+    [
+        # Wider than the rows: a line about the file, with its values below.
+        (["Zähler;Art;Beginn;Datum bis;Einheit", "0912;Lastgang;2026-02-03;2026-02-04;W"], "Zeit;Temp;Last", "line 3"),
+        # Names that repeat, above those that do not.
+        ([";SN: 21;SN: 21", ";SB 4000;SB 4000", ";2100070;2100070"], "Zeit;Temp;Last", "line 4"),
+        (["***Head***", "Unit;Time;Time", "X0;0;0", "***End***;;"], "Zeit;Temp;Last", "line 5"),
+        # A comment, with a sign of comments or nothing below, or units.
+        (["# Station A; B", "#"], "# Zeit;Temp;Last\n#", "line 3"),
+        (["# Station A; B"], "# Zeit;Temp;Last\n", "line 2"),
+        ([], "#Zeit;Temp;Last\n#min;C;C", ""),
+    ],
+)
+def test_the_names_are_those_above_the_rows(tmp_path: Path, above: list[str], names: str, told: str) -> None:
+    recording = Recording(write(tmp_path / "a.csv", table("\n".join([*above, names]), READINGS)))
+    rows = list(recording)
+    assert [name.strip("#") for name in rows[0]] == ["Zeit", "Temp", "Last"]
+    assert len(rows) == 60
+    assert told in recording.describe()
+
+
+def test_a_wide_header_above_short_rows_stays_the_header(tmp_path: Path) -> None:
+    rows = [f"2026-02-03 06:{i:02d};{i}.5" + (";x;y;z" if i == 9 else ";a" if i % 20 == 3 else "") for i in range(60)]
+    rows[30] = "off;on"
+    found = list(Recording(write(tmp_path / "a.csv", table("Zeit;Temp;State;From;To", rows))))
+    assert (len(found), list(found[0])) == (60, ["Zeit", "Temp", "State", "From", "To"])
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        (";Oil;Oil\nZeit;in;out", ["Zeit", "in", "out"]),
+        (";Oil;\nZeit;in;in", ["Zeit", "Oil in", "in"]),
+        ("Hi;Low;Low\nZeit;Out;In\nmin;°C;°C", ["Zeit", "Out", "In"]),
+        ("Wind;Wind;Low\nDate;Out;Out", ["Wind Date", "Wind Out", "Low Out"]),
+        ("Wind;Wind;Low\nDate;Out;Out\nmin;°C;°C", ["Wind Date", "Wind Out", "Low Out"]),
+        (";Oil;Oil\nZeit;in;in", None),
+        ("Zeit;in;in", None),
+    ],
+)
+def test_names_that_repeat_take_those_above_them(tmp_path: Path, header: str, names: list[str] | None) -> None:
+    file = write(tmp_path / "a.csv", table(header, READINGS))
+    if names is not None:
+        assert list(next(iter(Recording(file, options=parse_options(["tags=none"]))))) == names
+        assert ("and the one above it" in Recording(file).describe()) == any(" " in name for name in names)
+        return
+    line = header.count("\n") + 1
+    with pytest.raises(RecordingError, match=rf"a.csv:{line}: the columns \['in'\] stand twice.*--read header=none"):
+        list(Recording(file))
+    rows = list(Recording(file, options=parse_options(["header=none"])))
+    assert rows[-1] == {"column_1": "2026-02-03 06:59", "column_2": 23.5, "column_3": 4}
+
+
+def test_merged_cells_above_the_names_are_part_of_them(tmp_path: Path) -> None:
+    rows = [f"{row};{i}.5;7" for i, row in enumerate(READINGS)]
+    file = write(tmp_path / "a.csv", table(";P1;;P2;\nZeit;in;out;in;out", rows))
+    found = list(Recording(file, options=parse_options(["tags=none"])))
+    assert list(found[0]) == ["Zeit", "P1 in", "P1 out", "P2 in", "P2 out"]
+
+
+@pytest.mark.parametrize("header", ["# Station A\n# {}\n# units unknown", "Titel\nWerk\n{}"])
+def test_a_header_that_is_not_found_is_named(tmp_path: Path, header: str) -> None:
+    names = "Zeit;Temp;Last" if header.startswith("#") else "Zeit;1;2"
+    file = write(tmp_path / "a.csv", table(header.format(names), READINGS))
+    with pytest.raises(RecordingError, match=r"no header: the rows below have 3 cells.*give --read header=") as caught:
+        list(Recording(file))
+    cure = re.search("header=[0-9]+", str(caught.value))
+    assert cure is not None
+    assert list(next(iter(Recording(file, options=parse_options([cure[0]]))))) == names.split(";")
+
+
+@pytest.mark.parametrize("sign", [";", " ", "\t"])
+def test_numbers_without_a_header_are_refused_with_the_cure_that_works(tmp_path: Path, sign: str) -> None:
+    rows = [sign.join([f"{i / 2}", f"{20 + i % 7}.25", "1"]) for i in range(60)]
+    file, out = write(tmp_path / "a.txt", "\n".join([*rows, ""])), tmp_path / "monitor.yaml"
+    refused = ssm_stream("init", file, "--out", out)
+    assert refused.exit_code == 1
+    assert "a.txt:1: no header: the line holds values (0.0, 20.25, 1, …)" in refused.stderr
+    assert "--read header=none" in refused.stderr
+    made = ssm_stream("init", file, "--out", out, "--read", "header=none", "--every", "1s")
+    assert made.exit_code == 0, made.stderr
+    assert "sampled 60 rows" in made.stderr
+    for names in ("0{}1{}2", "400{}450{}500"):
+        named = write(tmp_path / "b.csv", table(names.replace("{}", ";"), [row.replace(sign, ";") for row in rows]))
+        assert list(next(iter(Recording(named)))) == names.split("{}"), "whole numbers that grow are names"
 
 
 def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def describe(form: Format, options: FileOptions) -> str:
         out.append({"cp932": "shift_jis (cp932)"}.get(first.encoding, first.encoding))
     if not first.head.header:
         out.append("no header")
+    elif first.head.of_two:
+        out.append(f"header in line {first.head.header} and the one above it")
     elif first.head.header > 1:
         out.append(f"header in line {first.head.header}")
     if first.head.below:

@@ -11,6 +11,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,8 @@ class Head(NamedTuple):
     """Cells of the line below the names that is no row."""
     rows: tuple[tuple[str, ...], ...]
     """Cells of the first rows."""
+    of_two: bool = False
+    """Whether the line above is part of the names."""
 
 
 def split(lines: Sequence[str], delimiter: str) -> list[tuple[int, Cells]]:
@@ -82,8 +85,10 @@ def find_head(text: str, path: Path, options: FileOptions) -> Head:
     candidates = (options.delimiter,) if options.delimiter else CANDIDATES
     found = [(delimiter, split(lines, delimiter)) for delimiter in candidates]
     delimiter, rows = max(found, key=lambda each: _score(each[1]))
-    if options.delimiter is None and not _names(rows) and _is_of_blanks(by_blanks := split(lines, " ")):
-        delimiter, rows = " ", by_blanks
+    if options.delimiter is None and not _names(rows):
+        by_blanks = split(lines, " ")
+        if _is_of_blanks(by_blanks) or (_width(rows) < 2 and _are_values(by_blanks)):
+            delimiter, rows = " ", by_blanks
     return find_table(rows, delimiter, path, options)
 
 
@@ -96,6 +101,12 @@ def _names(rows: list[tuple[int, Cells]]) -> Cells:
 def _is_of_blanks(rows: list[tuple[int, Cells]]) -> bool:
     """Return whether blanks separate cells: of names and values there are as many."""
     return len(_names(rows)) == _width(rows) and _score(rows) > 0.5
+
+
+def _are_values(rows: list[tuple[int, Cells]]) -> bool:
+    """Return whether rows have as many cells, and the first has no names but values."""
+    filled = [row for _, row in rows if any(row)]
+    return bool(filled) and len(filled[0]) == _width(rows) > 1 and all(map(is_value, filled[0])) and _score(rows) > 0.5
 
 
 def _score(rows: list[tuple[int, Cells]]) -> float:
@@ -123,26 +134,31 @@ def find_table(rows: list[tuple[int, Cells]], delimiter: str, path: Path, option
         raise RecordingError(f"{path}: no header in line 1; the first line must name the columns")
     width = _width(rows)
     at = _header(rows, width, path, options)
-    names = [] if at is None else [name.strip() for name in rows[at][1]]
-    if names and at and names[0].startswith(COMMENTS):  # the header itself is a comment
-        names[0] = names[0].lstrip("#/%- ")
+    names = [] if at is None else _own_names(rows[at][1]) if at else [name.strip() for name in rows[0][1]]
+    two = _joined(rows, at) if at and _repeated(names) else []
+    names = two or names
     rest = rows if at is None else rows[at + 1 :]
     below: Cells = []
+    commented = at is not None and _is_comment(rows[at][1])
     for _ in range(MAX_BELOW if at is not None else 0):
-        if len(rest) < 2 or not _is_no_row(rest[0][1], [row for _, row in rest[1:200]]):
+        remark = commented and bool(rest) and _is_comment(rest[0][1]) and not any(rest[0][1][1:])
+        if len(rest) < 2 or not (remark or _is_no_row(rest[0][1], [row for _, row in rest[1:200]])):
             break
-        below = below or rest[0][1]
+        below = below or (rest[0][1] if "".join(rest[0][1]).strip("#/% \t") else [])
         rest = rest[1:]
     if width == len(names) + 1 and all(not row[-1].strip() for _, row in rest if len(row) == width):
         names.append("")  # a sign at the end of each row, and none at the end of the header
     names += [""] * (width - len(names) if at is None else 0)
     names = [name or f"column_{i}" for i, name in enumerate(names, 1)]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        where = f"{path}:{rows[at or 0][0]}"
-        raise RecordingError(f"{where}: the columns {twice} stand twice in the header; give each its own name")
+    if twice := _repeated(names):
+        cure = "give each its own name"
+        if options.header is None and all(len(row) <= width for _, row in rows):
+            cure += ", or give --read header=none, and they are column_1, column_2, …"
+        raise RecordingError(f"{path}:{rows[at or 0][0]}: the columns {twice} stand twice in the header; {cure}")
     number = 0 if at is None else rows[at][0]
     first = rest[0][0] if rest else number + 1
-    return Head(delimiter, tuple(names), number, first, tuple(below), tuple(tuple(row) for _, row in rest))
+    cells = tuple(tuple(row) for _, row in rest)
+    return Head(delimiter, tuple(names), number, first, tuple(below), cells, bool(two))
 
 
 def _header(rows: list[tuple[int, Cells]], width: int, path: Path, options: FileOptions) -> int | None:
@@ -153,20 +169,124 @@ def _header(rows: list[tuple[int, Cells]], width: int, path: Path, options: File
             raise RecordingError(f"{path}: --read header={options.header}: no such line in the first {len(rows)}")
         return at
     for i, (_, row) in enumerate(rows):
-        filled = [cell for cell in row if cell.strip()]
-        if len(row) >= width and filled and not any(map(is_value, filled)) and 2 * len(filled) > len(row):
-            if row[0].lstrip().startswith(COMMENTS) and i + 1 < len(rows) and not _has_value(rows[i + 1][1]):
-                continue
-            return _below_preamble(rows, i, width)
+        if _may_be_names(row, width) and not (_is_comment(row) and not _has_value(_following(rows, i))):
+            return _above_rows(rows, _below_preamble(rows, i, width), width)
     first = next(i for i, (_, row) in enumerate(rows) if any(cell.strip() for cell in row))
     number, cells = rows[first]
     filled = [cell for cell in cells if cell.strip()]
-    if len(cells) == width > 1 and all(map(is_value, filled)) and any(map(is_time, filled)):
+    if len(cells) == width and all(map(is_value, filled)) and not _are_numbered(rows, first):
         raise RecordingError(
             f"{path}:{number}: no header: the line holds values ({', '.join(filled[:3])}, …); put a line with the "
             "names of the columns above it, or give --read header=none, and they are column_1, column_2, …"
         )
+    if len(cells) + 1 < width:
+        line = _line_of_names(rows, first, width)
+        cure = f"--read header={line}" if line else "--read header=N with the number of its line"
+        raise RecordingError(
+            f"{path}:{number}: no header: the rows below have {width} cells, and this line {len(cells)}; if another "
+            f"line names the columns, give {cure}"
+        )
     return first
+
+
+def _line_of_names(rows: list[tuple[int, Cells]], first: int, width: int) -> int | None:
+    """Return the number of the first line above rows that has as many cells, and is none of them."""
+    for i, (number, row) in enumerate(rows[: first + MAX_PREAMBLE]):
+        kinds = {_kinds(each) for _, each in rows[i + 1 : i + 30] if _has_value(each)}
+        fits = width <= len(row) <= width + 1 and _kinds(row) not in kinds and not _repeated(_own_names(row))
+        if fits and _is_above_rows(rows, first, i):
+            return number
+    return None
+
+
+def _may_be_names(row: Cells, width: int) -> bool:
+    """Return whether a row of cells may name as many columns: most are filled, and none with a number or a time."""
+    filled = [cell for cell in row if cell.strip()]
+    return len(row) >= width and bool(filled) and not any(map(is_value, filled)) and 2 * len(filled) > len(row)
+
+
+def _is_comment(row: Cells) -> bool:
+    return bool(row) and row[0].lstrip().startswith(COMMENTS)
+
+
+def _following(rows: list[tuple[int, Cells]], at: int) -> Cells:
+    """Return the row after another, without empty ones and those that are a sign of comments alone."""
+    signs = "".join(COMMENTS)
+    return next((row for _, row in rows[at + 1 :] if any(cell.strip(f"{signs} \t") for cell in row)), [])
+
+
+def _are_numbered(rows: list[tuple[int, Cells]], at: int) -> bool:
+    """Return whether a row's cells are whole numbers that grow, as names may be, and those of the next are not."""
+    grow = [
+        all(map(str.isdecimal, cells)) and all(int(a) < int(b) for a, b in pairwise(cells))
+        for _, row in rows[at : at + 2]
+        for cells in [[cell.strip() for cell in row]]
+    ]
+    return grow == [True, False]
+
+
+def _above_rows(rows: list[tuple[int, Cells]], at: int, width: int) -> int:
+    """Return the index of the names: of the row `at`, unless another has them.
+
+    Another may, if names of `at` repeat, or if it has more cells than the rows that follow, as a line about the file:
+    one just above rows, or a comment above `at`. Without one, it is the last that may, where it is made unique by the
+    row above it.
+    """
+    if not _repeated(_own_names(rows[at][1])) and len(rows[at][1]) <= width + 1:
+        return at
+    above = rows[at - 1][1] if at and _is_comment(rows[at][1]) else [""]
+    if _is_comment(above) and _may_be_names(above, width) and not _repeated(_own_names(above)):
+        return at - 1
+    found = [
+        i
+        for i, (_, row) in enumerate(rows[: at + MAX_PREAMBLE + 1])
+        if i >= at and width <= len(row) <= width + 1 and _may_be_names(row, width) and _is_above_rows(rows, at, i)
+    ]
+    single = (i for i in found if not _repeated(_own_names(rows[i][1])))
+    return next(single, next((i for i in found if _joined(rows, i)), found[-1] if found else at))
+
+
+def _is_above_rows(rows: list[tuple[int, Cells]], at: int, i: int) -> bool:
+    """Return whether rows with values begin after row `i`, and none of their kind is between it and the row `at`."""
+    below = [row for _, row in rows[i + 1 : i + 30]]
+    data = {_kinds(row) for row in below[1 + MAX_BELOW :] if _has_value(row)}
+    begins = any(_kinds(row) in data for row in below[: 1 + MAX_BELOW])
+    return begins and not any(_kinds(row) in data for _, row in rows[at + 1 : i])
+
+
+def _kinds(row: Cells) -> str:
+    """Return a letter for each cell: time, number, text or nothing, without what is nothing at the end."""
+    kinds = (
+        "t" if is_time(cell) else "n" if is_number(cell) else "x" if cell.strip() and not is_missing(cell) else " "
+        for cell in row
+    )
+    return "".join(kinds).rstrip()
+
+
+def _own_names(row: Cells) -> list[str]:
+    """Return the names in a row, without the sign of a comment before them."""
+    names = [name.strip() for name in row]
+    if names and _is_comment(names):
+        names[0] = names[0].lstrip("#/%- ")
+    return names
+
+
+def _repeated(names: list[str]) -> list[str]:
+    """Return the names that stand more than once, in their order in the alphabet."""
+    return sorted({name for name in names if name and names.count(name) > 1})
+
+
+def _joined(rows: list[tuple[int, Cells]], at: int) -> list[str]:
+    """Return the names of a row with what stands above them, or further left where cells are merged; empty if they
+    repeat even so."""
+    above, own = ([cell.strip() for cell in row[1]] for row in (rows[at - 1] if at else (0, []), rows[at]))
+    above = [*above, *[""] * (len(own) - len(above))][: len(own)]
+    merged = list(accumulate(above, lambda left, cell: cell or left))
+    for groups in (above, merged):
+        names = [f"{group} {name}".strip() for group, name in zip(groups, own, strict=True)]
+        if not _repeated(names):
+            return names
+    return []
 
 
 def _below_preamble(rows: list[tuple[int, Cells]], at: int, width: int) -> int:
