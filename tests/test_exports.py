@@ -233,7 +233,7 @@ def test_a_date_that_does_not_fit_is_refused_with_its_line(tmp_path: Path) -> No
     rows = [f"{13 + i % 10}.02.2026 06:00;1" for i in range(2000)]
     rows[1500] = "02.13.2026 06:00;1"
     file = write(tmp_path / "a.csv", table("time;y", rows))
-    with pytest.raises(RecordingError, match=r"a.csv:1502: `time` holds '02.13.2026 06:00'.*--read dates=month-first"):
+    with pytest.raises(RecordingError, match=r"a.csv:1502: `time` holds '02.13.2026 06:00'.* no date.*; correct it$"):
         count_rows(file)
 
 
@@ -241,12 +241,68 @@ def test_a_number_in_another_notation_is_refused_with_its_line(tmp_path: Path) -
     rows = [f"{i},{i}.5" for i in range(3000)]
     rows[2500] = '2500,"2500,25"'
     file = write(tmp_path / "a.csv", table("time,y", rows))
-    with pytest.raises(RecordingError, match=r"a.csv:2502: `y` holds '2500,25', while .* decimal point.*decimal=comma"):
+    with pytest.raises(RecordingError, match=r"a.csv:2502: `y` holds '2500,25', while .* decimal point.*; correct it$"):
         list(Recording(file))
     rows = [f"{i};{i},5" for i in range(3000)]
     rows[2500] = "2500;2500.25"
     with pytest.raises(RecordingError, match=r"a.csv:2502: `y` holds '2500.25', while .* decimal comma"):
         list(Recording(write(file, table("time;y", rows))))
+    rows = [f'{i},{37.5 + i},"+17{i},1","9{i},1"' for i in range(9)]
+    with pytest.raises(
+        RecordingError, match=r"a.csv:2: `y` holds '37.5'.* decimal comma \(`z`: '\+170,1'\); correct it$"
+    ):
+        list(Recording(write(file, table("time,y,z,x", rows))))
+
+
+def test_a_cure_is_named_where_the_file_can_be_read_with_it(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", table("time;y;z", [f"{i};{i},5;1.500" for i in range(9)]))
+    with pytest.raises(RecordingError, match=r"`y` holds '0,5', while .*, or leave the option out$"):
+        list(Recording(file, options=parse_options(["decimal=point"])))
+    assert next(iter(Recording(file))) == {"time": 0, "y": 0.5, "z": 1500}
+    file = write(file, table("time;y", [f"02/{i}/2026 06:00;1" for i in (3, 14, 15)]))
+    with pytest.raises(
+        RecordingError, match=r"'02/14/2026 06:00'.* no date.*; correct it, or give --read dates=month-fi"
+    ):
+        list(Recording(file, options=parse_options(["dates=day-first"])))
+    with pytest.raises(RecordingError, match=r"'02/3/2026 06:00'.* no date.*--read dates=month-first$"):
+        list(Recording(file, options=parse_options(["dates=year-first"])))
+    file = write(file, table("time;y", [f"{day} 06:00;1" for day in ("13/02/2026", "02/14/2026", "01/02/2026")]))
+    with pytest.raises(RecordingError, match=r"'02/14/2026 06:00', which is no date.*; correct it$"):
+        list(Recording(file))
+
+
+@pytest.mark.parametrize(
+    ("names", "form", "step"),
+    [
+        ("Date;Time", "%d/%m/%Y;%H.%M", 900),
+        ("Day;Clock", "%Y-%m-%d;%H.%M", 900),
+        ("Datum;Uhrzeit", "%d.%m.%Y;%H.%M.%S", 1),
+        ("pvm;klo", "%d.%m.%Y;%-H.%M", 3600),
+        ("Date;T", "%d/%m/%Y;%I:%M%p", 900),
+    ],
+)
+def test_times_of_day_with_dots_or_half_a_word_join_the_date(tmp_path: Path, names: str, form: str, step: int) -> None:
+    """Their dots are no decimal points, next to numbers with a comma."""
+    times = [datetime(2026, 2, 13) + timedelta(seconds=step * i) for i in range(300)]
+    rows = [f"{each:{form}}".replace("AM", "a").replace("PM", "p") + f";{20 + i % 7},5" for i, each in enumerate(times)]
+    found = list(Recording(write(tmp_path / "a.csv", table(f"{names};y", rows))))
+    assert [datetime.fromisoformat(row[names.replace(";", " ")]) for row in found] == times
+    assert found[1]["y"] == 21.5
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [f"{7 * i % 9}.{i % 60:02d}" for i in range(99)],
+        [f"{i / 4:.2f}" for i in range(99)],
+        [f"{i % 24:02d}.75" for i in range(99)],
+    ],
+)
+def test_numbers_next_to_a_date_stay_numbers(tmp_path: Path, column: list[str]) -> None:
+    rows = [f"{13 + i // 24}.02.2026;{cell}" for i, cell in enumerate(column)]
+    for name in ("Time", "y"):
+        found = list(Recording(write(tmp_path / "a.csv", table(f"Datum;{name}", rows))))
+        assert [row[name] for row in found] == [float(cell) for cell in column]
 
 
 @pytest.mark.parametrize(
@@ -482,6 +538,9 @@ def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
         ("03.02.2026", "2026-02-03"),
         ("Di, 03.02.2026 06:16:07", "2026-02-03T06:16:07"),
         ("2026-02-03 06:16:07 CET", "2026-02-03T06:16:07+01:00"),
+        ("03-Feb-26 6:16:00 PM CST", "2026-02-03T18:16:00-06:00"),
+        ("02/28/2026 12:05p MDT", "2026-02-28T12:05:00-06:00"),
+        ("28.02.26 1:05a", "2026-02-28T01:05:00"),
         ("28.02.2026 24:00", "2026-03-01T00:00:00"),
         ("31/12/2026 24:00:00,0 +0100", "2027-01-01T00:00:00.0+01:00"),
         ("202602282400", "2026-03-01T00:00:00"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from ssm_stream.autoconfig.target import TIMES, rank
 from ssm_stream.config import ConfigError, Event
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.local_times import find_zone
+
+ZONE = re.compile(r":[0-9]{2}(?:[.,][0-9]+)? *(?:[AaPp]\.?[Mm]\.? *)?(?!AM|PM|UTC|GMT)([A-Z]{3,5}) *$")
+"""The abbreviation of a zone at the end of a time."""
 
 
 def find_timestamp(
@@ -77,7 +81,9 @@ def _not_a_time(column: Column) -> str:
     if not column.is_filled:
         return f"{column.n - len(column.values)} of {column.n} rows have none"
     if column.kind not in ("number", "whole"):
-        return "is neither ISO 8601 nor a number"
+        value = next(iter(column.values.values()))
+        zone = ZONE.search(value) if isinstance(value, str) else None
+        return f"has the zone {zone[1]} in place of an offset, +05:30" if zone else "is neither ISO 8601 nor a number"
     if column.distinct < min(3, column.n):
         return f"hardly changes: {column.distinct} different in {column.n} rows"
     return "is in no unit a time of 2000 to 2100, and not all rows have seconds from 0 on"

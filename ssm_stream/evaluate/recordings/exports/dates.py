@@ -24,6 +24,7 @@ from ssm_stream.autoconfig.date_numbers import (
     quantum,
 )
 from ssm_stream.evaluate.recordings.exports.cells import is_missing
+from ssm_stream.evaluate.recordings.exports.header import is_time_name
 from ssm_stream.ingest.timestamps import is_iso_time
 
 MONTHS = (
@@ -44,12 +45,13 @@ FORMS = {
 ZONES = {
     "Z": "Z", "UTC": "Z", "GMT": "Z", "WET": "+00:00", "WEST": "+01:00", "BST": "+01:00", "CET": "+01:00",
     "CEST": "+02:00", "MEZ": "+01:00", "MESZ": "+02:00", "EET": "+02:00", "EEST": "+03:00", "JST": "+09:00",
-    "EST": "-05:00", "EDT": "-04:00", "PST": "-08:00", "PDT": "-07:00",
+    "EST": "-05:00", "EDT": "-04:00", "CST": "-06:00", "CDT": "-05:00", "MST": "-07:00", "MDT": "-06:00",
+    "PST": "-08:00", "PDT": "-07:00",
 }  # fmt: skip
-"""Abbreviations of zones that mean one offset."""
+"""Abbreviations of zones, with the offset for which they are taken."""
 CLOCK = (
     r"(?P<H>[0-9]{1,2})[:.時](?P<M>[0-9]{2})(?:[:.分](?P<S>[0-9]{2})(?:[.,:](?P<f>[0-9]{1,9}))?秒?|分)?"
-    rf"\s*(?P<p>[AaPp]\.?\s?[Mm]\.?)?\s*(?P<z>{'|'.join(ZONES)}|[+-][0-9]{{2}}:?[0-9]{{2}})?"
+    rf"\s*(?P<p>[AaPp](?:\.?\s?[Mm]\.?)?)?\s*(?P<z>{'|'.join(ZONES)}|[+-][0-9]{{2}}:?[0-9]{{2}})?"
 )
 WEEKDAY = r"(?:\p{L}{2,10}\.?,? +)?"
 TIMES = {"compact": r"(?:[T _-]?(?P<H>[0-9]{2}):?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?"
@@ -124,7 +126,8 @@ class DateForm(NamedTuple):
     def describe(self) -> str:
         """Return the form in words."""
         order = f"{ORDERS[self.kind]} " if self.kind in ORDERS else ""
-        return f"{order}dates ({self.example})"
+        zone = next((name for name in re.findall("[A-Z]+$", self.example) if ZONES.get(name, "Z") != "Z"), "")
+        return f"{order}dates ({self.example}{f'; {zone} is {ZONES[zone]}' if zone else ''})"
 
 
 class SpreadsheetDays(NamedTuple):
@@ -173,7 +176,8 @@ def _python(pattern: str) -> re.Pattern[str]:
 
 
 PATTERNS = {kind: _python(rf"\s*{WEEKDAY}{pattern}{TIMES.get(kind, TIME)}\s*") for kind, pattern in FORMS.items()}
-CLOCK_PATTERN = re.compile(r"\s*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?\s*")
+CLOCK_PATTERN = re.compile(r"\s*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp](?:\.?[Mm]\.?)?)?\s*")
+DOTTED_CLOCK = re.compile(r"[0-9]{1,2}\.[0-9]{2}(?P<seconds>\.[0-9]{2})?")
 
 
 def find_form(cells: Iterable[str]) -> DateForm | None:
@@ -227,9 +231,25 @@ def is_clock(cells: Iterable[str]) -> bool:
     return bool(filled) and all(CLOCK_PATTERN.fullmatch(cell) for cell in filled)
 
 
+def dotted_digits(name: str, dates: Sequence[str], cells: Sequence[str]) -> int:
+    """Return the number of digits of times of day with dots, `18.00.00` or `00.15`; 0 if a column holds none.
+
+    As such they grow within a date, and what might be a number with two decimals has zeros before it, as no number
+    has, or the name of a time.
+    """
+    texts = [cell.strip() for cell in cells]
+    matches = [DOTTED_CLOCK.fullmatch(text) for text in texts if text]
+    if not matches or None in matches or len({text.count(".") for text in texts if text}) > 1:
+        return 0
+    digits = 6 if matches[0] and matches[0]["seconds"] else 4
+    if digits == 4 and not any(re.match("0[0-9]", text) for text in texts) and not is_time_name(name):
+        return 0
+    return digits if clock_digits(dates, [text and text.replace(".", "").zfill(digits) for text in texts]) else 0
+
+
 def find_joined(cells: dict[str, list[str]]) -> tuple[str, str, int] | None:
-    """Return the first column of dates alone, the next of times of day, and the digits of these as whole numbers; 0:
-    they have a colon."""
+    """Return the first column of dates alone, the next of times of day, and the digits of these as whole numbers or
+    with dots; 0: they have a colon."""
     names = list(cells)
     date = next((name for name in names if is_date_alone(cells[name])), None)
     if date is None:
@@ -237,8 +257,10 @@ def find_joined(cells: dict[str, list[str]]) -> tuple[str, str, int] | None:
     after = names[names.index(date) + 1 :] + names[: names.index(date)]
     if (clock := next((name for name in after if is_clock(cells[name])), None)) is not None:
         return date, clock, 0
-    found = ((date, name, clock_digits(cells[date], cells[name])) for name in after)
-    return next((each for each in found if each[2]), None)
+    for name in after:
+        if digits := dotted_digits(name, cells[date], cells[name]) or clock_digits(cells[date], cells[name]):
+            return date, name, digits
+    return None
 
 
 def find_days(cells: dict[str, list[str]]) -> tuple[tuple[str, TimeForm], ...]:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import NoReturn
 
+import polars as pl
+
 from ssm_stream.evaluate.recordings.exports.cells import is_missing
 from ssm_stream.evaluate.recordings.exports.columns import PADDED, Counts
 from ssm_stream.evaluate.recordings.exports.format import Format
-from ssm_stream.evaluate.recordings.exports.numbers import Signs, is_doubtful
+from ssm_stream.evaluate.recordings.exports.numbers import Notation, Signs, is_doubtful
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
-from ssm_stream.evaluate.recordings.exports.part_rows import find_cell
+from ssm_stream.evaluate.recordings.exports.part_rows import find_cell, written_cells
 from ssm_stream.evaluate.recordings.files import RecordingError
 
 
@@ -26,16 +28,34 @@ def refuse_number(form: Format, name: str, options: FileOptions) -> NoReturn:
     own = re.compile(form.notation.pattern)
     line, cell = find_cell(form, name, lambda text: bool(pattern.match(text)) and not own.match(text))
     sign, other = ("point", "comma") if form.notation.decimal == "." else ("comma", "point")
-    cure = (
-        f"or give --read decimal={other} if all of them have one"
-        if options.decimal is None
-        else "or leave the option out"
-    )
+    cure = "correct it"
+    if _fits(form, "," if other == "comma" else "."):
+        cure += f", or give --read decimal={other}" if options.decimal is None else ", or leave the option out"
     if len(form.parts) > 1:
         cure += "; files of one folder must have the same decimal sign: export them alike"
+    found = next((f" (`{each.name}`: {one.strip()!r})" for each in _numbers(form) for one in each
+                  if each.name != name and form.notation.decimal in one and own.match(one)), "")  # fmt: skip
     raise RecordingError(
-        f"{line}: `{name}` holds {cell!r}, while the other numbers have a decimal {sign}; correct it, {cure}"
+        f"{line}: `{name}` holds {cell!r}, while the other numbers have a decimal {sign}{found}; {cure}"
     )
+
+
+def _fits(form: Format, decimal: str) -> bool:
+    """Return whether all numbers at the beginning of the table can be read with a decimal sign."""
+    pattern = Notation(decimal, True).pattern
+    return all(column.str.contains(pattern).all() for column in _numbers(form))
+
+
+def _numbers(form: Format) -> Iterator[pl.Series]:
+    """Yield the numbers at the beginning of each column of numbers, without times."""
+    times = {*dict(form.dates), *(() if form.joined is None else (form.joined.date, form.joined.clock))}
+    for part in form.parts:
+        for column in written_cells(part):
+            texts = column.drop_nulls().str.strip_suffix(dict(form.units).get(column.name, ""))
+            filled = texts.filter(texts.str.strip_chars() != "")
+            numbers = filled.filter(filled.str.contains(Counts.PATTERN))
+            if column.name not in times and 2 * len(numbers) > len(filled):
+                yield numbers
 
 
 def doubtful_number(form: Format, signs: dict[str, Signs]) -> str | None:

@@ -16,6 +16,8 @@ from ssm_stream.evaluate.recordings.exports.options import FileOptions
 from ssm_stream.evaluate.recordings.exports.tags import Tags
 
 UTF8 = "utf-8"
+DOTS = r"^([0-9]{1,2})[.]([0-9]{2})(?:[.]([0-9]{2}))?$"
+"""Regular expression of a time of day with dots."""
 DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "pipes", " ": "blanks"}
 
 
@@ -40,7 +42,7 @@ class Joined(NamedTuple):
     date: str
     clock: str
     digits: int = 0
-    """Of times of day that are whole numbers: 4 or 6; 0: they have a colon."""
+    """Of times of day that are whole numbers or have dots: 4 or 6; 0: they have a colon."""
 
     @property
     def cells(self) -> pl.Expr:
@@ -48,7 +50,7 @@ class Joined(NamedTuple):
         date = pl.col(self.date).str.replace(r"^\s*([0-9]{4})([0-9]{2})([0-9]{2})\s*$", "$1-$2-$3")
         clock = pl.col(self.clock)
         if self.digits:
-            text = clock.str.strip_chars().str.zfill(self.digits)
+            text = clock.str.strip_chars().str.replace(DOTS, "$1$2$3").str.zfill(self.digits)
             colons = text.str.replace_all("([0-9]{2})", "$1:").str.strip_suffix(":")
             clock = pl.when(text.str.contains(rf"^[0-9]{{{self.digits}}}$")).then(colons).otherwise(clock)
         return pl.concat_str(date, clock, separator=" ").alias(self.name)

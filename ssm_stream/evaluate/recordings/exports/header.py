@@ -29,7 +29,7 @@ MAX_PREAMBLE = 30
 """Lines below one that could be the names in which these may still come."""
 TIME_NAMES = frozenset([
     "time", "timestamp", "datetime", "date", "ts", "zeit", "zeitstempel", "zeitpunkt", "uhrzeit", "datum", "heure",
-    "horodatage", "horodate", "fecha", "hora", "data", "ora", "orario", "tijd", "tijdstip", "tid", "klockslag",
+    "horodatage", "horodate", "fecha", "hora", "data", "ora", "orario", "tijd", "tijdstip", "tid", "klockslag", "klo",
     "czas", "時刻", "時間", "日時", "日付", "年月日", "时间", "日期", "시간", "일시", "날짜", "время", "дата",
 ])  # fmt: skip
 """Words in the names of columns of times."""
@@ -307,7 +307,12 @@ def _below_preamble(rows: list[tuple[int, Cells]], at: int, width: int) -> int:
 
 def _time_names(row: Cells) -> list[int]:
     """Return the places of the cells with a word for a time."""
-    return [j for j, cell in enumerate(row) if TIME_NAMES & {*re.findall(r"[^\W\d_]+", cell.lower())}]
+    return [j for j, cell in enumerate(row) if is_time_name(cell)]
+
+
+def is_time_name(name: str) -> bool:
+    """Return whether a name has a word for a time."""
+    return bool(TIME_NAMES & {*re.findall(r"[^\W\d_]+", name.lower())})
 
 
 def _has_value(row: Cells) -> bool:

@@ -146,9 +146,11 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> tuple[Format, dict
     units = tuple((name, unit) for name, column in cells.items() if (unit := _find_unit(column)) is not None)
     for name, unit in units:
         cells[name] = [cell.removesuffix(unit) for cell in cells[name]]
-    signs = _signs(parts, dict(units))
-    notation = find_notation(signs.values(), options.decimal)
     joined = None if (found := find_joined(cells)) is None else Joined(*found)
+    signs = _signs(parts, dict(units))
+    for name in () if joined is None else (joined.date, joined.clock):
+        signs.pop(name)  # the dots of a time of day are no decimal points
+    notation = find_notation(signs.values(), options.decimal)
     if joined is not None:
         cells[joined.name] = joined.texts(cells.pop(joined.date), cells.pop(joined.clock))
     forms: tuple[tuple[str, TimeForm], ...]
@@ -284,7 +286,7 @@ def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]
         if isinstance(found, DateForm) and found.kind == "dmy":
             between = re.search("[0-9]([./-])[0-9]", found.example)
             separator = between[1] if between is not None else ""
-            halves = re.search("[AaPp]\\.?[Mm]", found.example) is not None
+            halves = re.search(r"[0-9]\s*[AaPp](\.?\s?[Mm]|\b)", found.example) is not None
             given = next((kind for kind, order in ORDERS.items() if order == options.dates), None)
             kind = given or find_order(all_dates, separator, (comma, halves))
             if kind is None:
@@ -294,23 +296,31 @@ def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]
                     + _orders(all_dates)
                 )
             found = found._replace(kind=kind)
-            all_dates = in_order(kind, all_dates)
-        if isinstance(found, DateForm) and (bad := first_invalid(all_dates)) is not None:
-            raise _wrong_date(form, name, found, bad)
+        if isinstance(found, DateForm):
+            _check_dates(form, name, found, all_dates)
         ordered.append((name, found))
     return form._replace(dates=tuple(ordered))
 
 
 def _orders(dates: list[tuple[str, str, str]]) -> str:
     """Return the options by which dates can be read."""
-    fits = [order for kind, order in ORDERS.items() if first_invalid(in_order(kind, dates)) is None]
-    return " or ".join(f"--read dates={order}" for order in fits or ORDERS.values())
+    return " or ".join(f"--read dates={order}" for order in _fitting(dates) or ORDERS.values())
 
 
-def _wrong_date(form: Format, name: str, found: DateForm, bad: tuple[str, str, str]) -> RecordingError:
-    line, cell = find_cell(form, name, lambda text: found.parts(text) == bad)
-    other = {"dmy": "month-first", "mdy": "day-first", "yymd": "day-first"}.get(found.kind)
-    cure = f"correct it, or give --read dates={other}" if other else "correct it"
-    return RecordingError(
-        f"{line}: `{name}` holds {cell!r}, which is no date, read as the others ({found.describe()}); {cure}"
+def _fitting(dates: list[tuple[str, str, str]]) -> list[str]:
+    """Return the orders in which numbers that were read as `dmy` are dates."""
+    return [order for kind, order in ORDERS.items() if first_invalid(in_order(kind, dates)) is None]
+
+
+def _check_dates(form: Format, name: str, found: DateForm, written: list[tuple[str, str, str]]) -> None:
+    """Raise RecordingError if the numbers of a column, as written, are no dates in the order that was found."""
+    ordered = in_order(found.kind, written) if found.kind in ORDERS else written
+    if (bad := first_invalid(ordered)) is None:
+        return
+    as_written = found._replace(kind="dmy") if found.kind in ORDERS else found
+    line, cell = find_cell(form, name, lambda text: as_written.parts(text) == written[ordered.index(bad)])
+    fits = _fitting(written) if found.kind in ORDERS else []
+    cure = "".join(f", or give --read dates={order}" for order in fits)
+    raise RecordingError(
+        f"{line}: `{name}` holds {cell!r}, which is no date, read as the others ({found.describe()}); correct it{cure}"
     )
