@@ -66,13 +66,16 @@ def find_relation(y: Floats, columns: dict[str, Floats]) -> Relation | None:
     y, table = y[at], table[at]
     moving = np.std(table, axis=0) > 1e-9 * np.abs(table).max(axis=0)
     chosen = [j for j in range(len(names)) if moving[j]]
-    if not chosen or _left(y, table, chosen) > EXACT:
+    if not chosen:
         return None
-    alone = next((j for j in chosen if _left(y, table, [j]) <= EXACT), None)
+    fits = _Fits(y, table)
+    if fits.left(chosen) > EXACT:
+        return None
+    alone = next((j for j in chosen if fits.left([j]) <= EXACT), None)
     if alone is not None:
         chosen = [alone]
     while len(chosen) > 1:
-        left = {j: _left(y, table, [k for k in chosen if k != j]) for j in chosen}
+        left = {j: fits.left([k for k in chosen if k != j]) for j in chosen}
         least = min(left, key=lambda j: left[j])
         if left[least] > EXACT:
             break
@@ -91,9 +94,25 @@ def _fit(y: Floats, table: Floats, chosen: Sequence[int]) -> Floats:
     return out
 
 
-def _left(y: Floats, table: Floats, chosen: Sequence[int]) -> float:
-    factors = _fit(y, table, chosen)
-    return float(np.std(y - table[:, list(chosen)] @ factors[:-1]) / np.std(y))
+class _Fits:
+    """What a column leaves of another, or several do, by least squares.
+
+    The table is turned into as many rows as it has columns, by which the fits are the same and take a fraction of the
+    time: with n columns there are up to n² / 2 of them.
+    """
+
+    def __init__(self, y: Floats, table: Floats) -> None:
+        scale = table.std(axis=0)
+        turned, self._table = np.linalg.qr((table - table.mean(axis=0)) / np.where(scale > 0, scale, 1.0))
+        self._y, centred = turned.T @ (y - y.mean()), y - y.mean()
+        self._rest, self._whole = np.sum((centred - turned @ self._y) ** 2), np.sum(centred**2)
+        self._cut = np.finfo(np.float64).eps * len(y)
+
+    def left(self, chosen: Sequence[int]) -> float:
+        """Return the standard deviation of what chosen columns leave, over that of the column."""
+        part = self._table[:, list(chosen)]
+        residual = self._y - part @ np.linalg.lstsq(part, self._y, rcond=self._cut)[0]
+        return float(np.sqrt((residual @ residual + self._rest) / self._whole))
 
 
 def without_copies(event: Event, events: Events) -> Narrowed:

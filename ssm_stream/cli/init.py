@@ -13,7 +13,7 @@ import typer
 
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import Reading, print_reading, require_writable, with_option_groups
-from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.console import output, print_json
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import ConfigError, Event, parse_config
 from ssm_stream.config.quantities import format_duration
@@ -113,7 +113,8 @@ def init(
             assert topic is not None
             documents, sampled, message_format = _messages(topic, brokers or BROKERS, properties, registry)
         chosen = Choices(fields.entity, fields.timestamp, tuple(fields.target or ()))
-        draft = draft_event(documents, chosen, topic, as_they_came=file is None)
+        with output(error=True).status(f"examining {sampled}"):
+            draft = draft_event(documents, chosen, topic, as_they_came=file is None)
         if reading.every is not None and file is not None and draft.event.timestamp != numbered:
             raise ConfigError(
                 f"--every: the file has times of its own, `{draft.event.timestamp}`; leave the option out"
