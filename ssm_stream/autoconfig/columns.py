@@ -145,7 +145,7 @@ def holds_spreadsheet_days(column: Column) -> bool:
 def has_offset(column: Column) -> bool:
     """Return whether its texts have an offset from UTC."""
     first = next((v for v in column.values.values() if isinstance(v, str) and is_iso_time(v)), "")
-    return bool(re.search(r"[T ][0-9:.,]+(?:Z|[+-][0-9:]+)$", first))
+    return bool(re.search(r"[T ][0-9:.,]+ ?(?:Z|[+-][0-9:]+)$", first.strip()))
 
 
 def count_disorder(names: Sequence[Any] | None, ts: NDArray[np.int64]) -> int:
