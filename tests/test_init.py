@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import name_words
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
+from ssm_stream.autoconfig.leaks import find_relation
 from ssm_stream.autoconfig.render import render_config, yaml_quoted
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, Event, load_config, parse_config
@@ -237,10 +238,22 @@ def test_numbers_in_several_units_are_each_taken_by_its_size() -> None:
     assert EventReader(draft.event).read(mixed)[0].ts.tolist() == [1000 * row["ts"] for row in rows]
 
 
+@pytest.mark.parametrize("offset", ["-0800", " -0800", " +01:00", "Z", " Z", ""])
+def test_times_without_an_offset_are_noted(offset: str) -> None:
+    draft = decided([{**row, "recorded_at": row["recorded_at"] + offset} for row in plant()])
+    noted = [note for note in draft.notes if "no offset from UTC" in note]
+    assert len(noted) == (not offset)
+    assert ("taken for UTC" in draft.why["timestamp"]) == (not offset)
+
+
 def test_why_a_column_named_like_a_time_is_none() -> None:
     for values, reason in (
         (lambda i: -5 - i, "(-5) is named like one, but is in no unit a time"),
         (lambda i: "noon", "('noon') is named like one, but is neither ISO 8601 nor a number"),
+        (
+            lambda i: "01-Jan-26 6:00:00 PM IST",
+            "('01-Jan-26 6:00:00 PM IST') is named like one, but has the zone IST in place of",
+        ),
         (lambda i: 7, "(7) is named like one, but hardly changes: 1 different in 9 rows"),
         (lambda i: 7 if i else None, "(7) is named like one, but 1 of 9 rows have none"),
     ):
@@ -294,6 +307,49 @@ def test_what_marks_few_rows_and_is_named_like_a_label_is_no_input() -> None:
         assert draft.left_out["EVENT"].startswith("1 in 2 of 240 rows, and named like a label")
         assert "alarm" in draft.event.columns, "an alarm in every other row marks nothing"
         assert "#   EVENT: 1 in 2 of 240 rows" in render_config(draft, "t", "a", {}, "rows")
+
+
+def test_marks_for_no_value_are_noted() -> None:
+    """A number that repeats far outside the others, and the other columns that it bounds; no zero, level or outlier."""
+
+    def marked(**marks: float) -> list[str]:
+        rows = plant()
+        for i, (column, mark) in enumerate(marks.items()):
+            for row in rows[5 + i :: 60]:
+                row[column] = mark
+        return [note for note in decided(rows).notes if "stands in" in note]
+
+    (note,) = marked(load=-999, speed=-999)
+    assert note.startswith("-999 stands in `load` (4), `speed` (4) of 240 rows, far from all others (")
+    cure = re.search(r"event.when: (\{.*\})$", note)
+    assert cure is not None
+    assert cure[1] == "{'load': {above: -999}}"
+    (note,) = marked(temp=9999)
+    assert note.endswith("event.when: {'temp': {below: 9999}}")
+    assert not marked()
+    assert not marked(load=0, temp=0)
+    rows = plant()
+    rows[7]["load"] = 999.0
+    for i, row in enumerate(rows):
+        row["speed"] = 900 if i % 9 == 0 else 100
+    assert not [note for note in decided(rows).notes if "stands in" in note]
+
+
+def test_relations_of_many_columns_are_found_in_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits are of as many rows as columns, whatever the sample has; the last one, of the relation itself, of all."""
+    rng, sizes, fit = np.random.default_rng(1), [], np.linalg.lstsq
+    columns = {f"c{j}": rng.normal(j, 1 + j, 900) for j in range(12)}
+
+    def counted(a: Any, b: Any, rcond: Any = None) -> Any:
+        sizes.append(a.shape[0])
+        return fit(a, b, rcond=rcond)
+
+    monkeypatch.setattr(np.linalg, "lstsq", counted)
+    relation = find_relation(2 * columns["c3"] - columns["c7"] + 5, columns)
+    assert relation is not None
+    assert relation.text == "2 c3 − c7 + 5"
+    assert len(sizes) > 50
+    assert sorted(sizes)[-2:] == [12, 900]
 
 
 def test_leaks_are_left_out_or_noted() -> None:

@@ -27,6 +27,7 @@ from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
+from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
 from ssm_stream.autoconfig.readings import Behind, Readings, Times, as_rows, find_behind, find_readings, with_layout
@@ -139,6 +140,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     notes += made.narrowed.notes
     if made.refused:
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
+    notes += mark_notes([found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found])
     entities = len(set(events.entity))
     if len(events) < WARMUP * entities:
         notes.append(
