@@ -322,6 +322,10 @@ def test_numbers_next_to_a_date_stay_numbers(tmp_path: Path, column: list[str]) 
         (["1.140", "1500", "987", "985"], [1.14, 1500, 987, 985]),
         (["1.140", "0"], [1.14, 0]),
         (["1.140", "2", *["2.500"] * 40], [1.14, 2, *[2.5] * 40]),
+        (["+  23.4", "-   1.5", "7"], [23.4, -1.5, 7]),
+        (["+  23,4", "\u2212 1,5"], [23.4, -1.5]),
+        (["$0.05", "-$1.50", "$ 1,234.00"], [0.05, -1.5, 1234]),
+        (["€1.234,5", "€ 2"], [1234.5, 2]),
         (["1.234.567", "1.234.568"], [1234567, 1234568]),
         (["1,234,567", "1,234,568"], [1234567, 1234568]),
     ],
@@ -330,6 +334,16 @@ def test_notations_of_numbers(tmp_path: Path, cells: list[str], expected: list[f
     file = write(tmp_path / "a.csv", table("time;y", [f"2026-01-01;{cell}" for cell in cells]))
     assert [row["y"] for row in Recording(file)] == expected
     assert next(read_recording(file))["y"].to_list() == expected
+
+
+def test_blanks_after_a_sign_may_come_late_and_currencies_must_be_in_all_cells(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", table("time,y", [f"{i},{i}.5" for i in range(3000)] + ["3000,+  0.5"]))
+    assert list(Recording(file))[-1]["y"] == 0.5
+    file = write(tmp_path / "b.csv", table("time,y", ["1,$2", "2,3", "3,€4"]))
+    assert [row["y"] for row in Recording(file)] == ["$2", "3", "€4"]
+    file = write(tmp_path / "c.csv", table("time,y", ["1,$2.5", "2,n/a", "3,"]))
+    assert [row["y"] for row in Recording(file)] == [2.5, None, None]
+    assert "units in cells ($)" in Recording(file).describe()
 
 
 @pytest.mark.parametrize("sign", [".", ","])

@@ -262,6 +262,15 @@ def test_why_a_column_named_like_a_time_is_none() -> None:
             decided(rows)
 
 
+def test_a_column_of_numbers_and_texts_is_named_where_there_is_no_target() -> None:
+    rows = [{"ts": 1_770_098_400 + 60 * i, "state": "on" if i % 5 == 0 else i * 0.5 % 9} for i in range(40)]
+    with pytest.raises(
+        ConfigError, match=r"--target; `state` holds 'on' and the like in 8 of 40 rows, else numbers\. C"
+    ):
+        decided(rows)
+    assert decided(rows, targets=["state"]).event.target == "state"
+
+
 def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:
     rng = np.random.default_rng(0)
     rows = [{**row, "bytes": int(rng.integers(1_000_000_000, 2_000_000_000))} for row in plant()]

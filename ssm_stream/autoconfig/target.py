@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from ssm_stream.autoconfig.columns import Column, time_format, word_set
+from ssm_stream.autoconfig.feature_selection import is_number
 from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.config import ConfigError
 
@@ -14,6 +15,8 @@ TIMES = ("timestamp", "ts", "datetime", "time", "date", "t", "when", "created", 
 TARGETS = (("target", "y"), ("value", "measurement", "reading", "output"))
 CALENDAR = word_set("hour minute second day dow weekday week month year quarter holiday weekend")
 COUNTERS = word_set("index row record cycle step count counter seq sequence offset n")
+MAX_MIXED = 3
+"""Columns of numbers and other values that an error names."""
 MIN_COUNTED = 20
 """Rows without which a column does not show that it numbers them."""
 
@@ -56,8 +59,8 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
     varied = [c for c in usable if not is_no_signal(c, names)]
     if not varied:
         raise ConfigError(
-            f"no column is a number that varies and could be predicted; name the target with --target. Columns: "
-            f"{', '.join(found)}"
+            f"no column is a number that varies and could be predicted; name the target with --target{_mixed(found)}. "
+            f"Columns: {', '.join(found)}"
         )
     named = [c for c in varied if any(word in TARGETS[1] for word in c.name)]
     if len(named) == 1:
@@ -66,6 +69,16 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
     others = [c.path for c in varied if c is not best]
     reason = "no column is named like one: the last number that varies freely" if others else "the only number"
     return Target(best.path, others, reason)
+
+
+def _mixed(found: dict[str, Column]) -> str:
+    """Return which columns have numbers in at least half of their rows, and what else; empty if none has."""
+    out = []
+    for column in found.values():
+        others = [value for value in column.values.values() if not is_number(value)]
+        if others and column.kind == "mixed" and 2 * len(others) <= len(column.values):
+            out.append(f"`{column.path}` holds {others[0]!r} and the like in {len(others)} of {column.n} rows")
+    return f"; {', '.join(out[:MAX_MIXED])}, else numbers" if out else ""
 
 
 def _is_auxiliary(column: Column) -> bool:

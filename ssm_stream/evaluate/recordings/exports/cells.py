@@ -12,9 +12,13 @@ MISSING = frozenset([
 MINUS = "\u2212"
 """The sign that typesetting has for minus."""
 NUMBER = re.compile(
-    r"[+\u2212-]?(?:[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]+)?(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?"
+    r"(?:[+\u2212-] *)?(?:[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]+)?(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?"
 )
-"""A number with a point or a comma, and with separators between thousands."""
+"""A number with a point or a comma, with separators between thousands, and with blanks after its sign."""
+CURRENCIES = "$€£¥₹"
+"""Signs that may stand before a number, as a unit does after it."""
+BEFORE = rf"^\s*([+\u2212-]?)\s*[{CURRENCIES}]\s*"
+"""Regular expression of a sign of currency before a number."""
 WITH_UNIT = re.compile(r"(?P<number>.*[0-9])(?P<unit>[ \u00a0]?[%°‰][A-Za-z]?|[ \u00a0][^\W\d_][^\d]{0,7})\s*")
 """A number and its unit: after a blank, or beginning with a sign."""
 SPACES = " \u00a0\u202f'’"
@@ -43,9 +47,17 @@ def is_value(text: str) -> bool:
 
 
 def unit_of(text: str) -> str | None:
-    """Return the unit after a number, with the blank before it: ` °C` of `20.5 °C`; None if there is none."""
+    """Return the unit after a number, with the blank before it, ` °C` of `20.5 °C`, or the sign of currency before it;
+    None if there is none."""
+    if (before := re.match(BEFORE, text)) is not None and is_number(text[before.end() :]):
+        return before[0].strip()[-1]
     match = WITH_UNIT.fullmatch(text)
     return match["unit"] if match is not None and is_number(match["number"]) else None
+
+
+def without_unit(text: str, unit: str) -> str:
+    """Return the text of a cell without its unit, as `unit_of` has it."""
+    return re.sub(BEFORE, r"\1", text) if unit and unit in CURRENCIES else text.removesuffix(unit)
 
 
 def is_missing(text: str) -> bool:

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import polars as pl
 
-from ssm_stream.evaluate.recordings.exports.cells import is_missing
+from ssm_stream.evaluate.recordings.exports.cells import is_missing, without_unit
 from ssm_stream.evaluate.recordings.exports.columns import PADDED, Counts
-from ssm_stream.evaluate.recordings.exports.format import Format
+from ssm_stream.evaluate.recordings.exports.format import Format, strip_unit
 from ssm_stream.evaluate.recordings.exports.numbers import Notation, Signs, is_doubtful
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
 from ssm_stream.evaluate.recordings.exports.part_rows import find_cell, written_cells
@@ -51,7 +51,7 @@ def _numbers(form: Format) -> Iterator[pl.Series]:
     times = {*dict(form.dates), *(() if form.joined is None else (form.joined.date, form.joined.clock))}
     for part in form.parts:
         for column in written_cells(part):
-            texts = column.drop_nulls().str.strip_suffix(dict(form.units).get(column.name, ""))
+            texts = strip_unit(column.drop_nulls(), dict(form.units).get(column.name, ""))
             filled = texts.filter(texts.str.strip_chars() != "")
             numbers = filled.filter(filled.str.contains(Counts.PATTERN))
             if column.name not in times and 2 * len(numbers) > len(filled):
@@ -91,7 +91,7 @@ def mixed_columns(form: Format, total: dict[str, Counts]) -> Iterator[str]:
 
 
 def _is_odd(form: Format, has_names: bool, unit: str, text: str) -> bool:
-    text = text.removesuffix(unit)
+    text = without_unit(text, unit)
     if has_names:
         return re.match(PADDED, text.strip()) is not None
     return not is_missing(text) and re.match(form.notation.pattern, text) is None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from ssm_stream.evaluate.recordings.exports.cells import MISSING
+from ssm_stream.evaluate.recordings.exports.cells import BEFORE, CURRENCIES, MISSING
 from ssm_stream.evaluate.recordings.exports.dates import TimeForm
 from ssm_stream.evaluate.recordings.exports.header import Head
 from ssm_stream.evaluate.recordings.exports.numbers import Notation
@@ -67,6 +67,13 @@ class Joined(NamedTuple):
         return f"{self.date} {self.clock}"
 
 
+def strip_unit(column: pl.Series, unit: str) -> pl.Series:
+    """Return a column of text without a unit in its cells, as `unit_of` has it."""
+    if unit and unit in CURRENCIES:
+        return column.str.replace(BEFORE, "$1")
+    return column.str.strip_suffix(unit)
+
+
 class Format(NamedTuple):
     """What the cells of a table mean."""
 
@@ -91,7 +98,7 @@ class Format(NamedTuple):
     def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame of text with date and time of day joined, and without units in cells."""
         if self.units:
-            frame = frame.with_columns(pl.col(name).str.strip_suffix(unit) for name, unit in self.units)
+            frame = frame.with_columns(strip_unit(frame[name], unit) for name, unit in self.units)
         if self.joined is None:
             return frame
         date, clock, name = self.joined.date, self.joined.clock, self.joined.name

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from ssm_stream.evaluate.recordings.exports.cells import MINUS, NUMBER, SPACES
+from ssm_stream.evaluate.recordings.exports.cells import MINUS, NUMBER, SPACES, without_unit
 
 GROUPS = {".": rf"[,{SPACES}]", ",": rf"[.{SPACES}]"}
 """Decimal sign → separators between thousands."""
@@ -27,22 +27,24 @@ class Notation(NamedTuple):
     """Whether U+2212 is the sign of some."""
     certain: bool = False
     """Whether a number shows the decimal sign beyond doubt, or it is given."""
+    spaced: bool = False
+    """Whether blanks stand after the sign of some."""
 
     @property
     def is_plain(self) -> bool:
         """Whether the numbers can be read as they stand."""
-        return self.decimal == "." and not self.grouped and not self.minus
+        return self.decimal == "." and not (self.grouped or self.minus or self.spaced)
 
     def is_like(self, other: Notation) -> bool:
         """Return whether numbers are written alike in both."""
-        return self[:3] == other[:3]
+        return self._replace(certain=False) == other._replace(certain=False)
 
     @property
     def pattern(self) -> str:
         """Regular expression of a number."""
         decimal = re.escape(self.decimal)
         whole = rf"(?:[1-9][0-9]{{0,2}}(?:{GROUPS[self.decimal]}[0-9]{{3}})+|[0-9]+)"
-        return rf"^\s*[+{MINUS}-]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$"
+        return rf"^\s*(?:[+{MINUS}-] *)?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?\s*$"
 
     def plain(self, name: str) -> pl.Expr:
         """Return a column with its numbers as plain ones; other texts stay."""
@@ -54,6 +56,7 @@ class Notation(NamedTuple):
             .str.replace_all(GROUPS[self.decimal], "")
             .str.replace(self.decimal, ".", literal=True)
             .str.replace(MINUS, "-", literal=True)
+            .str.replace("^([+-]) +", "$1")
         )
         return pl.when(text.str.contains(self.pattern)).then(number).otherwise(text).alias(name)
 
@@ -89,6 +92,8 @@ class Signs(NamedTuple):
     """Of these, those of more than three digits."""
     small: int = 0
     """Of these, the others, without zeros."""
+    spaced: int = 0
+    """With blanks after the sign."""
     small_range: tuple[float, float] = (math.inf, 0.0)
     marked_range: tuple[float, float] = (math.inf, 0.0)
     """Of `point_marks`, as decimals."""
@@ -130,6 +135,8 @@ def count_signs(column: pl.Series) -> Signs:
     numbers = text.filter(text.str.contains(f"^(?:{NUMBER.pattern})$") & text.str.contains("[0-9]"))
     if not len(numbers):
         return Signs(len(text))
+    spaced = numbers.str.contains(f"^[+{MINUS}-] ")
+    numbers = numbers.str.replace(f"^([+{MINUS}-]) +", "$1")
     minus = numbers.str.contains(MINUS, literal=True)
     numbers = numbers.str.replace(MINUS, "-", literal=True)
     point, comma = numbers.str.count_matches(".", literal=True), numbers.str.count_matches(",", literal=True)
@@ -141,7 +148,7 @@ def count_signs(column: pl.Series) -> Signs:
     clear, groups = ([int(numbers.str.contains(of(sign)).sum()) for sign in ".,"] for of in (_last, _groups))
     marks = [len(marked), int(numbers.str.contains(_mark(",")).sum())]
     clear = [number - doubtful for number, doubtful in zip(clear, marks, strict=True)]
-    wholes = [len(bare), len(bare) - len(short), len(small)]
+    wholes = [len(bare), len(bare) - len(short), len(small), int(spaced.sum())]
     counts = [len(text), len(numbers), *clear, int(minus.sum()), int(grouped.sum()), *groups, *marks, *wholes]
     return Signs._make([*counts, _range(small), _range(marked)])
 
@@ -177,9 +184,9 @@ def find_notation(columns: Iterable[Signs], decimal: str | None = None) -> Notat
         thousands = any(each.has_comma_thousands for each in some)
         decimal = "," if not thousands and (doubtful or any(each.has_point_thousands for each in some)) else "."
     grouped = decimal == "," or any(each.groups or each.commas or each.comma_marks for each in some)
-    return Notation(decimal, grouped, any(each.minus for each in some), certain)
+    return Notation(decimal, grouped, any(each.minus for each in some), certain, any(each.spaced for each in some))
 
 
 def is_doubtful(cell: str, sign: str, unit: str = "") -> bool:
     """Return whether the sign in a number, which has this unit, is that of decimals or of thousands."""
-    return re.match(_mark(sign), cell.removesuffix(unit).strip()) is not None
+    return re.match(_mark(sign), without_unit(cell, unit).strip()) is not None

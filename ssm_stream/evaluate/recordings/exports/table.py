@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from ssm_stream.evaluate.recordings.exports.cells import is_missing, unit_of
+from ssm_stream.evaluate.recordings.exports.cells import is_missing, unit_of, without_unit
 from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count_cells
 from ssm_stream.evaluate.recordings.exports.dates import (
     ORDERS,
@@ -30,7 +30,7 @@ from ssm_stream.evaluate.recordings.exports.dates import (
 )
 from ssm_stream.evaluate.recordings.exports.doubts import doubtful_number, mixed_columns, refuse_number
 from ssm_stream.evaluate.recordings.exports.file_names import find_file_column, name_of
-from ssm_stream.evaluate.recordings.exports.format import Format, Joined, Part, describe
+from ssm_stream.evaluate.recordings.exports.format import Format, Joined, Part, describe, strip_unit
 from ssm_stream.evaluate.recordings.exports.header import find_table
 from ssm_stream.evaluate.recordings.exports.numbers import Signs, count_signs, find_notation
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
@@ -145,7 +145,7 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> tuple[Format, dict
             cells[name] += [row[j] for row in part.head.rows if j < len(row)]
     units = tuple((name, unit) for name, column in cells.items() if (unit := _find_unit(column)) is not None)
     for name, unit in units:
-        cells[name] = [cell.removesuffix(unit) for cell in cells[name]]
+        cells[name] = [without_unit(cell, unit) for cell in cells[name]]
     joined = None if (found := find_joined(cells)) is None else Joined(*found)
     signs = _signs(parts, dict(units))
     for name in () if joined is None else (joined.date, joined.clock):
@@ -171,7 +171,7 @@ def _signs(parts: Sequence[Part], units: dict[str, str]) -> dict[str, Signs]:
     for part in parts:
         for column in written_cells(part):
             name = column.name
-            found = count_signs(column.str.strip_suffix(units[name]) if name in units else column)
+            found = count_signs(strip_unit(column, units[name]) if name in units else column)
             signs[name] = signs.get(name, Signs()).plus(found)
     return signs
 
