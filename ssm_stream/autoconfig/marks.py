@@ -18,11 +18,11 @@ MAX_NAMED = 3
 
 
 class _Mark(NamedTuple):
-    """number: the lowest or highest of a column; count: of it; low, high: range of the others"""
+    """number: the lowest or highest of a column; rows: that have it; low, high: range of the others"""
 
     column: str
     number: float
-    count: int
+    rows: int
     low: float
     high: float
 
@@ -40,7 +40,7 @@ def mark_notes(columns: Sequence[Column]) -> list[str]:
     for number in dict.fromkeys(mark.number for mark in found if mark.is_far):
         marks = sorted((mark for mark in found if mark.number == number), key=lambda mark: not mark.is_far)
         first, n = marks[0], max(column.n for column in columns)
-        named = ", ".join(f"`{mark.column}` ({mark.count})" for mark in marks[:MAX_NAMED])
+        named = ", ".join(f"`{mark.column}` ({mark.rows})" for mark in marks[:MAX_NAMED])
         named += f" and {len(marks) - MAX_NAMED} others" if len(marks) > MAX_NAMED else ""
         where = f"{number:g} stands in {named} of {n} rows, far from all others ({first.low:g} to {first.high:g})"
         bound = "above" if number < first.low else "below"

@@ -11,7 +11,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -281,7 +281,9 @@ def _joined(rows: list[tuple[int, Cells]], at: int) -> list[str]:
     repeat even so."""
     above, own = ([cell.strip() for cell in row[1]] for row in (rows[at - 1] if at else (0, []), rows[at]))
     above = [*above, *[""] * (len(own) - len(above))][: len(own)]
-    merged = list(accumulate(above, lambda left, cell: cell or left))
+    merged = above[:1]
+    for cell in above[1:]:
+        merged.append(cell or merged[-1])
     for groups in (above, merged):
         names = [f"{group} {name}".strip() for group, name in zip(groups, own, strict=True)]
         if not _repeated(names):
