@@ -224,7 +224,7 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
 }
 // D: inputs, with the features
 inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
-    put("number", f.number, {7});
+    put("number", f.number, {9});
     put("value", f.value, {11});
     put("mean", f.mean, {CONTEXT});
     const i64 beyond = rounded(D, 8) - D;  // to whole vectors
@@ -236,7 +236,7 @@ inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
 }
 inline void place_fields(Placer& put, ErrorScalePoolFields& f, i64 D) {
     const i64 n = rounded(D, 8);
-    put("number", f.number, {3});
+    put("number", f.number, {4});
     put("tail", f.tail, {3});
     put("w", f.w, {D}, 8);
     put("v", f.v, {D}, 8);

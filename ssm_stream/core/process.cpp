@@ -78,7 +78,7 @@ static SSM_INLINE double* clock_of(const EngineState& state, i64 e) {
 
 // A target and its prediction, to be judged.
 struct Judged {
-    i64 k, n, judged;    // pool; labelled events before; errors judged before
+    i64 k, n;            // pool; labelled events before
     double time, y, answer;
     bool known;          // the entity had a label when the answer was given
     const double* u;
@@ -136,8 +136,9 @@ static SSM_INLINE error_scale::Scale place_scale(const EngineState& state, const
 struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
-    const double half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
-    return {half * scale.room[error_scale::LOWER], half * scale.room[error_scale::UPPER]};
+    const double rounding = rounding_of(state, answer, answer), half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
+    if (error_scale::rests(scale, answer, rounding)) return {error_scale::nothing(scale, rounding), error_scale::nothing(scale, rounding)};
+    return {max(half * scale.room[error_scale::LOWER], rounding), max(half * scale.room[error_scale::UPPER], rounding)};
 }
 
 // How often a budget lets a score pass, and which channel's score is the largest.
@@ -147,7 +148,11 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
                                     const error_scale::Scale& context, double absorb) {
     const Rules& r = state.rules;
     Anomaly out{0.0, RESIDUAL_CHANNEL};
-    const double floor = 1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300;
+    // No nearer than half a step: the least that a target of the pool has moved by. Before the first error of an entity, the pool
+    // alone moves its prediction, and what it moves by is all that is known of how wrong that may be.
+    double floor = max(1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300, error_scale::HALF * context.pool_number[error_scale::STEP]);
+    if (context.number[error_scale::SIZE] <= 0.0 && context.number[error_scale::STANDING] != error_scale::NO_TARGET)
+        floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
     const double bound = max(scale * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events), floor);
     if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
     if (r.channels[NOVELTY_CHANNEL]) {
@@ -191,6 +196,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     // Judged is the error over the scale of its side.
     const error_scale::Scale context(state, j.k, e);
     const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
+    const bool stood = error_scale::stands(context, j.y) && size <= error_scale::nothing(context, rounding);
     const double scale = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
     const auto [found, channel] = anomaly_score(state, e, j, events, scale, context, absorb);
     double score = found / allowed;
@@ -213,7 +219,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / context.room[error_scale::BOTH], OVER_MOST) : 0.0;
         double evidence = 0.0;
-        if (error_scale::is_known(context)) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
+        if (error_scale::is_known(context) && !stood) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             const double longest = absorb_after(r, episodes::DRIFT, budget);
@@ -229,9 +235,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
+    error_scale::take_target(context, j.y, stood);
+    if (stood) return score;
+    const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);
     error_scale::learn(context, j.answer, error, heard_size, moment_of(state, j.k, j.context, j.time), entities);
-    const double over = scale > 0.0 ? min(size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
-    interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
+    const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
+    interval::observe(interval_of(state, {j.k, e}), learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }
 
@@ -383,7 +392,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
             continue;
         }
         advance(clock, event.ts, mark);
-        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, said.answer, n > 0, event.u, event.steps, event.steps,
+        out.score[t] = judge(state, e, {k, n, event.ts, y, said.answer, n > 0, event.u, event.steps, event.steps,
                                        events.allowance ? events.allowance + t : nullptr});
         if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
@@ -522,7 +531,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         const i64* predicted = late.room.steps;
         place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
         double allowance = m.allowance;  // an item may bring the targets of several records
-        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance});
+        score = judge(state, e, {m.k, n, then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance});
         q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
     }

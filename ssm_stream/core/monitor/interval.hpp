@@ -114,7 +114,7 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
     }
     tail[THRESHOLD] = min(max(tail[THRESHOLD], -7.0), 7.0);
     const double weight = max(1.0 / (count + 1.0), SCALE_RATE);
-    if (n > 30) error = min(error, 10.0 * s.scale);
+    error = min(error, 10.0 * (n > 30 ? s.scale : max(s.scale, 1.0)));  // over its scale an error is about 1
     s.scale += weight * (error - s.scale);
 }
 
