@@ -380,8 +380,7 @@ class AnomalyDetector(_OnlineModel, _DetectorBase):
 
 def _score(engine: Engine, event: SingleEvent) -> float:
     """Return the anomaly score that an event would have, and learn nothing."""
-    y = event.targets[0]
-    if math.isnan(y):
+    if math.isnan(y := event.targets[0]):
         return 0.0
     store = engine.target_engines[0].store
     row = store.row_by_name.get(event.entity)
@@ -394,6 +393,8 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     answer = float(store.scratch.judged[0])
     scale = store.scratch.error_scale[error_scale.ROOM, error_scale.UPPER if y > answer else error_scale.LOWER]
     bound = float(scale) * interval.anomaly_bound(store.state.interval, row, rate, store.shared.error_scale.tail[pool])
-    # The same smallest bound as in the core (process.cpp), below which differences are rounding.
-    bound = max(bound, 1e-9 * max(abs(y), abs(answer)) + 1e-300)
+    own, step = store.state.error_scale.number[row], store.shared.error_scale.number[pool, error_scale.STEP]
+    first = own[error_scale.SIZE] <= 0.0 and own[error_scale.STANDING] > 0.0
+    moved = 2.0 * abs(answer - float(own[error_scale.TARGET])) if first else 0.0
+    bound = max(bound, 1e-9 * max(abs(y), abs(answer)) + 1e-300, 0.5 * float(step), moved)  # as in process.cpp
     return min(abs(y - answer) / bound, MAX_SCORE)

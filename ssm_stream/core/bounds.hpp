@@ -174,7 +174,6 @@ inline std::string out_of_bounds(const PendingTables& q, const Params& p, i64 en
     const double answers = static_cast<double>(p.T);
     bounds.check("met", q.met, entities, 0, MAX_COUNT);
     bounds.check("oldest", q.oldest, entities, 0, MAX_COUNT);
-    bounds.check("judged", q.judged, entities, 0, MAX_COUNT);
     for (i64 e = 0; bounds.found().empty() && e < entities; ++e) {
         const i64 span = q.met[e] - q.oldest[e];
         bounds.check("met after oldest", &span, 1, 0, static_cast<double>(longest));

@@ -359,7 +359,7 @@ PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
     if ((*open).ndim != 2 || open.extent(1) < 1) refuse("open", open.shape(), "(E, H)");
     const i64 H = open.extent(1), past = p.window ? p.lags : 0;
     using i8 = std::int8_t;
-    return {H, member<i64>(q, "met", {E}), member<i64>(q, "oldest", {E}), member<i64>(q, "judged", {E}), member<i8>(q, "open", {E, H}),
+    return {H, member<i64>(q, "met", {E}), member<i64>(q, "oldest", {E}), member<i8>(q, "open", {E, H}),
             member<i64>(q, "ts", {E, H}), member<i64>(q, "key", {E, H}), member<i64>(q, "pool", {E, H}), member<i8>(q, "flag", {E, H, 6}),
             member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F}), member<double>(q, "named", {E, H, p.categories}),
             member<i8>(q, "steps", {E, H, 2}), member<double>(q, "base", {E, H, BASES}), member<i64>(q, "places", {E, H}),

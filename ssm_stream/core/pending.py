@@ -21,7 +21,7 @@ from ssm_stream.core.shapes import BASES, MADE, LearnerParams
 class Pending(NamedTuple):
     """Rings of E entities with H places each; zeros are empty.
 
-    met (E,): events remembered so far; oldest (E,): no record before this one waits; judged (E,): errors judged so far
+    met (E,): events remembered so far; oldest (E,): no record before this one waits
     open (E, H) int8; ts (E, H) int64 ms; key (E, H) int64: code of the event's id; pool (E, H) int64
     flag (E, H, 6) int8: did entity and norm scope answer; were hour and weekday codes, and the seasons inputs; had the
         entity no label yet; had the pool one
@@ -37,7 +37,6 @@ class Pending(NamedTuple):
 
     met: NDArray[np.int64]
     oldest: NDArray[np.int64]
-    judged: NDArray[np.int64]
     open: NDArray[np.int8]
     ts: NDArray[np.int64]
     key: NDArray[np.int64]
@@ -64,7 +63,7 @@ class Pending(NamedTuple):
     predicted: NDArray[np.float64]
 
 
-BY_ENTITY = 3
+BY_ENTITY = 2
 """So many arrays of `Pending` have a row an entity; the others a place a record."""
 OF_CHALLENGER = Pending._fields.index("challenger_flag")
 """From here on they are the challenger's."""
@@ -83,7 +82,6 @@ def new_pending(p: LearnerParams, E: int, H: int, *, challenger: bool = False) -
     return Pending(
         met=np.zeros(E, np.int64),
         oldest=np.zeros(E, np.int64),
-        judged=np.zeros(E, np.int64),
         open=np.zeros((E, H), np.int8),
         ts=np.zeros((E, H), np.int64),
         key=np.zeros((E, H), np.int64),
@@ -123,7 +121,7 @@ def resized(old: Pending, new: Pending) -> Pending:
     """
     E, H = old.open.shape
     wide = new.open.shape[1]
-    new.met[:E], new.oldest[:E], new.judged[:E] = old.met, old.oldest, old.judged
+    new.met[:E], new.oldest[:E] = old.met, old.oldest
     if H:
         rows, places = np.nonzero(old.open)
         latest = old.met[rows] - 1

@@ -532,7 +532,6 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
         double allowance = m.allowance;  // an item may bring the targets of several records
         score = judge(state, e, {m.k, n, then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance});
-        q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
     }
     const bool learned = state.told.phase[LEARNS];

@@ -113,7 +113,7 @@ enum { BOTH, BOTH_ANSWER, BOTH_PREDICTION, PREDICTED };  // columns of LateState
 // Rings of records an entity; places: H.
 struct PendingTables {
     i64 places;
-    i64 *met, *oldest, *judged;
+    i64 *met, *oldest;
     std::int8_t* open;
     i64 *ts, *key, *pool;
     std::int8_t* flag;
