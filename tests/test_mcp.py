@@ -269,12 +269,19 @@ def test_processes(call: Callable[..., Any], flow: Flow) -> None:
     assert not found["reachable"]
     assert call("get_metrics")["errors"]
     metrics = b'# HELP lag Messages behind.\n# TYPE lag gauge\nlag{partition="0"} 7\n'
+    metrics += b"# HELP read_total Messages read.\n# TYPE read_total counter\nread_total 5\n"
+    metrics += b"# HELP wait_seconds Waits.\n# TYPE wait_seconds histogram\n"
+    metrics += b'wait_seconds_bucket{le="+Inf"} 2\nwait_seconds_count 2\nwait_seconds_sum 3\n'
     answers = {"/readyz": b'{"ready": true, "checks": {"caught_up": true}}', "/metrics": metrics}
     with served(flow.port, answers) as seen:
         assert call("get_health")["processes"][0]["ready"]
         assert call("get_metrics", contains="LAG")["metrics"][0]["samples"] == [
             {"name": "lag", "partition": "0", "value": 7.0}
         ]
+        (counter,) = call("get_metrics", contains="read_total")["metrics"]
+        assert (counter["name"], counter["samples"]) == ("read_total", [{"name": "read_total", "value": 5.0}])
+        (histogram,) = call("get_metrics", contains="wait_seconds_count")["metrics"]
+        assert [each["name"] for each in histogram["samples"]] == ["wait_seconds_count", "wait_seconds_sum"]
     assert set(seen) == {f"Bearer {TOKEN}"}
 
 

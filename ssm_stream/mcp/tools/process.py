@@ -144,13 +144,15 @@ def warnings_of(config: Config) -> list[str]:
 
 def _metrics(response: Response, part: str) -> Iterator[Metric]:
     for family in text_string_to_metric_families(response.text):
-        if part not in family.name.casefold() and part not in family.documentation.casefold():
+        # The parser takes `_total` off a counter's name; samples have the names that the page has, and docs.
+        names = {family.name, *(each.name for each in family.samples)}
+        if not any(part in each.casefold() for each in (*names, family.documentation)):
             continue
         samples = [each for each in family.samples if not each.name.endswith(("_bucket", "_created"))]
         if samples:
             yield Metric(
                 url=response.url,
-                name=family.name,
+                name=samples[0].name if family.type == "counter" else family.name,
                 kind=family.type,
                 help=family.documentation,
                 samples=[
