@@ -222,6 +222,9 @@ def test_one_entity(call: Callable[..., Any], flow: Flow) -> None:
     both = call("get_predictions", entities=["press-1", "nobody"])
     assert [each["entity"] for each in both["predictions"]] == ["press-1"]
     assert both["unknown"] == ["nobody"]
+    one = call("get_predictions", entities=["press-1"], target="y")
+    assert (len(one["predictions"]), one["unknown"]) == (1, [])
+    assert "target: found 'x'; the configuration has y" in call("get_predictions", entities=["press-1"], target="x")
 
 
 def test_alerts(call: Callable[..., Any], flow: Flow) -> None:

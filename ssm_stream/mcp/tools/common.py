@@ -115,6 +115,16 @@ class View:
         )
 
 
+def check_target(target: str | None, targets: Sequence[str]) -> None:
+    """Check a target that a call names, against those of the configuration.
+
+    Raises:
+        RefusedCallError: the configuration has no such target.
+    """
+    if target is not None and target not in targets:
+        raise RefusedCallError(f"target: found {target!r}; the configuration has {', '.join(targets)}")
+
+
 def page_of(found: Sequence[Any], offset: int, limit: int) -> tuple[Sequence[Any], dict[str, Any]]:
     """Return the items of a page, and `total`, `offset` and `next_offset` of the answer."""
     after = offset + limit

@@ -15,7 +15,17 @@ from ssm_stream.mcp.results import (
     PredictionList,
     RecentPredictions,
 )
-from ssm_stream.mcp.tools.common import EntityPattern, Limit, Offset, View, alert_lines, matcher, page_of, prediction_of
+from ssm_stream.mcp.tools.common import (
+    EntityPattern,
+    Limit,
+    Offset,
+    View,
+    alert_lines,
+    check_target,
+    matcher,
+    page_of,
+    prediction_of,
+)
 from ssm_stream.mcp.tools.stops import StopTools
 from ssm_stream.mcp.view.predictions import COLUMNS, POINTS, Series
 
@@ -76,9 +86,12 @@ class EntityTools:
         target: Annotated[str | None, Field(description="Only this target, of several")] = None,
     ) -> PredictionList:
         """Return the last prediction of each of some entities: measured value, prediction, interval, anomaly score."""
+        targets = self._view.config.event.targets
+        check_target(target, targets)
+        names = (target, None) if len(targets) == 1 else (target,)  # of one target, messages do not name it
         fresh, found, unknown = self._view.freshness("predictions"), list[Series](), list[str]()
         for name in dict.fromkeys(entities):
-            series = [each for each in self._view.predictions.of(name) if target in (None, each.target)]
+            series = [each for each in self._view.predictions.of(name) if target is None or each.target in names]
             found += series
             if not series:
                 unknown.append(name)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ssm_stream.mcp.process_client import ProcessClient
 from ssm_stream.mcp.results import LiveExplanation
-from ssm_stream.mcp.tools.common import RefusedCallError
+from ssm_stream.mcp.tools.common import check_target
 
 WAIT = 0.4
 """Seconds that an explanation of the next event is waited for, once."""
@@ -34,8 +34,7 @@ class LiveTools:
     ) -> LiveExplanation:
         """Explain the newest prediction of an entity, alarmed or not: base, contribution and weight of each input,
         heads, share learned from other entities. Needs a process with a live page; for an alert use get_alert."""
-        if target is not None and target not in self._targets:
-            raise RefusedCallError(f"target: found {target!r}; the configuration has {', '.join(self._targets)}")
+        check_target(target, self._targets)
         number = 0 if target is None else self._targets.index(target)
         notes = [] if self._processes.urls else ["no process is named: give --process URL"]
         for url in self._processes.urls:
