@@ -388,6 +388,9 @@ def test_init_backtest_and_tune(call: Callable[..., Any], examples: Path) -> Non
     drafted = call("init", recording="examples/plant.csv.gz", target=["power"])
     assert drafted["exit_code"] == 0
     assert "target: power" in drafted["file"]
+    steps = " ".join(drafted["messages"])
+    assert "not written: save `file` as monitor.yaml; next:   ssm-stream validate monitor.yaml" in steps
+    assert drafted["result"]["out"] == "monitor.yaml"
     run = call("backtest", recording="examples/plant.csv.gz", config="examples/soft-sensor.yaml", rows=2000)
     assert run["exit_code"] == 0
     assert run["result"]["events"] == 2000
@@ -396,6 +399,7 @@ def test_init_backtest_and_tune(call: Callable[..., Any], examples: Path) -> Non
     )
     assert tuned["exit_code"] == 0, tuned["messages"]
     assert "verdict" in tuned["result"]
+    assert not [each for each in tuned["messages"] if "ssm-stream-" in each], "the folder is gone"
     failed = call("init", recording="examples/plant.csv.gz", target=["--force"])
     assert failed["exit_code"] != 0
     assert sorted(path.name for path in examples.iterdir()) == before, "nothing is written"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from pydantic import Field
@@ -13,12 +13,14 @@ from pydantic import Field
 from ssm_stream.config import ConfigError, load_config
 from ssm_stream.mcp.allowed_files import AllowedFiles
 from ssm_stream.mcp.commands import CommandRunner, Finished
-from ssm_stream.mcp.redaction import Placeholders
+from ssm_stream.mcp.redaction import Placeholders, map_texts
 from ssm_stream.mcp.results import CommandResult, FileList, Validation
 from ssm_stream.mcp.tools.common import Limit, Offset, page_of
 from ssm_stream.mcp.tools.process import hash_of, warnings_of
 
 MAX_ROWS = 1_000_000
+RUNS = "runs"
+"""Folder of what tune has run, in the temporary one."""
 Rows = Annotated[int, Field(ge=100, le=MAX_ROWS, description="Read only so many rows, the first")]
 ConfigName = Annotated[
     str | None,
@@ -109,7 +111,7 @@ class FileTools:
             out = Path(folder) / "monitor.yaml"
             done = await self._run(ctx, ["init", str(sample), "--out", str(out), "--json", *options])
             text = out.read_text(encoding="utf-8") if out.exists() else None
-        return self._result(["init", recording, *options], done, text)
+        return self._result(["init", recording, *options], done, out, text)
 
     async def backtest(
         self,
@@ -142,10 +144,10 @@ class FileTools:
         options = ["--limit", str(rows), *(f"--only={each}" for each in only or ())]
         with tempfile.TemporaryDirectory(prefix="ssm-stream-") as folder:
             diff = Path(folder) / "proposal.diff"
-            written = ["--diff", str(diff), "--cache", f"{folder}/runs"]
+            written = ["--diff", str(diff), "--cache", f"{folder}/{RUNS}"]
             done = await self._run(ctx, ["tune", str(file), str(sample), "--json", *options, *written])
             text = diff.read_text(encoding="utf-8") if diff.exists() else None
-        return self._result(["tune", config or str(self._own.name), recording, *options], done, text)
+        return self._result(["tune", config or str(self._own.name), recording, *options], done, diff, text)
 
     def _config(self, name: str | None) -> Path:
         return self._own if name in (None, self._given, self._own.name) else self._allowed(str(name))
@@ -156,8 +158,15 @@ class FileTools:
 
         return await self._runner.run(arguments, on_progress)
 
-    def _result(self, words: list[str], done: Finished, file: str | None = None) -> CommandResult:
-        restore = Placeholders(self._own).restore
+    def _result(
+        self, words: list[str], done: Finished, out: Path | None = None, file: str | None = None
+    ) -> CommandResult:
+        """Return the answer. out: the file that the command wrote, which is gone; file: its text"""
+
+        def restore(content: Any) -> Any:
+            found = Placeholders(self._own).restore(content)
+            return found if out is None else map_texts(found, lambda text: _kept_as(text, out))
+
         return CommandResult(
             command=" ".join(["ssm-stream", *words]),
             exit_code=done.exit_code,
@@ -166,3 +175,9 @@ class FileTools:
             messages=restore(done.messages),
             file=None if file is None else file[:100_000],
         )
+
+
+def _kept_as(text: str, out: Path) -> str:
+    """Return what a command printed of a file that is gone, as it holds for who saves the text of the answer."""
+    text = text.replace(f"written to {out}", f"not written: save `file` as {out.name}")
+    return text.replace(f"; stored in {out.parent / RUNS}", "").replace(str(out), out.name)
