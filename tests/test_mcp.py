@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -504,6 +505,17 @@ def test_http_is_for_loopback_only(flow: Flow) -> None:
         with pytest.raises(ConfigError, match="--http"):
             parse_address(address)
     assert http_token(load_config(flow.file)) == (TOKEN, False)
+
+
+def test_http_on_a_taken_port_is_refused_before_it_is_announced(flow: Flow) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "ssm_stream", "mcp", str(flow.file), "--http", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ), timeout=60)
+    assert done.returncode == 1
+    assert f"--http: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert "give another port" in done.stderr
+    assert "serving" not in done.stderr
 
 
 def test_without_the_sdk_the_cure_is_named(flow: Flow) -> None:

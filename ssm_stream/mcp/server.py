@@ -8,6 +8,7 @@ import inspect
 import ipaddress
 import logging
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -183,18 +184,27 @@ def http_token(config: Config) -> tuple[str, bool]:
     return secrets.token_urlsafe(24), True
 
 
-def run_http(server: MCPServer[None], host: str, port: int, token: str) -> None:
-    """Serve clients by HTTP at `/mcp` until the process ends.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address.
 
     Raises:
         OSError: another process listens on the port.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"--http: cannot listen on {host}:{port}: {error.strerror or error}; give another port") from None
+
+
+def run_http(server: MCPServer[None], listening: socket.socket, host: str, token: str) -> None:
+    """Serve clients by HTTP at `/mcp` until the process ends. host: that `listening` is bound to"""
     import uvicorn
 
     log_to_stderr()
     app = TokenCheck(server.streamable_http_app(host=host, json_response=True), token)
-    settings = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
-    uvicorn.Server(settings).run()
+    settings = uvicorn.Config(app, log_level="warning", access_log=False)
+    uvicorn.Server(settings).run(sockets=[listening])
 
 
 def log_to_stderr() -> None:

@@ -56,7 +56,15 @@ def mcp(
     """
     with report_errors(OSError):
         try:
-            from ssm_stream.mcp.server import Access, http_token, make_server, parse_address, run_http, run_stdio
+            from ssm_stream.mcp.server import (
+                Access,
+                http_token,
+                listen,
+                make_server,
+                parse_address,
+                run_http,
+                run_stdio,
+            )
         except ImportError:
             raise ConfigError(f"ssm-stream mcp: its SDK is not installed: {EXTRA}") from None
         from ssm_stream.mcp.view.topics import FlowView
@@ -69,11 +77,12 @@ def mcp(
                 raise ConfigError(f"--files: {path} does not exist")
         address = None if http is None else parse_address(http)
         loaded = load_with_stored_features(config)
+        listening = None if address is None else listen(*address)
         view = FlowView(loaded)
         server = make_server(loaded, config, view, Access(files or (), process or ()))
         view.start()
         try:
-            if address is None:
+            if address is None or listening is None:
                 run_stdio(server)
                 return
             token, made = http_token(loaded)
@@ -81,6 +90,6 @@ def mcp(
                 f"serving http://{address[0]}:{address[1]}/mcp; clients send Authorization: Bearer TOKEN", err=True
             )
             typer.echo(f"TOKEN: {token if made else 'that of ops.token'}", err=True)
-            run_http(server, *address, token)
+            run_http(server, listening, address[0], token)
         finally:
             view.close()
