@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -516,6 +517,11 @@ def test_http_on_a_taken_port_is_refused_before_it_is_announced(flow: Flow) -> N
     assert f"--http: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
     assert "give another port" in done.stderr
     assert "serving" not in done.stderr
+
+
+def test_the_instructions_name_commands_that_change_something(flow: Flow, view: FlowView) -> None:
+    text = make_server(view.config, flow.file, view, Access()).instructions
+    assert re.findall(r"`ssm-stream (\w+)`", text or "") == ["mute"], "feedback only prints"
 
 
 def test_without_the_sdk_the_cure_is_named(flow: Flow) -> None:
