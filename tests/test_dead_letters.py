@@ -278,6 +278,8 @@ def test_what_would_fail_again_was_cut_or_is_anothers_stays(box: Box) -> None:
     assert box.back() == []
     box.report("--yes")
     assert numbers(box.back()) == [5]
+    one = box.report("--failing", "--limit", "1")
+    assert (one["sent"], one["failing"]) == ({"NotJson": 1}, {"NotJson": 1}), "of those that are within the limit"
     assert box.report("--yes", "--failing", "--reason", "NotJson")["sent"] == {"NotJson": 1}
     assert [m.value() for m in box.back()][1:] == [b"not json"]
 

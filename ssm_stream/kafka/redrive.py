@@ -225,12 +225,12 @@ class _Redrive:
             if letter.receipt in self._receipts:  # a copy that a crash left
                 report.already += 1
                 continue
-            if refusal is not None:
-                report.failing[refusal.fault] += 1
-            if refusal is not None and not failing_too:
-                continue
             if limit is not None and report.sent.total() >= limit:
                 break
+            if refusal is not None:
+                report.failing[refusal.fault] += 1
+                if not failing_too:
+                    continue
             self._receipts.add(letter.receipt)
             report.sent[letter.fault] += 1
             if self._producer is not None:
