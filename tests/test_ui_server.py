@@ -229,6 +229,14 @@ def test_an_episode_is_told_by_its_name_and_shows_what_ended_it() -> None:
     assert alert_episodes.open == 0
 
 
+def test_an_alert_that_was_critical_stays_so_when_it_has_ended() -> None:
+    alert_episodes = AlertEpisodes(EntityCache())
+    alert_episodes.add([alert(offset=1), alert("ongoing", offset=2, severity="critical", score=8.8)])
+    alert_episodes.add([alert("recovered", offset=3)])
+    (episode,) = alert_episodes.changes().episodes
+    assert (episode["phase"], episode["severity"], episode["top"]) == ("recovered", "critical", 8.8)
+
+
 def test_a_fleet_alert_marks_its_entities() -> None:
     cache = held(["m1", "m2", "m3"])
     alert_episodes = AlertEpisodes(cache)

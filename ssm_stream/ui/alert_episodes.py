@@ -104,7 +104,10 @@ class AlertEpisodes:
             if episode is None or phase == "started":
                 self._end_replaced(key, message["ts"])
                 episode = self._begin(message, named or message["id"])
+            was_critical = episode["severity"] == "critical"
             episode |= {name: message[name] for name in FIELDS[4:] if message.get(name) is not None}
+            if was_critical:  # a `recovered` is a warning, whatever its episode was
+                episode["severity"] = "critical"
             episode |= {"phase": phase, "version": self.version, "reports": episode["reports"] + 1}
             episode["top"] = max(episode["top"], message.get("score") or 0.0)
             if message["id"] not in self._of:

@@ -144,7 +144,7 @@ export function words(episode) {
   const parts = [`${t(episode.kind)} · ${t(episode.phase)}`];
   if (episode.kind === "limit" && episode.limit) parts.push(printable(episode.limit));
   else if (RULES.includes(episode.kind)) parts.push(episode.column ? printable(episode.column) : t("no_events"));
-  if (episode.severity === "critical" && episode.phase !== "recovered") parts.push(t("critical"));
+  if (episode.severity === "critical") parts.push(t("critical"));
   if (episode.suppressed_by === "maintenance") parts.push(t("suppressed_stop"));
   const ended = episode.ended_by ?? "recovered";
   if (episode.phase === "recovered" && ended !== "recovered") parts.push(t(`ended_${ended}`));
