@@ -77,6 +77,20 @@ def test_alerts_are_annotations(served: Served) -> None:
     assert len(got(served, "/ui/api/alerts?from=x&limit=1")["alerts"]) == 1
 
 
+def test_what_a_stop_withholds_is_not_open() -> None:
+    one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'"))
+    try:
+        one.page.on_sent(sent(*batch(["m1", "m2"])))
+        one.page.queue_alerts([alert(entity="m1", suppressed_by="maintenance"), alert(entity="m2", offset=2)])
+        one.page.drain()
+        entities = got(one, "/ui/api/entities?sort=name")["entities"]
+        assert [each["open_alerts"] for each in entities] == ["", "anomaly"]
+        tags = [each["tags"] for each in got(one, "/ui/api/alerts")["alerts"]]
+        assert tags == ["anomaly,warning,suppressed", "anomaly,warning,open"]
+    finally:
+        one.server.close()
+
+
 def test_who_may_read_it(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert served.ask("/ui/api/alerts", Host="evil.example")[0] == 403
     assert served.ask("/ui/api/alerts", "POST", b"{}")[0] == 405

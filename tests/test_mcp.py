@@ -542,6 +542,12 @@ def test_other_commands_do_not_load_the_sdk() -> None:
 # The view
 
 
+def test_what_is_withheld_is_not_open() -> None:
+    episodes = Episodes()
+    episodes.add([alert("m1", 1, suppressed_by="maintenance"), alert("m2", 2)])
+    assert list(episodes.open_by_entity()) == ["m2"]
+
+
 def test_the_view_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     held = Predictions()
     held.add(prediction("a", i) for i in range(500))

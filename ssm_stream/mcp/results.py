@@ -73,7 +73,7 @@ class EntityLine(BaseModel):
     anomaly_score: float | None
     warmup: bool
     seconds_since_last_event: float = Field(description="By the clock of the flow")
-    open_alerts: list[str] = Field(default=[], description="Kinds of its open alerts")
+    open_alerts: list[str] = Field(default=[], description="Kinds of its open alerts, without those that are withheld")
 
 
 class Entities(Page):

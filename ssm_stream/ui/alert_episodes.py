@@ -58,6 +58,11 @@ class Changes(NamedTuple):
     version: int
 
 
+def is_open(episode: Mapping[str, Any]) -> bool:
+    """Return whether an episode goes on and no planned stop withholds it: somebody is to act on it."""
+    return bool(episode["phase"] != "recovered" and episode["suppressed_by"] != MAINTENANCE)
+
+
 def _without_frame(value: bytes | None) -> bytes | None:
     """Return a message without a schema registry's frame: a zero byte and four of an id."""
     return value[5:] if value is not None and value[:1] == b"\0" else value
@@ -69,7 +74,7 @@ class AlertEpisodes:
     def __init__(self, cache: EntityCache) -> None:
         self.version = 0
         self.open = 0
-        """Number of episodes that have not recovered."""
+        """Number of episodes that are open."""
         self.as_json: Callable[[bytes | None], bytes | None] = _without_frame
         """Returns the content of a message as JSON; replaced where messages are not JSON."""
         self._cache = cache

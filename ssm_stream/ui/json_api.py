@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ssm_stream.engine.alert_kinds import MAINTENANCE
 from ssm_stream.ingest.timestamps import MAX_MS
-from ssm_stream.ui.alert_episodes import MAX_EPISODES
+from ssm_stream.ui.alert_episodes import MAX_EPISODES, is_open
 from ssm_stream.ui.followed_entities import MAX_POINTS
 from ssm_stream.ui.history.hours import HourlyHistory
 from ssm_stream.ui.history.report import days_of, entity_history, fleet_report
@@ -82,10 +83,10 @@ class JsonApi:
         return found
 
     def _open(self) -> dict[str, list[str]]:
-        """Return the kinds of open episodes by entity."""
+        """Return the kinds of open episodes by entity, without those that a planned stop withholds."""
         found = dict[str, list[str]]()
         for each in self._page.alert_episodes.changes().episodes:
-            if each["phase"] != "recovered":
+            if is_open(each):
                 for entity in each["entities"] or [each["entity"]]:
                     found.setdefault(entity, []).append(each["kind"])
         return found
@@ -135,8 +136,9 @@ class JsonApi:
 
 
 def _annotation(episode: Mapping[str, Any], since: int, ended: int | None) -> Content:
-    """Return an episode as an annotation of charts. ended: None while it is open"""
-    severity = episode["severity"] or ""
+    """Return an episode as an annotation of charts. ended: None while it goes on"""
+    state = "ended" if ended is not None else "open" if is_open(episode) else ""
+    suppressed = "suppressed" if episode["suppressed_by"] == MAINTENANCE else ""
     return {
         "id": episode["id"],
         "time": since,
@@ -144,7 +146,7 @@ def _annotation(episode: Mapping[str, Any], since: int, ended: int | None) -> Co
         "entity": episode["entity"],
         "title": f"{episode['kind']} of {episode['entity']}",
         "text": episode["summary"] or "",
-        "tags": ",".join(filter(None, (episode["kind"], severity, "open" if ended is None else "ended"))),
+        "tags": ",".join(filter(None, (episode["kind"], episode["severity"], state, suppressed))),
         "score": episode["top"],
     }
 

@@ -143,10 +143,11 @@ class Episodes:
             return list(self._episodes.values())
 
     def open_by_entity(self) -> dict[str, list[Episode]]:
-        """Return the open episodes of each entity, those of a fleet alert that names it among them."""
+        """Return the open episodes of each entity that are not suppressed, those of a fleet alert that names it among
+        them."""
         found = dict[str, list[Episode]]()
         for episode in self.all():
-            if episode.is_open:
+            if episode.is_open and not episode.is_suppressed:
                 for entity in episode.entities:
                     found.setdefault(entity, []).append(episode)
         return found
