@@ -577,6 +577,21 @@ def test_repeating_the_last_value_is_judged_now_and_then_at_any_size(entities: i
     assert most <= 10_000, "a large fleet is not remembered"
 
 
+def test_both_errors_are_of_the_same_events_after_a_catch_up() -> None:
+    """10 entities whose value jumps by 1 at each event; then few events with jumps of 9, one at a time."""
+    quality, sides = PredictionQuality(), np.ones(10)
+    for i in range(6):
+        y = np.tile(sides, 1000) * np.repeat(np.arange(1000) % 2, 10)
+        quality.add([f"e{k % 10}" for k in range(10_000)], y, y + 1.0, y, y, np.zeros(10_000, bool), i % 3)
+    assert quality.read()[:2] == pytest.approx((1.0, 1.0)), "a few large batches are enough"
+    for k in range(200):
+        y = np.full(1, 9.0 * (k // 10 % 2))
+        quality.add([f"e{k % 10}"], y, y + 9.0, y, y, np.zeros(1, bool))
+    found = quality.read()
+    assert 1.05 < found.mae < 1.15
+    assert found.persistence == pytest.approx(found.mae, rel=0.05), "not 9, and not 1"
+
+
 def test_a_fleet_in_its_warm_up_is_not_remembered_for_ever() -> None:
     quality, warm = PredictionQuality(), np.ones(1000, bool)
     y, paused = np.zeros(1000), 0
