@@ -344,15 +344,38 @@ def test_what_is_new_acts_behind_all_that_a_killed_process_may_have_put_out(kafk
     assert {p: own["0-2"] for p, own in read_control(job.config, source).applied.items()} == {0: 150, 1: 0}
 
 
+def test_a_stop_from_now_on_is_by_the_time_of_the_events(kafka: Kafka, tmp_path: Path) -> None:
+    """Those of a recording: no event of it would be in a stop by the wall clock."""
+    events, control = kafka.topic("events", 2), kafka.topic("control", 1)
+    job = job_with_control(kafka, tmp_path / "job", events, control, kafka.topic("hidden", 1))
+    kafka.produce(events, [*rows(1200), (b"m", b"no event")], 1)
+    runner = CliRunner()
+    done = runner.invoke(app, ["mute", str(job.path), "m1", "--for", "8h"])
+    assert "m1 is muted from 1970-01-01T19:" in done.stdout, done.output
+    assert "another than the clock's" in done.stdout
+    (row,) = orjson.loads(runner.invoke(app, ["mute", str(job.path), "--list", "--json"]).stdout)["stops"]
+    assert row["to"].startswith("1970-01-02T03:"), "it is not over by their time"
+    kafka.produce(events, [(b"m1", orjson.dumps({"entity": "m1", "ts": int(time.time()), "a": 1, "b": 1, "target": 1}))
+                           for _ in range(30)], 1)  # fmt: skip
+    done = runner.invoke(app, ["mute", str(job.path), "m1", "--for", "8h"])
+    assert "m1 is muted from 20" in done.stdout
+    assert "another" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--for", "8h"], "ENTITY: missing"),
+        (["", "--for", "8h"], "ENTITY: missing"),
+        (["m" * 9999, "--from", "2026-01-01", "--for", "8h"], "`entity` must be a name or a pattern"),
+        (["m", "--for", "0h"], "--for: found '0h'; write a duration such as 30m, 8h or 2d"),
+        (["--end", "0-1", "--for", "1h"], "leave out --for"),
+        (["m", "--end", "0-1"], "leave out ENTITY"),
         (["m", "--reason", "x"], "give either --for, such as 8h, or --until"),
         (["m", "--for", "8h", "--until", "2026-01-01"], "give either --for, such as 8h, or --until"),
         (["m", "--for", "long"], "write a duration such as 30m, 8h or 2d"),
         (["m", "--until", "later"], "write a time such as 2026-08-10T06:00"),
-        (["m", "--until", "1999-01-01"], "is not later than"),
+        (["m", "--from", "2000-01-01", "--until", "1999-01-01"], "is not later than"),
         (["m", "--for", "99999999999d"], "which ends after the year 9998"),
         (["m", "--until", "9999-12-31T23:59:59-23:00"], "write a time such as 2026-08-10T06:00"),
     ],

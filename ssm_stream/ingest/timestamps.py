@@ -23,6 +23,9 @@ END_OF_DAY = re.compile(r"(.+[T ])24((?::?00){0,2}(?:[.,]0+)?(?:Z|[+-][0-9:]+)?)
 AUTO_LIMITS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": math.inf}
 """Unit → the limit below which a number is in it, with format `auto`; the first that holds."""
 
+OTHER_TIME = 3_600_000
+"""Milliseconds between events' time and the wall clock from which on the events' time is another one."""
+
 
 def parse_iso_time(text: str, zone: tzinfo = UTC) -> datetime:
     """Return the time in an ISO 8601 text; without an offset it is in `zone`. 24:00 is 00:00 of the next day.

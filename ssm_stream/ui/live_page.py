@@ -18,6 +18,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.rules.messages import rule_kinds
 from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.timestamps import OTHER_TIME
 from ssm_stream.ingest.verdicts import AlertAcknowledgement, Verdict
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import RunObserver, Sent, SentBatch
@@ -40,8 +41,6 @@ FLAG_EVERY = 1.0
 """Seconds between two times at which entities that are new get the flags of alerts that came before them."""
 RECENT = 60.0
 """Seconds before the last event in which the events came that set the clock of the stream."""
-OTHER_TIME = 3_600_000
-"""Milliseconds between the events' time and the wall clock from which on the events' time is another one."""
 
 
 def is_shown(sent: Sent) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -19,14 +18,16 @@ from ssm_stream.config import DURATION, UNITS, Config, ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.config import Source
-    from ssm_stream.kafka.control.topic import ControlMessages
+
+TOO_LONG = "which ends after the year 9998; write 30d or less"
 
 
 class Stop(NamedTuple):
     """When the stop is, and why."""
 
     begin: Annotated[
-        str | None, typer.Option("--from", help="When it begins, ISO 8601. Default: now.", show_default=False)
+        str | None,
+        typer.Option("--from", help="When it begins, ISO 8601. Default: the events' now.", show_default=False),
     ] = None
     lasts: Annotated[str | None, typer.Option("--for", help="How long it lasts, such as 8h.", show_default=False)] = (
         None
@@ -62,10 +63,11 @@ def mute(
     Example: ssm-stream mute monitor.yaml pump-3 --for 8h --reason "new bearing"
     """
     from ssm_stream.ingest.control import ControlError
+    from ssm_stream.ingest.timestamps import OTHER_TIME, iso_to_ms, ms_to_iso
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.kafka.control.topic import control_topic, read_control, write_message
+    from ssm_stream.kafka.control.topic import control_topic, write_message
 
-    with report_errors(BrokerError, ControlError):
+    with report_errors(BrokerError):
         loaded = load_config(config)
         source = control_topic(loaded)
         if source is None:
@@ -74,29 +76,36 @@ def mute(
                 f"`ssm-stream doctor {config} --create-topics`"
             )
         if listed:
-            _print_list(read_control(loaded, source), source, as_json)
+            _print_list(loaded, source, as_json)
             return
         if stop.end is not None:
-            _end(loaded, source, stop, as_json)
+            _end(loaded, source, entity, stop, as_json)
             return
-        if entity is None:
+        if not entity:
             raise ConfigError(
                 "ENTITY: missing; name the entity, or a pattern such as 'pump-*', or give --list or --end"
             )
-        document = _document(loaded, entity, stop)
-        name = write_message(loaded, source, orjson.dumps(document), entity)
+        document = _document(loaded, source, entity, stop)
+        try:
+            name = write_message(loaded, source, orjson.dumps(document), entity)
+        except ControlError as error:
+            raise ConfigError(str(error)) from None
     if as_json:
         print_json({"id": name, "topic": source.topic, **document})
         return
     echo(f"{entity} is muted from {document['from']} to {document['to']}: message {name} of {source.topic}.")
-    echo("It acts on events that are read from now on; `ssm-stream mute CONFIG --list` prints from which.")
+    now = round(1000 * time.time())
+    if stop.begin is None and abs(iso_to_ms(document["from"]) - now) > OTHER_TIME:
+        echo(f"It begins now by the time of the events, which is another than the clock's, {ms_to_iso(now)}.")
+    echo("It acts on events of that time that are read from now on; `ssm-stream mute CONFIG --list` prints from which.")
 
 
-def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
+def _document(config: Config, source: Source, entity: str, stop: Stop) -> dict[str, Any]:
     """Return the message.
 
     Raises:
         ConfigError: the options name no time.
+        BrokerError: the control topic does not exist, or the broker does not answer.
     """
     from ssm_stream.ingest.timestamps import in_range, iso_to_ms, ms_to_iso
 
@@ -108,19 +117,13 @@ def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
 
     if (stop.lasts is None) == (stop.until is None):
         raise ConfigError("--for: give either --for, such as 8h, or --until")
-    begin = int(datetime.now(UTC).timestamp()) * 1000 if stop.begin is None else at("--from", stop.begin)
-    if stop.until is not None:
-        end = at("--until", stop.until)
-    else:
-        found = DURATION.match(stop.lasts or "")
-        if found is None:
-            raise ConfigError(f"--for: found {stop.lasts!r}; write a duration such as 30m, 8h or 2d")
-        try:
-            end = in_range(begin + 1000 * float(found[1]) * UNITS[found[2]])
-        except OverflowError:
-            raise ConfigError(
-                f"--for: found {stop.lasts!r}, which ends after the year 9998; write 30d or less"
-            ) from None
+    lasts = _duration(stop.lasts) if stop.lasts is not None else None
+    until = at("--until", stop.until) if stop.until is not None else 0
+    begin = at("--from", stop.begin) if stop.begin is not None else _now(config, source) // 1000 * 1000
+    try:
+        end = until if lasts is None else in_range(begin + lasts)
+    except OverflowError:
+        raise ConfigError(f"--for: found {stop.lasts!r}, {TOO_LONG}") from None
     if begin >= end:
         raise ConfigError(f"--until: {ms_to_iso(end)} is not later than {ms_to_iso(begin)}, when the stop begins")
     learn = {"learn": "adapt"} if stop.adapt else {}
@@ -128,19 +131,53 @@ def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
     return {"entity": entity, **times, "reason": stop.reason, "by": _author(stop), **learn}
 
 
+def _duration(text: str) -> int:
+    """Return the milliseconds of a duration.
+
+    Raises:
+        ConfigError: it is none, or no time.
+    """
+    from ssm_stream.ingest.timestamps import in_range
+
+    found = DURATION.match(text)
+    try:
+        ms = in_range(1000 * float(found[1]) * UNITS[found[2]]) if found is not None else 0
+    except OverflowError:
+        raise ConfigError(f"--for: found {text!r}, {TOO_LONG}") from None
+    if not ms:
+        raise ConfigError(f"--for: found {text!r}; write a duration such as 30m, 8h or 2d")
+    return ms
+
+
+def _now(config: Config, source: Source) -> int:
+    """Return the time of the stream now, ms.
+
+    Raises:
+        BrokerError: the control topic does not exist, or the broker does not answer.
+    """
+    from ssm_stream.kafka.cluster import check_broker
+    from ssm_stream.kafka.sample import stream_time
+
+    check_broker(source).partitions_of(source.topic)
+    return stream_time(config)
+
+
 def _author(stop: Stop) -> str:
     return getpass.getuser() if stop.by is None else stop.by
 
 
-def _end(config: Config, source: Source, stop: Stop, as_json: bool) -> None:
+def _end(config: Config, source: Source, entity: str | None, stop: Stop, as_json: bool) -> None:
     """Write that a stop ends now, and print it.
 
     Raises:
-        ConfigError: there is no such stop.
+        ConfigError: there is no such stop, or the call has more than its end.
     """
     from ssm_stream.kafka.control.topic import read_control, write_message
 
     assert stop.end is not None
+    more = {"ENTITY": entity, "--from": stop.begin, "--for": stop.lasts, "--until": stop.until, "--adapt": stop.adapt}
+    if given := [name for name, value in more.items() if value not in (None, False)]:
+        raise ConfigError(f"--end: ends the stop {stop.end!r} now, by its id alone; leave out {', '.join(given)}")
     if stop.end not in read_control(config, source).windows:
         raise ConfigError(f"--end: found {stop.end!r}, and {source.topic} has no such stop; --list prints their ids")
     document = {"ends": stop.end, "reason": stop.reason, "by": _author(stop)}
@@ -151,11 +188,18 @@ def _end(config: Config, source: Source, stop: Stop, as_json: bool) -> None:
         echo(f"{stop.end} ends with the events that are read from now on: message {name} of {source.topic}.")
 
 
-def _print_list(found: ControlMessages, source: Source, as_json: bool) -> None:
-    """Print the stops that end later than now, and from where on each acts."""
-    from ssm_stream.ingest.timestamps import ms_to_iso
+def _print_list(config: Config, source: Source, as_json: bool) -> None:
+    """Print the stops that end later than now, by the time of the stream, and from where on each acts.
 
-    now = 1000 * time.time()
+    Raises:
+        BrokerError: the topic does not exist, or the broker refuses or does not answer.
+    """
+    from ssm_stream.ingest.timestamps import ms_to_iso
+    from ssm_stream.kafka.control.topic import read_control
+    from ssm_stream.kafka.sample import stream_time
+
+    found = read_control(config, source)
+    now = stream_time(config) if found.windows else 0
     rows: list[dict[str, Any]] = [
         {
             "id": name, "entity": each.entity, "from": ms_to_iso(each.begin), "to": ms_to_iso(each.end),

@@ -10,6 +10,7 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.config.own_messages import OwnMessages
+from ssm_stream.ingest.timestamps import OTHER_TIME
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.control.topic import ControlMessages, control_topic, message_id
@@ -23,8 +24,6 @@ from ssm_stream.mcp.view.predictions import Predictions
 
 HISTORY = 400_000
 """Messages of a topic, over its partitions, that are read at the start."""
-OTHER_TIME = 3_600_000
-"""Milliseconds between the events' time and the wall clock from which on the events' time is another one."""
 
 
 class FlowView:
