@@ -882,6 +882,11 @@ def test_templates_have_the_same_parts_in_both_languages() -> None:
         for other in (renderer.heartbeat(3, 0), renderer.heartbeat(3, 5), renderer.test()):
             assert other.title.startswith("ssm-stream")
             assert other.body
+        exactly = Renderer(
+            loaded.replace(delivery="exactly_once"), Routing(loaded.notify, loaded.notify.targets[0]), ""
+        )
+        assert {"en": "Up to 5 predictions", "ja": "最大 5 件"}[language] in exactly.heartbeat(3, 5).body
+        assert {"en": "Up to", "ja": "最大"}[language] not in renderer.heartbeat(3, 5).body
 
 
 def test_an_own_template(tmp_path: Path) -> None:

@@ -84,8 +84,10 @@ class Renderer:
         )
 
     def heartbeat(self, watched: int, predictions: int | None) -> Text:
-        """Return the message that shows that somebody watches. predictions: since the last one, if that is known"""
-        return self._render(heartbeat=True, watched=watched, predictions=predictions)
+        """Return the message that shows that somebody watches. predictions: offsets of their topic since the last one,
+        if that is known; of transactions the ends are among them"""
+        at_most = self._config.delivery == "exactly_once"
+        return self._render(heartbeat=True, watched=watched, predictions=predictions, at_most=at_most)
 
     def test(self) -> Text:
         """Return a message that only shows that messages arrive."""
@@ -93,7 +95,7 @@ class Renderer:
 
     def _render(self, **values: Any) -> Text:
         defaults = {"groups": {}, "digest": False, "held_back": 0, "hello": False, "heartbeat": False, "test": False}
-        content = {**defaults, "predictions": None, "topic": self._config.sinks.alerts, **values}
+        content = {**defaults, "predictions": None, "at_most": False, "topic": self._config.sinks.alerts, **values}
         try:
             text = self._template.render(content)
         except Exception as error:

@@ -165,7 +165,7 @@ def open_group(source: Source, *, since: int | None = None) -> Iterator[GroupRea
 
 
 class TopicActivity:
-    """Counts what is written to a topic, by the ends of its partitions."""
+    """Counts what is written to a topic, by the ends of its partitions: messages, and ends of transactions."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
