@@ -447,6 +447,15 @@ def test_names_are_text_whatever_they_hold(served: Served, tab: Any) -> None:
         tab.locator(".tile").nth(36).wait_for()
 
 
+def test_an_open_alert_lasts_up_to_now(served: Served, tab: Any) -> None:
+    served.page.on_sent(sent(*batch([f"press-{i}" for i in range(30)], 36_000)))
+    served.page.queue_alerts([alert(entity="press-5", offset=5)])
+    tab.goto(f"http://127.0.0.1:{served.port}/ui/#/alerts")
+    opened = tab.locator(".episode.started", has_text="press-5").locator(".when")
+    eventually(lambda: "for 10 h" in opened.text_content())
+    assert "for 3.5 s" in tab.locator(".episode.recovered", has_text="press-3").locator(".when").text_content()
+
+
 def test_the_token_opens_the_page(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UI_TOKEN", TOKEN)
     monkeypatch.setattr(site, "WRONG_TOKEN_DELAY", 0.0)

@@ -41,6 +41,7 @@ export class Alert {
   leave() { this.inner?.leave?.(); }
   who() { return this.episode.scope === "fleet" ? t("on_fleet", { n: count(this.episode.count ?? 0) }) : printable(this.episode.entity); }
   recolour() { this.inner?.recolour(); }
+  age() { this.list.age(); }
 
   restarted() {
     this.n = undefined;

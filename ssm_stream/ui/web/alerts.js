@@ -88,11 +88,7 @@ export class Episodes {
     say(item.summary, printable(episode.summary ?? ""));
     item.summary.hidden = !episode.summary;
     say(item.what, words(episode));
-    const lasted = episode.ts - (episode.since ?? episode.ts);
-    const parts = [moment(episode.since ?? episode.ts)];
-    if (lasted > 0) parts.push(t("lasted", { time: length(lasted) }));
-    if (over && episode.absorbed_after) parts.push(t("absorbed", { n: count(episode.absorbed_after) }));
-    say(item.when, `${parts.join(" · ")} ›`);
+    this.time(item, episode);
     item.when.setAttribute("href", alertLink(episode.id));
     item.when.title = t("open_alert");
     item.acknowledgement.fill(episode);
@@ -105,6 +101,21 @@ export class Episodes {
       button.title = able ? "" : t("no_feedback");
     });
     if (item.details.open) this.detail(item);
+  }
+
+  /** When it began, and how long it lasts: while it goes on up to now, not up to its last report. */
+  time(item, episode) {
+    const over = episode.phase === "recovered", since = episode.since ?? episode.ts;
+    const lasted = (over || !this.app.pulse ? episode.ts : Math.max(episode.ts, this.app.clock())) - since;
+    const parts = [moment(since)];
+    if (lasted > 0) parts.push(t("lasted", { time: length(lasted) }));
+    if (over && episode.absorbed_after) parts.push(t("absorbed", { n: count(episode.absorbed_after) }));
+    say(item.when, `${parts.join(" · ")} ›`);
+  }
+
+  /** Show how long those that go on last by now. */
+  age() {
+    for (const item of this.items.values()) this.time(item, item.episode);
   }
 
   /** What an opened episode shows. */
@@ -187,6 +198,7 @@ export class Alerts {
   title() { return t("alerts"); }
   query() { return { view: "alerts" }; }
   take() {}
+  age() { this.list.age(); }
 
   keeps(episode) {
     return (!this.kind || episode.kind === this.kind) && (!this.only || isOpen(episode)) &&

@@ -240,6 +240,7 @@ class App {
       if (this.rates.length > 180) this.rates.shift();
     }
     this.showPulse();
+    this.view.age?.();
   }
 
   showPulse() {

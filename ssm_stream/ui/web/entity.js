@@ -138,6 +138,8 @@ export class Entity {
 
   recolour() { this.legended = null; this.dirty = this.lookDirty = true; this.history.draw(); }
 
+  age() { this.list.age(); }
+
   draw() {
     // A silent entity has no events that would draw its chart anew.
     if (performance.now() - (this.drawn ?? 0) > 1000) this.dirty = true;

@@ -178,6 +178,8 @@ export class Fleet {
     });
   }
 
+  age() { this.feed.age(); }
+
   draw() {
     for (const place of this.dirty) {
       const tile = this.tiles[place];
