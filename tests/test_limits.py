@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ssm_stream.contract.message_schemas import alert_schema
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ops.metrics import Metrics
 
 LIMITS = """
   - {column: temp, above: 90, for: 3 events}
@@ -86,6 +88,28 @@ def test_at_its_event_from_the_first_on_and_until_it_no_longer_holds() -> None:
     assert found[1]["summary"] == "pump-1: mode is fault (since 00:04)."
     assert found[2]["summary"] == "pump-1: temp is within its limit again (90) (00:00 to 00:05)."
     assert {m["budget"] for m in found} == {None}
+
+
+def test_metrics_count_the_entities_that_are_beyond_a_limit() -> None:
+    settings_ = config()
+    metrics, engine = Metrics(settings_), Engine(settings_)
+
+    class Shard:
+        key, read = "0000", MappingProxyType[tuple[str, int], int]({})
+
+        def __init__(self) -> None:
+            self.engine = engine
+
+    shard = Shard()
+    metrics.register_shard(shard)
+    counted = list[float]()
+    for mode in ("run", "fault", "run"):
+        messages(engine, rows([(name, 95 if mode == "fault" else 20, 5, mode) for name in ("m1", "m2")] * 3))
+        counted.append(metrics.value("ssm_stream_episodes_open", kind="limit"))
+    assert counted == [0, 2, 0], "each once, whatever the number of its limits"
+    kinds = [sample.labels["kind"] for each in metrics.registry.collect() for sample in each.samples
+             if sample.name == "ssm_stream_episodes_open"]  # fmt: skip
+    assert kinds == ["anomaly", "drift", "limit"], "those that the configuration has"
 
 
 def test_a_time_and_a_pattern_of_entities() -> None:

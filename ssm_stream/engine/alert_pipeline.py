@@ -171,6 +171,10 @@ class AlertPipeline:
         to be sent among them. ended_by: of the others, were they to end now"""
         return [*self._ended, *self._ids.open(ended_by)]
 
+    def count_entities(self, kind: str) -> int:
+        """Return the number of entities with an open episode of a kind of alerts; safe to call from another thread."""
+        return self._ids.count_entities(kind)
+
     def add_ended(self, ended: Sequence[Ended]) -> None:
         """Add episodes whose end is to be sent at the next event of their source."""
         self._ended += ended

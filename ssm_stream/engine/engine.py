@@ -19,6 +19,7 @@ from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine import snapshot, snapshot_format
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alert_pipeline import AlertPipeline
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.delayed_labels import LabelResult
@@ -119,6 +120,8 @@ class Engine:
 
     def count_open_episodes(self, kind: str) -> int:
         """Return the number of entities with an open episode of a kind, of the target with the most; thread-safe."""
+        if kind not in KINDS:
+            return self.episodes.count_entities(kind)
         return max(each.count_open_episodes(kind) for each in self.target_engines)
 
     @property

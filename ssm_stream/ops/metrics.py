@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES, SUPPRESSED_BY
 from ssm_stream.engine.entity_report import episode_figures
+from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.last_seen import LastSeen
@@ -329,7 +330,8 @@ class _CurrentState(Collector):
         if shares:
             limit.add_metric([], max(shares))
         yield limit
-        episodes = {kind: sum(shard.engine.count_open_episodes(kind) for shard in shards) for kind in KINDS}
+        kinds = alert_kinds(metrics.config)
+        episodes = {kind: sum(shard.engine.count_open_episodes(kind) for shard in shards) for kind in kinds}
         yield _by("episodes_open", "Entities with an open episode.", "kind", episodes)
         yield from _episodes(shards)
         quality = {path: each.read() for path, each in metrics.quality.items()}

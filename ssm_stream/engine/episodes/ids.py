@@ -229,6 +229,11 @@ class EpisodeIds:
         """The kinds of the open episodes."""
         return {key.kind for key in (*self._sent, *self._suppressed)}
 
+    def count_entities(self, kind: str) -> int:
+        """Return the number of entities with an open episode of a kind of alerts; safe to call from another thread."""
+        keys = [*self._sent, *self._suppressed]
+        return len({key.entity for key in keys if not key.pool and key.kind.partition(" ")[0] == kind})
+
     def end(self, ended_by: str, kind: str | None = None, entity: str | None = None) -> list[Ended]:
         """End the episodes of a kind, of an entity (`*`: of fleets), or both; return them."""
         out = []
