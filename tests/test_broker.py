@@ -286,7 +286,7 @@ def test_doctor_passes_where_all_is_there(kafka: Kafka, tmp_path: Path) -> None:
     checks = by_name(diagnose(config))
     assert all(check.ok and not check.cure for check in checks.values()), checks
     assert checks["source topic"].found == f"{topic}: 2 of 2 partitions"
-    assert checks["reading"].found.startswith("3 messages to read")
+    assert checks["reading"].found.startswith("3 messages on the topic")
     assert checks["events"].found == "3 of the last 3 messages are events"
     assert "is not known" in checks["clock"].found
     assert checks["sinks.alerts"].found.endswith("3 partitions")
@@ -304,6 +304,8 @@ GOOD = b'{"id": "m%d", "t": 1800000000, "a": 1, "target": 1}'
     [
         ([[GOOD % 1, b"no", b'{"t": 1}'], [GOOD % 2]], True, r"2 of the last 4 messages are events; the others would "
          r"be dead letters \(NotJson 1, MissingField 1\); \S+-0-1: not JSON", ""),
+        ([[GOOD % 1, b"no", b'{"t": 1}', b"\xff", b"[]"], []], True,
+         r"\(NotJson 1, MissingField 1, NotUtf8 1, NotAnObject 1\)", ""),
         ([[b'{"f": 1}'] * 3, []], False, r"0 of the last 3 messages are events; event.entity: no column 'id' in the "
          r"last 3 messages; its columns: f; event.timestamp: no column 't'", "correct these paths"),
         ([[b'{"id": "m", "t": 1800000000, "a": 1, "tarqet": 1}'], []], False,

@@ -281,7 +281,7 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
         paths = ", ".join(config.event.targets)
         return Check("events", False, f"{found}; none has a target", f"check whether event.target ({paths}) is right")
     if sample.refused:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sample.refused.most_common(3))
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sample.refused.most_common())
         found += f"; the others would be dead letters ({reasons}); {sample.example}"
     if not sample.events and not sample.labels:
         return Check("events", False, found, "correct the paths in `event`, or see what the producers write")
@@ -321,7 +321,7 @@ def _read(reader: TopicReader, partitions: Iterable[int]) -> tuple[Check, Newest
         if not left or time.monotonic() >= deadline:
             break
     waiting = sum(span.end - span.begin for span in spans.values())
-    found = f"{waiting:,} messages to read; group {source.group_id} may be used"
+    found = f"{waiting:,} messages on the topic; group {source.group_id} may be used"
     if begins and not messages:
         found += f"; none of the last ones came within {READ_TIMEOUT:g} s"
     stamps = [
