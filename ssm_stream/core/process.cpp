@@ -236,8 +236,11 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
     error_scale::take_target(context, j.y, stood);
-    if (stood) return score;
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);
+    if (stood) {
+        interval::hold(interval_of(state, {j.k, e}), learned, r.level, j.context[0]);
+        return score;
+    }
     error_scale::learn(context, j.answer, error, heard_size, moment_of(state, j.k, j.context, j.time), entities);
     const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
     interval::observe(interval_of(state, {j.k, e}), learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);

@@ -32,6 +32,7 @@ constexpr double SHAPE_MAX = 0.45;
 // taken as rarer by as much again, since a tail goes on as fitted only as far as anyone has seen it.
 constexpr double SEEN_RATIO = 1000.0;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
+constexpr double LEAST_HELD = -0.36651292058166435;  // log of the half-width over scale within which half of Laplace's errors lie: ln ln 2
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 
 // scale: running mean of |error|; width: log of the half-width over scale; tail (6,)
@@ -75,6 +76,15 @@ SSM_INLINE void learn_tail(const Interval& s, double excess) {
     pool[POOL_EXCESS] += share * (excess - pool[POOL_EXCESS]);
     pool[POOL_SQUARE] += share * (excess * excess - pool[POOL_SQUARE]);
     pool[POOL_EXCEEDED] = min(pool[POOL_EXCEEDED] + 1.0, 1.0 / POOL_RATE);
+}
+
+// The target stood still, as predicted: no error, but inside the interval, whose share of all events it counts for, as long as
+// half of the errors stay inside: of days at rest the first events after them would know nothing.
+inline void hold(const Interval& s, i64 n, double level, i64 hour) {
+    const double part = HOUR_UNIT * s.hours[hour], inside = level - 1.0;
+    if (s.scale == 0.0 || s.width + part <= LEAST_HELD) return;
+    s.width += max(STEP, 1.0 / (static_cast<double>(n) + 10.0)) * inside;
+    s.hours[hour] = static_cast<std::int16_t>(std::floor(max(HOUR_STEP * inside + part, -HOUR_MOST) / HOUR_UNIT + 0.5));
 }
 
 // Learn one error (absolute, in the target's unit); n errors of the entity came before. hour: that the prediction was made for;
