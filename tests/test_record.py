@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -203,12 +203,19 @@ def config_of(event: str = EVENT) -> Config:
     return parse_config(f"source: {{brokers: 'h:1', topic: t}}\n{event}")
 
 
-def written(path: Path, documents: list[dict[str, Any]], chunk: int = 7, partitions: int = 3) -> Path:
+def written(
+    path: Path,
+    documents: list[dict[str, Any]],
+    chunk: int = 7,
+    partitions: int = 3,
+    keys: Sequence[bytes | None] | None = None,
+) -> Path:
+    keys = keys or [None] * len(documents)
     with TopicFile(path) as file:
         for at in range(0, len(documents), chunk):
             some = documents[at : at + chunk]
             number = np.arange(at, at + len(some))
-            file.add(some, Places(number % partitions, number // partitions, 10 * number, [None] * len(some)))
+            file.add(some, Places(number % partitions, number // partitions, 10 * number, keys[at : at + chunk]))
         file.finish()
     return path
 
@@ -389,6 +396,28 @@ def test_pools_are_by_the_partitions_of_the_topic(tmp_path: Path) -> None:
     plain = tmp_path / "plain.csv"
     plain.write_text("m,t,y\na,1,2\n")
     assert Recording(plain).partitions(config) is None
+
+
+@pytest.mark.parametrize("path", ["m", "of.m", "ids[1]", "of[name=m].id", "$key"])
+@pytest.mark.parametrize("kept", ["all", "some", "those of one"])
+def test_pools_are_by_partition_where_messages_are_kept_as_text(tmp_path: Path, path: str, kept: str) -> None:
+    """A list of objects is no column: such a message is kept whole, the name of its entity with it."""
+    default = "" if path == "$key" else ", entity_default: none"
+    config = config_of(f"event: {{entity: '{path}', timestamp: t, target: y{default}}}\n")
+    documents: list[dict[str, Any]] = []
+    for i in range(40):
+        name = None if i % 4 == 3 and default else f"m{i % 4}"
+        document = {"m": name, "of": {"m": name}, "ids": ["x", name], "t": i, "y": 1.0, "$key": name}
+        if path == "of[name=m].id":
+            document["of"] = [{"name": "m", "id": name}]
+        if kept == "all" or (i % 8 < 4 if kept == "some" else i % 4 == 2):
+            document["more"] = [{"name": "temp"}]
+        if path != "$key":
+            del document["$key"]
+        documents.append(document)
+    found = Recording(written(tmp_path / "p.parquet", documents, partitions=4)).partitions(config)
+    assert found is not None
+    assert (int(found), found.by_entity) == (4, {"m0": 0, "m1": 1, "m2": 2, "none" if default else "m3": 3})
 
 
 def test_the_places_are_no_inputs(tmp_path: Path) -> None:

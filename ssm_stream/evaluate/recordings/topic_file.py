@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Event
 from ssm_stream.config.paths import KEY as MESSAGE_KEY
+from ssm_stream.config.paths import columns_of, is_flat
 from ssm_stream.evaluate.recordings.document_columns import (
     KEY,
     OFFSET,
@@ -35,6 +36,8 @@ from ssm_stream.evaluate.recordings.document_columns import (
 )
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import Slice, typed_slice
+from ssm_stream.ingest.json_values import is_utf8
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.names import entity_getter
 
 RUN_ROWS, RUN_CELLS = 262_144, 16_000_000
@@ -241,19 +244,36 @@ def _documents(fields: pl.DataFrame, whole: pl.Series) -> list[Row]:
 
 def partition_by_entity(path: Path, event: Event) -> dict[str, int]:
     """Return the partition of the first event of each entity of a recorded topic."""
+    get, out, names = entity_getter(event), dict[str, int](), {*columns_of(event.entity), PARTITION, WHOLE}
+    if event.entity == MESSAGE_KEY:
+        names.add(KEY)
     scan = pl.scan_parquet(path)
-    names = scan.collect_schema().names()
-    name = pl.col(event.entity) if event.entity in names else pl.lit(None, pl.String)
-    if event.entity == MESSAGE_KEY and event.entity not in names:
-        name = pl.col(KEY)
-    entity = name.cast(pl.String, strict=False).fill_null(pl.lit(event.entity_default, pl.String)).alias("entity")
-    first = scan.select(entity, pl.col(PARTITION)).group_by("entity", maintain_order=True)
-    found = first.agg(pl.col(PARTITION).first()).collect()
-    get, out = entity_getter(event), dict[str, int]()
-    for each, partition in found.iter_rows():
-        if (name := get({event.entity: each})) is not None:  # of readings, a tag has the name
-            out.setdefault(name, partition)
+    scan = scan.select([name for name in scan.collect_schema().names() if name in names])
+    for start in range(0, int(scan.select(pl.len()).collect().item()), GROUP_ROWS):
+        frame = scan.slice(start, GROUP_ROWS).collect()
+        found = pl.DataFrame({"entity": _entities(frame, event), "partition": frame[PARTITION]})
+        first = found.group_by("entity", maintain_order=True).agg(pl.col("partition").first())
+        for each, partition in first.iter_rows():
+            if (name := get({event.entity: each})) is not None:  # of readings, a tag has the name
+                out.setdefault(name, partition)
     return out
+
+
+def _entities(frame: pl.DataFrame, event: Event) -> pl.Series:
+    """Return the name in each row, null without one: of the documents kept as text, too."""
+    part, default = recorded_slice(frame), event.entity_default
+    column = part.column(event.entity)
+    if column is not None and (is_flat(event.entity) or column.dtype != pl.Null):
+        return column.cast(pl.String, strict=False).fill_null(pl.lit(default, pl.String))
+    rows = part.rows() or [{}] * len(frame)  # some are kept as text, or the name is within a list
+    found = [default if value is None else value for value in map(path_getter(event.entity), rows)]
+    return pl.Series(list(map(_name, found)), dtype=pl.String)
+
+
+def _name(value: Any) -> str | None:
+    """Return a name as the reader of events has it; None for what is none."""
+    text = str(value) if type(value) is int else value
+    return text if type(text) is str and is_utf8([text]) else None
 
 
 def row_by_place(path: Path) -> dict[tuple[int, int], int]:
