@@ -420,6 +420,21 @@ def test_pools_are_by_partition_where_messages_are_kept_as_text(tmp_path: Path, 
     assert (int(found), found.by_entity) == (4, {"m0": 0, "m1": 1, "m2": 2, "none" if default else "m3": 3})
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_key_that_is_no_text_is_refused_as_on_the_topic(tmp_path: Path, named: bool) -> None:
+    config = config_of("event: {entity: $key, timestamp: t, target: y, entity_default: none}\n")
+    keys = [b"\xff\xfe" if i == 5 else b"m%d" % (i % 2) for i in range(20)]
+    texts = [key.decode("utf-8", "surrogateescape") for key in keys]
+    documents = [{"t": 1000 * i, "y": 1.5, **({"$key": texts[i]} if named else {})} for i in range(20)]
+    recording = Recording(written(tmp_path / "k.parquet", documents, partitions=2, keys=keys))
+    events, refused = events_of(recording, config)
+    assert [name for each in events for name in each.entity] == [text for i, text in enumerate(texts) if i != 5]
+    assert [(each.position, each.fault) for each in refused] == [(5, "NotUtf8")]
+    found = recording.partitions(config)
+    assert found is not None
+    assert (int(found), found.by_entity) == (2, {"m0": 0, "m1": 1})
+
+
 def test_the_places_are_no_inputs(tmp_path: Path) -> None:
     path = written(tmp_path / "drafted.parquet", [row for row in rows(400) if isinstance(row["load"], float)])
     done = ssm_stream("init", path, "--out", tmp_path / "made.yaml")

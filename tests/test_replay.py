@@ -87,6 +87,20 @@ def test_rows_without_a_name_have_no_key(mock_kafka: MockKafka) -> None:
     assert [message.key() for message in mock_kafka.read("events", 5)] == [None, None, None, b"7", "Straße".encode()]
 
 
+def test_keys_and_headers_that_are_no_text_arrive_as_the_bytes_they_were(mock_kafka: MockKafka) -> None:
+    mock_kafka.create_topic("events", 1)
+    rows = [{"$key": "\udcff\udcfe", "$header.line": "\udcfe", "ts": 0}, {"$key": "\ud800", "ts": 1}]
+    producer = RowProducer(
+        {"bootstrap.servers": mock_kafka.bootstrap_servers}, "events", EVENT.model_copy(update={"entity": "$key"})
+    )
+    replay(producer, rows)
+    messages = mock_kafka.read("events", 2)
+    assert [(message.key(), message.headers()) for message in messages] == [
+        (b"\xff\xfe", [("line", b"\xfe")]),
+        (b"?", None),
+    ]
+
+
 def test_rows_without_a_name_have_the_default_one_as_key(mock_kafka: MockKafka) -> None:
     mock_kafka.create_topic("events", 1)
     run(mock_kafka, "events", [{"entity": None}, {}, {"entity": 7}], entity_default="line-1")

@@ -202,11 +202,17 @@ def _split_headers(row: Row) -> tuple[list[tuple[str, str | bytes | None]], Row]
     if not own:
         return [], row
     headers: list[tuple[str, str | bytes | None]] = [
-        (name.removeprefix(HEADER), str(row[name]).encode("utf-8", "replace"))
-        for name in own
-        if name != KEY and row[name] is not None
+        (name.removeprefix(HEADER), _to_bytes(str(row[name]))) for name in own if name != KEY and row[name] is not None
     ]
     return headers, {name: value for name, value in row.items() if name not in own}
+
+
+def _to_bytes(text: str) -> bytes:
+    """Return a text as UTF-8, and as they were the bytes that `decode_text` could not read."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # of a lone surrogate that never was bytes
+        return text.encode("utf-8", "replace")
 
 
 class RowProducer:
@@ -252,7 +258,7 @@ class RowProducer:
         """
         name = self._entity(row)
         name = self.event.entity_default if name is None else name
-        key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
+        key = _to_bytes(str(name)) if name is not None and name != "" else None
         headers, row = _split_headers(row)
         try:
             value = self._encode(row)

@@ -8,6 +8,7 @@ go to sorted files next to the recording, which are merged into it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from bisect import bisect_right
@@ -37,6 +38,7 @@ from ssm_stream.evaluate.recordings.document_columns import (
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import Slice, typed_slice
 from ssm_stream.ingest.json_values import is_utf8
+from ssm_stream.ingest.message_fields import decode_text
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.names import entity_getter
 
@@ -222,24 +224,38 @@ def is_recorded(names: Sequence[str]) -> bool:
 def recorded_slice(frame: pl.DataFrame) -> Slice:
     """Return a frame of a recorded topic as a slice: without the places, but with the messages' keys as text, and with
     the documents kept as text."""
-    whole = frame[WHOLE]
+    whole, keys = frame[WHOLE], None
     fields = frame.drop(PLACE, strict=False)
     if KEY in frame.columns and MESSAGE_KEY not in fields.columns:
-        fields = fields.with_columns(frame[KEY].cast(pl.String, strict=False).alias(MESSAGE_KEY))
+        try:
+            fields = fields.with_columns(frame[KEY].cast(pl.String).alias(MESSAGE_KEY))
+        except pl.exceptions.ComputeError:  # a key is not UTF-8
+            keys = frame[KEY]
     came = frame[TIMESTAMP].dt.epoch("ms").to_numpy() if TIMESTAMP in frame.columns else None
-    if whole.null_count() == len(whole):
+    if keys is None and whole.null_count() == len(whole):
         return typed_slice(fields)._replace(came=came)
-    return Slice(len(frame), partial(_documents, fields, whole), lambda _: None, came)
+    return Slice(len(frame), partial(_documents, fields, whole, keys), lambda _: None, came)
 
 
-def _documents(fields: pl.DataFrame, whole: pl.Series) -> list[Row]:
-    """Return the rows, those that are kept as text from it."""
+def _documents(fields: pl.DataFrame, whole: pl.Series, keys: pl.Series | None) -> list[Row]:
+    """Return the rows, those that are kept as text from it. keys: of the messages, where they are no column"""
     rows = typed_slice(fields).rows() if fields.width else [{} for _ in range(len(whole))]
-    keys = fields[MESSAGE_KEY].to_list() if MESSAGE_KEY in fields.columns else None
-    out = [row if text is None else orjson.loads(text) for row, text in zip(rows, whole.to_list(), strict=True)]
-    for row, key in zip(out, keys or (), strict=False):
+    texts = fields[MESSAGE_KEY].to_list() if MESSAGE_KEY in fields.columns else ()
+    if keys is not None:
+        texts = list(map(decode_text, keys.to_list()))
+    out = [row if text is None else _from_json(text) for row, text in zip(rows, whole.to_list(), strict=True)]
+    for row, key in zip(out, texts, strict=False):
         row.setdefault(MESSAGE_KEY, key)
     return out
+
+
+def _from_json(text: str) -> Row:
+    """Return a document of its text. A lone surrogate, of a key or header that was not UTF-8, stays one."""
+    try:
+        document: Row = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        document = json.loads(text)
+    return document
 
 
 def partition_by_entity(path: Path, event: Event) -> dict[str, int]:
