@@ -47,6 +47,9 @@ class FakeMessage:
     def headers(self) -> Any:
         return self._headers
 
+    def partition(self) -> int:
+        return 0
+
     def timestamp(self) -> tuple[int, int]:
         return 1, 1_800_000_000_000 + self._offset
 

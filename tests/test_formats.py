@@ -46,10 +46,12 @@ from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.flow import doctor
 from ssm_stream.ingest.events import EventReader, RefusedDocument
 from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.formats.avro import avro_reader
 from ssm_stream.kafka.formats.messages import alert_reader, message_format
-from ssm_stream.kafka.formats.protobuf import compile_schema
+from ssm_stream.kafka.formats.protobuf import compile_schema, protobuf_reader
 from ssm_stream.kafka.formats.registry import FetchedSchema
 from ssm_stream.kafka.records import Chunk, LabelBatch
+from ssm_stream.kafka.replay import encode_row
 from ssm_stream.ui.alert_episodes import AlertEpisodes
 from ssm_stream.ui.entity_cache import EntityCache
 
@@ -178,7 +180,7 @@ def test_nested_records_unions_and_logical_types_are_documents(url: str, client:
             "shift": 3723.004,
             "price": -12.345,
             "fee": 3.25,
-            "raw": "ab\N{REPLACEMENT CHARACTER}",
+            "raw": "ab\udcff",
             "state": "RUN",
             "inner": {"value": "hot", "before": "OFF"},
             "list": [{"value": 1.5, "before": None}, {"value": None, "before": "RUN"}],
@@ -364,6 +366,44 @@ def test_a_protobuf_schema_may_not_name_files_elsewhere() -> None:
         compile_schema(FetchedSchema("PROTOBUF", PLACE, (("../../x.proto", PLACE),)))
     with pytest.raises(ValueError, match=r"protoc: .*Expected"):
         compile_schema(FetchedSchema("PROTOBUF", "syntax = 'proto3'; message {"))
+
+
+@pytest.mark.parametrize("form", ["avro", "protobuf"])
+def test_bytes_that_are_no_text_are_refused_where_they_are_a_name(form: str) -> None:
+    """Two machines are never one, and a field that no one reads stops nothing."""
+    keys: list[bytes] = [b"ab", b"\x80\x90", b"\x81\x90"]
+    if form == "avro":
+        kind = {"type": "fixed", "name": "Key", "size": 2}
+        fields = [{"name": "machine", "type": kind}, {"name": "raw", "type": "bytes"}]
+        fields += [{"name": "of", "type": {"type": "record", "name": "Of", "fields": [{"name": "id", "type": "Key"}]}}]
+        schema: dict[str, Any] = {"type": "record", "name": "E", "fields": fields}
+        reader = avro_reader(FetchedSchema("AVRO", json.dumps(schema)), "auto")
+        rows = [{"machine": key, "raw": b"\xff", "of": {"id": key}} for key in keys]
+        values = in_avro(schema, 1, rows)
+        documents = [reader(value, 5, None) for value in values]
+    else:
+        proto = FetchedSchema(
+            "PROTOBUF", 'syntax = "proto3"; message E { bytes machine = 1; bytes raw = 2; Of of = 3; } '
+            "message Of { bytes id = 1; }",
+        )  # fmt: skip
+        made = message_factory.GetMessageClass(compile_schema(proto).message_types_by_name["E"])
+        found = [made(machine=key, raw=b"\xff", of={"id": key}) for key in keys]
+        values = [b"\0" + each.SerializeToString() for each in found]
+        documents = [protobuf_reader(proto, "auto")(value, 0, None) for value in values]
+    for i, document in enumerate(documents):
+        document |= {"at": 1_800_000_000 + i, "temp": 1.5}
+    for names in ("entity: machine", "entity: raw, categories: [of.id]", "entity: of.id"):
+        event = parse_config(
+            f"source: {{brokers: b, topic: t}}\nevent: {{timestamp: at, target: temp, {names}}}\n"
+        ).event
+        usable = [{**each, "raw": "r"} for each in documents] if "raw" in names else documents
+        events, refused = EventReader(event).read(usable)
+        assert (events.entity, [each.fault for each in refused]) == (["r" if "raw" in names else "ab"], ["NotUtf8"] * 2)
+        path = "machine" if names == "entity: machine" else "of.id"
+        assert refused[0].reason.endswith(f"`{path}` is not UTF-8, found b'\\x80\\x90'")
+    assert json.loads(encode_row(documents[1])) == {
+        **documents[1], "machine": [0x80, 0x90], "raw": [0xFF], "of": {"id": [0x80, 0x90]},
+    }  # fmt: skip
 
 
 # Results.

@@ -249,7 +249,7 @@ def test_headers_are_entity_feature_category_and_time() -> None:
     assert batch.events.idle is not None
     assert batch.events.idle.tolist() == [False, True]
     assert ["`$header.machine` is missing" in text for text in letters] == [True, False, False, True]
-    assert "lone surrogate" in letters[1]
+    assert letters[1] == "entity: `$header.machine` is not UTF-8, found b'\\xff'"
     assert letters[2] == "`$header.speed` must be a number, found 'fast'"
 
 

@@ -14,6 +14,7 @@ from brokers import Kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
+from test_decoder import FakeMessage
 from test_readings import config as readings_config
 from test_readings import shuffled, stream
 from test_readings_stream import ReadingsJob, expected_of, keyed, predictions
@@ -25,6 +26,7 @@ from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.rows.stage import read_rows
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.repartition.copier import Repartition
+from ssm_stream.kafka.repartition.entity_partitions import EntityPartitions
 from ssm_stream.kafka.repartition.merge import PartitionMerge
 
 PARTITIONS = 3
@@ -80,6 +82,13 @@ def test_what_it_excludes_is_refused() -> None:
         parse_config(f"{SOURCE.format(more=', assignment: group', event='')}state: {{store: /tmp/store}}\n")
     with pytest.raises(ConfigError, match="together with `topics`"):
         parse_config(SOURCE.format(more="", event="").replace("topic: t", "topics: [t, u]"))
+
+
+def test_a_name_that_is_no_text_stays_with_its_neighbours() -> None:
+    """It will be a dead letter of the topic that is copied to."""
+    choose = EntityPartitions(parse_config(SOURCE.format(more="", event="").replace("entity: e", "entity: $key")), 5)
+    messages: list[Any] = [FakeMessage(0, b"{}", b"\xff"), FakeMessage(1, b"{}", b"m")]
+    assert choose(messages) == [0, partition_of("m", 5)]
 
 
 def spread(job: Job, raw: str, partitions: int = PARTITIONS) -> Job:

@@ -23,7 +23,7 @@ from ssm_stream.ingest.assembler import Assembler, Columns
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.event_columns import Events, select_entities, text_code
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.json_values import abbreviated, is_utf8
+from ssm_stream.ingest.json_values import abbreviated, is_utf8, why_not_utf8
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.timestamps import (
     MAX_MS,
@@ -277,7 +277,7 @@ class EventReader:
                 f"entity: `{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed",
             )
         if not is_utf8([value]):
-            raise FaultError(Fault.NOT_UTF8, f"entity: `{path}` has a lone surrogate, found {abbreviated(value)}")
+            raise FaultError(Fault.NOT_UTF8, f"entity: `{path}` {why_not_utf8(value)}")
         return value
 
     def read_time(self, value: Any) -> int:
@@ -322,7 +322,7 @@ class EventReader:
                 Fault.NAME_TOO_LONG, f"`{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
             )
         if not is_utf8([value]):
-            raise FaultError(Fault.NOT_UTF8, f"`{path}` has a lone surrogate, found {abbreviated(value)}")
+            raise FaultError(Fault.NOT_UTF8, f"`{path}` {why_not_utf8(value)}")
         return text_code(value)
 
     @staticmethod

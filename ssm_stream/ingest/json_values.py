@@ -75,6 +75,28 @@ def abbreviated(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def text_of(data: bytes) -> str:
+    """Return bytes as text; those that are not UTF-8 become lone surrogates, which readers refuse where they need text:
+    two names must not become one."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """Return what `text_of` was given; of any other text its UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate that never was bytes
+        return text.encode("utf-8", "replace")
+
+
+def why_not_utf8(text: str) -> str:
+    """Return in words what a text has that UTF-8 has not, with the bytes that `text_of` was given."""
+    try:
+        return f"is not UTF-8, found {abbreviated(text.encode('utf-8', 'surrogateescape'))}"
+    except UnicodeEncodeError:
+        return f"has a lone surrogate, found {abbreviated(text)}"
+
+
 def is_utf8(texts: Iterable[str]) -> bool:
     """Return whether texts can be encoded as UTF-8: not with a lone surrogate, which Python's JSON parser accepts."""
     try:

@@ -13,6 +13,7 @@ from typing import Any
 from ssm_stream.config import Config, Event
 from ssm_stream.config.paths import HEADER, KEY, is_message_field
 from ssm_stream.config.sections.conditions import fields
+from ssm_stream.ingest.json_values import text_of
 from ssm_stream.ingest.rows.reader import message_event
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -46,8 +47,8 @@ class MessageFields:
 
 
 def decode_text(value: bytes | str | None) -> str | None:
-    """Return bytes as text; those that are not UTF-8 become lone surrogates, which readers refuse."""
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+    """Return a key or header as text; see `text_of`."""
+    return text_of(value) if isinstance(value, bytes) else value
 
 
 def _value(value: Any, numeric: bool) -> str | float | int | None:

@@ -24,6 +24,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from ssm_stream.config import Event
 from ssm_stream.config.paths import HEADER, KEY, is_message_field
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.json_values import bytes_of, is_utf8
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.client import LOGGER, PROPERTY_ERRORS, KafkaProducer, kafka_error, redact_text
@@ -174,7 +175,8 @@ def _at_speed(rows: Iterable[Row], event: Event, speed: float) -> Iterator[tuple
 
 
 def encode_row(row: Row) -> bytes:
-    """Return the row as JSON. NaN and infinities, which JSON lacks, become text, so that a consumer can refuse them.
+    """Return the row as JSON. NaN and infinities, which JSON lacks, become text, and text that is not UTF-8 the list of
+    its bytes, so that a consumer can refuse them.
 
     Numbers beyond 64 bits are written in full.
     """
@@ -189,6 +191,8 @@ def encode_row(row: Row) -> bytes:
 def _spell_out(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, str):
+        return value if is_utf8([value]) else list(bytes_of(value))
     if isinstance(value, dict):
         return {str(key): _spell_out(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -202,17 +206,9 @@ def _split_headers(row: Row) -> tuple[list[tuple[str, str | bytes | None]], Row]
     if not own:
         return [], row
     headers: list[tuple[str, str | bytes | None]] = [
-        (name.removeprefix(HEADER), _to_bytes(str(row[name]))) for name in own if name != KEY and row[name] is not None
+        (name.removeprefix(HEADER), bytes_of(str(row[name]))) for name in own if name != KEY and row[name] is not None
     ]
     return headers, {name: value for name, value in row.items() if name not in own}
-
-
-def _to_bytes(text: str) -> bytes:
-    """Return a text as UTF-8, and as they were the bytes that `decode_text` could not read."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # of a lone surrogate that never was bytes
-        return text.encode("utf-8", "replace")
 
 
 class RowProducer:
@@ -258,7 +254,7 @@ class RowProducer:
         """
         name = self._entity(row)
         name = self.event.entity_default if name is None else name
-        key = _to_bytes(str(name)) if name is not None and name != "" else None
+        key = bytes_of(str(name)) if name is not None and name != "" else None
         headers, row = _split_headers(row)
         try:
             value = self._encode(row)

@@ -14,6 +14,7 @@ import fastavro
 import orjson
 from fastavro.read import LOGICAL_READERS
 
+from ssm_stream.ingest.json_values import text_of
 from ssm_stream.kafka.formats.flat_avro import flat_reader
 from ssm_stream.kafka.formats.registry import FetchedSchema
 from ssm_stream.kafka.formats.values import date_text, decimal_number, local_time, time_writer
@@ -126,7 +127,7 @@ class _Preparation:
 
 
 def _text(data: bytes, _schema: object, _reader: object) -> str:
-    return data.decode("utf-8", "replace")
+    return text_of(data)
 
 
 def _decimal(scale: int) -> Callable[[bytes, object, object], float]:

@@ -20,6 +20,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.message import DecodeError
 
+from ssm_stream.ingest.json_values import text_of
 from ssm_stream.kafka.formats.framing import read_indexes
 from ssm_stream.kafka.formats.registry import FetchedSchema
 from ssm_stream.kafka.formats.values import decimal_number, time_writer
@@ -207,7 +208,7 @@ class _Documents:
             return self.of_message(field.message_type)
         if field.enum_type is not None:
             return _names(field.enum_type)
-        return _text if field.type == FieldDescriptor.TYPE_BYTES else None
+        return text_of if field.type == FieldDescriptor.TYPE_BYTES else None
 
     def _well_known(self, name: str) -> Convert | None:
         """Return the function for a type that every Protobuf has; None for another."""
@@ -218,7 +219,7 @@ class _Documents:
             case "google.protobuf.Duration":
                 return lambda duration: duration.seconds + duration.nanos / NANOS
             case "google.protobuf.BytesValue":
-                return lambda wrapper: _text(wrapper.value)
+                return lambda wrapper: text_of(wrapper.value)
             case "google.protobuf.Struct":
                 return lambda struct: {key: self._of_value(value) for key, value in sorted(struct.fields.items())}
             case "google.protobuf.Value":
@@ -250,7 +251,3 @@ def _of_each(convert: Convert) -> Convert:
 def _names(enum: EnumDescriptor) -> Convert:
     names = {number: value.name for number, value in enum.values_by_number.items()}
     return lambda number: names.get(number, number)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from ssm_stream.config import Config, Event
+from ssm_stream.ingest.json_values import bytes_of
 from ssm_stream.ingest.timestamps import iso_to_ms, ms_to_iso, number_to_ms
 from ssm_stream.kafka.formats.registry import FetchedSchema, RegistryError, UnknownSchemaError, open_registry
 
@@ -112,7 +113,7 @@ class _AvroRows:
             return float(value)
         fits = {"null": type(None), "boolean": bool, "string": str, "enum": str}
         if kind == "bytes" and isinstance(value, str):
-            return value.encode()
+            return bytes_of(value)
         if isinstance(value, fits.get(kind, ())):
             return value
         if kind == "string" and type(value) is int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ssm_stream.config import Config
 from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.events import RefusedDocument
+from ssm_stream.ingest.json_values import is_utf8
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.bounded_cache import BoundedCache
@@ -38,7 +39,7 @@ class EntityPartitions:
         for i, document in zip(range(len(documents)) if places is None else places, documents, strict=True):
             name = self._get(document) if type(document) is dict else None
             name = self._default if name is None else name
-            if type(name) is str or type(name) is int:
+            if type(name) is int or (type(name) is str and is_utf8([name])):
                 at.append(i)
                 names.append(str(name))
         for i, partition in zip(at, self._of.values_of(names), strict=True):
