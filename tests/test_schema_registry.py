@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,18 @@ def test_frames_cost_no_message_more_and_change_none(registry: FakeRegistry) -> 
     Draft7Validator(schema).validate(orjson.loads(strip_frame(told[1][0].value) or b""))
 
 
-def test_a_frame_before_json_is_skipped_by_itself() -> None:
-    framed = b"\0\0\0\0\1" + event()
-    batches, letters = decode([framed, event(), None, b"\0\0\0\0\7\x06m01"])
+GUID = uuid.UUID("6dd9186d-7d7b-4c7b-9b0c-1f7a4d1b2c3d")
+
+
+@pytest.mark.parametrize(("frame", "name"), [(b"\0\0\0\0\7", "7"), (b"\1" + GUID.bytes, str(GUID))])
+def test_a_frame_before_json_is_skipped_by_itself(frame: bytes, name: str) -> None:
+    batches, letters = decode([frame + event(), event(), None, frame + b"\x06m01"])
     assert sum(len(batch.events) for _, batch in batches) == 2
-    assert [letter.value for letter in letters] == [None, b"\0\0\0\0\7\x06m01"]
+    assert [letter.value for letter in letters] == [None, frame + b"\x06m01"]
     reason = dict(letters[1].headers or [])["__connect.errors.exception.message"]
-    assert b"the frame of schema 7 is not JSON" in (reason or b"")
+    assert f"the frame of schema {name} is not JSON".encode() in (reason or b"")
+    (whole,), none = decode([frame + event(), event()])  # plain: the native reader's
+    assert (len(whole[1].events), none) == (2, [])
     assert b"set event.format" in (reason or b"")
 
 

@@ -22,7 +22,7 @@ from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader
-from ssm_stream.kafka.formats.framing import strip_frame
+from ssm_stream.kafka.formats.framing import FIRST_BYTES, strip_frame
 from ssm_stream.kafka.formats.messages import max_size, message_format
 from ssm_stream.kafka.records import (
     Chunk,
@@ -193,7 +193,7 @@ class Decoder:
             if plain is not None or not strips:
                 return plain
         values = values if isinstance(values, list) else values_of(messages)
-        self._framed = self._framed or any(value is not None and value[:1] == b"\0" for value in values)
+        self._framed = self._framed or any(value is not None and value[:1] in FIRST_BYTES for value in values)
         return reader.read(list(map(strip_frame, values)), keys) if self._framed else None
 
     def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:

@@ -15,7 +15,7 @@ AnyHeaders = Sequence[tuple[str, str | bytes | None]] | Mapping[str, str | bytes
 """Headers of a message, as the client has them."""
 
 HEADER = "__value_schema_id"
-ID, GUID = 0, 1
+FIRST_BYTES = (b"\0", b"\1")
 """First byte of a frame with an id and with a GUID."""
 ID_BYTES, GUID_BYTES = 5, 17
 """Length of a frame, its first byte included."""
@@ -37,8 +37,10 @@ class Frame(NamedTuple):
 
 
 def strip_frame(value: bytes | None) -> bytes | None:
-    """Return the value without a frame with an id, if it has one."""
-    return value[ID_BYTES:] if value is not None and value[:1] == b"\0" else value
+    """Return the value without a frame, if it has one. No JSON begins with its first byte."""
+    if value is None or value[:1] not in FIRST_BYTES:
+        return value
+    return value[ID_BYTES if value[:1] == b"\0" else GUID_BYTES :]
 
 
 def frame_in_headers(headers: AnyHeaders) -> Frame | None:
