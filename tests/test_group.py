@@ -23,6 +23,7 @@ from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.membership.commit import Commit, CommitError, parse_commit
 from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.comparison import _hash_engines, compare
 from ssm_stream.recovery.reader import list_entities
 from ssm_stream.recovery.store.blobs import FolderBlobs
 from ssm_stream.recovery.store.flow_store import FlowStore
@@ -102,6 +103,29 @@ def test_options_that_a_member_does_not_have_are_refused(tmp_path: Path, option:
     done = ran("run", str(file), *option.split())
     assert done.returncode == 2
     assert "source.assignment: group" in " ".join(done.stderr.split())
+
+
+def test_a_group_and_one_process_that_read_the_same_events_differ_nowhere(tmp_path: Path) -> None:
+    """A member has a state of each partition, with the entities of it alone; one process has all in one."""
+    made = config(tmp_path)
+
+    def read(partitions: dict[int, float], shift: int = 0) -> list[tuple[dict[str, Any], Engine]]:
+        """Return an engine that read these partitions; the number is the first of its targets."""
+        engine = Engine(made)
+        for partition, first in partitions.items():
+            names, n = [f"m{partition}-{i % 2}" for i in range(40)], np.arange(40)
+            target = np.where(n, n % 7, first).astype(float)
+            events = Events(names, 1_700_000_000_000 + 1000 * n, target[:, None], target, n, np.zeros(40, np.int64))
+            engine.process(events, partition + shift)
+        return [({"config": made.hash}, engine)]
+
+    group = _hash_engines([*read({0: 0}), *read({1: 0}), *read({2: 0})])
+    found = compare(group, _hash_engines(read({0: 0, 1: 0, 2: 0})))
+    assert (found.any, found.same) == (False, 6)
+    other = compare(group, _hash_engines(read({0: 0, 1: 5, 2: 0})))
+    assert (other.differ, other.same) == (["m1-0", "m1-1"], 4)
+    elsewhere = compare(_hash_engines(read({2: 0})), _hash_engines(read({2: 0}, shift=1)))
+    assert elsewhere.differ == ["m2-0", "m2-1"], "by no partition that both have"
 
 
 # What is committed.

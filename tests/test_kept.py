@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config
 from ssm_stream.engine.engine import Engine, shard_of
-from ssm_stream.engine.entity_report import entity_hash
+from ssm_stream.engine.entity_report import entity_hash, hash_by_source
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch, shard_key
@@ -128,8 +128,8 @@ def run(path: Path, stop: int, workers: int = 1) -> Told:
     return told
 
 
-def replayed(config: Config, stops: list[int]) -> dict[str, str]:
-    """Entity → hash in engines that read the same events in memory, shard by shard."""
+def replayed(config: Config, stops: list[int], of: Callable[[Engine, str], Any] = hash_by_source) -> dict[str, Any]:
+    """Entity → hashes (`of`) in engines that read the same events in memory, shard by shard."""
     hashes = {}
     for shard in range(config.state.shards):
         engine = Engine(config)
@@ -138,7 +138,7 @@ def replayed(config: Config, stops: list[int]) -> dict[str, str]:
             mine = [i for i, name in enumerate(part.entity) if shard_of(name, config.state.shards) == shard]
             if mine:
                 engine.process(part.take(np.array(mine)), partition)
-        hashes |= {name: entity_hash(engine, name) for name in engine.names}
+        hashes |= {name: of(engine, name) for name in engine.names}
     return hashes
 
 
@@ -149,7 +149,7 @@ def command(*arguments: str | Path, code: int = 0) -> str:
     return result.output
 
 
-def hashes_of(path: Path) -> dict[str, str]:
+def hashes_of(path: Path) -> dict[str, dict[int, str]]:
     directory = load_config(path).recovery.directory
     assert directory is not None
     return hash_directory(directory).entities
@@ -186,7 +186,7 @@ def test_ls_lists_entities_shards_and_positions(half: Path) -> None:
     assert found["positions"] == [{"topic": "events", "partition": p, "offset": N // 2} for p in range(PARTITIONS)]
     counts = [each["n"] for each in found["entities"]]
     assert counts == sorted(counts, reverse=True)
-    hashes = replayed(load_config(half), [N // 2] * PARTITIONS)
+    hashes = replayed(load_config(half), [N // 2] * PARTITIONS, entity_hash)
     every = json.loads(command("state", "ls", half, "--json", "--limit", "0"))["entities"]
     assert {each["entity"]: each["hash"] for each in every} == hashes
     assert sum(each["n"] for each in every) == N

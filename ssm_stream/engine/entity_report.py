@@ -133,15 +133,15 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
     )
 
 
-def entity_sources(engine: Engine, entity: str) -> list[int]:
-    """Return the sources of the entities of its shard; [0] with `model.fleet` off."""
+def hash_by_source(engine: Engine, entity: str) -> dict[int, str]:
+    """Return an entity's `state_hash` by source of the entities of its shard; by 0 alone with `model.fleet` off."""
     views = [view for each in engine.target_engines if (view := _view(each.store, entity)) is not None]
-    return sorted({source for view in views for source in view.pools})
+    return {source: engine.state_hash(entity, source) for source in sorted({at for view in views for at in view.pools})}
 
 
 def entity_hash(engine: Engine, entity: str) -> str:
     """Return 16 hex digits over an entity's own state and all pools of its shard; with one pool, its `state_hash`."""
-    hashes = [engine.state_hash(entity, source) for source in entity_sources(engine, entity)]
+    hashes = list(hash_by_source(engine, entity).values())
     return hashes[0] if len(hashes) == 1 else hashlib.blake2b("".join(hashes).encode(), digest_size=8).hexdigest()
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ssm_stream.config import Config, load_config
 from ssm_stream.config.changes import Change, diff_model_settings
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.entity_report import entity_hash
+from ssm_stream.engine.entity_report import hash_by_source
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.export import read_engines
 from ssm_stream.recovery.reader import StoredState, with_state
@@ -24,7 +24,8 @@ class EntityHashes(NamedTuple):
     """Its hash."""
     settings: dict[str, Any] | None
     """None where the state does not hold them."""
-    entities: dict[str, str]
+    entities: dict[str, dict[int, str]]
+    """By source partition of a state: the entity's own, and the pool's that it would learn with."""
 
 
 class StateDifference(NamedTuple):
@@ -86,11 +87,12 @@ def hash_file(file: Path) -> EntityHashes:
 
 def _hash_engines(shards: Iterable[tuple[dict[str, Any], Engine]]) -> EntityHashes:
     """The entity hashes of shards, given as header and engine."""
-    entities: dict[str, str] = {}
+    entities: dict[str, dict[int, str]] = {}
     config, settings = "", None
     for metadata, engine in shards:
         config, settings = metadata["config"], metadata.get("settings")
-        entities |= {name: entity_hash(engine, name) for name in engine.names}
+        for name in engine.names:  # in a group's store, an entity may be in several partitions
+            entities.setdefault(name, {}).update(hash_by_source(engine, name))
     return EntityHashes(config, settings, entities)
 
 
@@ -98,8 +100,15 @@ def compare(first: EntityHashes, second: EntityHashes) -> StateDifference:
     """The differences between two states."""
     a, b = first.entities, second.entities
     both = sorted(a.keys() & b.keys())
-    differ = [name for name in both if a[name] != b[name]]
+    differ = [name for name in both if not _agree(a[name], b[name])]
     changes = diff_model_settings(first.settings, second.settings) if first.settings and second.settings else []
     return StateDifference(
         sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys()), differ, len(both) - len(differ), changes
     )
+
+
+def _agree(first: dict[int, str], second: dict[int, str]) -> bool:
+    """Return whether an entity is the same in two states: in the partitions that both have. A group's store has a state
+    of each partition by itself, with the entity in its own only, where one process has the pools of all."""
+    both = first.keys() & second.keys()
+    return bool(both) and all(first[source] == second[source] for source in both)

@@ -22,7 +22,7 @@ from ssm_stream.engine.entity_report import (
     EntityReport,
     EntitySummary,
     entity_hash,
-    entity_sources,
+    hash_by_source,
     report_entity,
     summarize_entities,
 )
@@ -306,7 +306,7 @@ def find_entity(
         config = rebuild_config(stored.metadata(shard), like)
         there = stored.by_partition or shard_key(shard_of(entity, config.state.shards)) == shard
         if there and entity in (engine := stored.engine(shard, like)):
-            hashes = {each: engine.state_hash(entity, each) for each in entity_sources(engine, entity)}
+            hashes = hash_by_source(engine, entity)
             targets = [
                 found for each in engine.target_engines if (found := report_entity(each, entity, source)) is not None
             ]
