@@ -45,6 +45,7 @@ from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.flow import doctor
 from ssm_stream.ingest.events import EventReader, RefusedDocument
+from ssm_stream.ingest.faults import describe_exception
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.formats.avro import avro_reader
 from ssm_stream.kafka.formats.messages import alert_reader, message_format
@@ -243,6 +244,34 @@ def test_schema_errors_are_dead_letters_with_the_id(url: str, client: SchemaRegi
     assert documents == [{"machine": "m1"}, {"machine": "m2"}]
     documents, refused = read(config(url, "format: protobuf"), [good])
     assert f"schema {number} is of the type AVRO, expected PROTOBUF; event.format: avro, or auto" in refused[0].reason
+
+
+FLOAT: dict[str, Any] = {"name": "load", "type": "float"}
+UNION: dict[str, Any] = {"name": "mode", "type": ["null", {"type": "array", "items": "string"}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\0\0", "EOFError: a value goes beyond the end of the content, 2 bytes"),
+        (b"\0\0\0\0\xff", "EOFError: a value goes beyond the end of the content, 5 bytes"),
+        (b"\0\0\0\0\2\2\x0f", "EOFError: a value goes beyond the end of the content, 7 bytes"),
+        (b"\0\0\0\0\4", "IndexError: a value names a branch of a union, or a symbol of an enum, that is not there"),
+    ],
+)
+def test_a_broken_message_has_the_same_reason_each_time(content: bytes, reason: str) -> None:
+    """And one that tells what is wrong: fastavro names the object in memory that it reads from."""
+    schema = {"type": "record", "name": "E", "fields": [FLOAT, UNION]}
+    reader = avro_reader(FetchedSchema("AVRO", json.dumps(schema)), "auto")
+    for _ in range(2):
+        with pytest.raises((EOFError, IndexError)) as error:
+            reader(content, 0, None)
+        assert describe_exception(error.value) == reason
+
+
+def test_reasons_have_no_address_of_memory() -> None:
+    error = TypeError(f"cannot read {object()!r} or {BytesIO()!r}")
+    assert describe_exception(error) == "TypeError: cannot read <object object> or <_io.BytesIO object>"
 
 
 def test_a_record_that_contains_itself_is_refused(url: str, client: SchemaRegistryClient, subject: str) -> None:

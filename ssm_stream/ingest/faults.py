@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Fault(StrEnum):
@@ -30,3 +33,9 @@ class Fault(StrEnum):
     WRONG_ID = "WrongId"
     WRONG_TIMESTAMP = "WrongTimestamp"
     WRONG_TYPE = "WrongType"
+
+
+def describe_exception(error: BaseException, limit: int = 200) -> str:
+    """Return type and text of an exception, without addresses of memory: the reasons of a message are the same each
+    time. limit: characters of the text"""
+    return f"{type(error).__name__}: {ADDRESS.sub('', str(error))[:limit]}"

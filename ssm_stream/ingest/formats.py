@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ssm_stream.ingest.faults import describe_exception
 from ssm_stream.ingest.json_values import json_value
 
 FormatFunction = Callable[[bytes], Any]
@@ -32,7 +33,7 @@ class OwnFormat:
         except MemoryError:
             raise
         except Exception as error:
-            raise FormatError(f"format {self._name!r} failed: {type(error).__name__}: {str(error)[:200]}") from error
+            raise FormatError(f"format {self._name!r} failed: {describe_exception(error)}") from error
         if not isinstance(document, dict) or not all(type(key) is str for key in document):
             found = "keys that are no text" if isinstance(document, dict) else type(document).__name__
             raise FormatError(f"format {self._name!r} returned {found}; it must return a dict with text as keys")

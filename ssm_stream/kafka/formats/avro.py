@@ -44,7 +44,12 @@ def avro_reader(schema: FetchedSchema, timestamp_format: str) -> Read:
             return found
         content = BytesIO(value)
         content.seek(start)
-        document = schemaless_reader(content, parsed, None)
+        try:
+            document = schemaless_reader(content, parsed, None)
+        except (EOFError, IndexError) as error:
+            if isinstance(error, EOFError) or str(error).startswith("string"):  # within a whole number
+                raise EOFError(f"a value goes beyond the end of the content, {len(value) - start} bytes") from error
+            raise IndexError("a value names a branch of a union, or a symbol of an enum, that is not there") from error
         if content.tell() != len(value):
             raise ValueError(f"{len(value) - content.tell()} bytes are left over")
         return document

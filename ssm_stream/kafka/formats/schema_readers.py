@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.faults import Fault, describe_exception
 from ssm_stream.kafka.formats.framing import Frame
 from ssm_stream.kafka.formats.registry import (
     EXTRA,
@@ -78,7 +78,7 @@ class SchemaReaders:
         except MemoryError:
             raise
         except Exception as error:  # of fastavro and protobuf; on bytes of others it may be any
-            reason = f"{type(error).__name__}: {str(error)[:200]}" if not isinstance(error, ValueError) else str(error)
+            reason = str(error) if isinstance(error, ValueError) else describe_exception(error)
             raise SchemaError(Fault.SCHEMA_MISMATCH, f"the message does not fit {where}: {reason[:300]}") from error
 
 
@@ -97,7 +97,7 @@ def _compiled(registry: SchemaRegistry, key: int | str, schema: FetchedSchema, t
             except RegistryError:
                 raise
             except Exception as error:  # noqa: BLE001  # of the text of others
-                _READERS[place] = ValueError(f"{type(error).__name__}: {str(error)[:500]}")
+                _READERS[place] = ValueError(describe_exception(error, 500))
         found = _READERS[place]
     if isinstance(found, ValueError):
         raise found
