@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +17,12 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from forked import ran
+from test_group import member
 from test_stream import Job, events, finished
 from test_transactions import ExactJob
 
+from ssm_stream.config import load_config
 from ssm_stream.flow.doctor import Check, diagnose
 
 LOGIN = {
@@ -51,11 +56,10 @@ class GuardedKafka(ApacheKafka):
         }
         settings.write_text(text + "".join(f"{name}={value}\n" for name, value in lines.items()))
 
-    def allow(self, operation: AclOperation, kind: ResourceType, name: str) -> None:
+    def allow(self, operation: AclOperation, kind: ResourceType, name: str, *, prefixed: bool = False) -> None:
         client = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        binding = AclBinding(
-            kind, name, ResourcePatternType.LITERAL, "User:flow", "*", operation, AclPermissionType.ALLOW
-        )
+        pattern = ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL
+        binding = AclBinding(kind, name, pattern, "User:flow", "*", operation, AclPermissionType.ALLOW)
         for answer in client.create_acls([binding]).values():
             answer.result(20)
 
@@ -121,6 +125,44 @@ def test_each_right_is_known_without_writing(
     for group in ("", *(f"-writer-000{i}" for i in range(4))):
         guarded.allow(AclOperation.READ, ResourceType.GROUP, made.config.source.group_id + group)
     assert "rights" not in failed(diagnose(made.config))
+
+
+def test_a_member_needs_its_group_and_the_prefix_of_its_transactions(
+    guarded: GuardedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their name is another one at each start, and there is no group with a marker."""
+    monkeypatch.setenv("FLOW_PASSWORD", LOGIN["sasl.password"])
+    topics = {name: guarded.topic(name, 1) for name in ("events", "predictions", "alerts", "dead_letters")}
+    events_topic = topics.pop("events")
+    guarded.produce(
+        events_topic, [(f"m{i % 2}", json.dumps({"e": f"m{i % 2}", "t": i, "y": i % 5})) for i in range(40)]
+    )
+    file, log = tmp_path / "member.yaml", tmp_path / "member.log"
+    source = {"brokers": f"127.0.0.1:{guarded.guarded}", "topic": events_topic, "assignment": "group", "wait": "30s"}
+    content = {
+        "source": {**source, "kafka": {**LOGIN, "sasl.password": "${FLOW_PASSWORD}"}},
+        "event": {"entity": "e", "timestamp": "t", "target": "y", "features": []},
+        "sinks": topics, "delivery": "exactly_once", "recovery": {"epoch_interval": "200ms"},
+        "state": {"store": str(tmp_path / "store")}, "ops": {"address": None},
+    }  # fmt: skip
+    file.write_text(json.dumps(content))
+    group = load_config(file).source.group_id
+    guarded.allow(AclOperation.READ, ResourceType.TOPIC, events_topic)
+    for name in topics.values():
+        guarded.allow(AclOperation.WRITE, ResourceType.TOPIC, name)
+    done = ran("run", str(file))
+    assert done.returncode == 1
+    assert f"lacks the right Read on group {group!r}" in done.stderr
+    guarded.allow(AclOperation.READ, ResourceType.GROUP, group)
+    assert "rights" not in failed(diagnose(load_config(file)))
+    began = time.monotonic()
+    done = ran("run", str(file))
+    assert (done.returncode, time.monotonic() - began < 25) == (1, True), "it is not waited for"
+    assert f"operation Write on the transactional ids that begin with '{group}-'" in done.stderr
+    assert "joining_again" not in done.stderr
+    guarded.allow(AclOperation.WRITE, ResourceType.TRANSACTIONAL_ID, f"{group}-", prefixed=True)
+    with member(file, log):
+        assert len(guarded.read(topics["predictions"], expected=40, timeout=60)) == 40, log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,10 @@ def _of_partitions(config: Config, cluster: Cluster) -> Iterable[Finding]:
 
 
 def _of_groups(config: Config) -> Iterable[Finding]:
-    """Yield the consumer groups that this user may not use."""
-    groups = {config.source.group_id: False}
-    if config.delivery == "exactly_once":
+    """Yield the consumer groups that this user may not use. A member's positions are those of its own group alone."""
+    member = config.source.assignment == "group"
+    groups = {config.source.group_id: member}
+    if config.delivery == "exactly_once" and not member:
         groups |= {transactional_id(config, f"{writer:04d}"): True for writer in range(config.writers)}
     with contextlib.suppress(*PROPERTY_ERRORS, TimeoutError):
         admin = AdminClient({**client_properties(config.source, error_cb=LastError(config.source))})
