@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 from brokers import Kafka, MockKafka
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -26,10 +27,12 @@ from test_stream import Job, events, finished, wait_for
 
 from ssm_stream.config import ConfigError, load_config, parse_config
 from ssm_stream.flow import runtime
-from ssm_stream.kafka import producer
-from ssm_stream.kafka.client import BrokerError, KafkaProducer
+from ssm_stream.kafka import producer, transactional_producer
+from ssm_stream.kafka.client import BrokerError, KafkaProducer, MissingRightError
 from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
+from ssm_stream.kafka.membership import producer as member_producer
+from ssm_stream.kafka.membership.producer import GroupTransactions
 from ssm_stream.kafka.records import OutputBatch, ProducerRecord
 from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer, max_output_bytes, transactional_id
 from ssm_stream.operators.sink import KafkaWriter
@@ -341,6 +344,27 @@ def deliver(broker: EmbeddedBroker, wait: str, now: Callable[[], None]) -> None:
         writer.snapshot()
     finally:
         writer.close()
+
+
+def test_a_member_names_what_is_granted_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its transactions have another name after each start, and its positions are those of its group."""
+    for module in (member_producer, transactional_producer):
+        monkeypatch.setattr(module, "max_output_bytes", lambda _: 1_000_000)
+    consumer: Any = SimpleNamespace(transactions="g-5c1d")
+    with EmbeddedBroker(topics={"t": 1}) as broker:
+        settings = parse_config(
+            f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, assignment: group, group: g}}\n"
+            "event: {entity: e, timestamp: t}\nstate: {store: there}\n"
+        )
+        made = GroupTransactions(settings, consumer, lambda _: {})
+    for code, cure in (
+        (KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Write on the transactional ids that begin with 'g-'"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, "Read on the consumer group 'g'"),
+        (KafkaError.MSG_SIZE_TOO_LARGE, "raise max.message.bytes"),
+    ):
+        error = made._error("commit_transaction", KafkaException(KafkaError(code)))
+        assert cure in error.cure
+        assert isinstance(error, MissingRightError) == ("raise" not in cure)
 
 
 def test_independent_processes_have_transactions_of_their_own() -> None:

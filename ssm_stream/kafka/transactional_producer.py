@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import GRACE, group_denied, max_message_bytes
-from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, kafka_error, open_consumer
+from ssm_stream.kafka.client import BrokerError, LastError, MissingRightError, kafka_error, open_consumer
 from ssm_stream.kafka.cluster import Cluster
 from ssm_stream.kafka.outages.classify import is_fenced, is_retriable, passes
 from ssm_stream.kafka.outages.patience import committed, patiently, watermarks
@@ -188,9 +188,9 @@ class TransactionalProducer(OutputProducer):
 
     def __init__(self, config: Config, part: Part) -> None:
         self._name, self._part, self._wait = transactional_id(config, part.key), part, config.source.wait
-        self._done: Marker = {}
-        self._next: Marker = {}
-        self._open, self._dropped = False, 0
+        self._max_bytes, self._read_group = part.max_bytes, ("Read", "consumer group", self._name)
+        self._granted = ("transactional id", self._name)
+        self._open, self._dropped, self._done, self._next = False, 0, Marker(), Marker()
         # A transaction lasts for an epoch, and for as long as the next steps of all writers take.
         self._timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), MAX_TIMEOUT)
         super().__init__(config, transactional_properties(self._name, self._wait, self._timeout, part.max_bytes))
@@ -313,11 +313,10 @@ class TransactionalProducer(OutputProducer):
                     raise self._error("commit_transaction", error) from error
 
     def _error(self, what: str, error: KafkaException) -> BrokerError:
-        reason = kafka_error(error)
-        found = f"delivery: exactly_once: {what} of {self._name}"
+        reason, found = kafka_error(error), f"delivery: exactly_once: {what} of {self._name}"
         text = self._redact(reason.str())
         if what == READING and reason.code() == KafkaError._TIMED_OUT and group_denied(self.config.source, self._name):
-            return BrokerError(f"{found}: this user may not use the group", self._cures[GROUP_DENIED])
+            return MissingRightError(f"{found}: this user may not use the group", *self._read_group)
         if reason.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT) and self._last_error.text:
             text = f"{text} ({self._last_error.text})"  # the reason, which no call reports
         if is_fenced(reason):
@@ -328,18 +327,20 @@ class TransactionalProducer(OutputProducer):
                 "the machine was paused: start again",
             )
         # A topic that takes less than at the start: a new producer sends smaller batches, or refuses the message.
-        smaller = reason.code() == TOO_LARGE and max_output_bytes(self.config) < self._part.max_bytes
+        smaller = reason.code() == TOO_LARGE and max_output_bytes(self.config) < self._max_bytes
         cure = self._cures.get(reason.code(), RESTART)
+        if not isinstance(cure, str):
+            return MissingRightError(f"{found}: {text}", *cure)
         return BrokerError(f"{found}: {text}", cure, passes=smaller or passes(reason))
 
     @property
-    def _cures(self) -> Mapping[int, str]:
-        transactions = grant_cure("Write", "transactional id", self._name)
+    def _cures(self) -> Mapping[int, str | tuple[str, ...]]:
+        """By error: what a person does, or operation, resource and names of the right that is missing."""
         return {
-            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactions,
-            KafkaError.CLUSTER_AUTHORIZATION_FAILED: transactions,  # some brokers answer so
-            GROUP_DENIED: grant_cure("Read", "consumer group", self._name),
-            KafkaError.TOPIC_AUTHORIZATION_FAILED: grant_cure("Write", "topic", *self.config.sinks.topics),
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ("Write", *self._granted),
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED: ("Write", *self._granted),  # some brokers answer so
+            GROUP_DENIED: self._read_group,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED: ("Write", "topic", *self.config.sinks.topics),
             KafkaError.INVALID_TIMESTAMP: "set that broker's clock, or this machine's: they differ by an hour or more",
             TOO_LARGE: "raise max.message.bytes of that topic, which is less than one of these messages has",
             KafkaError.INVALID_TRANSACTION_TIMEOUT: (
@@ -375,8 +376,7 @@ class TransactionalProducer(OutputProducer):
             BrokerError: it does not return. Its thread keeps the client, and is a daemon, so that it does not keep the
                 process from ending.
         """
-        outcome: list[T] = []
-        failed: list[BaseException] = []
+        outcome, failed = list[T](), list[BaseException]()
 
         def run() -> None:
             try:

@@ -20,7 +20,7 @@ from ssm_stream.flow.group.keyed import require_keyed
 from ssm_stream.flow.group.metrics import GroupMetrics
 from ssm_stream.flow.group.whole_topics import WholeTopics, group_feedback
 from ssm_stream.flow.runtime import Prepared
-from ssm_stream.kafka.client import STOP, BrokerError
+from ssm_stream.kafka.client import STOP, BrokerError, MissingRightError
 from ssm_stream.kafka.membership.commit import CommitError
 from ssm_stream.kafka.membership.topic import topic_id
 from ssm_stream.operators.failures import restore_stderr
@@ -42,7 +42,7 @@ GIVEN_BACK = (10.0, 60.0)
 
 
 def run_group(prepared: Prepared) -> None:
-    """Run until a signal, or an error that joining again does not cure within `source.wait`.
+    """Run until a signal, or an error that joining again does not cure within `source.wait`; a missing right at once.
 
     Raises:
         ConfigError: the server cannot listen on `ops.address`.
@@ -94,7 +94,7 @@ def run_group(prepared: Prepared) -> None:
                 continue
             except (BrokerError, StoreAwayError) as error:
                 failing_since = min(math.inf if member.commit_count else failing_since, time.monotonic())
-                if time.monotonic() - failing_since > config.source.wait:
+                if isinstance(error, MissingRightError) or time.monotonic() - failing_since > config.source.wait:
                     raise
                 LOG.warning("joining_again", error=str(error))
                 STOP.wait(1.0)
@@ -136,7 +136,8 @@ def _run_member(member: Member) -> None:
         failing_since = min(math.inf if failures == 1 else failing_since, time.monotonic())
         commits = member.commit_count
         # By time, not by number: a rebalance may wait for the sessions of several members that are down.
-        if time.monotonic() - failing_since > member.config.source.wait:
+        late = time.monotonic() - failing_since > member.config.source.wait
+        if late or isinstance(member.failure, MissingRightError):
             raise member.failure
         LOG.warning("epoch_repeated", error=str(member.failure))
         time.sleep(min(0.05 * 2**failures, 1.0))

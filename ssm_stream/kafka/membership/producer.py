@@ -60,12 +60,15 @@ class GroupTransactions(TransactionalProducer):
     def __init__(self, config: Config, consumer: GroupConsumer, commits: Commits) -> None:
         self._consumer, self._commits = consumer, commits
         self._name, self._last = consumer.transactions, dict[tuple[str, int], int]()
-        self._wait, self._open = config.source.wait, False
+        self._wait, self._open, self._max_bytes = config.source.wait, False, max_output_bytes(config)
+        # What a right is granted on: the transactions have another name after each start.
+        self._granted = ("transactional ids that begin with", f"{config.source.group_id}-")
+        self._read_group = ("Read", "consumer group", config.source.group_id)
         self._timeout = min(max(30.0, 10 * config.epoch_interval), MAX_TIMEOUT)
         OutputProducer.__init__(
             self,
             config,
-            transactional_properties(self._name, self._wait, self._timeout, max_output_bytes(config)),
+            transactional_properties(self._name, self._wait, self._timeout, self._max_bytes),
         )
         self._call("init_transactions", self.connected().init_transactions)
 
