@@ -115,6 +115,10 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST + "event: {}\n", ["f.yaml:8", "`event` is repeated"]),
         (SMALLEST.replace("topic: events", "topic: my events"), ["f.yaml:3: source.topic", "my events"]),
         (SMALLEST.replace("topic: events", "topic: predictions"), ["must all differ", "predictions"]),
+        (
+            SMALLEST.replace("topic: events", "topic: events\n  partitions: []"),
+            ["f.yaml:4: source.partitions: found []; name", "or leave partitions out to read all"],
+        ),
         (SMALLEST + "sinks: {alerts: predictions}\n", ["must all differ"]),
         (SMALLEST + "alerts: {feedback: {topic: alerts}}\n", ["must all differ"]),
         (SMALLEST + "sinks: {dead_letters: null}\n", ["sinks.dead_letters"]),

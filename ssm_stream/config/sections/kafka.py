@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from ssm_stream.config.quantities import Duration
 from ssm_stream.config.sections.base import KafkaProperties, Path, Section, Topic
@@ -24,6 +24,17 @@ def _brokers(value: object) -> object:
         if found is not None and not (found[1].isdecimal() and 0 < int(found[1]) < 1 << 16):
             raise ValueError(f"found the port {found[1]!r} in {each.strip()!r}; write host:port, such as kafka-1:9092")
     return value
+
+
+def _some(partitions: list[int]) -> list[int]:
+    if not partitions:
+        raise ValueError("found []; name the partitions to read, such as [0, 1], or leave partitions out to read all")
+    return partitions
+
+
+Partitions = Annotated[
+    list[Annotated[int, Field(ge=0)]], AfterValidator(_some), Field(json_schema_extra={"minItems": 1})
+]
 
 
 TOPIC_STEP = 1_000_000
@@ -74,7 +85,7 @@ class Source(Section):
     """A topic that is not keyed by entity, so that an entity's messages are in several of its partitions. `run` copies
     its messages, exactly once and unchanged, into the partition of `topic` that belongs to their entity, and reads
     them there. Null: `topic` is keyed by entity, or producers see to it."""
-    partitions: list[Annotated[int, Field(ge=0)]] | None = None
+    partitions: Partitions | None = None
     """Read only these partitions, of each topic, so that several independent processes can share a topic. Default:
     all."""
     assignment: Literal["manual", "group"] = "manual"
