@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import pickle
@@ -29,11 +30,14 @@ from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.kafka.records import ShardBatch
+from ssm_stream.operators.failures import forget
 from ssm_stream.operators.shard_operator import ShardLogic
+from ssm_stream.ops.audit import AuditError, AuditFile
 from ssm_stream.recovery import checkpoint_files
-from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.bytewax_db import RecoveryError, on_disk_of_bytewax, open_database
 from ssm_stream.recovery.checkpoint_files import TOKEN, read_chain, referenced_file
 from ssm_stream.recovery.directory import open_recovery
+from ssm_stream.recovery.settings_files import write_json
 
 HOUR = 3_600_000
 KINDS = {
@@ -356,8 +360,9 @@ def test_a_write_that_fails_is_raised_at_the_next_snapshot(tmp_path: Path, monke
     with pytest.raises(OSError, match="No space"):
         settled(logic)
     monkeypatch.undo()
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RecoveryError, match=r"No space left on device.*: make room"):
         logic.snapshot()
+    forget()
 
 
 # When the power fails.
@@ -497,3 +502,44 @@ def test_whenever_a_kill_happens_all_states_named_to_bytewax_recently_are_there(
         for seed_ in range(int(seed) + 1):
             memory.process(wide(config, 2_000, 2_000 if seed_ % 5 == 0 else 500, seed_))
         assert logic_of(config, token.strip().encode()).engine.snapshot() == memory.snapshot()
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_ends_the_process_with_the_folder_and_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state, Bytewax's databases, small files, the audit: each where it is written."""
+    logic = ShardLogic(configured(directory=tmp_path / "here"), None)
+    logic.key = "0000"
+    monkeypatch.setattr(Engine, "write_snapshot", full)
+    try:
+        with pytest.raises(RecoveryError, match=r"directory: \S+here cannot be used \(No space left .*: make room"):
+            logic.snapshot()
+    finally:
+        forget()
+    with pytest.raises(RecoveryError, match=r"part-0.sqlite3 cannot be used \(database or disk is full\): make room"):
+        write_too_much(tmp_path / "part-0.sqlite3")
+    panic = 'called `unwrap()` on an `Err` value: SqliteFailure(Error { code: %s, extended_code: 1 }, Some("%s"))'
+    with (
+        pytest.raises(RecoveryError, match=r"here cannot be used \(attempt to write a readonly database\): mount its"),
+        on_disk_of_bytewax(tmp_path / "here"),
+    ):
+        raise RuntimeError(panic % ("ReadOnly", "attempt to write a readonly database"))
+    with pytest.raises(RuntimeError, match="malformed"), on_disk_of_bytewax(tmp_path / "here"):
+        raise RuntimeError(panic % ("DatabaseCorrupt", "database disk image is malformed"))
+    (tmp_path / "audit").touch()
+    with pytest.raises(AuditError, match=r"audit.directory: \S+audit cannot be used \(File exists\): name a folder"):
+        AuditFile(tmp_path / "audit", "c", "0000")
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(RecoveryError, match=r"x.json cannot be used \(No space left on device\): make room"):
+        write_json(tmp_path / "x.json", {})
+
+
+def write_too_much(file: Path) -> None:
+    sqlite3.connect(file).close()
+    with open_database(file) as database:
+        database.execute("PRAGMA max_page_count = 1")
+        database.execute("CREATE TABLE large AS WITH RECURSIVE n(x) AS (SELECT 1) SELECT zeroblob(100000) FROM n")

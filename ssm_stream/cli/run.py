@@ -92,6 +92,7 @@ def run(
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.transactional_producer import MarkerError
     from ssm_stream.operators.source import SIGNALLED, interrupt_on_signals
+    from ssm_stream.ops.audit import AuditError
     from ssm_stream.ops.logging import always, set_up_logging
     from ssm_stream.recovery.bytewax_db import RecoveryError
 
@@ -106,7 +107,7 @@ def run(
     interrupt_on_signals()
     processes = len(addresses.split(";")) if addresses else 1
     restarts = Restarts(alone=addresses is None)
-    with report_errors(BrokerError, MarkerError, RecoveryError, StateError):
+    with report_errors(AuditError, BrokerError, MarkerError, RecoveryError, StateError):
         loaded, before = load_config(config), None
         while True:
             try:

@@ -39,7 +39,7 @@ from ssm_stream.ops.observers import MountedSite, Observers, RunObserver
 from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.ops.traces import Traces
 from ssm_stream.recovery.added_partitions import begun_topics, follow_added
-from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.bytewax_db import RecoveryError, on_disk_of_bytewax
 from ssm_stream.recovery.catch_up import PendingCatchUp, pending_catch_up
 from ssm_stream.recovery.checkpoint_files import flush
 from ssm_stream.recovery.compatibility import require_compatible
@@ -337,11 +337,13 @@ def _run(prepared: Prepared, workers: int, process: int | None, addresses: list[
     # The kernels run without the interpreter; after each the worker would wait up to 5 ms for reader and writer to let
     # it in again.
     sys.setswitchinterval(0.0005)
-    cli_main(
-        prepared.flow,
-        workers_per_process=workers,
-        process_id=process,
-        addresses=addresses,
-        epoch_interval=epoch_interval(prepared.config),
-        recovery_config=recovery.config if recovery else None,
-    )
+    directory = prepared.config.recovery.directory
+    with contextlib.nullcontext() if directory is None else on_disk_of_bytewax(directory):
+        cli_main(
+            prepared.flow,
+            workers_per_process=workers,
+            process_id=process,
+            addresses=addresses,
+            epoch_interval=epoch_interval(prepared.config),
+            recovery_config=recovery.config if recovery else None,
+        )

@@ -22,6 +22,7 @@ from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError, given_up
 from ssm_stream.kafka.formats.registry import RegistryError
 from ssm_stream.kafka.transactional_producer import MarkerError
+from ssm_stream.ops.audit import AuditError
 from ssm_stream.recovery.bytewax_db import RecoveryError
 
 
@@ -29,7 +30,8 @@ class ItemError(TypeError):
     """An item of a stream is not what the step takes; the text names the step, the item and the cure."""
 
 
-EXPECTED = (BrokerError, ChannelError, ConfigError, ItemError, MarkerError, RecoveryError, RegistryError, StateError)
+EXPECTED: tuple[type[Exception], ...] = (BrokerError, ChannelError, ConfigError, ItemError, MarkerError, RegistryError)
+EXPECTED += (AuditError, RecoveryError, StateError)
 """Errors whose text is for the user."""
 MUTED = 30.0
 """Seconds for which standard error is muted at most: until all workers have ended."""

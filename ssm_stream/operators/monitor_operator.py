@@ -146,7 +146,8 @@ def _service_monitor(step_id: str, up: Stream[Any], service: Service) -> Monitor
     if service.files:
 
         def restore(state: bytes | None) -> ShardLogic:
-            return ShardLogic(service.config, state, service.observers, service.facts)
+            with explained():
+                return ShardLogic(service.config, state, service.observers, service.facts)
 
         learned = op.stateful_batch(step_id, up, restore)
         return MonitorOut(step_id, service.settings, learned, None, unread)

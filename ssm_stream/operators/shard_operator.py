@@ -21,6 +21,7 @@ from ssm_stream.kafka.records import CaughtUp, LabelBatch, OutputBatch, Predicte
 from ssm_stream.operators.catch_up import Undelivered
 from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, LearnedBatch, RunObserver
+from ssm_stream.recovery.bytewax_db import on_disk
 from ssm_stream.recovery.catch_up import UndeliveredFile
 from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
 from ssm_stream.recovery.ended_episodes import add_ended
@@ -271,7 +272,8 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         self._observers.before_snapshot(self)
         self._undelivered.write()
         self._gaps.write()
-        state = files.write(self.engine)
+        with on_disk(files.folder.parent):
+            state = files.write(self.engine)
         seconds = time.perf_counter() - began
         self._observers.on_snapshot(self, referenced_file(state) or "", seconds, files.written)
         self._observers.on_evicted(self.engine.pop_evicted_count())

@@ -16,12 +16,14 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from ssm_stream.engine.engine import Engine
+from ssm_stream.ops.disk import refused_by_disk
 from ssm_stream.ops.observers import LearnedBatch, ObservedShard, RunObserver
 
 ENDING = ".audit.jsonl"
@@ -30,7 +32,7 @@ FIRST = ""
 
 
 class AuditError(RuntimeError):
-    """There is no audit in the directory."""
+    """There is no audit in the directory, or the disk refuses it."""
 
 
 def user_and_machine() -> str:
@@ -150,20 +152,24 @@ class AuditFile(AuditChain):
     """A chain in a file, continued after its last line.
 
     folder: of all shards' files; shard: its key
+
+    Raises:
+        AuditError: the disk refuses to read or write it; so do its methods.
     """
 
     def __init__(self, folder: Path, config_hash: str, shard: str) -> None:
         super().__init__(config_hash, shard)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = folder / f"{shard}{ENDING}"
         last = b""
-        if self._file.exists():
-            content = self._file.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):  # what a kill has left half written
-                with self._file.open("r+b") as file:
-                    file.truncate(whole)
-            last = content[:whole].rstrip(b"\n").rpartition(b"\n")[2]
+        with self._on_disk():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._file.exists():
+                content = self._file.read_bytes()
+                whole = content.rfind(b"\n") + 1
+                if whole < len(content):  # what a kill has left half written
+                    with self._file.open("r+b") as file:
+                        file.truncate(whole)
+                last = content[:whole].rstrip(b"\n").rpartition(b"\n")[2]
         if last:
             try:
                 record = orjson.loads(last)
@@ -172,8 +178,15 @@ class AuditFile(AuditChain):
                 self._previous = "unreadable"  # `verify_audit` reports the line before
 
     def _store(self, record: dict[str, Any]) -> None:
-        with self._file.open("ab") as file:
+        with self._on_disk(), self._file.open("ab") as file:
             file.write(orjson.dumps(record) + b"\n")
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise AuditError(f"audit.directory: {refused_by_disk(self._file, error)}") from error
 
 
 class Fault(NamedTuple):

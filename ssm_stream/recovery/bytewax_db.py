@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssm_stream.ops.disk import refused_by_disk
 from ssm_stream.recovery.checkpoint_files import referenced_file
 
 LABELS_PREFIX = "labels:"
@@ -32,6 +34,12 @@ def parse_source_part(part: str) -> tuple[int, int]:
     return int(index or 0), int(partition)
 
 
+_OF_DISK = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+_PANIC = re.compile(
+    r"SqliteFailure\(Error \{ code: (?:DiskFull|SystemIoFailure|ReadOnly|CannotOpen|PermissionDenied),"
+    r'.*?Some\("([^"]*)"'
+)
+"""The text with which Bytewax panics where the disk refuses what it writes into a database."""
 REMEDY = (
     "restore the whole directory from a copy or from an export (ssm-stream state import), or move it away to start "
     "anew (ssm-stream state reset)"
@@ -40,6 +48,34 @@ REMEDY = (
 
 class RecoveryError(RuntimeError):
     """The recovery directory cannot be used; the text names the cause and the cure."""
+
+
+@contextmanager
+def on_disk(directory: Path) -> Iterator[None]:
+    """Raise what the disk refuses inside the block as an error with the place and the cure.
+
+    Raises:
+        RecoveryError: the disk is full, read-only or broken.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RecoveryError(f"recovery.directory: {refused_by_disk(directory, error)}") from error
+
+
+@contextmanager
+def on_disk_of_bytewax(directory: Path) -> Iterator[None]:
+    """`on_disk`, for what Bytewax writes by itself: its databases. It panics.
+
+    Raises:
+        RecoveryError: the disk is full, read-only or broken.
+    """
+    try:
+        yield
+    except BaseException as error:  # a panic is no Exception
+        if (found := _PANIC.search(str(error))) is None:
+            raise
+        raise RecoveryError(f"recovery.directory: {refused_by_disk(directory, found[1])}") from error
 
 
 @contextmanager
@@ -57,6 +93,8 @@ def open_database(file: Path) -> Iterator[sqlite3.Connection]:
         finally:
             database.close()
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_OF_DISK) and file.exists():
+            raise RecoveryError(f"recovery.directory: {refused_by_disk(file, str(error))}") from error
         busy = isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error)
         what = f"cannot be used ({error})" if busy else f"is damaged ({error}): {REMEDY}"
         raise RecoveryError(f"recovery.directory: {file} {what}") from error

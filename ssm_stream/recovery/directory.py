@@ -24,6 +24,8 @@ from ssm_stream.recovery.bytewax_db import (
     RecoveryError,
     database_files,
     max_value,
+    on_disk,
+    on_disk_of_bytewax,
     open_database,
     referenced_files,
     require_parts,
@@ -66,7 +68,7 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     directory = config.recovery.directory
     if directory is None:
         return None
-    try:
+    with on_disk(directory), on_disk_of_bytewax(directory):
         make_directory(directory)
         held = lock(directory)
         finish_replacement(directory)
@@ -79,14 +81,17 @@ def open_recovery(config: Config) -> OpenRecovery | None:
         _require_writers(config, directory)
         interrupted = (directory / RUNNING).exists()
         (directory / RUNNING).touch()
-    except OSError as error:
-        raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
     return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held, interrupted)
 
 
 def note_clean_end(directory: Path) -> None:
-    """Note that all that a run has passed on lies before the positions of its last snapshot."""
-    (directory / RUNNING).unlink(missing_ok=True)
+    """Note that all that a run has passed on lies before the positions of its last snapshot.
+
+    Raises:
+        RecoveryError: the disk refuses it.
+    """
+    with on_disk(directory):
+        (directory / RUNNING).unlink(missing_ok=True)
 
 
 def make_directory(directory: Path) -> None:

@@ -20,7 +20,7 @@ from ssm_stream.config.sections.holidays import Holidays, by_year, from_years
 from ssm_stream.engine.snapshot import times_of
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.holidays import last_day, with_learned_holidays
-from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.bytewax_db import RecoveryError, on_disk
 from ssm_stream.recovery.checkpoint_files import FOLDER, open_checkpoint, sync
 from ssm_stream.recovery.exclusions import with_exclusions
 
@@ -36,15 +36,13 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
         RecoveryError: it cannot be written.
     """
     draft = file.with_suffix(".draft")
-    try:
+    with on_disk(file):
         with draft.open("w", encoding="utf-8") as out:
             json.dump(content, out, indent=1)
             out.flush()
             os.fsync(out.fileno())
         draft.replace(file)
         sync(file.parent)
-    except OSError as error:
-        raise RecoveryError(f"recovery.directory: {file} cannot be written: {error}") from error
 
 
 def read_json(file: Path) -> Any:
