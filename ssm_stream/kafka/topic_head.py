@@ -11,6 +11,7 @@ from typing import Any
 from ssm_stream.config import Config, ConfigError, Source
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
+from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.decoder import add_fields
 from ssm_stream.kafka.formats.framing import schema_key
 from ssm_stream.kafka.formats.messages import MessageFormat, message_format
@@ -39,17 +40,19 @@ def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, unti
     With too few on the topic it waits for more, `source.wait` seconds at most, but with `until_eof` not at all.
 
     Raises:
-        BrokerError: the broker, or the schema registry, refuses or does not answer.
-        ConfigError: no message can be read, or none came.
+        BrokerError: the broker, or the schema registry, refuses or does not answer, or no message came.
+        ConfigError: no message can be read.
     """
     source = config.source
     messages = _first_messages(source, partitions, n, until_eof=until_eof)
     if documents := parse_documents(messages, message_format(config), MessageFields(config)):
         return documents
-    found = f"none of its first {len(messages)} messages is JSON, or in event.format" if messages else "it is empty"
+    nothing = f"event.features: auto: there is nothing to select features from on topic {source.topic!r}"
+    if not messages:  # no fault of the configuration: producers may come later
+        raise BrokerError(f"{nothing}, which is empty", "start when there are events, or list the features")
     raise ConfigError(
-        f"event.features: auto: there is nothing to select features from on topic {source.topic!r} ({found}): start "
-        "when there are events, or list the features"
+        f"{nothing} (none of its first {len(messages)} messages is JSON, or in event.format): start when there are "
+        "events, or list the features"
     )
 
 
