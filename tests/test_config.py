@@ -148,6 +148,19 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST + "model: {heads: [moments], embedding: {size: 64}}\n", ["add embedding to heads"]),
         (SMALLEST + "model: {tuning: {window: 4}}\n", ["f.yaml:8: model.tuning.window", "(found 4)"]),
         (SMALLEST + "model: {moment_decays: [0.9]}\n", ["f.yaml:8: model.moment_decays: unknown key"]),
+        (SMALLEST + "recovery: {epoch_interval: 99999999999999d}\n", ["f.yaml:8", "at most 36500d"]),
+        (SMALLEST + f"recovery: {{keep: 1{'0' * 400}}}\n", ["recovery.keep", "at most 36500d"]),
+        (SMALLEST + "model: {horizon: 999999d}\n", ["model.horizon: found '999999d'", "at most 36500d"]),
+        (SMALLEST + "alerts: {budget: {alerts: 1, per: 999999d}}\n", ["at most 36500d"]),
+        (SMALLEST + "alerts: {anomaly: {budget: 1 per 999999d}}\n", ["f.yaml:8", "at most 36500d"]),
+        (SMALLEST + "recovery: {directory: '${TEST_UNSET:-}'}\n", ["recovery.directory: found ''; write the path"]),
+        (SMALLEST + "audit: {directory: ' '}\n", ["audit.directory: found ' '; write the path", "or null"]),
+        (SMALLEST + "state: {store: ''}\n", ["state.store: found ''; write the path"]),
+        (SMALLEST + 'model: {weights: "a\\0b"}\n', ["model.weights: found 'a\\x00b'; write the path"]),
+        (SMALLEST + "  lags: true\n", ["f.yaml:8: event.lags: found true; write a number"]),
+        (SMALLEST + "state: {max_entities: true}\n", ["state.max_entities: found true; write a number"]),
+        (SMALLEST + "alerts: {fleet: {share: true}}\n", ["alerts.fleet.share: found true; write a number"]),
+        (SMALLEST + "alerts: {anomaly: {min_deviation: .inf}}\n", ["min_deviation: ", "finite number (found inf)"]),
         (SMALLEST + "event_: 1\n", ["did you mean `event`?"]),
         (SMALLEST.replace("[temp]", "[temp]\n  categories: [mode, temp]"), ["'temp'", "named twice"]),
         (SMALLEST.replace("[temp]", "auto\n  categories: [target]"), ["'target' is the target"]),
@@ -286,8 +299,8 @@ def test_an_unset_placeholder_is_named_with_its_line(monkeypatch: pytest.MonkeyP
 
 def test_a_variable_cannot_change_the_structure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_HOST", "a: {b: c}\nsinks: {alerts: null}")
-    config = parse_config(SMALLEST.replace("localhost:9092", "${TEST_HOST}"))
-    assert config.source.brokers.startswith("a: {b")
+    config = parse_config(SMALLEST.replace("topic: events", "topic: events\n  group: ${TEST_HOST}"))
+    assert config.source.group_id.startswith("a: {b")
     assert config.sinks.alerts == "alerts"
 
 
@@ -312,7 +325,15 @@ def test_a_port_that_is_none_is_refused(brokers: str) -> None:
         changed("source", brokers=brokers)
 
 
-@pytest.mark.parametrize("brokers", ["a", "a:9092,b", "SASL_SSL://a:1", "[::1]:9092", "::1", "PLAINTEXT://[::1]"])
+@pytest.mark.parametrize("brokers", ["  ", "", [], ["a:9092", ""], "a:9092,", "a:9092;b:9092", "a:1 b:1", "a\0b"])
+def test_what_is_no_list_of_servers_is_refused(brokers: object) -> None:
+    with pytest.raises(ConfigError, match=r"source\.brokers: found '.*' among the servers; write host:port, such as"):
+        changed("source", brokers=brokers)
+
+
+@pytest.mark.parametrize(
+    "brokers", ["a", "a:9092, b:9092", "a:9092,b", "SASL_SSL://a:1", "[::1]:9092", "::1", "PLAINTEXT://[::1]"]
+)
 def test_ways_to_name_a_broker(brokers: str) -> None:
     assert changed("source", brokers=brokers).source.brokers == brokers
 

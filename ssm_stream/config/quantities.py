@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import typing
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -13,16 +12,30 @@ DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$")
 BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s+events?|(\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)))\s*$")
 
 
+MAX_DURATION = 36_500 * UNITS["d"]
+"""Seconds of the longest duration, a century: clocks and timers count no further than a few."""
+
+
 def to_seconds(value: object) -> object:
     """Return a duration in seconds, from a number or a text such as '30s'. Raises ValueError."""
     if isinstance(value, str):
         found = DURATION.match(value)
         if not found:
             raise ValueError(f"found {value!r}; write a duration such as '500ms', '30s', '5m', '6h' or '30d'")
-        return float(found[1]) * UNITS[found[2]]
+        return _seconds(found)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"found {value!r}; write a duration such as '30s' or '30d'")
-    return float(value)
+    return _bounded(float(max(min(value, 1e300), -1e300)), value)  # an int may be larger than any float
+
+
+def _seconds(found: re.Match[str]) -> float:
+    return _bounded(float(found[1]) * UNITS[found[2]], found[0])
+
+
+def _bounded(seconds: float, value: object) -> float:
+    if seconds > MAX_DURATION:
+        raise ValueError(f"found {value!r}; write a duration of at most {format_duration(MAX_DURATION)}")
+    return seconds
 
 
 Duration = Annotated[
@@ -68,7 +81,9 @@ def _budget(value: object) -> object:
                 f"found {value!r}; a budget below one alarm in 20 events cannot be distinguished from noise"
             )
         return Budget(text=value.strip(), events=gap)
-    return Budget(text=value.strip(), seconds=typing.cast(float, to_seconds(found[3])) / count)
+    every = DURATION.match(found[3])
+    assert every is not None  # it is part of the pattern
+    return Budget(text=value.strip(), seconds=_seconds(every) / count)
 
 
 BudgetSetting = Annotated[
@@ -96,10 +111,8 @@ def _half_life(value: object) -> object:
             if float(found[1]) < 1:
                 raise ValueError(f"found {value!r}; a half-life is at least 1 event")
             return HalfLife(text=value.strip(), events=float(found[1]))
-        if found := DURATION.match(value):
-            seconds = float(found[1]) * UNITS[found[2]]
-            if seconds > 0:
-                return HalfLife(text=value.strip(), seconds=seconds)
+        if (found := DURATION.match(value)) and (seconds := _seconds(found)) > 0:
+            return HalfLife(text=value.strip(), seconds=seconds)
     raise ValueError(f"found {value!r}; write a half-life such as '500 events' or '6h'")
 
 
@@ -129,7 +142,7 @@ def _lasting(value: object) -> object:
         if (found := LASTING.match(value)) and int(found[1]) >= 1:
             return Lasting(text=value.strip(), events=int(found[1]))
         if found := DURATION.match(value):
-            return Lasting(text=value.strip(), events=0, seconds=float(found[1]) * UNITS[found[2]])
+            return Lasting(text=value.strip(), events=0, seconds=_seconds(found))
     raise ValueError(f"found {value!r}; write a number of events such as '3 events', or a duration such as '5m'")
 
 
@@ -160,8 +173,7 @@ def _horizon(value: object) -> object:
         if found := HORIZON.match(value):
             value = int(found[1])
         elif found := DURATION.match(value):
-            seconds = float(found[1]) * UNITS[found[2]]
-            return Horizon(text=value.strip(), seconds=seconds)
+            return Horizon(text=value.strip(), seconds=_seconds(found))
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PENDING:
         return Horizon(text=f"{value} events" if value else "0", events=value)
     raise ValueError(

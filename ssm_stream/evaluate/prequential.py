@@ -13,6 +13,7 @@ import numpy as np
 
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.config.paths import columns_of
+from ssm_stream.config.quantities import MAX_DURATION
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
@@ -236,7 +237,7 @@ def with_row_labels(config: Config) -> Config:
         raise ConfigError(
             "--label-delay: labels and model.horizon define already when the targets come: leave them out"
         )
-    late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MAX_PENDING)
+    late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=MAX_DURATION, pending=MAX_PENDING)
     return config.replace(labels=late)
 
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import pathlib
+import types
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
 
 from ssm_stream.config.paths import parse_path
 
@@ -14,9 +28,39 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    """A section of the file: frozen, unknown keys refused."""
+    """A section of the file: frozen, unknown keys and numbers without an end refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name in _numbers(cls):
+            raise ValueError(f"found {str(value).lower()}; write a number")
+        return value
+
+
+@functools.cache
+def _numbers(section: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the fields that are numbers as they stand, which Python takes true and false for."""
+    found = {name: set(_alternatives(field)) for name, field in section.model_fields.items()}
+    return frozenset(name for name, kinds in found.items() if kinds & {int, float} and bool not in kinds)
+
+
+def _alternatives(kind: Any) -> Iterator[object]:
+    """Yield the types that a value of a kind may be of, without those that are read by a validator of their own."""
+    metadata: Any = getattr(kind, "metadata", None) or getattr(kind, "__metadata__", ())
+    if any(isinstance(each, BeforeValidator) for each in metadata):
+        return
+    inner: Any = kind.annotation if isinstance(kind, FieldInfo) else kind
+    origin, parts = typing.get_origin(inner), typing.get_args(inner)
+    if origin is typing.Annotated:
+        yield from _alternatives(parts[0])
+    elif origin in (typing.Union, types.UnionType):
+        for each in parts:
+            yield from _alternatives(each)
+    else:
+        yield inner
 
 
 KafkaProperties = dict[str, str | int | float | bool]
@@ -30,3 +74,14 @@ def _path(path: str) -> str:
 
 Path = Annotated[str, Field(min_length=1), AfterValidator(_path)]
 """Path of a field in a JSON document or a row, or of the message's key or a header; see `config.paths`."""
+
+
+def nonempty_file(path: object) -> object:
+    """Return the path of a file or folder as it is. Raises ValueError: there is no such name."""
+    if isinstance(path, str) and (not path.strip() or "\0" in path):
+        raise ValueError(f"found {path!r}; write the path of a file or folder, or null")
+    return path
+
+
+File = Annotated[pathlib.Path, BeforeValidator(nonempty_file)]
+"""Path of a file or folder of this machine: an empty one would be the folder that the process happens to be in."""

@@ -12,6 +12,8 @@ from ssm_stream.config.sections.base import KafkaProperties, Path, Section, Topi
 
 BROKER = re.compile(r"(?:\w+://)?(?:\[[^\]]*\]|[^:\[\]]*):([^:]*)")
 """A server with a port: a name, or an address, IPv6 in brackets."""
+NO_BROKER = re.compile(r"^$|[\s\0;]")
+"""What no server is: nothing, or several with something else than a comma between them."""
 
 
 def _brokers(value: object) -> object:
@@ -20,6 +22,10 @@ def _brokers(value: object) -> object:
     if isinstance(value, str) and "@" in value:
         raise ValueError("found a user in it (@); write host:port, and put the login into `kafka` as sasl.* properties")
     for each in value.split(",") if isinstance(value, str) else ():
+        if NO_BROKER.search(each.strip()):
+            raise ValueError(
+                f"found {each!r} among the servers; write host:port, such as kafka-1:9092, with commas between several"
+            )
         found = BROKER.fullmatch(each.strip())
         if found is not None and not (found[1].isdecimal() and 0 < int(found[1]) < 1 << 16):
             raise ValueError(f"found the port {found[1]!r} in {each.strip()!r}; write host:port, such as kafka-1:9092")

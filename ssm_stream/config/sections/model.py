@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ssm_stream.config.quantities import HalfLifeSetting, Horizon, HorizonSetting
-from ssm_stream.config.sections.base import Section
+from ssm_stream.config.sections.base import File, Section
 
 
 class Embedding(Section):
@@ -64,7 +63,7 @@ class Model(Section):
     """`accurate` adds attention over the last 512 events: smaller errors at several times the cost."""
     fleet: bool = True
     """Learn from all entities of a shard together; a new one starts from what was learned from the others."""
-    weights: pathlib.Path | None = None
+    weights: File | None = None
     """File of frozen meta-parameters, as `ssm-stream train` writes it; `untrained`: those that training starts from.
     Default: those of the package."""
     tuning: Tuning | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from ssm_stream.config.quantities import Duration
-from ssm_stream.config.sections.base import Section
+from ssm_stream.config.sections.base import File, Section
 from ssm_stream.config.sections.conditions import EntityPattern
 from ssm_stream.config.sections.maintenance import weekly_spans
 
@@ -127,7 +126,7 @@ class Notify(Section):
     page: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
     """Address of the live page, for links to an alert: `https://monitor.plant.example`. Null: that of `ops.address`,
     where `ops.ui` is on."""
-    template: pathlib.Path | None = None
+    template: File | None = None
     """Jinja2 template of the messages to people; its first line is the title. Null: that of `alerts.language`."""
     address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5}$")] | None = "127.0.0.1:9465"
     """`host:port` of `/healthz`, `/readyz` and `/metrics` of `ssm-stream notify`; null: none."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from ssm_stream.config.quantities import Duration
-from ssm_stream.config.sections.base import Section
+from ssm_stream.config.sections.base import File, Section, nonempty_file
 
 MIN_TOKEN_LENGTH = 16
 LOOPBACK = ("127.", "localhost:", "[::1]:")
@@ -18,6 +18,7 @@ OBJECT_STORES = ("s3", "gs", "az")
 
 def _store(place: object) -> object:
     """Return a folder as a path, and the URL of an object store as text."""
+    nonempty_file(place)
     if not isinstance(place, str) or "://" not in place:
         return pathlib.Path(place) if isinstance(place, str) else place
     scheme, _, rest = place.partition("://")
@@ -51,7 +52,7 @@ class State(Section):
 class Recovery(Section):
     """What survives a crash."""
 
-    directory: pathlib.Path | None = pathlib.Path("ssm-stream-state")
+    directory: File | None = pathlib.Path("ssm-stream-state")
     """Folder of the snapshots; null: none, every start begins at `source.start`."""
     epoch_interval: Duration | None = None
     """Time between snapshots: at most so much is done again after a crash. Default: 10s; with `delivery: exactly_once`
@@ -64,7 +65,7 @@ class Recovery(Section):
 class Audit(Section):
     """A record of every entity's state after each epoch, for proof of what was predicted from what."""
 
-    directory: pathlib.Path | None = None
+    directory: File | None = None
     """Folder of the records, a file a shard; null: none. Needs a recovery.directory. With `source.assignment: group` a
     name in the store, such as `audit`: the records move with their partition."""
 
