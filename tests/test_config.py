@@ -161,6 +161,17 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST + "state: {max_entities: true}\n", ["state.max_entities: found true; write a number"]),
         (SMALLEST + "alerts: {fleet: {share: true}}\n", ["alerts.fleet.share: found true; write a number"]),
         (SMALLEST + "alerts: {anomaly: {min_deviation: .inf}}\n", ["min_deviation: ", "finite number (found inf)"]),
+        (SMALLEST + "model: ~\n", ["f.yaml:8: model: found null; write the section's keys below it, such as fleet"]),
+        (
+            SMALLEST.replace("topic: events", "topic: events\n  kafka: {log_level: null, client.id: [1]}"),
+            [
+                "f.yaml:4: source.kafka.log_level: found null; write a text, a number, true or false, or leave it out",
+                "f.yaml:4: source.kafka.client.id: found a list; write",
+            ],
+        ),
+        (SMALLEST + "sinks: {alerts: events}\n", ["f.yaml:8: sinks: the topics ['events', 'predictions',"]),
+        (SMALLEST + "  format: avro\n", ["f.yaml:8: event.format: found 'avro' without a schema registry"]),
+        (SMALLEST + "  target: temp\n", ["f.yaml:7: event.features: 'temp' is the target"]),
         (SMALLEST + "event_: 1\n", ["did you mean `event`?"]),
         (SMALLEST.replace("[temp]", "[temp]\n  categories: [mode, temp]"), ["'temp'", "named twice"]),
         (SMALLEST.replace("[temp]", "auto\n  categories: [target]"), ["'target' is the target"]),
@@ -295,6 +306,18 @@ def test_an_unset_placeholder_is_named_with_its_line(monkeypatch: pytest.MonkeyP
     assert "${TEST_UNSET:-default}" in message
     message = refusal(SMALLEST.replace("[temp]", "[temp, '${TEST_UNSET}']"))
     assert message.startswith("f.yaml:7: event.features[1]")
+
+
+def test_a_placeholder_of_an_empty_variable_is_told_from_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_TOPIC", "")
+    message = refusal(SMALLEST.replace("topic: events", "topic: ${TEST_TOPIC}"))
+    assert "f.yaml:3: source.topic: the environment variable TEST_TOPIC is set to an empty text; export a va" in message
+
+
+def test_a_section_of_nothing_but_comments_has_its_defaults() -> None:
+    config = parse_config(SMALLEST + "alerts:\n  # budget: 1 per 30d\nsinks:\n  kafka:\n    # acks: all\nrecovery:\n")
+    assert config == parse_config(SMALLEST)
+    assert "f.yaml:1: source.brokers: missing" in refusal("source:\n  # topic: t\nevent:\n")
 
 
 def test_a_variable_cannot_change_the_structure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,7 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
         raise ConfigError(f"{name}: nested too deeply; sections are at most three levels deep") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
+    _open_empty(raw, root, Config)
     raw = {**(absent or {}), **raw}
     adapt(raw)
     _check_secrets(raw, name, root)
@@ -193,6 +194,22 @@ def _load(text: str, name: str) -> Any:
         raise ConfigError(f"{name}: a value cannot be read: {error}; put it in quotes") from error
 
 
+def _open_empty(raw: dict[Any, Any], node: yaml.Node, section: type[Section]) -> None:
+    """Read sections, and groups of settings by name, that hold nothing but comments as empty ones: with their defaults.
+
+    What is written as null is left as it is.
+    """
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        field = section.model_fields.get(key.value)
+        kind = None if field is None else field.annotation
+        if not _is_section(kind) and typing.get_origin(kind) is not dict:
+            continue
+        if raw.get(key.value, 0) is None and value.value == "":
+            raw[key.value] = {}
+        elif isinstance(raw.get(key.value), dict) and _is_section(kind):
+            _open_empty(raw[key.value], value, typing.cast(type[Section], kind))
+
+
 def _check_keys(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
     """Check that keys are texts, that none is repeated, and that no alias contains itself.
 
@@ -239,10 +256,11 @@ def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], s
         if content is None and path[:2] == ("notify", "targets"):
             return found[0]  # only `ssm-stream notify` needs it, which checks that it is there
         if content is None:
-            cure = f"export it, or write ${{{found[2]}:-default}}"
+            cure = f"export a value, or write ${{{found[2]}:-default}}"
             if client_properties.is_secret(str(path[-1])):
-                cure = "export it, or write ${file:/path}"
-            raise ConfigError(f"{where}: the environment variable {found[2]} is not set; {cure}")
+                cure = "export a value, or write ${file:/path}"
+            state = "is set to an empty text" if found[2] in os.environ else "is not set"
+            raise ConfigError(f"{where}: the environment variable {found[2]} {state}; {cure}")
         return content
 
     return PLACEHOLDER.sub(replace, value)
@@ -337,6 +355,12 @@ def _cure_of(path: tuple[str | int, ...]) -> str:
     return REMOVED.get(key) or suggest(str(path[-1]), _keys_of(path[:-1]))
 
 
+def _named_key(path: tuple[str | int, ...], text: str) -> str:
+    """Return the key of the section at `path` that an error of the section begins with; empty if there is none."""
+    found = re.match(r"([a-z_]+(?:\.[\w-]+)*): ", text)
+    return found[1] if found is not None and found[1].partition(".")[0] in _keys_of(path) else ""
+
+
 def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
     lines = []
     for item in error.errors():
@@ -344,15 +368,21 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
         # An unknown key comes last, and may itself look like one of pydantic's own parts.
         key = len(loc) - 1 if item["type"] == "extra_forbidden" else None
         path = tuple(part for i, part in enumerate(loc) if i == key or not _is_kind(part))
+        text = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "value_error" and (named := _named_key(path, text)):
+            path, text = (*path, *named.split(".")), text.removeprefix(f"{named}: ")
+        elif item["type"] == "model_type":
+            given = "null" if item["input"] is None else repr(item["input"])
+            text = f"found {given}; write the section's keys below it, such as {', '.join(_keys_of(path)[:3])}"
         where = f"{_place(name, root, path)}: {_dotted(path)}"
         if item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key; {_cure_of(path)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing; it has no default")
         else:
-            text = item["msg"].removeprefix("Value error, ")
             secret = SECRET_KEYS.intersection(path)
             shown = not isinstance(item["input"], dict) and not secret
-            found = f" (found {item['input']!r})" if shown and "found" not in text else ""
+            found = "null" if item["input"] is None else repr(item["input"])
+            found = f" (found {found})" if shown and "found" not in text else ""
             lines.append(f"{where}: {text}{found}")
     return "\n".join(dict.fromkeys(lines))

@@ -63,7 +63,15 @@ def _alternatives(kind: Any) -> Iterator[object]:
         yield inner
 
 
-KafkaProperties = dict[str, str | int | float | bool]
+def _property(value: object) -> object:
+    if not isinstance(value, str | int | float):
+        kinds = {type(None): "null", list: "a list", dict: "settings below it"}
+        found = kinds.get(type(value), type(value).__name__)
+        raise ValueError(f"found {found}; write a text, a number, true or false, or leave it out")
+    return value
+
+
+KafkaProperties = dict[str, Annotated[str | int | float | bool, BeforeValidator(_property)]]
 Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
