@@ -14,7 +14,8 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
-from brokers import Kafka
+from brokers import Kafka, MockKafka
+from confluent_kafka import Producer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -413,6 +414,28 @@ def test_nested_events_have_dotted_paths(tmp_path: Path) -> None:
     assert parse_config(render_config(draft, "t", "a", {}, "rows")).event == event
 
 
+def in_lists(row: dict[str, Any]) -> dict[str, Any]:
+    sensors = [{"name": name, "value": row[name]} for name in ("temp", "load")]
+    return {"at": [row["recorded_at"]], "sensors": sensors}
+
+
+def test_paths_into_lists_may_be_given_and_are_named_where_no_column_will_do(tmp_path: Path) -> None:
+    file, out = tmp_path / "lists.jsonl", tmp_path / "monitor.yaml"
+    file.write_bytes(b"\n".join(orjson.dumps(in_lists(row)) for row in plant(press="a", mode="b")))
+    told = ssm_stream("init", file, "--out", out)
+    assert told.exit_code == 2
+    assert "no column is a time; name one with --timestamp" in told.stderr
+    assert "In lists: at[0], sensors[name=temp].name, sensors[name=temp].value, sensors[name=load].name" in told.stderr
+    target = "sensors[name=temp].value"
+    told = ssm_stream("init", file, "--out", out, "--timestamp", "at[0]", "--target", target)
+    assert told.exit_code == 0, told.stderr
+    event = load_config(out).event
+    assert (event.timestamp, event.timestamp_format, event.targets) == ("at[0]", "iso", [target])
+    assert "numbers in lists are inputs only where event.features names them: sensors[name=load].value" in told.stderr
+    told = ssm_stream("backtest", out, file)
+    assert told.exit_code == 0, told.stderr
+
+
 # What cannot be known.
 
 
@@ -562,6 +585,30 @@ def test_a_topic_is_sampled_without_moving_a_position(kafka: Kafka, tmp_path: Pa
     assert (made.event.entity, made.event.targets) == ("press", ["load", "speed", "temp"])
     assert "240 messages of topic" in told.stderr
     assert "init FILE" not in out.read_text(), "there is none"
+
+
+def test_the_key_or_a_header_of_messages_may_be_the_entity(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    topic, out = mock_kafka.topic("events", 1), tmp_path / "monitor.yaml"
+    producer = Producer({"bootstrap.servers": mock_kafka.bootstrap_servers})
+    for row in plant():
+        machine = row.pop("press").encode()
+        producer.produce(topic, orjson.dumps(row), key=machine, headers=[("machine", machine)])
+    producer.flush()
+    where = ["--topic", topic, "--brokers", mock_kafka.bootstrap_servers, "--out", out, "--force"]
+    told = ssm_stream("init", *where)
+    assert told.exit_code == 0, told.stderr
+    assert load_config(out).event.entity_default == topic
+    note = "the messages have keys, 3 different ones in the sample: if a key names the machine, give --entity '$key'"
+    assert note in told.stderr
+    for path in ("$key", "$header.machine"):
+        told = ssm_stream("init", *where, "--entity", path)
+        assert told.exit_code == 0, told.stderr
+        assert f"{path}: as given; 3 values in the sample" in told.stderr
+        assert "give --entity" not in told.stderr
+        assert (load_config(out).event.entity, load_config(out).event.entity_default) == (path, None)
+    told = ssm_stream("init", *where, "--entity", "$header.press")
+    assert told.exit_code == 2
+    assert "no column '$header.press' in the sample" in told.stderr
 
 
 def test_a_literal_secret_is_refused_and_not_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,18 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.date_numbers import is_date_number, may_be_days
 from ssm_stream.autoconfig.feature_selection import is_number, values_by_column
 from ssm_stream.config import MAX_NAME_LENGTH
+from ssm_stream.config.paths import PathError, has_list_step
+from ssm_stream.ingest.paths import leaf_paths, path_getter
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS, YEAR_2000_MS, is_iso_time, to_milliseconds
 
 MIN_FILLED = 0.99
 """Share of rows that must have an entity or a time, as rows without are refused."""
 FROM_MS, TO_MS = YEAR_2000_MS, 4_102_444_800_000.0
 """2000 to 2100: numbers in this range are read as times."""
+
+
+MAX_SEARCHED = 20
+"""Documents in which paths into lists are searched."""
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -89,11 +96,30 @@ class Column:
         return out
 
 
-def columns(documents: Sequence[dict[str, Any]]) -> list[Column]:
-    """Return the columns of a sample, in the order in which they appear, without those that are always null."""
+def columns(documents: Sequence[dict[str, Any]], given: Sequence[str] = ()) -> list[Column]:
+    """Return the columns of a sample, in the order in which they appear, without those that are always null.
+
+    given: paths whose values are a column wherever they lie: in lists, in the message's key or a header
+    """
     found, _ = values_by_column(documents)
+    for path in given:
+        if path not in found:
+            with contextlib.suppress(PathError):
+                values = map(path_getter(path), documents)
+                found[path] = {i: value for i, value in enumerate(values) if value is not None}
     order = [path for path, values in found.items() if values]
     return [Column(path, found[path], len(documents), index) for index, path in enumerate(order)]
+
+
+def values_in_lists(documents: Sequence[Any]) -> dict[str, Any]:
+    """Return the values in lists of the first documents, by the path that leads to each; of each the first one."""
+    found = dict[str, Any]()
+    for document in documents[:MAX_SEARCHED]:
+        for path in leaf_paths(document) if type(document) is dict else ():
+            with contextlib.suppress(PathError):
+                if path not in found and has_list_step(path) and (value := path_getter(path)(document)) is not None:
+                    found[path] = value
+    return found
 
 
 def time_format(column: Column) -> str | None:

@@ -92,13 +92,15 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         raise ConfigError(
             f"none of the {len(documents)} messages of the sample is a JSON object: there is nothing to read"
         )
-    found = {column.path: column for column in columns(rows)}
     watches_all = list(choices.targets) == [ALL]
+    chosen = (choices.entity, choices.timestamp, *(() if watches_all else choices.targets))
+    given = [path for path in chosen if path is not None]
+    found = {column.path: column for column in columns(rows, given)}
     readings = find_readings(found, choices.entity)
     if readings is not None and not set(choices.targets) & {readings.value}:
         return _of_readings(rows, found, readings, choices, name, as_they_came=as_they_came)
-    for path in (choices.entity, choices.timestamp, *(() if watches_all else choices.targets)):
-        if path is not None and path not in found:
+    for path in given:
+        if path not in found:
             raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
     why: dict[str, str] = {}
     notes: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections import Counter
@@ -16,6 +17,7 @@ from ssm_stream.cli.inputs import Reading, print_reading, require_writable, with
 from ssm_stream.cli.terminal.console import output, print_json
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import ConfigError, Event, parse_config
+from ssm_stream.config.paths import KEY, is_message_field
 from ssm_stream.config.quantities import format_duration
 
 ROWS, MESSAGES = 20_000, 2_000
@@ -91,7 +93,9 @@ def init(
 
     ssm-stream init examples/plant.csv.gz --target all
     """
+    from ssm_stream.autoconfig.columns import values_in_lists
     from ssm_stream.autoconfig.draft import Choices, draft_event
+    from ssm_stream.autoconfig.feature_selection import is_number
     from ssm_stream.autoconfig.render import render_config
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
@@ -105,16 +109,28 @@ def init(
     with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
-        read_with, numbered = "", None
+        read_with, numbered, keys = "", None, None
         if file is not None:
             (documents, sampled, read_with, numbered), message_format = _rows(file, reading), "json"
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
-            documents, sampled, message_format = _messages(topic, brokers or BROKERS, properties, registry)
+            source_text = _source(topic, brokers or BROKERS, properties)
+            documents, sampled, message_format, keys = _messages(topic, source_text, registry, fields)
         chosen = Choices(fields.entity, fields.timestamp, tuple(fields.target or ()))
-        with output(error=True).status(f"examining {sampled}"):
-            draft = draft_event(documents, chosen, topic, as_they_came=file is None)
+        inside = values_in_lists(documents)
+        try:
+            with output(error=True).status(f"examining {sampled}"):
+                draft = draft_event(documents, chosen, topic, as_they_came=file is None)
+        except ConfigError as error:
+            raise ConfigError(f"{error}. In lists: {_some([*inside])}" if inside else str(error)) from error
+        numbers = [path for path, value in inside.items() if is_number(value) and path not in draft.event.targets]
+        notes = (
+            [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
+        )
+        if keys is not None and draft.event.entity_default is not None:
+            notes.append(f"{keys}: if a key names the machine, give --entity '{KEY}'")
+        draft = draft._replace(notes=[*draft.notes, *notes])
         if reading.every is not None and file is not None and draft.event.timestamp != numbered:
             raise ConfigError(
                 f"--every: the file has times of its own, `{draft.event.timestamp}`; leave the option out"
@@ -209,18 +225,37 @@ def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str, str | None
     return rows, sampled, read_with, recording.numbered
 
 
-def _messages(topic: str, brokers: str, properties: dict[str, str], registry: str) -> tuple[list[Any], str, str]:
-    """Return documents of a topic, a description of the sample, and `event.format`."""
+def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:
+    """Return the section of the topic."""
     from ssm_stream.autoconfig.render import yaml_quoted
+
+    kafka = "".join(f"\n    {yaml_quoted(name)}: {yaml_quoted(value)}" for name, value in properties.items())
+    head = f"source:\n  brokers: {yaml_quoted(brokers)}\n  topic: {yaml_quoted(topic)}\n"
+    return head + (f"  kafka:{kafka}\n" if kafka else "")
+
+
+def _some(paths: list[str]) -> str:
+    """Return paths as text, some of many."""
+    return ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN:,} more" if len(paths) > SHOWN else "")
+
+
+def _messages(
+    topic: str, source_text: str, registry: str, chosen: FieldOptions
+) -> tuple[list[Any], str, str, str | None]:
+    """Return documents of a topic, descriptions of the sample and of its keys (None: there are none that recur), and
+    `event.format`.
+
+    chosen: those of its fields that are of the message are added to the documents
+    """
     from ssm_stream.kafka.cluster import check_broker
     from ssm_stream.kafka.topic_head import format_of, names_schema, sample_documents
 
-    kafka = "".join(f"\n    {yaml_quoted(name)}: {yaml_quoted(value)}" for name, value in properties.items())
-    head = f"source:\n  brokers: {yaml_quoted(brokers)}\n  topic: {yaml_quoted(topic)}\n" + (
-        f"  kafka:{kafka}\n" if kafka else ""
-    )
     form = "auto" if registry else "json"
-    text = f"{head}event: {{entity: e, timestamp: t, format: {form}}}\n{registry}"
+    # Of the fields given, those of the message are read with its document.
+    own = {name: path for name, path in chosen._asdict().items() if isinstance(path, str) and is_message_field(path)}
+    targets = [path for path in chosen.target or [] if is_message_field(path)]
+    event = {"entity": "e", "timestamp": "t", "target": targets or "y", "format": form, **own}
+    text = f"{source_text}event: {json.dumps(event)}\n{registry}"
     config = parse_config(text, "--brokers, --topic, --kafka, --schema-registry")
     source = config.source
     cluster = check_broker(source)
@@ -239,7 +274,10 @@ def _messages(topic: str, brokers: str, properties: dict[str, str], registry: st
         raise ConfigError(
             f"topic {topic!r} on {source.brokers} holds no JSON message: send events first, or give a FILE for a sample"
         )
-    return documents, f"{len(documents):,} messages of topic {topic}", format_of(config, messages)
+    counts = Counter(key for message in messages if (key := message.key()) is not None)
+    many = f"{len(counts)} different one{'s' * (len(counts) != 1)}"
+    keys = f"the messages have keys, {many} in the sample" if 0 < 2 * len(counts) <= counts.total() else None
+    return documents, f"{len(documents):,} messages of topic {topic}", format_of(config, messages), keys
 
 
 def _topic_name(file: Path) -> str:

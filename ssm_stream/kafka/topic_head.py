@@ -31,7 +31,7 @@ def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tup
         BrokerError: the broker, or the schema registry, refuses or does not answer.
     """
     messages = _first_messages(config.source, partitions, n, until_eof=True)
-    return parse_documents(messages, message_format(config), None), messages
+    return parse_documents(messages, message_format(config), MessageFields(config)), messages
 
 
 def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Any]:
