@@ -105,15 +105,47 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     ),
     (
         {"channel": "novelty"},
-        Evidence(new=NewValue("higher", 8765, 80.2, 1.0)),
-        "PUMP-3: temp is 92, expected 70 ± 4: the highest of its last 8,800 events (before at most 80) (since 06:10).",
-        "PUMP-3（06:10 から）：temp が 92（予測は 70 ± 4）で、直近 8,800 件で最も高い値です（これまでは最大 80）。",
+        Evidence(new=NewValue("higher", 8765, 35, 80.2, 1.0)),
+        "PUMP-3: temp is 92, expected 70 ± 4: higher than all of the 8,700 events before the latest 35 (at most 81) "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp が 92（予測は 70 ± 4）で、最新の 35 件より前の 8,700 件のどの値よりも高い値です"
+        "（最大 81）。",
+    ),
+    (
+        {"channel": "novelty"},
+        Evidence(new=NewValue("higher", 8765, 1, 91.97, 1.0)),
+        "PUMP-3: temp is 92.1, expected 70.2 ± 4.2: higher than all of the 8,700 events before (at most 92.0) "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp が 92.1（予測は 70.2 ± 4.2）で、それまでの 8,700 件のどの値よりも高い値です"
+        "（最大 92.0）。",
+    ),
+    (
+        {"y": 11.44, "yhat": 11.3, "yhat_lower": -1100.0, "yhat_upper": 400.0, "channel": "tank-level"},
+        NO_EVIDENCE,
+        "PUMP-3: temp is 11, as predicted (11 [-1100 to 400]), but the channel tank-level scores 2.1 (unusual above 1) "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp は 11 で予測どおり（11、-1100 〜 400）ですが、"
+        "チャネル tank-level のスコアが 2.1 です（1 超で異常）。",
+    ),
+    (
+        {"y": 10.0, "yhat": 0.0033, "yhat_lower": -0.046, "yhat_upper": 0.053},
+        NO_EVIDENCE,
+        "PUMP-3: temp is 10.00, expected 0 ± 0.05 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 10.00 です（予測は 0 ± 0.05）。",
+    ),
+    (
+        {"y": 74.43},
+        NO_EVIDENCE,
+        "PUMP-3: temp is 74.43, expected 70.24 ± 4.15 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 74.43 です（予測は 70.24 ± 4.15）。",
     ),
     (
         {**INSIDE, "channel": "novelty"},
-        Evidence(new=NewValue("hour", 8765, 55.2, 1.0)),
-        "PUMP-3: temp is 71, as predicted (70 ± 4), but new for this hour (usually about 55) (since 06:10).",
-        "PUMP-3（06:10 から）：temp は 71 で予測どおり（70 ± 4）ですが、この時間帯では初めての値です（普段は約 55）。",
+        Evidence(new=NewValue("hour", 8765, 35, 55.2, 1.0)),
+        "PUMP-3: temp is 71, as predicted (70 ± 4), but unlike what it last was at this hour of the week (about 55) "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp は 71 で予測どおり（70 ± 4）ですが、"
+        "この曜日と時間帯の最近の値（約 55）と異なります。",
     ),
     (
         {**INSIDE, "channel": "shape"},
@@ -139,21 +171,22 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     ),
     (
         {**DRIFT, "change": "larger"},
-        Evidence(errors=ErrorChange(0.1, 1.7712)),
+        Evidence(errors=ErrorChange(0.1, 12, 1.7712)),
         "PUMP-3: errors of temp are 1.8 × as large as usual; now 71, predicted 70 ± 4 (since 06:10).",
         "PUMP-3（06:10 から）：temp の予測誤差が普段の 1.8 倍に増えました（現在 71、予測は 70 ± 4）。",
     ),
     (
         {**DRIFT, "change": "lower"},
-        Evidence(errors=ErrorChange(-3.04, 1.1)),
-        "PUMP-3: temp has been 3.0 lower than predicted; now 71, predicted 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：temp が予測より 3.0 低い状態です（現在 71、予測は 70 ± 4）。",
+        Evidence(errors=ErrorChange(-3.04, 12, 1.1)),
+        "PUMP-3: temp has been about 3 lower than predicted in its last 12 events; now 71, predicted 70 ± 4 "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp が直近 12 件で予測より約 3 低い状態です（現在 71、予測は 70 ± 4）。",
     ),
     (
         {**DRIFT, "change": "higher", "phase": "ongoing", "ts": SIX_TEN + 60_000},
-        Evidence(errors=ErrorChange(3.0, 1.1)),
-        "PUMP-3: temp has been higher than predicted; now 71, predicted 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：temp が予測より高い状態です（現在 71、予測は 70 ± 4）。",
+        Evidence(errors=ErrorChange(3.0, 12, 1.1)),
+        "PUMP-3: temp is higher against its prediction than usual; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が予測に対して普段より高めの状態です（現在 71、予測は 70 ± 4）。",
     ),
     (
         SEVERAL,
@@ -245,12 +278,12 @@ floats = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 columns = st.sampled_from(["temp", "load"])
 moved = st.builds(MovedLevel, columns, st.sampled_from(["level", "steps"]), finite, finite, finite.map(abs), finite)
-senses = st.sampled_from(["higher", "lower", "between", "hour", "livelier", "calmer", "mean"])
+senses = st.sampled_from(["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean"])
 evidence = st.builds(
     Evidence,
     st.lists(moved, max_size=6),
-    st.none() | st.builds(NewValue, senses, st.integers(1, 16_000), floats, finite.map(abs)),
-    st.none() | st.builds(ErrorChange, floats, floats.map(abs)),
+    st.none() | st.builds(NewValue, senses, st.integers(1, 16_000), st.integers(1, 59), floats, finite.map(abs)),
+    st.none() | st.builds(ErrorChange, floats, st.integers(8, 128), floats.map(abs)),
     st.none() | st.floats(8, 2_304),
 )
 values = st.fixed_dictionaries({name: st.none() | finite for name in ("y", "yhat", "yhat_lower", "yhat_upper")})

@@ -356,11 +356,12 @@ def test_entities_that_come_later_are_no_growth() -> None:
 @pytest.mark.parametrize("language_", LANGUAGES)
 def test_a_cause_is_usable_if_the_sentence_names_a_column_and_its_direction(language_: Any) -> None:
     values = dict.fromkeys(
-        ("target", "y", "expected", "column", "before", "after", "by", "times", "last", "events", "bound", "shift",
-         "now", "what", "channel", "score", "who", "n", "count", "names", "columns"), "7",
+        ("target", "y", "expected", "column", "before", "after", "by", "times", "last", "events", "earlier",
+         "bound", "shift", "now", "what", "channel", "score", "who", "n", "count", "names", "columns"), "7",
     )  # fmt: skip
-    keys = ("far", "no_value", "again", "levels_unknown", "between", "mean", "new", "own", "drift", "errors_larger",
-            "errors_smaller", "now_inside", "recovered", "calm", "errors_larger_some", "drift_no_value")  # fmt: skip
+    keys = ("far", "no_value", "again", "levels_unknown", "between", "mean", "other_steps", "new", "own", "drift",
+            "errors_larger", "errors_smaller", "now_inside", "recovered", "calm",
+            "errors_larger_some", "drift_no_value")  # fmt: skip
     for key in (*DIRECTED, *keys):
         text = TEXTS[key].ja if language_ == "ja" else TEXTS[key].en
         assert names_direction(text.format(**values), language_) is (key in DIRECTED), key

@@ -17,8 +17,11 @@ from ssm_stream.core import cycle_shape, detect, error_scale
 
 Rows = Callable[[str], NDArray[Any] | None]
 """Name of an array → the captured row; None if the detector has no state."""
-BITS, GENERATION, NEW_SETTLE, QUIET = 64, 8000.0, 50.0, 1e-3
-"""Of the novelty channel: bins of a map, events of a generation, events before the first, floor of the steps."""
+BITS, GENERATION, NEW_SETTLE, QUIET, REST = 64, 8000.0, 50.0, 1e-3, 60
+"""Of the novelty channel: bins of a map, events of a generation, events before the first, floor of the steps, events
+after which what was new is known."""
+SPANS, ASINH_UNIT = 3, 3.0
+"""Running means of a signal of the novelty channel; spreads that its asinh is of."""
 LAG, FIRST = 256, 300.0
 """Of the drift detector: errors that it keeps, events before the first that it keeps."""
 VANISHED = 1e-12
@@ -31,6 +34,14 @@ STILL = 0.1
 """A column whose steps are smaller than this share of the usual ones stands still."""
 MIN_ERRORS, MAX_ERRORS = 8, 128
 """Latest errors that the size of a change is measured over."""
+RESTARTED = 50
+"""Errors that a reference of the drift detector begins with."""
+MAX_STANDING = 0.05
+"""Share of the events at which the target stood still, as predicted, up to which errors are those of the events."""
+MAX_LAST, PLAIN_RATE = 4.0, 0.01
+"""Bound of the error that the next one is whitened by; rate of the running mean of the errors' sizes."""
+MAX_SCALES = 1.6
+"""Ratio of two estimates of the errors' scale up to which a mean is given in the target's unit."""
 MAX_CLIPPED = 8.0
 """Errors beyond, in the detector's unit, count as this."""
 
@@ -53,22 +64,30 @@ class MovedLevel(NamedTuple):
 class NewValue(NamedTuple):
     """What is new in the target's values.
 
-    sense: `higher` or `lower` than all, `between` values that it had, unusual at this `hour`; steps that are `livelier`
-        or `calmer` than all; `mean`: of its last values
-    events: number of events that it is compared with; bound: the value from which it is new, or is usual; NaN: none
+    sense: `higher` or `lower` than all, `between` values that it had, unlike those of this `hour` of the week, or (at
+        its first there) its `usual` one; steps that are `livelier` or `calmer` than all, or `other_steps` than any;
+        `mean`: of its last values
+    events: number of events that it is compared with; latest: those after them, its own the last
+    bound: what no value of those is beyond, or what is usual; NaN: none
     size: to which the bound is exact
     """
 
-    sense: Literal["higher", "lower", "between", "hour", "livelier", "calmer", "mean"]
+    sense: Literal["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean"]
     events: int
+    latest: int
     bound: float
     size: float
 
 
 class ErrorChange(NamedTuple):
-    """How errors (target − prediction) changed: their mean by `shift`, in the target's unit; their size by `ratio`."""
+    """How errors (target − prediction) changed.
+
+    shift: mean of the latest, in the target's unit; NaN: not known well enough; events: how many these are
+    ratio: by which their size changed
+    """
 
     shift: float
+    events: int
     ratio: float
 
 
@@ -156,12 +175,14 @@ def _cycle(rows: Rows) -> float | None:
 
 def _new_value(rows: Rows) -> NewValue | None:
     """Return in which sense the target's value is new; None if the state no longer shows it."""
-    arrays = [rows(f"novelty.{name}") for name in ("number", "smooth", "grid", "visited")]
+    arrays = [rows(f"novelty.{name}") for name in ("number", "smooth", "grid", "visited", "cell", "cell_events")]
     if any(array is None for array in arrays):
         return None
-    number, smooth, grid, visited = (np.asarray(array) for array in arrays)
+    number, smooth, grid, visited, cell, cell_events = (np.asarray(array) for array in arrays)
     seen, centre, spread, age, _, activity = (float(x) for x in number[:6])
-    events = int(age + (GENERATION if seen - NEW_SETTLE > GENERATION else 0.0))
+    # The latest values wait until they count as known: which of them was how high is not known.
+    latest = int(age) % REST
+    events = int(age + (GENERATION if seen - NEW_SETTLE > GENERATION else 0.0)) - latest
     spread = max(spread, 1e-9 * abs(centre), 1e-300)
     places = [*smooth.ravel().tolist(), math.log(max(activity, 0.0) + QUIET)]
     views = [_view(x, *grid[c].tolist(), *visited[c, :2].tolist()) for c, x in enumerate(places)]
@@ -172,16 +193,23 @@ def _new_value(rows: Rows) -> NewValue | None:
     if new[best] == 0.0:
         return None
     if best == 4:
-        return NewValue("livelier" if views[-1][1] > 0 else "calmer", events, math.nan, 0.0)
+        steps: Literal["calmer", "other_steps", "livelier"] = ("other_steps", "livelier", "calmer")[views[-1][1]]
+        return NewValue(steps, events, latest, math.nan, 0.0)
     width = float(grid[0, 1]) * spread
     if best in (2, 3):
         usual = centre + spread * (float(smooth[0, 0]) - float(smooth[2, 0]))  # the value, and minus the usual one
-        return NewValue("hour", events, usual, width)
-    near, side, bound = views[0]
-    if near == 0.0:
-        return NewValue("mean", events, math.nan, 0.0)
-    sense: Literal["higher", "lower", "between"] = "higher" if side > 0 else "lower" if side < 0 else "between"
-    return NewValue(sense, events, centre + spread * bound, width)
+        first = (cell_events == 1) & np.isclose(cell[:, 0], smooth[0, 0], rtol=1e-6, atol=0.0)  # it is its hour's first
+        return NewValue("usual" if first.any() else "hour", events, latest, usual, width)
+    # The value, and its asinh, whose bins are finer near the centre.
+    (near, side, bound), (bent_near, bent_side, bent_bound) = views[0], views[SPANS]
+    if near == bent_near == 0.0:
+        return NewValue("mean", events, latest, math.nan, 0.0)
+    if not (side or bent_side):
+        return NewValue("between", events, latest, math.nan, 0.0)
+    side = side or bent_side
+    bounds = [x for x in (bound, ASINH_UNIT * math.sinh(min(max(bent_bound, -500.0), 500.0))) if not math.isnan(x)]
+    nearest = min(bounds) if side > 0 else max(bounds)
+    return NewValue("higher" if side > 0 else "lower", events, latest, centre + spread * nearest, width)
 
 
 def _view(x: float, low: float, width: float, now: int, last: int) -> tuple[float, int, float]:
@@ -208,25 +236,48 @@ def _view(x: float, low: float, width: float, now: int, last: int) -> tuple[floa
 
 
 def _error_change(rows: Rows) -> ErrorChange | None:
-    """Return how the latest errors differ from those before; None if there are too few."""
-    number, ring, context = (rows(name) for name in ("detector.number", "detector.waiting", "error_scale.number"))
-    if number is None or ring is None or context is None:
+    """Return how the latest errors differ from those before; None if there are too few, or many events had none."""
+    names = ("detector.number", "detector.waiting", "error_scale.number", "learner.n")
+    number, ring, context, events = (rows(name) for name in names)
+    if number is None or ring is None or context is None or events is None:
         return None
     seen, scale = int(number[detect.SEEN]), float(number[detect.SCALE])
-    count = min(int(seen - FIRST), LAG)
-    if count < 2 * MIN_ERRORS or not scale > 0.0:
+    # Of those since the reference was made: what the ring holds of before is in another unit.
+    count = min(int(seen - FIRST), LAG, int(number[detect.TOTAL] / max(number[detect.MASS], 1.0) - RESTARTED))
+    stood = int(events) - float(context[error_scale.SEEN])
+    if count < 2 * MIN_ERRORS or not scale > 0.0 or stood > MAX_STANDING * int(events):
         return None
     # Whitened, the latest first.
-    errors = np.asarray(ring, np.float64)[(seen - 1 - np.arange(count)) % LAG]
-    errors = np.clip(np.nan_to_num(errors), -MAX_CLIPPED, MAX_CLIPPED)
+    whitened = np.nan_to_num(np.asarray(ring, np.float64)[(seen - 1 - np.arange(count)) % LAG])
+    errors = np.clip(whitened, -MAX_CLIPPED, MAX_CLIPPED)
     n = np.arange(1, count + 1)
     at = slice(MIN_ERRORS - 1, min(MAX_ERRORS, count - MIN_ERRORS))
     means, sizes = np.cumsum(errors) / n, np.cumsum(np.abs(errors)) / n
     # Over the number of latest errors that is most unlike no change: of normal errors, and of exponential sizes.
-    mean = float(means[at][np.argmax(np.abs(means[at]) * np.sqrt(n[at]))])
+    latest = int(n[at][np.argmax(np.abs(means[at]) * np.sqrt(n[at]))])
     before = (sizes[-1] * count - sizes[at] * n[at]) / (count - n[at])
     ratios = np.maximum(sizes[at], 1e-9) / np.maximum(before, 1e-9)
     ratio = float(ratios[np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
-    whitened = min(max(float(number[detect.CROSS]) / (float(number[detect.POWER]) + 1e-9), 0.0), 0.95)
-    # The detector's errors are over the scale of their context, the latest one's here.
-    return ErrorChange(mean / (1.0 - whitened) * scale * float(context[error_scale.LAST]), ratio)
+    return ErrorChange(_shift(number, whitened, latest, context), latest, ratio)
+
+
+def _shift(
+    number: NDArray[np.float64], whitened: NDArray[np.float64], latest: int, context: NDArray[np.float64]
+) -> float:
+    """Return the mean of so many latest errors, in the target's unit; NaN where that is not known within a factor.
+
+    number, context: of the drift detector and of the scale of errors; whitened: the detector's errors, the latest first
+    """
+    again = min(max(float(number[detect.CROSS]) / (float(number[detect.POWER]) + 1e-9), 0.0), 0.95)
+    errors, before = np.empty(len(whitened)), 0.0
+    for i in range(len(whitened) - 1, -1, -1):
+        errors[i] = whitened[i] + again * before
+        before = min(max(errors[i], -MAX_LAST), MAX_LAST)
+    # Each is over the scale of its context, which is not kept: between the last one and what fits their mean size.
+    errors = errors * float(number[detect.SCALE]) + float(number[detect.CENTRE])
+    weights = (1.0 - PLAIN_RATE) ** np.arange(len(errors))
+    size = float(np.abs(np.clip(errors, -MAX_CLIPPED, MAX_CLIPPED)) @ weights / weights.sum())
+    scales = float(context[error_scale.LAST]), float(context[error_scale.PLAIN]) / max(size, 1e-9)
+    if not 0.0 < max(scales) <= MAX_SCALES * min(scales):
+        return math.nan
+    return float(errors[:latest].mean()) * math.sqrt(scales[0]) * math.sqrt(scales[1])

@@ -8,8 +8,8 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.core.loop import CHANNELS
-from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel
-from ssm_stream.engine.alert_summary.numbers import factor, rounded
+from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel, NewValue
+from ssm_stream.engine.alert_summary.numbers import factor, measured, number_of, round_count, rounded
 from ssm_stream.engine.alert_summary.times import clock, zone_of
 from ssm_stream.engine.alert_summary.words import text
 
@@ -17,8 +17,11 @@ MAX_NAME = 60
 """Characters of a name in a sentence."""
 MAX_COLUMNS, MAX_TARGETS, MAX_ENTITIES = 3, 3, 3
 """Columns, targets and entities that a sentence names."""
-MINOR, FAR = 50.0, 10.0
-"""An error is shown to a fiftieth where the interval is narrower; where it is ten times narrower, it is left out."""
+MINOR, FAR, WIDE = 50.0, 10.0, 100.0
+"""An error is shown to a fiftieth where the interval is narrower; where it is ten times narrower, it is left out.
+Where the interval is far wider than the values, these keep two digits, unless they are a hundred times smaller."""
+FINER = 4
+"""Powers of ten that numbers become finer by, until what is outside of its interval is so as written."""
 UNEVEN = 0.2
 """Share of the half-width by which the prediction may be off the middle of its interval to be written with ±."""
 Message = Mapping[str, Any]
@@ -127,20 +130,35 @@ class Summarizer:
             return self._levels(values, evidence.moved, outside=side != 0, brief=brief)
         lead = self._text("outside_and" if side else "inside_but", **values)
         if channel == "novelty":
-            return lead + self._new(message, evidence)
+            return self._novelty(message, evidence.new)
         if channel is None or channel in CHANNELS:
             return self._text("outside", **values) if side else lead + self._text("far")
         return lead + self._text("own", channel=_name(str(channel)), score=rounded(score, score / 4))
 
-    def _new(self, message: Message, evidence: Evidence) -> str:
-        new = evidence.new
+    def _novelty(self, message: Message, new: NewValue | None) -> str:
+        """Return a value and in which sense it is new."""
+        key, target = "outside_and" if _side(message) else "inside_but", self._target(message)
+        size = _size(message)
         if new is None:
-            return self._text("new")
-        size = max(new.size, _size(message))
-        bound = rounded(new.bound, size)
-        if new.sense in ("higher", "lower") and bound == rounded(message["y"], size):
-            bound = rounded(new.bound, 0.0)
-        return self._text(new.sense, events=f"{float(f'{new.events:.2g}'):,.0f}", bound=bound)
+            return self._text(key, **self._value(message, target)) + self._text("new")
+        latest = {"events": round_count(new.events), "latest": f"{new.latest:,}"}
+        earlier = self._text("before" if new.latest <= 1 else "before_latest", **latest)
+        side = {"higher": 1, "lower": -1}.get(new.sense, 0)
+        bound, digits = "?", max(new.size, size)
+        if side and not math.isnan(new.bound):
+            # As written, too, the value is beyond all others, and none of them is beyond the bound.
+            for finer in range(FINER):
+                bound = rounded(new.bound, digits / 10.0**finer, side)
+                size = min(size, digits / 10.0**finer) if finer else size
+                if (number_of(measured(message["y"], size)) - number_of(bound)) * side > 0.0:
+                    break
+            else:
+                bound = rounded(new.bound, 0.0)
+        elif new.sense in ("hour", "usual"):
+            bound = measured(new.bound, digits)
+        return self._text(key, **self._value(message, target, size)) + self._text(
+            new.sense, earlier=earlier, bound=bound
+        )
 
     def _levels(self, values: Mapping[str, str], moved: Sequence[MovedLevel], *, outside: bool, brief: bool) -> str:
         """Return which levels moved, and the target's value unless it is one of them, or `brief`."""
@@ -171,7 +189,7 @@ class Summarizer:
         return self._text("levels", columns=self._list(names, len(moved)))
 
     def _steps(self, moved: MovedLevel) -> str:
-        column, last = _name(moved.column), rounded(moved.last, moved.noise)
+        column, last = _name(moved.column), measured(moved.last, moved.noise)
         if moved.before <= 0.0:
             return self._text("restless", column=column, last=last)
         ratio = max(moved.after, 0.0) / moved.before
@@ -193,10 +211,10 @@ class Summarizer:
             return self._text(f"{key}_some", target=target, now=now)
         if key.startswith("errors"):
             clear = errors.ratio >= 1.05 if key == "errors_larger" else errors.ratio <= 0.95
-            shown = {"times": factor(errors.ratio)}
+            shown: dict[str, object] = {"times": factor(errors.ratio)}
         else:
             clear = errors.shift > 0.0 if key.endswith("_up") else errors.shift < 0.0
-            shown = {"shift": rounded(abs(errors.shift), abs(errors.shift) / 4)}
+            shown = {"shift": rounded(abs(errors.shift), abs(errors.shift)), "events": errors.events}
         return self._text(key if clear else f"{key}_some", target=target, now=now, **shown)
 
     def _end(self, message: Message) -> str:
@@ -230,7 +248,7 @@ class Summarizer:
         size = min((abs(value - bound) for bound in bounds.values()), default=0.0) if isinstance(value, float) else 0.0
         shown = _name(str(value))
         if isinstance(value, float):
-            shown = rounded(value, size) if size else f"{value:.6g}"
+            shown = measured(value, size) if size else f"{value:.6g}"
         if ended == "recovered":
             return self._text("within_limit", column=column, value=shown)
         words = [self._text(f"limit_{word}", bound=f"{bound:.15g}") for word, bound in bounds.items()]
@@ -254,17 +272,30 @@ class Summarizer:
             return who, what
         return who, self._text("last", what=what, last=self._cause(message, evidence))
 
-    def _value(self, values: Message, target: str) -> dict[str, str]:
-        """Return target, value and prediction, rounded to the size of the interval, or of an error far beyond it."""
-        half, size, lower, upper = _half(values), _size(values), values.get("yhat_lower"), values.get("yhat_upper")
-        y, yhat = (rounded(math.nan if x is None else x, size) for x in (values.get("y"), values.get("yhat")))
-        shown = {"target": target, "y": y, "expected": yhat}
-        if lower is None or upper is None or values.get("yhat") is None or half < size / FAR:
-            return shown
-        if abs((lower / 2 + upper / 2) - values["yhat"]) <= UNEVEN * half:
-            return {**shown, "expected": self._text("interval", yhat=yhat, half=rounded(half, size))}
-        bounds = {"lower": rounded(lower, half), "upper": rounded(upper, half)}
-        return {**shown, "expected": self._text("bounds", yhat=yhat, **bounds)}
+    def _value(self, values: Message, target: str, size: float | None = None) -> dict[str, str]:
+        """Return target, value and prediction, rounded to `size`; None: of the interval, or of an error beyond."""
+        side, least = _side(values), _size(values) if size is None else size
+        y, yhat, lower, upper = (values.get(name) for name in ("y", "yhat", "yhat_lower", "yhat_upper"))
+        known, half = [math.nan if x is None else x for x in (y, yhat)], _half(values)
+        if lower is None or upper is None or y is None or yhat is None or half < _error(values) / FAR:
+            shown = (measured(known[0], least), rounded(known[1], least))
+            return {"target": target, "y": shown[0], "expected": shown[1]}
+        even = abs((lower / 2 + upper / 2) - yhat) <= UNEVEN * half
+        found = list[dict[str, str]]()
+        for size in [least / 10.0**finer for finer in range(FINER)]:
+            numbers = {"y": measured(y, size), "yhat": rounded(yhat, size), "half": rounded(half, min(half, size))}
+            bounds = {"lower": rounded(lower, min(half, size)), "upper": rounded(upper, min(half, size))}
+            at, middle, reach = (number_of(numbers[name]) for name in ("y", "yhat", "half"))
+            for key, low, high in (
+                ("interval", middle - reach, middle + reach),
+                ("bounds", number_of(bounds["lower"]), number_of(bounds["upper"])),
+            ):
+                if key == "bounds" or even:
+                    expected = self._text(key, **numbers, **bounds)
+                    found.append({"target": target, "y": numbers["y"], "expected": expected})
+                    if side == (1 if at > high else -1 if at < low else 0):
+                        return found[-1]
+        return found[0]
 
     def _list(self, names: Sequence[str], count: int) -> str:
         """Return names as a list, of so many."""
@@ -284,9 +315,20 @@ def _side(values: Message) -> int | None:
 
 
 def _size(values: Message) -> float:
-    """Return what is small for a value: half the width of its interval, or a part of an error that is far beyond."""
+    """Return what is small for a value: half the width of its interval, or a part of an error that is far beyond.
+
+    Where that is far wider than the values are large, it is a part of these.
+    """
+    y, yhat = (abs(values.get(name) or 0.0) for name in ("y", "yhat"))
+    half, own = _half(values), max(y, yhat) / 5.0
+    size = max(half, _error(values))
+    return min(size, max(own, half / WIDE)) if own > 0.0 else size
+
+
+def _error(values: Message) -> float:
+    """Return a part of the error, to which it is shown."""
     y, yhat = values.get("y"), values.get("yhat")
-    return max(_half(values), 0.0 if y is None or yhat is None else abs(y / MINOR - yhat / MINOR))
+    return 0.0 if y is None or yhat is None else abs(y / MINOR - yhat / MINOR)
 
 
 def _since(message: Message) -> int:

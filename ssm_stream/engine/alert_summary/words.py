@@ -68,29 +68,26 @@ TEXTS: dict[str, Text] = {
         "{what}; {target} is {y}, as predicted ({expected})", "{what}（{target} は {y} で予測どおり、{expected}）"
     ),
     # Of what is new.
+    "before": Text("the {events} events before", "それまでの {events} 件"),
+    "before_latest": Text("the {events} events before the latest {latest}", "最新の {latest} 件より前の {events} 件"),
     "higher": Text(
-        "the highest of its last {events} events (before at most {bound})",
-        "直近 {events} 件で最も高い値です（これまでは最大 {bound}）",
+        "higher than all of {earlier} (at most {bound})", "{earlier}のどの値よりも高い値です（最大 {bound}）"
     ),
     "lower": Text(
-        "the lowest of its last {events} events (before at least {bound})",
-        "直近 {events} 件で最も低い値です（これまでは最小 {bound}）",
+        "lower than all of {earlier} (at least {bound})", "{earlier}のどの値よりも低い値です（最小 {bound}）"
     ),
-    "between": Text(
-        "a value between those of its last {events} events, at none of them",
-        "直近 {events} 件が一度も取らなかった中間の値です",
+    "between": Text("a value between those of {earlier}, at none of them", "{earlier}が一度も取らなかった中間の値です"),
+    "hour": Text(
+        "unlike what it last was at this hour of the week (about {bound})",
+        "この曜日と時間帯の最近の値（約 {bound}）と異なります",
     ),
-    "hour": Text("new for this hour (usually about {bound})", "この時間帯では初めての値です（普段は約 {bound}）"),
-    "mean": Text(
-        "the mean of its latest values is new for its last {events} events",
-        "最近の平均が直近 {events} 件になかった水準です",
-    ),
+    "usual": Text("unlike its usual value (about {bound})", "普段の値（約 {bound}）と異なります"),
+    "mean": Text("the mean of its latest values was never so in {earlier}", "最近の平均が{earlier}になかった水準です"),
     "livelier": Text(
-        "it fluctuates more than ever in its last {events} events", "変動が直近 {events} 件で最も大きくなっています"
+        "it fluctuates more than it ever did in {earlier}", "変動が{earlier}のいつよりも大きくなっています"
     ),
-    "calmer": Text(
-        "it fluctuates less than ever in its last {events} events", "変動が直近 {events} 件で最も小さくなっています"
-    ),
+    "calmer": Text("it fluctuates less than it ever did in {earlier}", "変動が{earlier}のいつよりも小さくなっています"),
+    "other_steps": Text("it fluctuates as it never did in {earlier}", "変動の大きさが{earlier}になかったものです"),
     "new": Text("a value or a step that is new for this hour", "この時間帯では初めての値または変化です"),
     # Of the shape of cycles.
     "cycle": Text(
@@ -105,18 +102,20 @@ TEXTS: dict[str, Text] = {
     ),
     # Drift.
     "shift_up": Text(
-        "{target} has been {shift} higher than predicted; {now}", "{target} が予測より {shift} 高い状態です（{now}）"
+        "{target} has been about {shift} higher than predicted in its last {events} events; {now}",
+        "{target} が直近 {events} 件で予測より約 {shift} 高い状態です（{now}）",
     ),
     "shift_down": Text(
-        "{target} has been {shift} lower than predicted; {now}", "{target} が予測より {shift} 低い状態です（{now}）"
+        "{target} has been about {shift} lower than predicted in its last {events} events; {now}",
+        "{target} が直近 {events} 件で予測より約 {shift} 低い状態です（{now}）",
     ),
     "creep_up": Text(
-        "{target} has crept above its prediction, by {shift}; {now}",
-        "{target} が予測より徐々に高くなり、差が {shift} になりました（{now}）",
+        "{target} has crept above its prediction, by about {shift} in its last {events} events; {now}",
+        "{target} が予測より徐々に高くなり、直近 {events} 件で差が約 {shift} になりました（{now}）",
     ),
     "creep_down": Text(
-        "{target} has crept below its prediction, by {shift}; {now}",
-        "{target} が予測より徐々に低くなり、差が {shift} になりました（{now}）",
+        "{target} has crept below its prediction, by about {shift} in its last {events} events; {now}",
+        "{target} が予測より徐々に低くなり、直近 {events} 件で差が約 {shift} になりました（{now}）",
     ),
     "errors_larger": Text(
         "errors of {target} are {times} × as large as usual; {now}",
@@ -126,15 +125,21 @@ TEXTS: dict[str, Text] = {
         "errors of {target} are only {times} × as large as usual; {now}",
         "{target} の予測誤差が普段の {times} 倍に減りました（{now}）",
     ),
-    "shift_up_some": Text("{target} has been higher than predicted; {now}", "{target} が予測より高い状態です（{now}）"),
+    "shift_up_some": Text(
+        "{target} is higher against its prediction than usual; {now}",
+        "{target} が予測に対して普段より高めの状態です（{now}）",
+    ),
     "shift_down_some": Text(
-        "{target} has been lower than predicted; {now}", "{target} が予測より低い状態です（{now}）"
+        "{target} is lower against its prediction than usual; {now}",
+        "{target} が予測に対して普段より低めの状態です（{now}）",
     ),
     "creep_up_some": Text(
-        "{target} has crept above its prediction; {now}", "{target} が予測より徐々に高くなっています（{now}）"
+        "{target} is creeping up against its prediction; {now}",
+        "{target} が予測に対して徐々に高くなっています（{now}）",
     ),
     "creep_down_some": Text(
-        "{target} has crept below its prediction; {now}", "{target} が予測より徐々に低くなっています（{now}）"
+        "{target} is creeping down against its prediction; {now}",
+        "{target} が予測に対して徐々に低くなっています（{now}）",
     ),
     "errors_larger_some": Text(
         "errors of {target} have been larger than usual; {now}", "{target} の予測誤差が普段より大きい状態です（{now}）"

@@ -15,7 +15,7 @@ from ssm_stream.evaluate.report.texts import Language
 
 DIRECTED = (
     "outside", "outside_and", "level", "level_by", "level_from_to", "steps_up", "steps_down", "still", "restless",
-    "higher", "lower", "hour", "livelier", "calmer", "shift_up", "shift_down", "creep_up", "creep_down",
+    "higher", "lower", "hour", "usual", "livelier", "calmer", "shift_up", "shift_down", "creep_up", "creep_down",
     "shift_up_some", "shift_down_some", "creep_up_some", "creep_down_some",
 )  # fmt: skip
 """Parts of an alert's sentence that name a column and which way it went."""

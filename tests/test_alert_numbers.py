@@ -1,0 +1,142 @@
+"""What the sentences of a stream say is true of its events: each number recomputed from them, as a person would."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import config, made, run
+from numpy.typing import NDArray
+
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
+
+MACHINES, ROWS, MINUTE, HOUR = 4, 2400, 60_000, 3_600_000
+N = r"(-?\d[\d,.]*(?:e-?\d+)?)(?<![.,])"
+EARLIER = rf"the {N} events before(?: the latest {N})?"
+SECTIONS = (
+    "alerts: {fleet: {enabled: false}, drift: {budget: 1 per 100 events, cooldown: 1}, language: LANGUAGE, "
+    "anomaly: {channels: [novelty], budget: 1 per 200 events, recover_after: 1, cooldown: 1}}"
+)
+
+
+def plant() -> Events:
+    """Machines with errors as large as the load, values that none had, several soon after each other, and shifts."""
+    rng = np.random.default_rng(11)
+    load = 50 + 20 * np.sin(np.arange(ROWS) / 60)[:, None] + rng.normal(size=(ROWS, MACHINES))
+    y = 20 + 0.5 * load + 0.01 * load * rng.normal(size=(ROWS, MACHINES))
+    for row, machine in np.argwhere(rng.random((ROWS - 900, MACHINES)) < 0.005):
+        y[850 + row + rng.integers(0, 40, 3), machine] += rng.choice([-1, 1]) * rng.uniform(5, 30, 3)
+    y[2000:, 1] -= 2.0
+    y[1800:, 2] += np.arange(ROWS - 1800) / 200
+    y[:, 3] = np.where(np.arange(ROWS) // 40 % 2, 20, 60) + 0.2 * rng.normal(size=ROWS)
+    y[[1200, 1219, 1803, 2277], 3] = 40, 44, 31, 51
+    names = [f"M{i}" for i in range(MACHINES)] * ROWS
+    return made(y.ravel(), load.ravel()[:, None], names, np.repeat(np.arange(ROWS), MACHINES) * MINUTE)
+
+
+@cache
+def told(language: str) -> tuple[NDArray[np.float64], NDArray[np.float64], list[dict[str, Any]]]:
+    """Return targets and predictions (ROWS, MACHINES), and the messages of what started."""
+    events = plant()
+    engine = Engine(config("features: [load], target: temp", SECTIONS.replace("LANGUAGE", language)))
+    predicted, alerts = run(engine, events)
+    shape = ROWS, MACHINES
+    messages = [alert.message for alert in alerts if alert.message["phase"] == "started"]
+    return events.target.reshape(shape), predicted["yhat"].reshape(shape), messages
+
+
+def number(text: str | None) -> float:
+    return float("1" if text is None else text.replace(",", ""))
+
+
+def check_value(text: str, message: dict[str, Any]) -> None:
+    """The value has digits of its own, and is as written outside of the interval or inside, as the sentence has it."""
+    found = re.search(
+        rf"(?:temp is|now) {N}, (expected |as predicted \(|predicted ){N}(?: ± {N}| \[{N} to {N}\])?", text
+    )
+    assert found, text
+    value, middle = number(found[1]), number(found[3])
+    assert value == pytest.approx(message["y"], rel=0.051), text
+    reach = number(found[4]) if found[4] else 0.0
+    low, high = (number(found[5]), number(found[6])) if found[5] else (middle - reach, middle + reach)
+    if found[2] != "predicted " and (found[4] or found[5]):
+        assert (low <= value <= high) == (found[2] == "as predicted ("), text
+    if found[4]:
+        assert reach == pytest.approx((message["yhat_upper"] - message["yhat_lower"]) / 2, rel=0.35), text
+
+
+def check_earlier(text: str, y: NDArray[np.float64]) -> str | None:
+    """The value is beyond the earlier ones, or at none of them. y: up to it; returns which"""
+    found = re.search(
+        rf"(higher|lower) than all of {EARLIER} \(at (?:most|least) {N}\)|between those of {EARLIER}", text
+    )
+    if not found:
+        return None
+    count, latest = (int(number(found[i] or found[i + 3])) for i in (2, 3))
+    assert len(y) >= count + latest, text
+    earlier = y[: len(y) - latest][-count:]
+    if not found[1]:
+        assert earlier.min() < y[-1] < earlier.max(), text
+        assert not (earlier == y[-1]).any(), text
+        return "between"
+    side, bound, shown = (
+        1 if found[1] == "higher" else -1,
+        number(found[4]),
+        number(re.findall(rf"temp is {N},", text)[0]),
+    )
+    assert (side * earlier).max() <= side * bound < side * shown, text
+    assert side * (y[-1] - bound) > 0, text
+    assert abs(bound - side * (side * earlier).max()) < 0.1 * np.ptp(earlier), text
+    return found[1]
+
+
+def check_hour(text: str, y: NDArray[np.float64]) -> str | None:
+    """The value differs from the latest ones of this hour of the week. y: up to it, one a minute"""
+    found = re.search(rf"last was at this hour of the week \(about {N}\)", text)
+    if not found:
+        return None
+    start = (len(y) - 1) // 60 * 60
+    mean = y[start]
+    for i, value in enumerate(y[start:-1]):
+        mean += max(0.2, 1 / (i + 1)) * (value - mean)
+    assert len(y) - 1 > start, text
+    assert number(found[1]) == pytest.approx(mean, rel=0.05), text
+    return "hour"
+
+
+def check_shift(text: str, errors: NDArray[np.float64]) -> str | None:
+    """The mean of the latest errors is what the sentence says, to a digit."""
+    found = re.search(rf"about {N} (?:(higher|lower) than predicted )?in its last {N} events", text)
+    if not found:
+        return None
+    sign = -1.0 if found[2] == "lower" or "below" in text else 1.0
+    mean = errors[-int(number(found[3])) :].mean()
+    assert 0.6 < sign * number(found[1]) / mean < 1.6, (text, mean)
+    return "shift"
+
+
+def test_the_numbers_are_those_of_the_events() -> None:
+    """Also where values that none had come soon after each other, and where errors grow with the load."""
+    y, yhat, messages = told("en")
+    checked = Counter[str | None]()
+    for message in messages:
+        row, machine, text = message["ts"] // MINUTE, int(message["entity"][1:]), message["summary"]
+        check_value(text, message)
+        values = y[: row + 1, machine]
+        checked[check_earlier(text, values)] += 1
+        checked[check_hour(text, values)] += 1
+        checked[check_shift(text, values - yhat[: row + 1, machine])] += 1
+    assert all(checked[kind] > 3 for kind in ("higher", "lower", "between", "hour", "shift")), checked
+
+
+def test_both_languages_have_the_same_numbers() -> None:
+    english, japanese = (told(language)[2] for language in ("en", "ja"))
+    assert len(english) == len(japanese) > 50
+    for one, other in zip(english, japanese, strict=True):
+        found = [sorted(re.findall(N, each["summary"])) for each in (one, other)]
+        assert found[0] == found[1], (one["summary"], other["summary"])
