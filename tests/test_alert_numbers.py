@@ -50,6 +50,14 @@ def told(language: str) -> tuple[NDArray[np.float64], NDArray[np.float64], list[
     return events.target.reshape(shape), predicted["yhat"].reshape(shape), messages
 
 
+@cache
+def told_of_levels() -> list[dict[str, Any]]:
+    """Return the messages of what started in the channel of levels."""
+    sections = SECTIONS.replace("novelty", "levels").replace("200 events", "100 events").replace("LANGUAGE", "en")
+    alerts = run(Engine(config("features: [load], target: temp", sections)), plant())[1]
+    return [alert.message for alert in alerts if alert.message["phase"] == "started"]
+
+
 def number(text: str | None) -> float:
     return float("1" if text is None else text.replace(",", ""))
 
@@ -132,6 +140,26 @@ def test_the_numbers_are_those_of_the_events() -> None:
         checked[check_hour(text, values)] += 1
         checked[check_shift(text, values - yhat[: row + 1, machine])] += 1
     assert all(checked[kind] > 3 for kind in ("higher", "lower", "between", "hour", "shift")), checked
+
+
+def test_steps_have_grown_or_shrunk_by_at_least_what_the_sentence_has() -> None:
+    """Also where they change with the load, as errors do. Means of roots, as the channel has them, over 10 events."""
+    events, found = plant(), Counter[str]()
+    columns = {"temp": events.target.reshape(ROWS, MACHINES), "load": events.features.reshape(ROWS, MACHINES)}
+    for message in told_of_levels():
+        row, machine, text = message["ts"] // MINUTE, int(message["entity"][1:]), message["summary"]
+        parts = re.search(rf"(temp|load) fluctuates (?:at (least|most) {N} ×|(?:more|less) than usual under)", text)
+        if not parts:
+            continue
+        roots = np.sqrt(np.abs(np.diff(columns[parts[1]][: row + 1, machine])))[::-1]
+        ratio = ((0.1 * 0.9 ** np.arange(len(roots))) @ roots / roots[10:1000].mean()) ** 2
+        found[parts[2]] += 1
+        if parts[2] == "least":
+            assert ratio > 0.8 * number(parts[3]) > 0.8, (text, ratio)
+        elif parts[2] == "most":
+            assert ratio < 1.25 * number(parts[3]) < 1.25, (text, ratio)
+    assert found["least"] > 5, found
+    assert found["most"] > 1, found
 
 
 def test_both_languages_have_the_same_numbers() -> None:

@@ -98,10 +98,16 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**INSIDE, "channel": "levels"},
         Evidence(moved=[MovedLevel("load", "steps", 0.5, 1.55, 0.5, 61.04)]),
-        "PUMP-3: load fluctuates 3.1 × as much as usual from event to event; temp is 71, as predicted (70 ± 4) "
-        "(since 06:10).",
+        "PUMP-3: load fluctuates at least 3.1 × as much as usual from event to event; "
+        "temp is 71, as predicted (70 ± 4) (since 06:10).",
         "PUMP-3（06:10 から）：load のイベントごとの変動が普段の 3.1 "
-        "倍に増えました（temp は 71 で予測どおり、70 ± 4）。",
+        "倍以上に増えました（temp は 71 で予測どおり、70 ± 4）。",
+    ),
+    (
+        {**INSIDE, "channel": "levels"},
+        Evidence(moved=[MovedLevel("temp", "steps_here", 0.5, 1.55, 0.5, 71.2)]),
+        "PUMP-3: temp fluctuates more than usual under these conditions (since 06:10).",
+        "PUMP-3（06:10 から）：temp のイベントごとの変動がこの条件での普段より増えました。",
     ),
     (
         {"channel": "novelty"},
@@ -277,7 +283,9 @@ def test_a_value_is_rounded_to_the_size_of_its_interval() -> None:
 floats = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1e308, -1e308, 5e-324])
 finite = st.floats(allow_nan=False, allow_infinity=False)
 columns = st.sampled_from(["temp", "load"])
-moved = st.builds(MovedLevel, columns, st.sampled_from(["level", "steps"]), finite, finite, finite.map(abs), finite)
+moved = st.builds(
+    MovedLevel, columns, st.sampled_from(["level", "steps", "steps_here"]), finite, finite, finite.map(abs), finite
+)
 senses = st.sampled_from(["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean"])
 evidence = st.builds(
     Evidence,

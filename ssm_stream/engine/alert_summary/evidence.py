@@ -32,6 +32,8 @@ SPREAD_OF_MEAN = (0.1 / 1.9) ** 0.5
 """Standard deviation of the fast mean of white noise, over that of the noise (its rate is 0.1)."""
 STILL = 0.1
 """A column whose steps are smaller than this share of the usual ones stands still."""
+MAX_CALM = 1.25
+"""Factor by which errors may differ here from the usual ones for the target's steps to be compared with the usual."""
 MIN_ERRORS, MAX_ERRORS = 8, 128
 """Latest errors that the size of a change is measured over."""
 RESTARTED = 50
@@ -47,14 +49,14 @@ MAX_CLIPPED = 8.0
 
 
 class MovedLevel(NamedTuple):
-    """A column whose level, or whose steps (`what`), moved.
+    """A column whose level, or whose steps (`what`), moved; `steps_here`: for the size of errors here.
 
     before, after: the level, or the typical size of a step, in the column's unit
     noise: what its values usually vary by from event to event; last: its last value
     """
 
     column: str
-    what: Literal["level", "steps"]
+    what: Literal["level", "steps", "steps_here"]
     before: float
     after: float
     noise: float
@@ -139,8 +141,22 @@ def _moved_levels(rows: Rows, columns: Sequence[str], shifts: NDArray[np.float64
             break
         if column not in found:
             origin, last, mean, base, rms = (np.asarray(array, np.float64) for array in arrays)
-            found[column] = _moved(column, i, origin, last, (mean, base, rms))
+            found[column] = moved = _moved(column, i, origin, last, (mean, base, rms))
+            if i == len(size) - 1:
+                found[column] = _in_context(moved, rows("error_scale.number"))
     return list(found.values())
+
+
+def _in_context(steps: MovedLevel, scale: NDArray[np.float64] | None) -> MovedLevel:
+    """Return how the target's steps moved, in its unit. steps: as they are judged, by the size that errors have here"""
+    if scale is None or not (scale[error_scale.SIZE] > 0.0 and scale[error_scale.LAST] > 0.0 and steps.before > 0.0):
+        return steps
+    level, last = float(scale[error_scale.LEVEL]), math.log(scale[error_scale.LAST])
+    share = min(math.sqrt(2.0) * math.exp(min(max(level, -700.0), 700.0)) / steps.before, 1.0) ** 2
+    calm = 1.0 / math.sqrt(1.0 - share + share * math.exp(2.0 * min(max(last - level, -10.0), 10.0)))
+    after = steps.after / calm
+    plain = 1.0 / MAX_CALM <= calm <= MAX_CALM or after < STILL * steps.before
+    return steps._replace(after=after, what="steps") if plain else steps._replace(what="steps_here")
 
 
 def _moved(

@@ -164,7 +164,7 @@ class Summarizer:
         """Return which levels moved, and the target's value unless it is one of them, or `brief`."""
         if not moved:
             what = self._text("levels_unknown")
-        elif moved[0].what == "steps":
+        elif moved[0].what != "level":
             what = self._steps(moved[0])
         else:
             what = self._level([each for each in moved if each.what == "level"])
@@ -193,6 +193,8 @@ class Summarizer:
         if moved.before <= 0.0:
             return self._text("restless", column=column, last=last)
         ratio = max(moved.after, 0.0) / moved.before
+        if moved.what == "steps_here":
+            return self._text("steps_up_here" if ratio > 1.0 else "steps_down_here", column=column)
         if ratio < STILL:
             return self._text("still", column=column, last=last)
         return self._text("steps_up" if ratio > 1.0 else "steps_down", column=column, times=factor(ratio))

@@ -47,13 +47,22 @@ TEXTS: dict[str, Text] = {
     "level_from_to": Text("{column} ({before} to {after})", "{column}（{before} から {after}）"),
     "levels": Text("the levels of {columns} moved", "{columns}の水準が変わりました"),
     "levels_unknown": Text("the level of a column moved", "いずれかの列の水準が変わりました"),
+    # The mean of the steps has gone a part of the way only.
     "steps_up": Text(
-        "{column} fluctuates {times} × as much as usual from event to event",
-        "{column} のイベントごとの変動が普段の {times} 倍に増えました",
+        "{column} fluctuates at least {times} × as much as usual from event to event",
+        "{column} のイベントごとの変動が普段の {times} 倍以上に増えました",
     ),
     "steps_down": Text(
-        "{column} fluctuates only {times} × as much as usual from event to event",
-        "{column} のイベントごとの変動が普段の {times} 倍に減りました",
+        "{column} fluctuates at most {times} × as much as usual from event to event",
+        "{column} のイベントごとの変動が普段の {times} 倍以下に減りました",
+    ),
+    "steps_up_here": Text(
+        "{column} fluctuates more than usual under these conditions",
+        "{column} のイベントごとの変動がこの条件での普段より増えました",
+    ),
+    "steps_down_here": Text(
+        "{column} fluctuates less than usual under these conditions",
+        "{column} のイベントごとの変動がこの条件での普段より減りました",
     ),
     "still": Text(
         "{column} hardly changes any more and stays at {last}", "{column} が {last} のままほとんど変化しなくなりました"

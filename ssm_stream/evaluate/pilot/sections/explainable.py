@@ -14,7 +14,8 @@ from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Tab
 from ssm_stream.evaluate.report.texts import Language
 
 DIRECTED = (
-    "outside", "outside_and", "level", "level_by", "level_from_to", "steps_up", "steps_down", "still", "restless",
+    "outside", "outside_and", "level", "level_by", "level_from_to", "steps_up", "steps_down", "steps_up_here",
+    "steps_down_here", "still", "restless",
     "higher", "lower", "hour", "usual", "livelier", "calmer", "shift_up", "shift_down", "creep_up", "creep_down",
     "shift_up_some", "shift_down_some", "creep_up_some", "creep_down_some",
 )  # fmt: skip
