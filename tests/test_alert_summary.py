@@ -120,9 +120,9 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {"channel": "novelty"},
         Evidence(new=NewValue("higher", 8765, 1, 91.97, 1.0)),
-        "PUMP-3: temp is 92.1, expected 70.2 ± 4.2: higher than all of the 8,700 events before (at most 92.0) "
+        "PUMP-3: temp is 92.1, expected 70.2 ± 4: higher than all of the 8,700 events before (at most 92.0) "
         "(since 06:10).",
-        "PUMP-3（06:10 から）：temp が 92.1（予測は 70.2 ± 4.2）で、それまでの 8,700 件のどの値よりも高い値です"
+        "PUMP-3（06:10 から）：temp が 92.1（予測は 70.2 ± 4）で、それまでの 8,700 件のどの値よりも高い値です"
         "（最大 92.0）。",
     ),
     (
@@ -178,8 +178,8 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**DRIFT, "change": "larger"},
         Evidence(errors=ErrorChange(0.1, 12, 1.7712)),
-        "PUMP-3: errors of temp are 1.8 × as large as usual; now 71, predicted 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：temp の予測誤差が普段の 1.8 倍に増えました（現在 71、予測は 70 ± 4）。",
+        "PUMP-3: errors of temp are about 1.8 × as large as usual; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の約 1.8 倍に増えました（現在 71、予測は 70 ± 4）。",
     ),
     (
         {**DRIFT, "change": "lower"},
@@ -286,7 +286,9 @@ columns = st.sampled_from(["temp", "load"])
 moved = st.builds(
     MovedLevel, columns, st.sampled_from(["level", "steps", "steps_here"]), finite, finite, finite.map(abs), finite
 )
-senses = st.sampled_from(["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean"])
+senses = st.sampled_from(
+    ["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean", "mean_here"]
+)
 evidence = st.builds(
     Evidence,
     st.lists(moved, max_size=6),

@@ -359,8 +359,8 @@ def test_a_cause_is_usable_if_the_sentence_names_a_column_and_its_direction(lang
         ("target", "y", "expected", "column", "before", "after", "by", "times", "last", "events", "earlier",
          "bound", "shift", "now", "what", "channel", "score", "who", "n", "count", "names", "columns"), "7",
     )  # fmt: skip
-    keys = ("far", "no_value", "again", "levels_unknown", "between", "mean", "other_steps", "new", "own", "drift",
-            "errors_larger", "errors_smaller", "now_inside", "recovered", "calm",
+    keys = ("far", "no_value", "again", "levels_unknown", "between", "mean", "other_steps", "mean_here", "new",
+            "own", "drift", "errors_larger", "errors_smaller", "now_inside", "recovered", "calm",
             "errors_larger_some", "drift_no_value")  # fmt: skip
     for key in (*DIRECTED, *keys):
         text = TEXTS[key].ja if language_ == "ja" else TEXTS[key].en

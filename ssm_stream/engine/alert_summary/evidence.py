@@ -68,13 +68,15 @@ class NewValue(NamedTuple):
 
     sense: `higher` or `lower` than all, `between` values that it had, unlike those of this `hour` of the week, or (at
         its first there) its `usual` one; steps that are `livelier` or `calmer` than all, or `other_steps` than any;
-        `mean`: of its last values
+        `mean`: of its last values; `mean_here`: that, for this hour of the week
     events: number of events that it is compared with; latest: those after them, its own the last
     bound: what no value of those is beyond, or what is usual; NaN: none
     size: to which the bound is exact
     """
 
-    sense: Literal["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean"]
+    sense: Literal[
+        "higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean", "mean_here"
+    ]
     events: int
     latest: int
     bound: float
@@ -212,6 +214,8 @@ def _new_value(rows: Rows) -> NewValue | None:
         steps: Literal["calmer", "other_steps", "livelier"] = ("other_steps", "livelier", "calmer")[views[-1][1]]
         return NewValue(steps, events, latest, math.nan, 0.0)
     width = float(grid[0, 1]) * spread
+    if best in (2, 3) and views[2 * SPANS][0] == views[3 * SPANS][0] == 0.0:
+        return NewValue("mean_here", events, latest, math.nan, 0.0)
     if best in (2, 3):
         usual = centre + spread * (float(smooth[0, 0]) - float(smooth[2, 0]))  # the value, and minus the usual one
         first = (cell_events == 1) & np.isclose(cell[:, 0], smooth[0, 0], rtol=1e-6, atol=0.0)  # it is its hour's first
@@ -273,7 +277,8 @@ def _error_change(rows: Rows) -> ErrorChange | None:
     latest = int(n[at][np.argmax(np.abs(means[at]) * np.sqrt(n[at]))])
     before = (sizes[-1] * count - sizes[at] * n[at]) / (count - n[at])
     ratios = np.maximum(sizes[at], 1e-9) / np.maximum(before, 1e-9)
-    ratio = float(ratios[np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
+    widest = int(n[at][np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
+    ratio = float(np.abs(whitened[:widest]).mean() / max(np.abs(errors[widest:]).mean(), 1e-9))
     return ErrorChange(_shift(number, whitened, latest, context), latest, ratio)
 
 

@@ -155,7 +155,7 @@ class Summarizer:
             else:
                 bound = rounded(new.bound, 0.0)
         elif new.sense in ("hour", "usual"):
-            bound = measured(new.bound, digits)
+            bound = measured(new.bound, min(digits, abs(message["y"] - new.bound)))
         return self._text(key, **self._value(message, target, size)) + self._text(
             new.sense, earlier=earlier, bound=bound
         )
@@ -284,9 +284,10 @@ class Summarizer:
             return {"target": target, "y": shown[0], "expected": shown[1]}
         even = abs((lower / 2 + upper / 2) - yhat) <= UNEVEN * half
         found = list[dict[str, str]]()
-        for size in [least / 10.0**finer for finer in range(FINER)]:
-            numbers = {"y": measured(y, size), "yhat": rounded(yhat, size), "half": rounded(half, min(half, size))}
-            bounds = {"lower": rounded(lower, min(half, size)), "upper": rounded(upper, min(half, size))}
+        for finer in [10.0**each for each in range(FINER)]:
+            size, width = least / finer, half / finer
+            numbers = {"y": measured(y, size), "yhat": rounded(yhat, size), "half": rounded(half, width)}
+            bounds = {"lower": rounded(lower, width), "upper": rounded(upper, width)}
             at, middle, reach = (number_of(numbers[name]) for name in ("y", "yhat", "half"))
             for key, low, high in (
                 ("interval", middle - reach, middle + reach),

@@ -92,6 +92,10 @@ TEXTS: dict[str, Text] = {
     ),
     "usual": Text("unlike its usual value (about {bound})", "普段の値（約 {bound}）と異なります"),
     "mean": Text("the mean of its latest values was never so in {earlier}", "最近の平均が{earlier}になかった水準です"),
+    "mean_here": Text(
+        "the mean of its latest values is unusual for this hour of the week",
+        "最近の平均がこの曜日と時間帯としては普段と異なります",
+    ),
     "livelier": Text(
         "it fluctuates more than it ever did in {earlier}", "変動が{earlier}のいつよりも大きくなっています"
     ),
@@ -127,12 +131,12 @@ TEXTS: dict[str, Text] = {
         "{target} が予測より徐々に低くなり、直近 {events} 件で差が約 {shift} になりました（{now}）",
     ),
     "errors_larger": Text(
-        "errors of {target} are {times} × as large as usual; {now}",
-        "{target} の予測誤差が普段の {times} 倍に増えました（{now}）",
+        "errors of {target} are about {times} × as large as usual; {now}",
+        "{target} の予測誤差が普段の約 {times} 倍に増えました（{now}）",
     ),
     "errors_smaller": Text(
-        "errors of {target} are only {times} × as large as usual; {now}",
-        "{target} の予測誤差が普段の {times} 倍に減りました（{now}）",
+        "errors of {target} are only about {times} × as large as usual; {now}",
+        "{target} の予測誤差が普段の約 {times} 倍に減りました（{now}）",
     ),
     "shift_up_some": Text(
         "{target} is higher against its prediction than usual; {now}",
