@@ -209,7 +209,7 @@ inline void place_fields(Placer& put, ShapeFields& f) {
     put.finish();
 }
 inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
-    put("number", f.number, {4});
+    put("number", f.number, {5});
     const i64 beyond = rounded(2 * columns, 8) - 2 * columns;  // to whole vectors
     put("origin", f.origin, {columns});
     put("last", f.last, {columns});
@@ -217,6 +217,7 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
     put("mean", f.mean, {2 * columns}, 1, beyond);
     put("base", f.base, {2 * columns}, 1, beyond);
     put("rms", f.rms, {2 * columns}, 1, beyond);
+    put("visit", f.visit, {2 * columns}, 1, beyond);
     put("events", f.events, {2 * columns}, 1, beyond);
     put("crossings", f.crossings, {2 * columns}, 1, beyond);
     put.finish();

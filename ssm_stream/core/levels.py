@@ -11,14 +11,14 @@ from ssm_stream.core import blocks, native
 
 
 class LevelsState(NamedTuple):
-    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 40 D bytes.
+    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 40 + 52 D bytes.
 
-    number (E, 4) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's;
-        events in a row in which the baseline is held
+    number (E, 5) float64: correction of the limits' log; mean, mean square of the joint statistic, minus the prior's;
+        events in a row in which the baseline is held; 1 if one of them was an alarm
     origin (E, D) float32: the first value; last (E, D) float32: the last value, from the first one on; quantum (E, D)
         float32: the smallest step, 0 while there is none
-    mean, base, rms (E, 2 D) float32: fast mean and baseline, both from the first value on; rms of their gap. Of the
-        columns, then of the sizes of their steps
+    mean, base, rms, visit (E, 2 D) float32: fast mean and baseline, both from the first value on; rms of their gap, and
+        what it is once the excursion that lasts is over. Of the columns, then of the sizes of their steps
     events, crossings (E, 2 D) uint16: events, zero crossings of the gap
     """
 
@@ -29,6 +29,7 @@ class LevelsState(NamedTuple):
     mean: NDArray[np.float32]
     base: NDArray[np.float32]
     rms: NDArray[np.float32]
+    visit: NDArray[np.float32]
     events: NDArray[np.uint16]
     crossings: NDArray[np.uint16]
 

@@ -18,7 +18,13 @@
 // with 1 degree of freedom, by Bonferroni. The score is the larger of the two over its limit.
 //
 // While the score is high, baseline and rms stand nearly still, so that a fault of hours does not become the new normal while
-// it lasts; a level that stays for thousands of events does, as there are no zero crossings then, so that ν falls.
+// it lasts; a level that stays for thousands of events does, as there are no zero crossings then, so that ν falls. An excursion
+// that was an alarm and comes back was a visit: when it ends, the rms is as if its first events had been learned, so that a mode
+// that the process often changes to is usual, while a fault that was repaired is found again.
+//
+// What the limits get wrong (gaps that come in bursts, as of a controlled value after each change of its setpoint) is taken back
+// as in interval.hpp: up a step of their log when an excursion ends that was an alarm, not before, so that it stays one while
+// it lasts; down as much in a budget's worth of events; so that in the long run alarms come at the budget's rate.
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
@@ -37,23 +43,28 @@ constexpr double FARTHEST = 1e37;  // from the first value, in float32
 constexpr i64 QUICK = 10, SETTLED = 1000 + START;  // events from which 1/n is below FAST; below all rates
 constexpr i64 COUNT_MOST = 2000;   // events; then events and crossings are halved, and old ones are forgotten
 constexpr double CROSSING = 0.6965423277339247;  // FAST π / acos(1 − FAST): degrees of freedom of one zero crossing
-constexpr double PRIOR = 1000.0;   // events that the prior of the joint statistic counts for
+constexpr double VISIT_MOST = 100.0;  // events of an excursion that teach what is usual: of one visit, that is not yet much
+constexpr double STEP_LIMIT = 0.1;    // of the limits' log, an alarm
+constexpr double LIMIT_MOST = 3.0;    // of that correction: more than four times in size
 constexpr double PRIOR_DF = 4.0;   // columns that count as independent of each other before more is known
 constexpr double VARIANCE_LEAST = 1e-3, SCORE_MOST = 1e3;
 
-enum { SEEN, JOINT, JOINT_SQUARE, HELD_FOR };  // columns of `number`; the last: events in a row in which the baseline is held
+// Columns of `number`: what the limits' log is off by; mean and mean square of the joint statistic, minus the prior's; events in
+// a row in which the baseline is held; 1 if one of them was an alarm.
+enum { CORRECTION, JOINT, JOINT_SQUARE, HELD_FOR, ALARMED };
 
 // D columns, then the sizes of their steps, W numbers with what fills the last vector. Means are from the first value on.
 struct Levels {
     double* number;
     float *origin, *last, *quantum;    // (D,) the first value; the last, from the first on; the smallest step, 0: none yet
     float *mean, *base, *rms;          // (W,) fast mean, baseline, rms of their gap
+    float* visit;                      // (W,) the rms, had it learned what is held
     std::uint16_t *events, *crossings; // (W,) zero crossings of the gap
     SSM_INLINE Levels(const MonitorState& m, i64 e) {
         char* row = m.levels.row(e);
         const LevelsFields& f = m.levels_fields;
         number = f.number.in(row), origin = f.origin.in(row), last = f.last.in(row), quantum = f.quantum.in(row), mean = f.mean.in(row), base = f.base.in(row);
-        rms = f.rms.in(row), events = f.events.in(row), crossings = f.crossings.in(row);
+        rms = f.rms.in(row), visit = f.visit.in(row), events = f.events.in(row), crossings = f.crossings.in(row);
     }
 };
 
@@ -224,20 +235,21 @@ SSM_INLINE Off how_far(const Levels& s, const Room& room, i64 D, double most) {
     return off;
 }
 
-// Baselines and rms follow; one event more.
-template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room, bool held, i64 W) {
+// Baselines and rms follow; one event more. visit: of an excursion that lasts, or is over and was an alarm
+template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room, bool held, bool visit, i64 W) {
     const Vec<double> none{}, one = all(1.0), share = all(held ? HELD : 1.0);
+    const float* known = visit ? s.visit : s.rms;
+    float* learned = held ? s.visit : s.rms;
+    const Vec<double> teaches = all(s.number[HELD_FOR] > VISIT_MOST ? 0.0 : 1.0);
     for (i64 i = 0; i < W; i += lanes<double>) {
-        const Vec<double> base = load_floats(s.base + i), rms = load_floats(s.rms + i), mean = load_floats(s.mean + i);
+        const Vec<double> base = load_floats(s.base + i), rms = load_floats(known + i), mean = load_floats(s.mean + i);
         const Vec<double> heard = load(room.heard + i), n = load_counts(s.events + i), gap = mean - base;
         const auto measured = n > from(START);
         // The square root of a mean square, as the squares of large values are beyond float32.
         const Vec<double> rate = settled ? all(SLOW) : greater(all(SLOW), one / (greater(n - all(static_cast<double>(START)), none) + one));
         const Vec<double> slow = settled ? all(SLOW) : greater(all(SLOW), one / (n + one));
-        if (!held) {
-            const Vec<double> square = rms * rms + rate * (gap * gap - rms * rms);
-            store_floats(s.rms + i, either(measured & (heard > none), root(greater(square, none)), rms));
-        }
+        const Vec<double> square = rms * rms + rate * teaches * (gap * gap - rms * rms);
+        store_floats(learned + i, either(measured & (heard > none), root(greater(square, none)), rms));
         store_floats(s.base + i, base + slow * share * gap * heard);
         const auto crossed = measured & ((load(room.before + i) > base) ^ (mean > base));
         const Vec<double> crossings = load_counts(s.crossings + i) + only(crossed, heard), events = n + heard;
@@ -264,28 +276,32 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     double* number = s.number;
     const i64 D = features + 1, W = whole_doubles(2 * D);
     const Room room(space, D);
-    number[SEEN] += 1.0;
     const i64 fewest = listen(s, room, value, columns, D, W, calm_steps(s, D, errors));
     const bool quick = fewest >= QUICK, settled = fewest >= SETTLED;
     quick ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
     set_limits(room, D, events);
-    const double single = room.limit[SINGLE];
+    const double correction = number[CORRECTION] > 0.0 ? series::exp(number[CORRECTION]) : 1.0, single = room.limit[SINGLE] * correction;
     const auto [total, largest, used] = how_far(s, room, D, W_MOST * single);
     double score = 0.0;
     if (used > 0) {
         const double joint = total / static_cast<double>(used), variance = 2.0 / min(PRIOR_DF, static_cast<double>(used));
         const double mean = 1.0 + number[JOINT], square = 1.0 + variance + number[JOINT_SQUARE];
         const double limit = chi_square_limit(mean, max(square - mean * mean, VARIANCE_LEAST), room.limit[JOINT_Z]);
-        score = min(max(joint / limit, largest / single), SCORE_MOST);
+        score = min(max(joint / (limit * correction), largest / single), SCORE_MOST);
         if (score < 1.0) {
-            const double rate = max(SLOW, 1.0 / (number[SEEN] + PRIOR));
-            number[JOINT] += rate * (joint - mean);
-            number[JOINT_SQUARE] += rate * (joint * joint - square);
+            number[JOINT] += SLOW * (joint - mean);
+            number[JOINT_SQUARE] += SLOW * (joint * joint - square);
         }
+        number[CORRECTION] = max(number[CORRECTION] - STEP_LIMIT / events, 0.0);
+        if (score > 1.0) number[ALARMED] = 1.0;
     }
-    const bool held = score > HOLD;
+    const bool held = score > HOLD, over = !held && number[ALARMED] > 0.0, visit = over || (held && number[HELD_FOR] > 0.0);
+    if (over) {  // not at the alarm: it may have been just over the limit
+        number[CORRECTION] = min(number[CORRECTION] + STEP_LIMIT, LIMIT_MOST);
+        number[ALARMED] = 0.0;
+    }
     number[HELD_FOR] = held ? number[HELD_FOR] + 1.0 : 0.0;
-    settled ? settle<true>(s, room, held, W) : settle<false>(s, room, held, W);
+    settled ? settle<true>(s, room, held, visit, W) : settle<false>(s, room, held, visit, W);
     if (number[HELD_FOR] >= absorb) rebase(s, W);
     return score;
 }
