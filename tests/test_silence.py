@@ -115,6 +115,51 @@ def test_a_machine_that_stops_is_found_soon_and_told_when_it_is_back(cadence: st
         validator.validate({**m, "source": {"topic": "events", "partition": 0, "offset": row}})
 
 
+DAY = 1440 * MINUTE
+
+
+def with_nights(days: int, seed: int = 0) -> Events:
+    """An event a minute of six machines; the first is off for 8 hours at night, the second then stands at 0."""
+    g = np.random.default_rng(seed)
+    ts = np.repeat(np.arange(days * 1440) * MINUTE, 6) + g.uniform(0, MINUTE / 3, days * 1440 * 6)
+    order = np.argsort(ts, kind="stable")
+    names = np.tile([f"m{i}" for i in range(6)], days * 1440)[order]
+    ts, y = ts[order], g.normal(size=len(ts))
+    night = ts % DAY >= 16 * 60 * MINUTE
+    y[night & (names == "m1")] = 0.0
+    events = Events(names.tolist(), ts.astype(np.int64), g.normal(size=(len(ts), 1)), y, np.arange(len(ts)))
+    return events.take(np.flatnonzero(~night | (names != "m0")))
+
+
+def test_a_machine_that_is_off_every_night_alarms_in_the_first_few() -> None:
+    """And is missed soon after its usual pause is over; one that is seldom away is missed within minutes."""
+    made, days = config("silence: {}, stuck: true"), 16
+    events = with_nights(days)
+    messages = starts([a.message for a in SilenceAlerts(made).process(events, 0, [])])
+    nights = {(m["kind"], m["entity"], m["ts"] // int(DAY)) for m in messages}
+    assert nights == {(kind, entity, day) for kind, entity in (("silence", "m0"), ("stuck", "m1")) for day in range(4)}
+    late = without(events, "m0", int(15 * DAY), int(15 * DAY + 4 * 60 * MINUTE))
+    outages = without(without(late, "m5", int(5 * DAY), int(5.5 * DAY)), "m5", int(10 * DAY), int(10.5 * DAY))
+    messages = starts([a.message for a in SilenceAlerts(made).process(outages, 0, [])])
+    told = [(m["entity"], m["since"] // int(DAY), (m["ts"] - m["since"]) / MINUTE) for m in messages]
+    assert [9.5 * 60 < gap < 10.5 * 60 for entity, day, gap in told if (entity, day) == ("m0", 14)] == [True]
+    assert [gap < 10 for entity, _, gap in told if entity == "m5"] == [True, True]
+
+
+def test_what_was_too_long_is_forgotten_in_time() -> None:
+    """A machine whose pauses of half an hour ended long ago is missed as one that never had any."""
+    n = 40 * 1440
+    names, ts = [f"m{i % 6}" for i in range(6 * n)], (np.arange(6 * n) * MINUTE / 6).astype(np.int64)
+    events = Events(names, ts, np.zeros((6 * n, 1)), np.zeros(6 * n), np.arange(6 * n))
+    for day in range(6):
+        events = without(events, "m0", int((day + 0.5) * DAY), int((day + 0.5) * DAY + 30 * MINUTE))
+    events = without(events, "m0", int(39 * DAY))
+    made = parse_config(config_text("silence: {columns: false}").replace("2000 events", "200 events"))
+    messages = starts([a.message for a in SilenceAlerts(made).process(events, 0, [])])
+    assert len(messages) <= 4
+    assert (messages[-1]["ts"] - messages[-1]["since"]) / MINUTE < 5
+
+
 def test_no_batch_and_no_restart_changes_where() -> None:
     events = without(fleet("jittered", 12, 400), "m03", 200 * 60_000, 260 * 60_000)
     whole = found(Engine(config()), events)

@@ -1,6 +1,11 @@
 // Silence: entities whose events stop, columns without a value, and columns that repeat one. Each is a length (of a gap, of
 // a run) that is judged by the lengths before it: by their mean, their variance, and the tail that all of a source share.
 //
+// Where lengths are of two kinds, as of a machine that is off at night, no tail of the many short ones knows the long ones. So
+// what was too long is remembered: the limit is a little more than it was, though each time at most so many times what it was
+// before, and loses that little in a budget's worth of lengths. So what comes as long again within a budget's worth is no alarm,
+// and what comes more rarely alarms at no more than the budget's rate.
+//
 // The clock τ (ms) of a source is that of its events: the median of the latest times of a few entities moves it, so that no
 // single clock can, and a pause of all entities moves it by no more than twice their usual gap.
 #pragma once
@@ -22,7 +27,7 @@ namespace own = SSM_ISA::series;
 
 constexpr i64 RING = 9;
 constexpr double STEP = 1.05, PAUSE = 0.5, WHOLE = 1.1;  // of the usual gap: a step of its median; how far a pause counts; and with `after`
-constexpr double FLOOR = 0.004, AGAIN = 0.2;          // least rate of mean and variance; after a length beyond what is allowed
+constexpr double FLOOR = 0.004;                      // least rate of mean and variance
 constexpr double LEAN = 10.0, SPREAD = 0.05;         // lengths for which an own variance counts half; least deviation
 constexpr double FIRST = 3.0;                        // lengths before a variance
 constexpr double OWN = 30.0, SHARED = 100.0;         // lengths before anything is judged: of the series, of the source
@@ -30,10 +35,14 @@ constexpr double TAIL = 0.05, CALM = 1.5;            // share of lengths in the 
 constexpr double COUNTED = 0.4;                      // of an event: least mean of the tail of a run of equal values
 constexpr double MORE = 0.02;                        // of an event: least mean by which a gap in the tail is longer than the first in it
 constexpr double DOUBT = 2.0;                        // rarer than asked for: mean and deviation are estimates
-constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 5.0;  // runs that are never too long
+constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 4.0;  // lengths that are never too long
+// Of the limit after a length that was too long: times that length; at most so many times the limit before, as one outage is no
+// usual gap. It keeps that margin for a budget's worth of lengths or for so many times itself, as a day may have many events.
+constexpr double MARGIN = 1.25, RAISE = 4.0, KEPT = 100.0;
 
-// Of the lengths of a series: mean, variance of length/mean, number.  Of a source: variance, tail's start and mean, number.
-constexpr i64 MEAN = 0, VARIANCE = 1, NUMBER = 2, LENGTHS = 3;
+// Of the lengths of a series: mean, variance of length/mean, number; of those that were too long: the limit now, and when it was
+// set.  Of a source: variance, tail's start and mean, number.
+constexpr i64 MEAN = 0, VARIANCE = 1, NUMBER = 2, LONG = 3, SET = 4, LENGTHS = 5;
 constexpr i64 ALL_VARIANCE = 0, START = 1, EXCESS = 2, ALL_NUMBER = 3, ALL_LENGTHS = 4;
 // Of an entity.
 constexpr i64 GAPS = 0, LAST = LENGTHS, TS = LAST + 1, DEADLINE = TS + 1, KEY = DEADLINE + 1, OF_SOURCE = KEY + 1,
@@ -67,7 +76,7 @@ inline double deviation(const double* s, const double* pool) {
     return most(std::sqrt((n * s[VARIANCE] + LEAN * pool[ALL_VARIANCE]) / (n + LEAN)), SPREAD);
 }
 
-// The longest length that is no alarm. rarity: lengths among which one may be falsely too long; unit: of a length that is
+// The longest length that is usual. rarity: lengths among which one may be falsely too long; unit: of a length that is
 // a number of events, whose tail cannot be shorter than a part of one
 inline double allowed(const double* s, const double* pool, double rarity, double unit = 0.0) {
     if (s[NUMBER] == 0.0) return INFINITY;
@@ -89,12 +98,22 @@ inline double allowed_missing(const double* s, const double* pool, double rarity
 
 inline bool judged(const double* s, const double* pool) { return s[NUMBER] >= OWN && pool[ALL_NUMBER] >= SHARED; }
 
-// Mean and variance of the lengths, and of the source's tail; a length beyond twice what is allowed counts as that much.
-// limit(): what is allowed, which is at least `CALM` times the mean; computed only where it matters
-// missing: of a gap in events, whose excess is that over the first one of the tail
-template <class Limit>
-void learn(double* s, double* pool, double length, Limit limit, bool beyond, bool missing = false) {
-    if (length > 2.0 * (CALM * s[MEAN])) length = least(length, most(2.0 * limit(), s[MEAN]));
+// The longest length that is no alarm, by the longest that is usual.
+inline double limit(const double* s, double usual) { return most(usual, s[LONG]); }
+
+// Mean and variance of the lengths, and of the source's tail, by what is usual; a length beyond twice that counts as that much.
+// usual(): the longest that is usual, which is at least `CALM` times the mean; computed only where it matters
+// rarity(): as of `allowed`; missing: of a gap in events, whose excess is that over the first one of the tail
+template <class Usual, class Rarity>
+void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, bool missing = false) {
+    bool beyond = false;
+    if (s[LONG] > 0.0) s[LONG] = most(s[LONG] - (1.0 - 1.0 / MARGIN) * least(length / KEPT, s[SET] / rarity()), 0.0);
+    if (length > CALM * s[MEAN]) {
+        const double longest = usual();
+        beyond = length > longest && judged(s, pool);
+        if (beyond && MARGIN * length > s[LONG]) s[LONG] = s[SET] = least(MARGIN * length, RAISE * limit(s, longest));
+        length = least(length, most(2.0 * longest, s[MEAN]));
+    }
     const double n = s[NUMBER];
     if (n == 0.0) s[MEAN] = most(length, 1.0);
     const double off = length / s[MEAN] - 1.0;
@@ -110,7 +129,7 @@ void learn(double* s, double* pool, double length, Limit limit, bool beyond, boo
         pool[ALL_VARIANCE] += rate * (least(off * off, 100.0) - pool[ALL_VARIANCE]);
         pool[ALL_NUMBER] = count + 1.0;
     }
-    const double rate = most(1.0 / (n + 1.0), beyond ? AGAIN : FLOOR);
+    const double rate = most(1.0 / (n + 1.0), FLOOR);
     // The first lengths have no mean yet to be measured from.
     if (n >= FIRST) s[VARIANCE] += most(1.0 / (n - FIRST + 1.0), rate) * (least(off * off, 100.0) - s[VARIANCE]);
     s[MEAN] = most(s[MEAN] + rate * (length - s[MEAN]), 1e-3);
@@ -199,19 +218,19 @@ class Silence {
         const bool known = e[LAST] == e[LAST], silent = e[SILENT] != 0.0;
         // Until every place of the ring has been filled twice the clock has not begun.
         if (known && s[TURN] > 2.0 * static_cast<double>(RING))
-            learn(e + GAPS, s + POOL, s[TAU] - e[LAST], [&] { return bound(e, s); }, silent);
+            learn(e + GAPS, s + POOL, s[TAU] - e[LAST], [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); });
         if (silent) found_.push_back({i, row, BACK, -1, e[TS], NAN});
         e[LAST] = s[TAU];
         e[TS] = ts;
         e[SILENT] = 0.0;
         e[OF_SOURCE] = static_cast<double>(at);
-        e[DEADLINE] = s[TAU] + (limits_.after > 0.0 ? limits_.after : judged(e, s + POOL) ? bound(e, s) : INFINITY);
+        e[DEADLINE] = s[TAU] + (limits_.after > 0.0 ? limits_.after : judged(e, s + POOL) ? limit(e + GAPS, usual(e, s)) : INFINITY);
         if (e[DEADLINE] < e[KEY]) push(at, row, e);
         if (values != nullptr)
             for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, ts, values[j]);
         expire(s, at, i);
     }
-    double bound(const double* e, const double* s) const { return allowed(e + GAPS, s + POOL, rarity(1.0, e[MEAN])); }
+    double usual(const double* e, const double* s) const { return allowed(e + GAPS, s + POOL, rarity(1.0, e[MEAN])); }
 
     // The clock of the source, at an event of an entity.
     void move(double* s, i64 row, double ts, const double* e) {
@@ -273,6 +292,10 @@ class Silence {
     // lengths that it cuts are not learned. What is stuck or missing stays so until a value shows that it is not.
     void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
         double *missing = pools, *equal = pools + ALL_LENGTHS;
+        const auto rare_missing = [&] { return rarity(most(c[MISSING + MEAN], 1.0), gap); };
+        const auto rare_equal = [&] { return rarity(most(c[EQUAL + MEAN], 1.0), gap); };
+        const auto usual_missing = [&] { return most(allowed_missing(c + MISSING, missing, rare_missing()), UNKNOWN_EVENTS); };
+        const auto usual_equal = [&] { return most(allowed(c + EQUAL, equal, rare_equal(), 1.0), EQUAL_EVENTS); };
         if (std::isinf(value)) {
             if (c[MISSED] == 0.0) c[RUN] = 0.0;
             if (c[STUCK] == 0.0) {
@@ -284,29 +307,25 @@ class Silence {
         if (value != value) {
             if (c[RUN] == 0.0) c[MISSED_TS] = ts;
             c[RUN] += 1.0;
-            const double* one = c + MISSING;
-            if (c[MISSED] == 0.0 && c[RUN] >= UNKNOWN_EVENTS && judged(one, missing) &&
-                c[RUN] + 1.0 > allowed_missing(one, missing, rarity(c[MISSING + MEAN], gap))) {
+            const double length = c[RUN] + 1.0;
+            if (c[MISSED] == 0.0 && length > UNKNOWN_EVENTS && judged(c + MISSING, missing) && length > limit(c + MISSING, usual_missing())) {
                 c[MISSED] = 1.0;
                 found_.push_back({i, row, EMPTY, j, c[MISSED_TS], NAN});
             }
             return;
         }
-        const auto rare = [&](const double* one) { return rarity(most(one[MEAN], 1.0), gap); };
-        learn(c + MISSING, missing, c[RUN] + 1.0, [&] { return allowed_missing(c + MISSING, missing, rare(c + MISSING)); }, c[MISSED] != 0.0, true);
+        learn(c + MISSING, missing, c[RUN] + 1.0, usual_missing, rare_missing, true);
         if (c[MISSED] != 0.0) found_.push_back({i, row, FILLED, j, c[MISSED_TS], value});
         c[RUN] = c[MISSED] = 0.0;
         if (value == c[VALUE]) {
             c[SAME] += 1.0;
-            const double* one = c + EQUAL;
-            if (c[STUCK] == 0.0 && c[SAME] >= EQUAL_EVENTS && judged(one, equal) && c[SAME] > allowed(one, equal, rarity(c[EQUAL + MEAN], gap), 1.0)) {
+            if (c[STUCK] == 0.0 && c[SAME] > EQUAL_EVENTS && judged(c + EQUAL, equal) && c[SAME] > limit(c + EQUAL, usual_equal())) {
                 c[STUCK] = 1.0;
                 found_.push_back({i, row, FIXED, j, c[STUCK_TS], value});
             }
             return;
         }
-        if (c[SAME] > 0.0)
-            learn(c + EQUAL, equal, c[SAME], [&] { return allowed(c + EQUAL, equal, rare(c + EQUAL), 1.0); }, c[STUCK] != 0.0);
+        if (c[SAME] > 0.0) learn(c + EQUAL, equal, c[SAME], usual_equal, rare_equal);
         if (c[STUCK] != 0.0) found_.push_back({i, row, MOVES, j, c[STUCK_TS], value});
         c[STUCK] = 0.0;
         c[SAME] = 1.0;

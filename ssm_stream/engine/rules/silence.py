@@ -31,9 +31,9 @@ GONE, BACK, EMPTY, FILLED, FIXED, MOVES = range(6)
 """What the core finds."""
 STARTS = (GONE, EMPTY, FIXED)
 ENTITY, COLUMN, SOURCE, LENGTHS = native.silence_sizes()
-LAST, TS, DEADLINE, KEY, OF_SOURCE, IS_GONE = range(3, 9)
+LAST, TS, DEADLINE, KEY, OF_SOURCE, IS_GONE = range(5, 11)
 TAU, RING_ROWS, RING = 0, 5, 9
-MISSED, VALUE, IS_STUCK = ENTITY + 4, ENTITY + 10, ENTITY + 11
+MISSED, VALUE, IS_STUCK = ENTITY + 6, ENTITY + 14, ENTITY + 15
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
 """Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
