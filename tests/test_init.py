@@ -710,6 +710,25 @@ def test_readings_of_one_plant() -> None:
     assert (event.layout, event.entity_default, event.signal, event.value) == ("readings", "line-1", "signal", "value")
 
 
+def test_what_each_signal_has_one_value_of_is_no_entity() -> None:
+    """Its unit or description, by whatever name: as one, it left the other signals out."""
+    units = {"load": "t/h", "speed": "1/min", "lab": "%"}
+    one = [{**row, "unit": units[row["signal"]]} for row in readings() if row["machine"] == "press-1"]
+    for rows in ([{k: v for k, v in row.items() if k != "machine"} for row in one], one):
+        draft = decided(rows)
+        assert draft.event.entity == ("machine" if rows is one else "entity")
+        assert (sorted(draft.event.targets), draft.left_out) == (["lab", "load", "speed"], {})
+    draft = decided(one, entity="unit")
+    assert draft.left_out["lab"] == "none of its entities has `load`, at whose readings rows are made"
+    assert decided(readings(machine="unit")).event.entity == "unit", "two machines by the order of their rows"
+
+
+def test_signals_beyond_those_that_are_taken_are_printed() -> None:
+    rows = [{"ts": 1_772_323_200 + i, "tag": f"t{j}", "value": i % 7 + j / 9} for i in range(5) for j in range(66)]
+    left_out = decided(rows).left_out
+    assert [left_out[tag] for tag in ("t64", "t65")] == ["more than 64 signals: those with most readings are taken"] * 2
+
+
 @pytest.mark.parametrize(("n", "reason"), [(400, "fewer than 500 rows"), (1_200, "no drivers to distinguish")])
 def test_why_there_are_no_drivers(n: int, reason: str) -> None:
     """Too few rows; or a signal alone that is no function of the hour."""

@@ -30,7 +30,17 @@ from ssm_stream.autoconfig.leaks import without_copies, without_derived
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
-from ssm_stream.autoconfig.readings import Behind, Readings, Times, as_rows, find_behind, find_readings, with_layout
+from ssm_stream.autoconfig.readings import (
+    Behind,
+    Readings,
+    Times,
+    as_rows,
+    depends_on_signal,
+    find_behind,
+    find_readings,
+    unused_signals,
+    with_layout,
+)
 from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
@@ -170,11 +180,12 @@ def _of_readings(
     timestamp, form = find_timestamp(found, choices.timestamp, reasons, [])
     ts = read_times(rows, timestamp, form)
     flags = find_flags(found, {timestamp, readings.signal, readings.value})
-    entity = choices.entity
+    entity, names = choices.entity, found[readings.signal]
     if entity is None and readings.pattern is None:
         tag, one = path_getter(readings.signal), next(iter(readings.signals))
         at = [i for i, row in enumerate(rows) if tag(row) == one]
         no_names = {readings.signal, readings.value, *(flags.paths if flags is not None else [])}
+        no_names |= {path for path, column in found.items() if depends_on_signal(column, names)} - {timestamp}
         some = {c.path: c for c in columns([rows[i] for i in at]) if c.path not in no_names}
         entity = find_entity(some, None, timestamp, ts[at], reasons, []) if timestamp in some else None
     times = Times(timestamp, ts)
@@ -188,7 +199,9 @@ def _of_readings(
         why["quality"] = flags.why
     if made.every is not None:
         why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
-    draft = draft._replace(event=with_layout(draft.event, readings, made, flags), why=why, rows=len(rows))
+    left_out = draft.left_out | unused_signals(readings, names, made)
+    event = with_layout(draft.event, readings, made, flags)
+    draft = draft._replace(event=event, why=why, left_out=left_out, rows=len(rows))
     behind = find_behind(rows, times, readings, entity) if as_they_came else None
     return draft if behind is None else _with_grace(draft, behind)
 

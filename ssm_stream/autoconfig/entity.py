@@ -82,6 +82,8 @@ def _name_score(column: Column) -> float:
     """Return how likely a column's name is that of an entity: 2.5 for one of `THINGS`, 1.5 for an id, else 0."""
     if not column.name or not all(w in THINGS or w in IDENTIFIERS or w.isdecimal() for w in column.name):
         return 0.0
+    if column.kind == "text" and {w for w in column.name if not w.isdecimal()} == {"unit"}:
+        return 0.0  # that of a measurement
     return 2.5 if any(word in THINGS for word in column.name) else 1.5
 
 

@@ -104,6 +104,26 @@ def _is_value(column: Column) -> bool:
     return bool(set(column.name) & VALUES or column.path in VALUES) and 2 * numbers > len(column.values)
 
 
+def depends_on_signal(column: Column, names: Column) -> bool:
+    """Return whether each signal has one value in a column, and not all the same: a unit or a description, no entity.
+
+    names: the column with the names of the signals
+    """
+    if column.distinct < 2:
+        return False
+    pairs = {(names.values[i], value) for i, value in column.values.items() if i in names.values}
+    return len(pairs) <= names.distinct
+
+
+def unused_signals(readings: Readings, names: Column, rows: Rows) -> dict[str, str]:
+    """Return the signals that are in no row, and why. names: as of `depends_on_signal`"""
+    used = {path for document in rows.documents for path in document}
+    more = f"more than {MAX_SIGNALS} signals: those with most readings are taken"
+    absent = f"none of its entities has `{rows.trigger}`, at whose readings rows are made"
+    left_out = {signal: absent for signal in readings.signals.values() if signal not in used}
+    return left_out | {tag: more for tag in dict.fromkeys(names.values.values()) if tag not in readings.signals}
+
+
 class Times(NamedTuple):
     """path: of the time; ts: times, ms"""
 
