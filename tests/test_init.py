@@ -190,6 +190,21 @@ def test_a_category_is_no_machine() -> None:
     assert set(EventReader(parse_config(text).event).read(events)[0].entity) == {"line-1", "press-9"}
 
 
+def test_a_text_that_is_the_same_in_the_sample_is_a_machine_by_its_name_alone() -> None:
+    """It may be a mode, which changes after the sample and would be another machine then."""
+    for named in ("mode", "code", "unit", "state"):
+        draft = decided([{**row, named: "Running"} for row in plant(machines=1, press=None, mode=None)])
+        assert draft.event.entity_default == "line-1"
+        notes = [note for note in draft.notes if "the same text" in note]
+        cure = f"`{named}` is the same text in all rows: if it names the machine, give --entity {named}"
+        assert notes == ([cure] if named in ("mode", "code") else [])
+    for named in ("boiler", "site", "Serial No"):
+        draft = decided([{**row, named: "B-1"} for row in plant(machines=1, press=None, mode=None)])
+        assert (draft.event.entity, draft.why["entity"]) == (named, "by its name; 1 value in the sample")
+    several = [{**row, **dict.fromkeys("abcd", "x")} for row in plant(machines=1, press=None, mode=None)]
+    assert "`a`, `b`, `c` and others are the same text" in "; ".join(decided(several).notes)
+
+
 def test_several_machines_without_a_name_are_told_of() -> None:
     draft = decided(plant(press=None))
     assert draft.event.entity_default == "line-1"
@@ -719,7 +734,9 @@ def test_what_each_signal_has_one_value_of_is_no_entity() -> None:
         assert draft.event.entity == ("machine" if rows is one else "entity")
         assert (sorted(draft.event.targets), draft.left_out) == (["lab", "load", "speed"], {})
     draft = decided(one, entity="unit")
-    assert draft.left_out["lab"] == "none of its entities has `load`, at whose readings rows are made"
+    assert (
+        draft.left_out["lab"] == "in no row: they are made at readings of `load`, of what their entity had until then"
+    )
     assert decided(readings(machine="unit")).event.entity == "unit", "two machines by the order of their rows"
 
 

@@ -176,7 +176,7 @@ def _of_readings(
     as_they_came: bool,
 ) -> Draft:
     """Return the section of readings: that of the rows that are made of them, with how they are read."""
-    reasons: dict[str, str] = {}
+    reasons, remarks = dict[str, str](), list[str]()
     timestamp, form = find_timestamp(found, choices.timestamp, reasons, [])
     ts = read_times(rows, timestamp, form)
     flags = find_flags(found, {timestamp, readings.signal, readings.value})
@@ -185,9 +185,10 @@ def _of_readings(
         tag, one = path_getter(readings.signal), next(iter(readings.signals))
         at = [i for i, row in enumerate(rows) if tag(row) == one]
         no_names = {readings.signal, readings.value, *(flags.paths if flags is not None else [])}
-        no_names |= {path for path, column in found.items() if depends_on_signal(column, names)} - {timestamp}
+        values = found[readings.value]
+        no_names |= {path for path, column in found.items() if depends_on_signal(column, names, values)} - {timestamp}
         some = {c.path: c for c in columns([rows[i] for i in at]) if c.path not in no_names}
-        entity = find_entity(some, None, timestamp, ts[at], reasons, []) if timestamp in some else None
+        entity = find_entity(some, None, timestamp, ts[at], reasons, remarks) if timestamp in some else None
     times = Times(timestamp, ts)
     made = as_rows(rows, times, readings, entity, flags)
     owner = readings.signal if readings.pattern is not None else entity
@@ -201,7 +202,8 @@ def _of_readings(
         why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
     left_out = draft.left_out | unused_signals(readings, names, made)
     event = with_layout(draft.event, readings, made, flags)
-    draft = draft._replace(event=event, why=why, left_out=left_out, rows=len(rows))
+    notes = [*draft.notes, *remarks]
+    draft = draft._replace(event=event, why=why, left_out=left_out, notes=notes, rows=len(rows))
     behind = find_behind(rows, times, readings, entity) if as_they_came else None
     return draft if behind is None else _with_grace(draft, behind)
 

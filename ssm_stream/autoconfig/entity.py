@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, count_disorder, word_set
+from ssm_stream.autoconfig.quality_flags import FLAGS
 from ssm_stream.autoconfig.row_order import runs_backwards
 
 THINGS = word_set(
@@ -16,11 +18,14 @@ THINGS = word_set(
     "inverter battery well truck bus train building room pipe plc"
 )
 """Words for what is monitored."""
-IDENTIFIERS = word_set(
-    "id name tag key no nr num number code series channel unit site plant location area region zone store shop item "
-    "group serial source system"
-)
-"""Words that accompany those, or name an entity by themselves."""
+PLACES = word_set("id name serial series site plant location area region zone store shop")
+"""Words that name an entity by themselves, too."""
+IDENTIFIERS = PLACES | word_set("tag key no nr num number code channel unit item group source system")
+"""Words that accompany those, or name an entity by themselves where there are several."""
+NO_NAMES = FLAGS | {"unit", "units"}
+"""Words for texts that a measurement has."""
+MAX_LISTED = 3
+"""Columns that a note names."""
 
 
 def find_entity(
@@ -55,16 +60,24 @@ def find_entity(
     if scored:
         *_, column = min(scored, key=lambda item: item[:3])
         _, explains = _order(column, ts, whole)
-        reason = "by its name" if _name_score(column) else "the only name in the rows" if column.distinct == 1 else ""
+        reason = "by its name" if _name_score(column) else ""
         order = f"times only {'go back' if backwards else 'grow'} within each of its values" if explains else ""
         why["entity"] = f"{', and '.join(filter(None, [reason, order]))}; {_count(column.distinct)}"
         return column.path
-    only = next((c for c in found.values() if c.distinct == 1 and c.kind == "text" and c.may_be_entity), None)
-    if only is not None:
-        why["entity"] = "the only name in the rows; 1 value"
-        return only.path
     why["entity"] = "no column names one: all rows are taken for those of one machine (event.entity_default)"
+    same = [c.path for c in found.values() if _may_name_the_machine(c) and c.path != timestamp]
+    if same:
+        listed = ", ".join(f"`{path}`" for path in same[:MAX_LISTED]) + (" and others" if same[MAX_LISTED:] else "")
+        which = f"if it names the machine, give --entity {shlex.quote(same[0])}"
+        if len(same) > 1:
+            which = "if one names the machine, give it with --entity"
+        notes.append(f"{listed} {'is' if len(same) == 1 else 'are'} the same text in all rows: {which}")
     return None
+
+
+def _may_name_the_machine(column: Column) -> bool:
+    """Return whether a text is the same in all rows, and is named like no unit and no flag; it may be a mode, too."""
+    return column.kind == "text" and column.distinct == 1 and column.may_be_entity and not set(column.name) & NO_NAMES
 
 
 def _order(column: Column, ts: NDArray[np.int64], whole: int) -> tuple[int, bool]:
@@ -82,8 +95,11 @@ def _name_score(column: Column) -> float:
     """Return how likely a column's name is that of an entity: 2.5 for one of `THINGS`, 1.5 for an id, else 0."""
     if not column.name or not all(w in THINGS or w in IDENTIFIERS or w.isdecimal() for w in column.name):
         return 0.0
-    if column.kind == "text" and {w for w in column.name if not w.isdecimal()} == {"unit"}:
+    words = {word for word in column.name if not word.isdecimal()}
+    if column.kind == "text" and words == {"unit"}:
         return 0.0  # that of a measurement
+    if column.kind == "text" and column.distinct == 1 and not words & (THINGS | PLACES):
+        return 0.0  # `code`, `source`: in later rows it may be another of the same machine
     return 2.5 if any(word in THINGS for word in column.name) else 1.5
 
 

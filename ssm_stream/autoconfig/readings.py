@@ -104,22 +104,25 @@ def _is_value(column: Column) -> bool:
     return bool(set(column.name) & VALUES or column.path in VALUES) and 2 * numbers > len(column.values)
 
 
-def depends_on_signal(column: Column, names: Column) -> bool:
+def depends_on_signal(column: Column, names: Column, values: Column) -> bool:
     """Return whether each signal has one value in a column, and not all the same: a unit or a description, no entity.
 
-    names: the column with the names of the signals
+    Args:
+        column: to be judged
+        names: those of the signals; values: theirs, of which numbers count
     """
-    if column.distinct < 2:
+    if not column.distinct:
         return False
-    pairs = {(names.values[i], value) for i, value in column.values.items() if i in names.values}
-    return len(pairs) <= names.distinct
+    rows = [i for i in column.values if i in names.values and type(values.values.get(i)) in (int, float)]
+    pairs = {(names.values[i], column.values[i]) for i in rows}
+    return len({value for _, value in pairs}) > 1 and len(pairs) == len({signal for signal, _ in pairs})
 
 
 def unused_signals(readings: Readings, names: Column, rows: Rows) -> dict[str, str]:
-    """Return the signals that are in no row, and why. names: as of `depends_on_signal`"""
+    """Return the signals that are in no row, and why. names: those of the signals"""
     used = {path for document in rows.documents for path in document}
     more = f"more than {MAX_SIGNALS} signals: those with most readings are taken"
-    absent = f"none of its entities has `{rows.trigger}`, at whose readings rows are made"
+    absent = f"in no row: they are made at readings of `{rows.trigger}`, of what their entity had until then"
     left_out = {signal: absent for signal in readings.signals.values() if signal not in used}
     return left_out | {tag: more for tag in dict.fromkeys(names.values.values()) if tag not in readings.signals}
 
