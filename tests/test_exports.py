@@ -628,6 +628,24 @@ def written(path: Path, columns: dict[str, list[Any]]) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_dates_with_the_hour_alone_are_no_seconds(tmp_path: Path, suffix: str) -> None:
+    """Of the years 2033 to 2036; next to a time such numbers may be those of batches, and stay."""
+    hours = [datetime(2026, 1, 31) + timedelta(hours=i) for i in range(60)]
+    for end in ("00", "24"):
+        numbers = [int(f"{hour - timedelta(days=end == '24' and not hour.hour):%Y%m%d%H}") for hour in hours]
+        numbers = [number + 24 * (end == "24" and number % 100 == 0) for number in numbers]
+        file = written(tmp_path / f"a{end}.{suffix}", {"at": numbers, "y": list(range(60))})
+        assert [row["at"] for row in Recording(file)] == [hour.isoformat() for hour in hours]
+    columns = {"ts": [1_770_076_800 + 300 * i for i in range(60)], "batch": [2026020301 + i // 20 for i in range(60)]}
+    assert next(iter(Recording(written(tmp_path / f"b.{suffix}", columns)))) == {
+        "ts": 1_770_076_800,
+        "batch": 2026020301,
+    }
+    seconds = {"ts": [2_026_020_320 + i for i in range(60)]}
+    assert next(iter(Recording(written(tmp_path / f"c.{suffix}", seconds)))) == {"ts": 2_026_020_320}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 def test_numbers_that_are_no_dates_stay_as_they_are(tmp_path: Path, suffix: str) -> None:
     days = [20260203 + i // 200 for i in range(400)]
     rows = range(400)

@@ -238,7 +238,7 @@ def test_seconds_since_some_beginning_are_taken_and_told_of() -> None:
 
 def test_dates_as_whole_numbers_are_no_seconds() -> None:
     """Where they are not read as what they are: in messages, and in objects of a file."""
-    for number in (20260203, 202602030600, 20260203060000):
+    for number in (20260203, 2026020306, 202602030600, 20260203060000):
         rows = [{"time": number + i, "load": float(i % 7), "temp": i * 0.5} for i in range(5)]
         for chosen in (None, "time"):
             with pytest.raises(ConfigError, match=f"`time` .found {number}. holds dates .* ISO 8601 text"):

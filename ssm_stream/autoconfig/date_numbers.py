@@ -1,6 +1,7 @@
 """Dates and times of day that are written as numbers: 20260203 and 61500, 20260203061500, and days of spreadsheets.
 
-None is mistaken for a time since 1970: as one it would be of 1970 to 1976.
+Read as times since 1970 they would be of 1970 to 1976, and those with the hour alone, 2026020306, of 2030 to 2036. The
+seconds of these years are no such dates: most of them have no month, no day or no hour.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ MIN_CERTAIN = 5
 
 
 def is_date_number(text: str) -> bool:
-    """Return whether digits are a date, of 1900 to 2099, alone or with hour and minute, or hour, minute and second."""
-    if len(text) not in (8, 12, 14) or not (text.isascii() and text.isdecimal() and text.startswith(("19", "20"))):
+    """Return whether digits are a date, of 1900 to 2099, alone or with the hour, and its minute, and its second."""
+    if len(text) not in (8, 10, 12, 14) or not (text.isascii() and text.isdecimal() and text.startswith(("19", "20"))):
         return False
     try:
         date(int(text[:4]), int(text[4:6]), int(text[6:8]))
@@ -33,8 +34,12 @@ def is_date_number(text: str) -> bool:
 
 
 def _is_clock(text: str) -> bool:
-    """Return whether 4 or 6 digits are a time of day, up to 24:00."""
-    return (text[:2] < "24" and all(text[at] < "6" for at in range(2, len(text), 2))) or int(text) in (2400, 240000)
+    """Return whether 2, 4 or 6 digits are a time of day, up to 24:00."""
+    return (text[:2] < "24" and all(text[at] < "6" for at in range(2, len(text), 2))) or text in (
+        "24",
+        "2400",
+        "240000",
+    )
 
 
 def clock_digits(dates: Sequence[str], clocks: Sequence[str]) -> int:

@@ -48,6 +48,7 @@ def find_timestamp(
     }
     if forms:
         path = min(forms, key=lambda path: (rank(found[path], TIMES), found[path].index))
+        _refuse_date_numbers(found[path])
         why["timestamp"] = _describe_time(found[path], forms[path], notes)
         if len(forms) > 1:
             others = ", ".join(other for other in forms if other != path)

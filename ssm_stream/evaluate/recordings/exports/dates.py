@@ -54,7 +54,7 @@ CLOCK = (
     rf"\s*(?P<p>[AaPp](?:\.?\s?[Mm]\.?)?)?\s*(?P<z>{'|'.join(ZONES)}|[+-][0-9]{{2}}:?[0-9]{{2}})?"
 )
 WEEKDAY = r"(?:\p{L}{2,10}\.?,? +)?"
-TIMES = {"compact": r"(?:[T _-]?(?P<H>[0-9]{2}):?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?"
+TIMES = {"compact": r"(?:[T _-]?(?P<H>[0-9]{2})(?::?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?)?"
          r"(?P<p>)(?P<z>Z)?)?"}  # fmt: skip
 TIME = rf"(?:[T,_ ]+\s*{CLOCK})?"
 DAYS_TO_1970 = 25_569
@@ -204,9 +204,9 @@ def _share(test: Callable[[str], bool], cells: Sequence[str]) -> float:
 
 
 def _is_compact(matches: list[re.Match[str]]) -> bool:
-    """Return whether runs of digits are times: with an hour, and each a date."""
+    """Return whether runs of digits are times: with hour and minute, and each a date."""
     parts = [(match["y"] + match["m"] + match["d"], match["H"], match["M"], match["S"]) for match in matches]
-    return all(hour and is_date_number(f"{day}{hour}{minute}{second or ''}") for day, hour, minute, second in parts)
+    return all(minute and is_date_number(f"{day}{hour}{minute}{second or ''}") for day, hour, minute, second in parts)
 
 
 def _month(text: str) -> int:
@@ -264,18 +264,25 @@ def find_joined(cells: dict[str, list[str]]) -> tuple[str, str, int] | None:
 
 
 def find_days(cells: dict[str, list[str]]) -> tuple[tuple[str, TimeForm], ...]:
-    """Return the first column of dates as whole numbers, or as days of a spreadsheet, which grow, and how they are
-    written; none if another is a time."""
-    if any(map(is_time, cells.values())):
+    """Return the first column of dates as whole numbers, alone or with the hour, or as days of a spreadsheet, which
+    grow, and how they are written; none if another is a time."""
+    if any(is_time(column) and not _are_hours(column) for column in cells.values()):
         return ()
     for name, column in cells.items():
         filled = [cell.strip() for cell in column if cell.strip()]
         if filled and DAYS.fullmatch(filled[0]) and (decimals := day_decimals(filled)) is not None:
             return ((name, SpreadsheetDays(decimals, filled[0])),)
-        dates = [float(cell) for cell in filled if len(cell) == 8 and is_date_number(cell)]
+        timed = _are_hours(filled)
+        dates = [float(cell) for cell in filled if timed or (len(cell) == 8 and is_date_number(cell))]
         if len(dates) == len(filled) and len(set(dates)) > 2 and grows(dates):
-            return ((name, DateForm("compact", False, filled[0])),)
+            return ((name, DateForm("compact", timed, filled[0])),)
     return ()
+
+
+def _are_hours(cells: Iterable[str]) -> bool:
+    """Return whether a column's cells are dates with the hour as whole numbers: 2026020306."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return bool(filled) and all(len(cell) == 10 and is_date_number(cell) for cell in filled)
 
 
 def is_time(cells: Iterable[str]) -> bool:
