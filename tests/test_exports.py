@@ -24,6 +24,7 @@ from ssm_stream.config import Event, load_config
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, parse_options, read_recording
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.rows.stage import read_rows
+from ssm_stream.ingest.timestamps import parse_iso_time
 
 FOLDER = Path(__file__).parent / "exports"
 REFUSED = "no_times.csv"
@@ -587,6 +588,23 @@ def test_the_end_of_a_day_is_the_beginning_of_the_next(tmp_path: Path) -> None:
         assert events.ts.tolist() == expected
     file = write(tmp_path / "b.csv", table("Zeit;y", ["03.02.2026 23:00;1"] * 99 + ["03.02.2026 24:30;1"]))
     assert list(Recording(file))[-1]["Zeit"] == "03.02.2026 24:30"
+
+
+@pytest.mark.parametrize(
+    ("date", "first", "name"), [("%d.%m.%Y", 1, "Hora"), ("%Y-%m-%d", 0, "Hr"), ("%Y%m%d", 1, "HH")]
+)
+def test_an_hour_of_the_day_belongs_to_its_date(tmp_path: Path, date: str, first: int, name: str) -> None:
+    """As what it is called; and where nothing else is a time, so that no minute is lost."""
+    hours = [datetime(2026, 10, 1) + timedelta(hours=first + i) for i in range(480)]
+    cells = [(f"{each - timedelta(hours=first):{date}}", str(each.hour or 24 * first)) for each in hours]
+    file = tmp_path / "a.csv"
+    meters = [f"{meter};{day};{hour};1" for meter in "ab" for day, hour in cells]
+    rows = list(Recording(write(file, table(f"meter;date;{name};y", meters))))
+    assert [parse_iso_time(row[f"date {name}"]).replace(tzinfo=None) for row in rows] == hours * 2
+    for other, values in ((name, "0"), ("Minute", "0"), ("Minute", "30"), ("read at", "2026-10-01T00:00:00Z")):
+        names = f"date;{'kWh' if other == name else name};{other};y"
+        lines = [f"{day};{hour};{values};1" for day, hour in cells]
+        assert f"date {name}" not in next(iter(Recording(write(file, table(names, lines)))))
 
 
 MINUTES = [datetime(2026, 2, 3, 0, 0) + timedelta(minutes=5 * i) for i in range(400)]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,30 @@ def test_a_text_that_is_the_same_in_the_sample_is_a_machine_by_its_name_alone() 
         assert (draft.event.entity, draft.why["entity"]) == (named, "by its name; 1 value in the sample")
     several = [{**row, **dict.fromkeys("abcd", "x")} for row in plant(machines=1, press=None, mode=None)]
     assert "`a`, `b`, `c` and others are the same text" in "; ".join(decided(several).notes)
+
+
+@pytest.mark.parametrize(
+    ("named", "values"),
+    [("Hora", range(1, 25)), ("period", range(1, 49)), ("c2", [f"{i}:{j}0a" for i in range(12) for j in (0, 3)])],
+)
+def test_the_time_of_day_of_dates_is_no_machine(named: str, values: Sequence[Any]) -> None:
+    """Nothing else shows it: within each hour, too, the dates grow. Machines have a row a day by their names."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"date": f"2026-03-{1 + day:02d}", named: value, "y": float(rng.normal()), "x": float(rng.normal())}
+        for day in range(20)
+        for value in values
+    ]
+    draft = decided(rows)
+    assert draft.event.entity_default == "line-1"
+    (note,) = [note for note in draft.notes if "on each date" in note]
+    assert note.startswith(f"`{named}` runs through the same values on each date, as the hours of a day do")
+    assert note.endswith(f"give --entity {named}")
+    assert not any("on each date" in note for note in decided(rows, entity=named).notes)
+    for name in (int, "M{}".format):
+        machines = [{**row, "oven" if name is int else named: name(i % 24)} for i, row in enumerate(rows[: 20 * 24])]
+        machines = [{**row, "date": f"2026-03-{1 + i // 24:02d}"} for i, row in enumerate(machines)]
+        assert decided(machines).event.entity == ("oven" if name is int else named)
 
 
 def test_several_machines_without_a_name_are_told_of() -> None:

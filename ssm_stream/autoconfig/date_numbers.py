@@ -7,9 +7,10 @@ seconds of these years are no such dates: most of them have no month, no day or 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from itertools import pairwise
+from typing import Any
 
 MIN_DAYS, MAX_DAYS = 30_000, 60_000
 """Days as spreadsheets count them, from 1899-12-30 on: of the years 1982 to 2064."""
@@ -18,6 +19,13 @@ MAX_FALLS = 0.1
 """Share of the changes by which a time that grows may go back: where other rows of a file begin anew."""
 MIN_TIMES = 20
 """Different times without which a column of whole numbers is none of times of day, if there are as many rows."""
+HOURS = frozenset(
+    ["hour", "hr", "hh", "h", "hora", "heure", "stunde", "std", "uhrzeit", "ora", "uur", "timme", "時", "時刻"]
+)
+"""Words for the hour of the day; a number of 0 to 24 might count anything."""
+MINUTES = frozenset(("minute", "minutes", "min", "mm", "mi", "minuto", "minuten"))
+PARTS = frozenset((24, 25, 48, 50, 96, 100, 144, 288, 1440))
+"""Numbers of equal parts of a day, where clocks go back, too."""
 MIN_CERTAIN = 5
 """Numbers that must be whole seconds, and no short fractions, for a column to be days."""
 
@@ -66,8 +74,30 @@ def clock_digits(dates: Sequence[str], clocks: Sequence[str]) -> int:
         return 0
     if len(set(pairs)) < min(MIN_TIMES, len(pairs)):
         return 0
-    steps = [int(b) - int(a) for (before, a), (after, b) in pairwise(pairs) if before == after and a != b]
-    return digits if steps and min(_falls(steps), _falls([-step for step in steps])) <= MAX_FALLS else 0
+    return digits if runs_through([(day, int(clock)) for day, clock in pairs]) else 0
+
+
+def is_hour(words: Collection[str], dates: Sequence[str], hours: Sequence[str]) -> bool:
+    """Return whether whole numbers are the hour of the day, 0 to 23 or 1 to 24: by their name, and as they grow in a date.
+
+    Args:
+        words: of the column's name
+        dates: of the rows, as text
+        hours: of the same rows, as text
+    """
+    pairs = [(day, hour.strip()) for day, hour in zip(dates, hours, strict=False) if day.strip() and hour.strip()]
+    texts = {hour for _, hour in pairs}
+    if not HOURS & {*words} or not all(text.isascii() and text.isdecimal() and len(text) <= 2 for text in texts):
+        return False
+    numbers = [(day, int(hour)) for day, hour in pairs]
+    found = {hour for _, hour in numbers}
+    return max(found, default=25) <= 24 and not {0, 24} <= found and runs_through(numbers)
+
+
+def runs_through(numbers: Sequence[tuple[Any, float]]) -> bool:
+    """Return whether numbers grow within each date, or fall within each. numbers: of rows, each after its date"""
+    steps = [b - a for (before, a), (after, b) in pairwise(numbers) if before == after and a != b]
+    return bool(steps) and min(_falls(steps), _falls([-step for step in steps])) <= MAX_FALLS
 
 
 def _falls(steps: Sequence[float]) -> float:

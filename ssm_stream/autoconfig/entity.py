@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column, count_disorder, word_set
+from ssm_stream.autoconfig.columns import MIN_FILLED, Column, count_disorder, word_set
+from ssm_stream.autoconfig.date_numbers import HOURS, PARTS, runs_through
 from ssm_stream.autoconfig.quality_flags import FLAGS
 from ssm_stream.autoconfig.row_order import runs_backwards
 
@@ -24,6 +26,9 @@ IDENTIFIERS = PLACES | word_set("tag key no nr num number code channel unit item
 """Words that accompany those, or name an entity by themselves where there are several."""
 NO_NAMES = FLAGS | {"unit", "units"}
 """Words for texts that a measurement has."""
+CLOCK = re.compile("[0-9]{1,2}[:.h][0-9]{2}([:.][0-9]{2})?(?![0-9])")
+"""The beginning of a time of day."""
+DAY_MS = 86_400_000
 MAX_LISTED = 3
 """Columns that a note names."""
 
@@ -40,6 +45,13 @@ def find_entity(
     backwards = runs_backwards(ts)
     ts = -ts if backwards else ts
     whole = count_disorder(None, ts)
+    parts = [column.path for column in found.values() if column.path != chosen and _is_part_of_day(column, ts)]
+    if parts:
+        notes.append(
+            f"`{parts[0]}` runs through the same values on each date, as the hours of a day do, so it is taken for no "
+            "machine: write date and time into one column (2026-02-03T06:00:00), or, if it does name machines, give "
+            f"--entity {shlex.quote(parts[0])}"
+        )
     if chosen is not None:
         column = found[chosen]
         if not column.may_be_entity:
@@ -50,7 +62,7 @@ def find_entity(
         return chosen
     scored: list[tuple[float, int, int, Column]] = []
     for column in found.values():
-        if column.path == timestamp or not column.may_be_entity or 2 * column.distinct > max(column.n, 3):
+        if column.path in (timestamp, *parts) or not column.may_be_entity or 2 * column.distinct > max(column.n, 3):
             continue
         left, explains = _order(column, ts, whole)
         named = 0.0 if column.kind == "whole" and column.distinct == 2 else _name_score(column)
@@ -73,6 +85,22 @@ def find_entity(
             which = "if one names the machine, give it with --entity"
         notes.append(f"{listed} {'is' if len(same) == 1 else 'are'} the same text in all rows: {which}")
     return None
+
+
+def _is_part_of_day(column: Column, ts: NDArray[np.int64]) -> bool:
+    """Return whether it is the time of day of rows that have a date alone: a clock, an hour, or numbers of as many
+    parts as a day may have, and named like no entity. ts: times of the rows, ms"""
+    if (ts % DAY_MS).any() or not column.may_be_entity or _name_score(column):
+        return False
+    texts = [str(value).strip() for value in column.values.values()]
+    rows = zip(ts[list(column.values)].tolist(), texts, strict=True)
+    if column.kind == "text":
+        return column.distinct > 2 and sum(CLOCK.match(text) is not None for text in texts) >= MIN_FILLED * len(texts)
+    numbers = {int(text) for text in texts}
+    low, high = min(numbers), max(numbers)
+    hours = bool(HOURS & {*column.name}) and low >= 0 and high <= 25 and column.distinct > 2
+    parts = low in (0, 1) and len(numbers) == high - low + 1 and len(numbers) in PARTS
+    return (hours or parts) and runs_through([(date, int(text)) for date, text in rows])
 
 
 def _may_name_the_machine(column: Column) -> bool:

@@ -15,12 +15,15 @@ from typing import NamedTuple
 
 import polars as pl
 
+from ssm_stream.autoconfig.columns import name_words
 from ssm_stream.autoconfig.date_numbers import (
     DAYS,
+    MINUTES,
     clock_digits,
     day_decimals,
     grows,
     is_date_number,
+    is_hour,
     quantum,
 )
 from ssm_stream.evaluate.recordings.exports.cells import is_missing
@@ -249,7 +252,7 @@ def dotted_digits(name: str, dates: Sequence[str], cells: Sequence[str]) -> int:
 
 def find_joined(cells: dict[str, list[str]]) -> tuple[str, str, int] | None:
     """Return the first column of dates alone, the next of times of day, and the digits of these as whole numbers or
-    with dots; 0: they have a colon."""
+    with dots; 0: they have a colon; 2: the hour, where the file has no other time."""
     names = list(cells)
     date = next((name for name in names if is_date_alone(cells[name])), None)
     if date is None:
@@ -257,10 +260,18 @@ def find_joined(cells: dict[str, list[str]]) -> tuple[str, str, int] | None:
     after = names[names.index(date) + 1 :] + names[: names.index(date)]
     if (clock := next((name for name in after if is_clock(cells[name])), None)) is not None:
         return date, clock, 0
-    for name in after:
-        if digits := dotted_digits(name, cells[date], cells[name]) or clock_digits(cells[date], cells[name]):
-            return date, name, digits
-    return None
+    found = (
+        (date, name, dotted_digits(name, cells[date], cells[name]) or clock_digits(cells[date], cells[name]))
+        for name in after
+    )
+    if (joined := next((each for each in found if each[2]), None)) is not None:
+        return joined
+    words = {name: name_words(name) or [name.strip()] for name in names}
+    hour = next((name for name in after if is_hour(words[name], cells[date], cells[name])), None)
+    others = [name for name in names if not is_date_alone(cells[name])] if hour is not None else []
+    if hour is None or any(is_time(cells[name]) or {*words[name]} <= MINUTES for name in others):
+        return None
+    return date, hour, 2
 
 
 def find_days(cells: dict[str, list[str]]) -> tuple[tuple[str, TimeForm], ...]:

@@ -42,7 +42,7 @@ class Joined(NamedTuple):
     date: str
     clock: str
     digits: int = 0
-    """Of times of day that are whole numbers or have dots: 4 or 6; 0: they have a colon."""
+    """Of times of day that are whole numbers or have dots: 4, 6 or, for the hour, 2; 0: they have a colon."""
 
     @property
     def cells(self) -> pl.Expr:
@@ -51,7 +51,7 @@ class Joined(NamedTuple):
         clock = pl.col(self.clock)
         if self.digits:
             text = clock.str.strip_chars().str.replace(DOTS, "$1$2$3").str.zfill(self.digits)
-            colons = text.str.replace_all("([0-9]{2})", "$1:").str.strip_suffix(":")
+            colons = text.str.replace_all("([0-9]{2})", "$1:").str.strip_suffix(":") + ":00" * (self.digits == 2)
             clock = pl.when(text.str.contains(rf"^[0-9]{{{self.digits}}}$")).then(colons).otherwise(clock)
         return pl.concat_str(date, clock, separator=" ").alias(self.name)
 
