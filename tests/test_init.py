@@ -236,6 +236,14 @@ def test_several_machines_without_a_name_are_told_of() -> None:
     assert any("no column distinguishes several machines" in note for note in draft.notes)
 
 
+def test_a_thing_and_its_id_name_a_machine_whatever_words_there_are() -> None:
+    """Where rows of machines alternate, times do not repeat, and show nothing."""
+    rows = [{**row, "recorded_at": f"2026-03-01T00:{i // 60:02d}:{i % 60:02d}Z"} for i, row in enumerate(plant())]
+    for named, machine in (("connectionDeviceId", True), ("wind_turbine_name", True), ("next_station_name", False)):
+        draft = decided([{named if key == "press" else key: value for key, value in row.items()} for row in rows])
+        assert (draft.event.entity == named) == machine
+
+
 def test_a_number_may_name_a_machine_and_a_setting_does_not() -> None:
     rows = [{**row, "unit": int(row["press"][-1]), "stage": 1} for row in plant(press="press")]
     numbered = [{key: value for key, value in row.items() if key != "press"} for row in rows]
@@ -717,6 +725,14 @@ def test_readings_with_an_entity_and_a_signal() -> None:
     text = render_config(draft, "t", "a", {}, "rows")
     assert parse_config(text).event == event
     assert "  every: 1m" in text
+
+
+@pytest.mark.parametrize(("machine", "signal"), [("device", "dataItemId"), ("host", "item"), ("machine", "DataItem")])
+def test_items_of_a_thing_are_signals(machine: str, signal: str) -> None:
+    event = decided(readings(machine=machine, signal=signal)).event
+    assert (event.layout, event.entity, event.signal) == ("readings", machine, signal)
+    series = decided(readings(machine="shop", signal="item"), targets=["value"]).event
+    assert series.layout == "events", "of a shop they are goods, each with a series of its own"
 
 
 def test_readings_of_a_topic_that_come_out_of_order_are_waited_for() -> None:

@@ -78,7 +78,7 @@ def clock_digits(dates: Sequence[str], clocks: Sequence[str]) -> int:
 
 
 def is_hour(words: Collection[str], dates: Sequence[str], hours: Sequence[str]) -> bool:
-    """Return whether whole numbers are the hour of the day, 0 to 23 or 1 to 24: by their name, and as they grow in a date.
+    """Return whether whole numbers are the hour of the day, 0 to 23 or 1 to 24: by their name, growing in a date.
 
     Args:
         words: of the column's name

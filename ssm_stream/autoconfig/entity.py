@@ -24,6 +24,10 @@ PLACES = word_set("id name serial series site plant location area region zone st
 """Words that name an entity by themselves, too."""
 IDENTIFIERS = PLACES | word_set("tag key no nr num number code channel unit item group source system")
 """Words that accompany those, or name an entity by themselves where there are several."""
+NAMES = word_set("id name serial uuid")
+"""Those that after a thing name it, whatever other words there are."""
+PASSING = word_set("next last prev previous first from to origin destination current active lead duty standby")
+"""Words for what is another thing from time to time."""
 NO_NAMES = FLAGS | {"unit", "units"}
 """Words for texts that a measurement has."""
 CLOCK = re.compile("[0-9]{1,2}[:.h][0-9]{2}([:.][0-9]{2})?(?![0-9])")
@@ -65,14 +69,14 @@ def find_entity(
         if column.path in (timestamp, *parts) or not column.may_be_entity or 2 * column.distinct > max(column.n, 3):
             continue
         left, explains = _order(column, ts, whole)
-        named = 0.0 if column.kind == "whole" and column.distinct == 2 else _name_score(column)
+        named = 0.0 if column.kind == "whole" and column.distinct == 2 else name_score(column)
         score = 3.0 * explains + named + (column.kind == "text")
         if score >= 2.5:
             scored.append((-score, left, column.index, column))
     if scored:
         *_, column = min(scored, key=lambda item: item[:3])
         _, explains = _order(column, ts, whole)
-        reason = "by its name" if _name_score(column) else ""
+        reason = "by its name" if name_score(column) else ""
         order = f"times only {'go back' if backwards else 'grow'} within each of its values" if explains else ""
         why["entity"] = f"{', and '.join(filter(None, [reason, order]))}; {_count(column.distinct)}"
         return column.path
@@ -90,7 +94,7 @@ def find_entity(
 def _is_part_of_day(column: Column, ts: NDArray[np.int64]) -> bool:
     """Return whether it is the time of day of rows that have a date alone: a clock, an hour, or numbers of as many
     parts as a day may have, and named like no entity. ts: times of the rows, ms"""
-    if (ts % DAY_MS).any() or not column.may_be_entity or _name_score(column):
+    if (ts % DAY_MS).any() or not column.may_be_entity or name_score(column):
         return False
     texts = [str(value).strip() for value in column.values.values()]
     rows = zip(ts[list(column.values)].tolist(), texts, strict=True)
@@ -119,16 +123,18 @@ def _order(column: Column, ts: NDArray[np.int64], whole: int) -> tuple[int, bool
     return left, whole > left == 0 and runs == column.distinct  # one after another
 
 
-def _name_score(column: Column) -> float:
-    """Return how likely a column's name is that of an entity: 2.5 for one of `THINGS`, 1.5 for an id, else 0."""
-    if not column.name or not all(w in THINGS or w in IDENTIFIERS or w.isdecimal() for w in column.name):
-        return 0.0
+def name_score(column: Column) -> float:
+    """Return how likely a column's name is that of an entity: 2.5 for one of `THINGS`, 2 for one with an id and other
+    words, 1.5 for an id, else 0."""
     words = {word for word in column.name if not word.isdecimal()}
+    if not column.name or not words <= THINGS | IDENTIFIERS:
+        named = any(thing in THINGS and own in NAMES for thing, own in pairwise(column.name))
+        return 2.0 if named and not words & PASSING else 0.0  # connectionDeviceId, wind_turbine_name
     if column.kind == "text" and words == {"unit"}:
         return 0.0  # that of a measurement
     if column.kind == "text" and column.distinct == 1 and not words & (THINGS | PLACES):
         return 0.0  # `code`, `source`: in later rows it may be another of the same machine
-    return 2.5 if any(word in THINGS for word in column.name) else 1.5
+    return 2.5 if words & THINGS else 1.5
 
 
 def _count(distinct: int) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, word_set
+from ssm_stream.autoconfig.entity import name_score
 from ssm_stream.autoconfig.quality_flags import Flags
 from ssm_stream.autoconfig.tag_names import find_tag_names
 from ssm_stream.config import Event
@@ -72,11 +74,12 @@ class Readings(NamedTuple):
 def find_readings(found: dict[str, Column], entity: str | None) -> Readings | None:
     """Return how the rows of a sample are readings; None if they are none. entity: path of its name, if it is chosen"""
     values = [column for column in found.values() if _is_value(column)]
+    things = any(column.may_be_entity and name_score(column) >= 2.0 for column in found.values())
     names = [
         column
         for column in found.values()
         if column.kind == "text" and column.is_filled and column.distinct > 1 and column.path != entity
-        and (set(column.name) | {column.path.lower()}) & SIGNALS and MIN_EACH * column.distinct <= column.n
+        and _names_signals(column, things) and MIN_EACH * column.distinct <= column.n
     ]  # fmt: skip
     if len(values) != 1 or not names:
         return None
@@ -97,6 +100,14 @@ def find_readings(found: dict[str, Column], entity: str | None) -> Readings | No
         return None
     used = {signal for signal, _ in by_signal.most_common(MAX_SIGNALS)}
     return Readings(name.path, pattern, value, {tag: s for tag, s in signal_of.items() if s in used}, why)
+
+
+def _names_signals(column: Column, things: bool) -> bool:
+    """Return whether a column's name is that of names of signals. things: whether another column is named like a thing,
+    whose items are signals then"""
+    if (set(column.name) | {column.path.lower()}) & SIGNALS or ("data", "item") in pairwise(column.name):
+        return True
+    return things and column.name in (["item"], ["item", "id"], ["item", "name"])
 
 
 def _is_value(column: Column) -> bool:
