@@ -357,6 +357,34 @@ def test_labels_counters_and_the_calendar_are_no_target_and_labels_no_input() ->
     assert not {"is_anomaly", "target_next"} & set(decided(rows, targets=["temp"]).event.columns)
 
 
+def test_a_word_in_a_name_makes_no_counter_of_what_does_not_count() -> None:
+    """It may be a unit, or one of several words; numbers of the calendar and counters go one way."""
+    rng = np.random.default_rng(0)
+    signals = ["Temp, °C (S/N: 7)", "Flow [t/hour]", "Spd80mN", "Cycle time [s]", "Speed (Meters/second)", "Id [A]"]
+    whole = ["Air index", "Parts per hour", "n [1/min]", "m3/day"]
+    counted = {"hour_of_day": 24, "Step no": 9, "local hour UTC": 24, "batch cycle": 40, "messageId": 7}
+    rows = [
+        {**row, **{name: float(rng.normal()) for name in signals}, **{name: int(rng.integers(1, 24)) for name in whole},
+         **{name: (i // 3) % count for name, count in counted.items()}, "day_sin": float(rng.normal())}
+        for i, row in enumerate(plant(900))
+    ]  # fmt: skip
+    draft = decided(rows)
+    assert set(draft.event.targets) == {"load", "speed", "temp", *signals, *whole}
+    for name in (*counted, "day_sin"):
+        assert draft.left_out[name] == "a counter or a part of the calendar, no signal"
+
+
+def test_what_does_not_change_is_no_counter() -> None:
+    rows = [
+        {**row, "fan": 127, "rated": 100 * int(row["press"][-1]), "valve": 1 + (i > 99)}
+        for i, row in enumerate(plant())
+    ]
+    draft = decided(rows)
+    assert draft.left_out["fan"] == "the same in all rows"
+    assert draft.left_out["rated"] == "the same in all rows of each entity"
+    assert "valve" in draft.event.categories
+
+
 def test_what_marks_few_rows_and_is_named_like_a_label_is_no_input() -> None:
     rows = [{**row, "EVENT": int(i in (70, 71)), "alarm": i % 2} for i, row in enumerate(plant())]
     for wishes in ({}, {"targets": ["temp"]}):

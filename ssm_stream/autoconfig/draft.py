@@ -43,7 +43,7 @@ from ssm_stream.autoconfig.readings import (
 )
 from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
-from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
+from ssm_stream.autoconfig.target import find_target, no_signal_reason, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
@@ -271,7 +271,8 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
     events, refused = EventReader(event).read(sample.rows)
     if not len(events):
         return _Made(Narrowed(event, left_out, {"target": "every signal"}, []), events, refused, [])
-    never = [path for path in event.numbers if is_no_signal(sample.columns[path], sample.owners)]
+    reasons = {path: no_signal_reason(sample.columns[path], sample.owners) for path in event.numbers}
+    never = {path: reason for path, reason in reasons.items() if reason is not None}
     derived = without_derived(event, events, never)
     if derived.left_out:
         events, _ = EventReader(derived.event).read(sample.rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -89,13 +89,13 @@ def _error(event: Event, events: Events, without: list[str]) -> float:
     return float(np.nansum(np.nanmean(errors, 0) / np.maximum(usual, 1e-300)))
 
 
-def as_targets(event: Event, events: Events, never: Collection[str]) -> Narrowed:
+def as_targets(event: Event, events: Events, never: Mapping[str, str]) -> Narrowed:
     """Return the section with every signal as a target (`target: all`), and the drivers as inputs.
 
     Args:
         event: with all columns as features and categories, and a target that no event has
         events: those of the sample, read by the section
-        never: paths of counters and parts of the calendar, which are no signals
+        never: path → why, of counters and parts of the calendar, which are no signals
 
     Raises:
         ConfigError: there are fewer than two signals.
@@ -108,7 +108,7 @@ def as_targets(event: Event, events: Events, never: Collection[str]) -> Narrowed
             f"--target all: found {len(signals)} signals ({found}), and needs two: numbers, but flags, counters, parts "
             f"of the calendar and whole numbers of at most {MAX_MODES} values. Name targets with --target"
         )
-    left_out = {path: "a counter or a part of the calendar, no signal" for path in event.numbers if path in never}
+    left_out = {path: never[path] for path in event.numbers if path in never}
     left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
     categories = [*event.categories, *(path for path in settings if path not in never and path not in left_out)]
     drivers = find_drivers(sample._replace(signals={path: sample.signals[path] for path in signals}))

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from ssm_stream.autoconfig.columns import Column, time_format, word_set
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import Column, name_words, time_format, word_set
 from ssm_stream.autoconfig.feature_selection import is_number
 from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.config import ConfigError
 
 TIMES = ("timestamp", "ts", "datetime", "time", "date", "t", "when", "created", "epoch")
 TARGETS = (("target", "y"), ("value", "measurement", "reading", "output"))
-CALENDAR = word_set("hour minute second day dow weekday week month year quarter holiday weekend")
+CALENDAR = word_set("hour minute second day dow doy weekday week month year quarter holiday weekend")
 COUNTERS = word_set("index row record cycle step count counter seq sequence offset n")
 MAX_MIXED = 3
 """Columns of numbers and other values that an error names."""
+WITH_THOSE = word_set("of the is in id no nr num number sin cos time utc local nano nanos ns ms us")
+"""Words that change nothing about these: `day_of_week`, `hour_sin`, `step no`."""
+UNIT = re.compile(r"\([^)]*\)|\[[^]]*\]|(?:/|\bper)\s*[^\W\d_]+", re.IGNORECASE)
+"""What stands in brackets, or after `/` or `per`, in a name."""
 MIN_COUNTED = 20
 """Rows without which a column does not show that it numbers them."""
+MAX_LISTED = 3
+"""Columns whose reasons an error has."""
+MIN_RISES = 0.7
+"""Share of the changes that go one way where a calendar or a counter begins anew, such as 23 of 24 hours."""
+COUNTED = "a counter or a part of the calendar, no signal"
 
 
 class Target(NamedTuple):
@@ -56,11 +68,13 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
         for word in tier:
             if exact := [c for c in usable if c.name == [word]]:
                 return Target(exact[0].path, [], "by its name")
-    varied = [c for c in usable if not is_no_signal(c, names)]
+    reasons = {c.path: no_signal_reason(c, names) for c in usable}
+    varied = [c for c in usable if reasons[c.path] is None]
     if not varied:
+        why = "".join(f"; `{path}` is none: {reason}" for path, reason in list(reasons.items())[:MAX_LISTED])
         raise ConfigError(
-            f"no column is a number that varies and could be predicted; name the target with --target{_mixed(found)}. "
-            f"Columns: {', '.join(found)}"
+            f"no column is a number that varies and could be predicted{why}; name the target with "
+            f"--target{_mixed(found)}. Columns: {', '.join(found)}"
         )
     named = [c for c in varied if any(word in TARGETS[1] for word in c.name)]
     if len(named) == 1:
@@ -81,25 +95,66 @@ def _mixed(found: dict[str, Column]) -> str:
     return f"; {', '.join(out[:MAX_MIXED])}, else numbers" if out else ""
 
 
-def _is_auxiliary(column: Column) -> bool:
-    """Return whether it is named like a label, a part of the calendar, a counter or an id."""
-    return any(w in KNOWN_LATER or w in CALENDAR or w in COUNTERS or w == "id" for w in column.name)
+def no_signal_reason(column: Column, names: dict[int, Any]) -> str | None:
+    """Return why a column is no signal: a label, a part of the calendar, a counter or an id; None if it is one.
+
+    names: row → name of its entity
+    """
+    if column.distinct < 2:
+        return None  # not by what it holds: it is the same in all rows
+    if set(column.name) & KNOWN_LATER and column.name != ["target"]:
+        return COUNTED
+    runs = _runs(column, names)
+    if column.distinct > 2 and not len(_changes(runs)):
+        return "the same in all rows of each entity"
+    if _is_counted_by_name(column, runs):
+        return COUNTED
+    if column.distinct > 2 and _is_whole(column) and _never_falls(runs):
+        return COUNTED
+    return None
 
 
-def is_no_signal(column: Column, names: dict[int, Any]) -> bool:
-    """Return whether it is no signal: a label, a part of the calendar, a counter or an id."""
-    return (_is_auxiliary(column) and column.name != ["target"]) or _never_decreases(column, names)
+def _is_whole(column: Column) -> bool:
+    return bool(np.all(column.numbers[~np.isnan(column.numbers)] % 1 == 0))
 
 
-def _never_decreases(column: Column, names: dict[int, Any]) -> bool:
-    """Return whether it has whole numbers that never decrease within an entity."""
-    last: dict[Any, float] = {}
-    for i, value in column.values.items():
-        name = names.get(i)
-        if not isinstance(value, int) or value < last.get(name, -math.inf):
-            return False
-        last[name] = value
-    return True
+def _is_counted_by_name(column: Column, runs: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether it is a part of the calendar or a counter by its name, or by a word of it and its values.
+
+    A word may be that of a unit, or one of many: Wind speed N, Steam flow t/hour, Cycle time.
+    """
+    own = column.path.rpartition(".")[2]
+    words = [word for word in name_words(UNIT.sub(" ", own)) if not word.isdecimal()]
+    known = set(words) & (CALENDAR | COUNTERS | {"id"})
+    if not known:
+        return False
+    whole = _is_whole(column)
+    if known == {"id"}:
+        return whole
+    if {*words} <= (CALENDAR | COUNTERS if whole else CALENDAR) | WITH_THOSE and words != ["n"]:
+        return True
+    changes = _changes(runs)
+    rises = int(np.count_nonzero(changes > 0))
+    return max(rises, len(changes) - rises) >= MIN_RISES * len(changes)
+
+
+def _runs(column: Column, names: dict[int, Any]) -> list[NDArray[np.float64]]:
+    """Return the numbers of each entity, in the order of their rows."""
+    found: dict[Any, list[float]] = {}
+    for i, value in enumerate(column.numbers.tolist()):
+        if value == value:
+            found.setdefault(names.get(i), []).append(value)
+    return [np.array(run) for run in found.values()]
+
+
+def _changes(runs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the differences between two rows of an entity that are not zero."""
+    steps: NDArray[np.float64] = np.concatenate([np.diff(run) for run in runs]) if runs else np.empty(0)
+    return np.compress(steps != 0, steps)
+
+
+def _never_falls(runs: Sequence[NDArray[np.float64]]) -> bool:
+    return all(bool(np.all(np.diff(run) >= 0)) for run in runs)
 
 
 def numbers_rows(column: Column, names: dict[int, Any]) -> bool:
