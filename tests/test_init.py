@@ -374,6 +374,23 @@ def test_a_word_in_a_name_makes_no_counter_of_what_does_not_count() -> None:
         assert draft.left_out[name] == "a counter or a part of the calendar, no signal"
 
 
+def test_totals_and_running_clocks_are_no_signals() -> None:
+    """They grow all along the sample; what warms up, is set now and then or is measured with noise does not."""
+    rows: list[dict[str, Any]] = plant(1800)
+    for i, row in enumerate(rows):
+        t = i // 3
+        row |= {"energy kWh": round(float(t * 1.3 + np.sin(t)), 2), "hours": 800 + t / 60, "night kWh": t // 2 / 8}
+        row |= {"warm": 60 - 40 * 0.9**t, "set": 5.5 + t // 100, "wear": t / 99 + (t % 2) / 50}
+    draft = decided(rows)
+    assert set(draft.event.targets) == {"load", "speed", "temp", "warm", "set", "wear"}
+    for name in ("energy kWh", "hours", "night kWh"):
+        assert draft.left_out[name].startswith("it never falls, and grows all along the sample: a total or a running")
+    assert decided(rows, targets=["hours"]).event.target == "hours"
+    only = [{"ts": 60 * i, "meter kWh": i / 7} for i in range(300)]
+    with pytest.raises(ConfigError, match=r"predicted; `meter kWh` is none: it never falls.* with --target"):
+        decided(only)
+
+
 def test_what_does_not_change_is_no_counter() -> None:
     rows = [
         {**row, "fan": 127, "rated": 100 * int(row["press"][-1]), "valve": 1 + (i > 99)}

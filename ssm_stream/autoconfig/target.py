@@ -26,11 +26,19 @@ UNIT = re.compile(r"\([^)]*\)|\[[^]]*\]|(?:/|\bper)\s*[^\W\d_]+", re.IGNORECASE)
 """What stands in brackets, or after `/` or `per`, in a name."""
 MIN_COUNTED = 20
 """Rows without which a column does not show that it numbers them."""
+MIN_TOTAL, PARTS = 200, 10
+"""Rows of an entity without which a number does not show that it is a total; in each tenth of them it grows."""
 MAX_LISTED = 3
 """Columns whose reasons an error has."""
+MIN_GROWTH = 0.2
+"""Share of the rows in which it grows."""
 MIN_RISES = 0.7
 """Share of the changes that go one way where a calendar or a counter begins anew, such as 23 of 24 hours."""
 COUNTED = "a counter or a part of the calendar, no signal"
+TOTAL = (
+    "it never falls, and grows all along the sample: a total or a running clock, no signal; if it is to be watched, "
+    "name it with --target"
+)
 
 
 class Target(NamedTuple):
@@ -111,6 +119,8 @@ def no_signal_reason(column: Column, names: dict[int, Any]) -> str | None:
         return COUNTED
     if column.distinct > 2 and _is_whole(column) and _never_falls(runs):
         return COUNTED
+    if _is_total(runs):
+        return TOTAL
     return None
 
 
@@ -155,6 +165,19 @@ def _changes(runs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def _never_falls(runs: Sequence[NDArray[np.float64]]) -> bool:
     return all(bool(np.all(np.diff(run) >= 0)) for run in runs)
+
+
+def _is_total(runs: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether numbers are a total: they never fall, grow often, and in each tenth of the rows of each entity.
+
+    What is measured falls now and then, by its noise; what warms up or fills does not grow all along.
+    """
+    if not runs or not _never_falls(runs) or max(map(len, runs)) < MIN_TOTAL:
+        return False
+    if len(_changes(runs)) < MIN_GROWTH * sum(map(len, runs)):
+        return False
+    long = [run[np.linspace(0, len(run) - 1, PARTS + 1).astype(int)] for run in runs if len(run) >= MIN_TOTAL]
+    return all(bool(np.all(np.diff(ends) > 0)) for ends in long)
 
 
 def numbers_rows(column: Column, names: dict[int, Any]) -> bool:
