@@ -402,6 +402,12 @@ def test_what_does_not_change_is_no_counter() -> None:
     assert "valve" in draft.event.categories
 
 
+def test_the_fraction_of_a_time_is_no_input() -> None:
+    rows = [{**row, "TIMESTAMP_NANO_OFFSET": i * 7919 % 1000} for i, row in enumerate(plant())]
+    for wishes in ({}, {"targets": ["temp"]}):
+        assert decided(rows, **wishes).left_out["TIMESTAMP_NANO_OFFSET"] == "a part of the time"
+
+
 def test_what_marks_few_rows_and_is_named_like_a_label_is_no_input() -> None:
     rows = [{**row, "EVENT": int(i in (70, 71)), "alarm": i % 2} for i, row in enumerate(plant())]
     for wishes in ({}, {"targets": ["temp"]}):

@@ -43,7 +43,7 @@ from ssm_stream.autoconfig.readings import (
 )
 from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
-from ssm_stream.autoconfig.target import find_target, no_signal_reason, numbers_rows
+from ssm_stream.autoconfig.target import find_target, is_part_of_time, no_signal_reason, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
@@ -318,6 +318,8 @@ def _inputs(
             left_out[path] = reason
         elif numbers_rows(sample.columns[path], sample.owners):
             left_out[path] = "it counts the rows"
+        elif is_part_of_time(sample.columns[path]):
+            left_out[path] = "a part of the time"
     for path, reason in left_out.items():
         if reason.startswith("text") and path in sample.columns and _holds_quoted_numbers(sample.columns[path]):
             left_out[path] = f"{reason}. They are numbers in quotes: write them as numbers"

@@ -18,8 +18,9 @@ TIMES = ("timestamp", "ts", "datetime", "time", "date", "t", "when", "created", 
 TARGETS = (("target", "y"), ("value", "measurement", "reading", "output"))
 CALENDAR = word_set("hour minute second day dow doy weekday week month year quarter holiday weekend")
 COUNTERS = word_set("index row record cycle step count counter seq sequence offset n")
-MAX_MIXED = 3
-"""Columns of numbers and other values that an error names."""
+STAMPS = word_set("timestamp ts datetime epoch")
+FRACTIONS = word_set("offset nano nanos nanosecond nanoseconds ns micros")
+"""Words for the part of a second that a time, of `STAMPS`, has in a column of its own."""
 WITH_THOSE = word_set("of the is in id no nr num number sin cos time utc local nano nanos ns ms us")
 """Words that change nothing about these: `day_of_week`, `hour_sin`, `step no`."""
 UNIT = re.compile(r"\([^)]*\)|\[[^]]*\]|(?:/|\bper)\s*[^\W\d_]+", re.IGNORECASE)
@@ -29,7 +30,7 @@ MIN_COUNTED = 20
 MIN_TOTAL, PARTS = 200, 10
 """Rows of an entity without which a number does not show that it is a total; in each tenth of them it grows."""
 MAX_LISTED = 3
-"""Columns whose reasons an error has."""
+"""Columns that an error names, of each sort."""
 MIN_GROWTH = 0.2
 """Share of the rows in which it grows."""
 MIN_RISES = 0.7
@@ -100,7 +101,7 @@ def _mixed(found: dict[str, Column]) -> str:
         others = [value for value in column.values.values() if not is_number(value)]
         if others and column.kind == "mixed" and 2 * len(others) <= len(column.values):
             out.append(f"`{column.path}` holds {others[0]!r} and the like in {len(others)} of {column.n} rows")
-    return f"; {', '.join(out[:MAX_MIXED])}, else numbers" if out else ""
+    return f"; {', '.join(out[:MAX_LISTED])}, else numbers" if out else ""
 
 
 def no_signal_reason(column: Column, names: dict[int, Any]) -> str | None:
@@ -115,13 +116,19 @@ def no_signal_reason(column: Column, names: dict[int, Any]) -> str | None:
     runs = _runs(column, names)
     if column.distinct > 2 and not len(_changes(runs)):
         return "the same in all rows of each entity"
-    if _is_counted_by_name(column, runs):
+    if is_part_of_time(column) or _is_counted_by_name(column, runs):
         return COUNTED
     if column.distinct > 2 and _is_whole(column) and _never_falls(runs):
         return COUNTED
     if _is_total(runs):
         return TOTAL
     return None
+
+
+def is_part_of_time(column: Column) -> bool:
+    """Return whether it is the fraction of a time of another column: TIMESTAMP_NANO_OFFSET."""
+    words = {*column.name}
+    return bool(words & STAMPS and words & FRACTIONS) and words <= STAMPS | FRACTIONS | {"in"}
 
 
 def _is_whole(column: Column) -> bool:
