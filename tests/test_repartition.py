@@ -84,11 +84,25 @@ def test_what_it_excludes_is_refused() -> None:
         parse_config(SOURCE.format(more="", event="").replace("topic: t", "topics: [t, u]"))
 
 
-def test_a_name_that_is_no_text_stays_with_its_neighbours() -> None:
-    """It will be a dead letter of the topic that is copied to."""
-    choose = EntityPartitions(parse_config(SOURCE.format(more="", event="").replace("entity: e", "entity: $key")), 5)
-    messages: list[Any] = [FakeMessage(0, b"{}", b"\xff"), FakeMessage(1, b"{}", b"m")]
-    assert choose(messages) == [0, partition_of("m", 5)]
+class Sent:
+    """A message as the consumer gives it, in partition 4."""
+
+    def __init__(self, key: bytes, headers: list[tuple[str, bytes]], value: bytes = b'{"t": 1, "v": 2}') -> None:
+        self.key, self.headers, self.value = (lambda: key), (lambda: headers), (lambda: value)
+        self.partition = lambda: 4
+
+
+@pytest.mark.parametrize(
+    "entity",
+    ["entity: $key", "entity: $header.m", "tag: {field: $key, pattern: '{entity}/{signal}'}, value: v"],
+)
+def test_a_name_that_is_not_utf8_has_the_partition_of_its_neighbours(entity: str) -> None:
+    """So that one foreign message does not end the copying, at each start again."""
+    source = "source: {brokers: 'localhost:1', topic: t, repartition: raw}\n"
+    inputs = "layout: readings, target: y" if "tag" in entity else "features: [v], target: y"
+    choose = EntityPartitions(parse_config(f"{source}event: {{{entity}, timestamp: t, {inputs}}}\n"), PARTITIONS)
+    sent: list[Any] = [Sent(name + b"/y" * ("tag" in entity), [("m", name)]) for name in (b"a", b"\xff\xfe", b"b")]
+    assert choose(sent) == [partition_of("a", PARTITIONS), 4 % PARTITIONS, partition_of("b", PARTITIONS)]
 
 
 def spread(job: Job, raw: str, partitions: int = PARTITIONS) -> Job:
@@ -174,13 +188,14 @@ def test_windows_of_events_by_several_partitions(exact: Kafka, tmp_path: Path) -
 
 
 def test_messages_are_copied_as_they_are(exact: Kafka, tmp_path: Path) -> None:
-    """Value, key and headers; those without an entity too, whose dead letters have their reason."""
+    """Value, key and headers; those without an entity in UTF-8 too, whose dead letters have their reason."""
     raw = exact.topic("raw", 2)
     producer = Producer({"bootstrap.servers": exact.bootstrap_servers})
     sent = [
         (b"m1.a", orjson.dumps({"ts": 1_700_000_000_000, "value": 1.5}), [("h", b"x"), ("h", b"y")]),
         (b"m2.y", orjson.dumps({"ts": 1_700_000_000_001, "value": 2.5}), []),
         (b"nothing", b"not json", []),
+        (b"\xff\xfe.y", orjson.dumps({"ts": 1_700_000_000_002, "value": 3.5}), []),
         (None, None, []),
     ]
     for i, (key, value, headers) in enumerate(sent):
@@ -200,7 +215,7 @@ def test_messages_are_copied_as_they_are(exact: Kafka, tmp_path: Path) -> None:
     at = {m.key(): m.partition() for m in copies}
     assert (at[b"m1.a"], at[b"m2.y"]) == (partition_of("m1", 5), partition_of("m2", 5))
     assert [orjson.loads(m.value() or b"")["entity"] for m in exact.read(made.predictions)] == ["m2"]
-    assert len(exact.read(made.dead)) == 2
+    assert len(exact.read(made.dead)) == 3
 
 
 def test_what_comes_is_copied_at_once_and_a_second_process_takes_over(exact: Kafka, tmp_path: Path) -> None:
