@@ -28,17 +28,19 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.contract.event_schema import event_schema
 from ssm_stream.ingest.context.table import ContextTable, Message
+from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.kafka.context.topic import ContextTopics
 
 runner = CliRunner()
 EVENT = "entity: entity, timestamp: ts, features: [a, b], categories: [product]"
 CONTEXT = "{topic: orders, columns: [product, speed]}"
+KEYS = "entity: e, timestamp: t, features: [speed], categories: [product]"
 START = 1_700_000_000_000
 
 
 def configured(context: str = CONTEXT, event: str = "") -> Config:
-    event = event or "entity: e, timestamp: t, features: [speed], categories: [product]"
+    event = event or KEYS
     return parse_config(f"source: {{brokers: 'localhost:1', topic: t, context: [{context}]}}\nevent: {{{event}}}\n")
 
 
@@ -97,6 +99,28 @@ def test_keys_times_and_tombstones() -> None:
     made = ContextTable(iso, iso.source.context[0])
     assert made.add([Message(0, 0, "m", START, {"product": "A"})]) == []
     assert made.as_of("m", START) == ("A", None)
+
+
+def test_a_fact_of_a_wrong_type_is_refused_and_what_held_before_holds_on() -> None:
+    """Its events would be dead letters instead, all of them until the next fact, and name neither topic nor fact."""
+    config = configured("{topic: orders, columns: [product, speed, when]}", f"{KEYS}, when: {{when: {{above: 1}}}}")
+    made = ContextTable(config, config.source.context[0])
+    facts = [
+        {"product": "A", "speed": 1000},
+        {"product": "A", "speed": "fast"},
+        {"product": {"id": 1}, "speed": 1},
+        {"product": "A", "speed": 1e39},
+        {"product": "\ud800", "speed": 1},
+        {"product": 7, "speed": True, "when": [1]},
+        {"product": 7, "speed": True, "when": 2},
+    ]
+    messages = [Message(0, i, "m", START + 10 * i, each) for i, each in enumerate(facts)]
+    refused = made.add(messages)
+    assert [each.position for each in refused] == [1, 2, 3, 4, 5]
+    assert refused[0][1:] == (Fault.WRONG_TYPE, "`speed` must be a number, found 'fast'")
+    assert [made.as_of("m", START + ts) for ts in (5, 55, 60)] == [("A", 1000, None)] * 2 + [(7, True, 2)]
+    auto = configured("{topic: orders, columns: [product]}", KEYS.replace("[speed]", "auto"))
+    assert len(ContextTable(auto, auto.source.context[0]).add(messages[:4])) == 1
 
 
 facts = st.lists(st.tuples(st.sampled_from(["m", "n"]), st.integers(0, 20), st.sampled_from("ABC")), max_size=12)

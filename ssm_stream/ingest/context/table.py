@@ -116,12 +116,13 @@ class ContextTable:
         }  # fmt: skip
         bare = event.with_limits([]).model_copy(update=fixed)
         self._events = EventReader(bare)
+        # A value that its events would be refused for makes the fact unusable, not them: it may hold for many.
+        known = () if event.features == "auto" else event.read_numbers
+        numbers = [path for path in self.columns if path in known]
+        names = [path for path in self.columns if path not in numbers]
         own: dict[str, object] = {"entity": self._entity, "timestamp": self._time}
-        if self._coded:
-            numbers = [path for path in self.columns if path in event.read_numbers]
-            names = [path for path in self.columns if path not in numbers]
-            own |= {"features": numbers, "categories": names}
-            self._place = [[*numbers, *names].index(path) for path in self.columns]
+        own |= {"features": numbers, "categories": names}
+        self._place = [[*numbers, *names].index(path) for path in self.columns]
         self._facts = EventReader(bare.model_copy(update=own))
         self.texts: dict[float, str] = {}
         self._unknown: tuple[Any, ...] = (math.nan if self._coded else None,) * len(self.columns)
@@ -145,10 +146,10 @@ class ContextTable:
         return max(min(ts, came) + self._grace, came - self._margin)
 
     def add(self, messages: Sequence[Message]) -> list[RefusedDocument]:
-        """Add facts, in any order; return the messages that are none."""
+        """Add facts, in any order; return the messages that are none, or have a value of the wrong type."""
         documents = list(map(self._document, messages))
         found, refused = self._facts.read(documents)
-        if found.category_texts:
+        if self._coded and found.category_texts:
             self.texts |= found.category_texts
         for i, (position, name, ts) in enumerate(
             zip(found.position.tolist(), found.entity, found.ts.tolist(), strict=True)
