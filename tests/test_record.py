@@ -23,9 +23,10 @@ from ssm_stream.config import Config, load_config, parse_config
 from ssm_stream.evaluate.prequential import prequential
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording, topic_file
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
-from ssm_stream.evaluate.recordings.document_columns import MAX_DEPTH, PLACE
+from ssm_stream.evaluate.recordings.document_columns import MAX_DEPTH, PLACE, WHOLE
 from ssm_stream.evaluate.recordings.topic_file import Places, TopicFile
 from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.ingest.paths import path_getter
 
 FIRST = 1_750_000_000_000
 EVENT = "event: {entity: press, timestamp: at, features: [load, site.heat], categories: [mode], target: temp}\n"
@@ -251,6 +252,17 @@ def test_any_documents_give_the_events_and_refusals_of_their_messages(
     assert found.entity == read.entity
     for name in ("ts", "features", "target", "position"):
         np.testing.assert_array_equal(getattr(found, name), getattr(read, name))
+
+
+def test_a_null_at_the_whole_path_is_not_the_value_of_the_nested_field(tmp_path: Path) -> None:
+    """A fact that is not known is such a null: it is what the event has, whatever field of its own it brings."""
+    nested, null = {"a": {"b": 2}}, {"a.b": None}
+    values = [nested, nested | null, null | nested, null, nested | {"a.b": 3}, {"a": {"b": None}} | null, {}]
+    documents = [{"m": "e", "t": i, "x": 1} | value for i, value in enumerate(values)]
+    recording = Recording(path := written(tmp_path / "n.parquet", documents, partitions=1))
+    get = path_getter("a.b")
+    assert [get(row) for row in recording] == [get(row) for row in documents] == [2, None, None, None, 3, None, None]
+    assert pl.read_parquet(path)[WHOLE].is_not_null().arg_true().to_list() == [1, 2, 4], "the others are columns"
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,9 @@ class DocumentColumns:
                     self._flatten(inner, f"{path}.", depth + 1, flat)
                 else:
                     flat.odd.update(i for i, value in enumerate(inner) if value)
-            elif path in flat.columns:  # {"a.b": 1, "a": {"b": 2}}
-                flat.odd.update(i for i, value in enumerate(values) if value is not None)
+            elif path in flat.columns:  # {"a.b": 1, "a": {"b": 2}}, the value of "a.b", also where it is null
+                pairs = enumerate(zip(values, flat.columns[path].values, strict=True))
+                flat.odd.update(i for i, pair in pairs if name in documents[i] and pair != (None, None))
             else:
                 flat.columns[path] = column
 
