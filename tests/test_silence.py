@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 
 from ssm_stream import Engine as DocumentEngine
-from ssm_stream.config import Config, parse_config
+from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.contract.message_schemas import alert_schema
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
@@ -34,6 +34,13 @@ alerts: {{{alerts}, fleet: {{enabled: false}}, anomaly: {{budget: "1 per 2000 ev
 
 def config(alerts: str = "silence: {}", more: str = "") -> Config:
     return parse_config(config_text(alerts, more))
+
+
+def test_stuck_may_be_written_as_silence_is() -> None:
+    assert config("silence: {}, stuck: {}").alerts.stuck
+    assert config("stuck: {}").hash == config("stuck: true").hash
+    with pytest.raises(ConfigError, match=r"alerts.stuck: found \{'after': 5\}; write true or false: it has no"):
+        config("stuck: {after: 5}")
 
 
 CADENCES = {

@@ -168,6 +168,12 @@ def _switch(value: object) -> object:
     return {} if value is True else None if value is False else value
 
 
+def _stuck(value: object) -> object:
+    if isinstance(value, dict) and value:
+        raise ValueError(f"found {value}; write true or false: it has no settings")
+    return True if value == {} else value
+
+
 def _feedback(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"found {str(value).lower()}; write {{topic: NAME}}, the topic of the verdicts, or null")
@@ -196,7 +202,7 @@ class Alerts(Section):
     """Fixed limits in addition to the model: a column, and the values that are beyond the limit."""
     silence: Silence | None = None
     """Null: none."""
-    stuck: bool = False
+    stuck: Annotated[bool, BeforeValidator(_stuck)] = False
     """Alert on a signal that repeats one value for many more events than it ever did, by the budget of `anomaly`."""
     maintenance: list[Maintenance] = []
     """Planned stops: windows of time in which alerts are not raised, but kept as suppressed."""
