@@ -18,6 +18,7 @@ from test_transactions import ExactJob
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
+from ssm_stream.flow.doctor import Check, diagnose
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.transactional_producer import transactional_id
@@ -62,6 +63,11 @@ def state_command(job: ExactJob, *arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def state_checks(job: ExactJob) -> list[Check]:
+    """What `doctor` finds of the state's positions."""
+    return [each for each in diagnose(job.config) if each.name == "state"]
+
+
 def predictions(job: ExactJob) -> list[dict[str, Any]]:
     return [orjson.loads(m.value() or b"") for m in job.kafka.read(job.predictions)]
 
@@ -82,6 +88,9 @@ def test_retention_that_passed_the_position(job: ExactJob) -> None:
     assert "100 offsets are missing" in output
     assert "ssm-stream state resume" in output
     assert "another recovery.directory" not in output
+    (check,) = state_checks(job)
+    assert (check.ok, "100 offsets are missing" in check.found) == (False, True)
+    assert "ssm-stream state resume" in check.cure
 
     code, said = state_command(job, "--from", "earliest", "--dry-run")
     assert code == 0, said
@@ -91,6 +100,7 @@ def test_retention_that_passed_the_position(job: ExactJob) -> None:
     assert code == 0, said
     assert positions(job) == gone
     assert states(job) == learned
+    assert state_checks(job) == []
 
     job.run()
     counts = job.ids()
@@ -186,6 +196,9 @@ def test_unattended_at_start_and_while_running(job: ExactJob) -> None:
     client = admin(job)
     for answer in client.delete_consumer_groups(groups).values():
         answer.result(20)
+    (check,) = state_checks(job)
+    assert check.ok
+    assert check.found.endswith("the next run goes on without them (source.on_gap: resume)")
     output = job.run()
     assert output.count('"event": "gap"') == PARTITIONS
     assert '"missing": 50' in output

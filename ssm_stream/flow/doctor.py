@@ -43,6 +43,7 @@ from ssm_stream.kafka.sample import SampleCounts, decode_sample
 from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
 from ssm_stream.recovery.directory import writable_by_others
+from ssm_stream.recovery.resume.resume import report_positions
 from ssm_stream.recovery.store.check import probe
 
 LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numpy")
@@ -91,7 +92,8 @@ def diagnose(config: Config) -> list[Check]:
     found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.seconds:.2f} s"
     inputs = _topics(_inputs(config), cluster)
     sources = [check for each in config.source.each for check in _source(config.replace(source=each), cluster)]
-    return [*local, Check("brokers", True, found), *sources, *inputs, *_sinks(config, cluster)]
+    state = [Check(*each) for each in report_positions(config, cluster)]
+    return [*local, Check("brokers", True, found), *sources, *state, *inputs, *_sinks(config, cluster)]
 
 
 def create_missing(config: Config, partitions: int) -> Check:
@@ -122,9 +124,8 @@ def create_missing(config: Config, partitions: int) -> Check:
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     ok = PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]
-    return Check(
-        "python", ok, version, "" if ok else "install Python 3.11 or 3.12; Bytewax has no wheels for later ones"
-    )
+    cure = "" if ok else "install Python 3.11 or 3.12; Bytewax has no wheels for later ones"
+    return Check("python", ok, version, cure)
 
 
 def _libraries() -> Check:

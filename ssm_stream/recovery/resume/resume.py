@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from ssm_stream.config import Config
+from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.producer import Marker
@@ -26,6 +27,8 @@ from ssm_stream.recovery.resume.plan import EARLIEST, Plan, Request, make_plan
 from ssm_stream.recovery.settings_files import write_json
 
 LOG = structlog.get_logger("ssm_stream")
+NAME = "state"
+"""Of the check."""
 ABSENT = "there is nothing to resume"
 CURE = (
     "to go on with all that was learned: ssm-stream state resume CONFIG --from earliest (or latest, or a time); or set "
@@ -75,9 +78,7 @@ def check_positions(config: Config, cluster: Cluster) -> None:
     if plan.empty:
         return
     if not unattended:
-        lines = [each.text.rpartition(";")[0] for each in plan.moved]
-        raise BrokerError(f"the recovery state continues where {config.source.brokers} has no more: {lines[0]}"
-                          + (f" (and {len(lines) - 1} more partitions)" if len(lines) > 1 else ""), CURE)  # fmt: skip
+        raise BrokerError(_found(config, plan), CURE)
     for each in plan.moved:
         LOG.warning(
             "gap", topic=each.topic, partition=each.partition, missing=each.missing, position=each.position, to=each.to
@@ -85,6 +86,32 @@ def check_positions(config: Config, cluster: Cluster) -> None:
     for marker in plan.markers:
         LOG.warning("marker_set", **marker._asdict())
     _apply(config, stored, plan, "source.on_gap")
+
+
+def report_positions(config: Config, cluster: Cluster) -> list[tuple[str, bool, str, str]]:
+    """Return as a check what `check_positions` would refuse or resume: name, whether a run starts, finding and cure;
+    nothing where the state goes on where it was, or a topic cannot be read, which other checks show."""
+    directory = config.recovery.directory
+    if directory is None or not directory.is_dir():
+        return []
+    request = Request(EARLIEST, EARLIEST)
+    try:
+        plan = with_state(directory, lambda stored: make_plan(config, stored, request, cluster, markers=False))
+    except (RecoveryError, StateError) as error:
+        return [(NAME, False, str(error), "")]
+    except BrokerError:
+        return []
+    if not plan.moved:
+        return []
+    if config.source.on_gap == "resume":
+        return [(NAME, True, f"{_found(config, plan)}; the next run goes on without them (source.on_gap: resume)", "")]
+    return [(NAME, False, _found(config, plan), CURE)]
+
+
+def _found(config: Config, plan: Plan) -> str:
+    lines = [each.text.rpartition(";")[0] for each in plan.moved]
+    more = f" (and {len(lines) - 1} more partitions)" if len(lines) > 1 else ""
+    return f"the recovery state continues where {config.source.brokers} has no more: {lines[0]}{more}"
 
 
 def _apply(config: Config, stored: StoredState, plan: Plan, by: str) -> None:
