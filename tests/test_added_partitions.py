@@ -15,6 +15,7 @@ import pytest
 from brokers import Kafka
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
+from structlog.testing import capture_logs
 from test_stream import Job, events, finished, wait_for
 from test_transactions import ExactJob
 
@@ -22,7 +23,8 @@ from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.events import EventReader
-from ssm_stream.recovery.added_partitions import Added, _movers, copy_pools
+from ssm_stream.recovery import added_partitions
+from ssm_stream.recovery.added_partitions import Added, _movers, copy_pools, follow_added
 
 PARTITIONS = 2
 
@@ -163,6 +165,22 @@ def test_entities_that_hash_elsewhere_are_judged_there() -> None:
     for name in names:
         assert move(name, partition_of(name, 2)) == partition_of(name, 4)
     assert {partition_of(name, 4) for name in names} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("alerts", ["", "alerts: {silence: {}}\n"])
+def test_entities_that_moved_are_counted_where_they_are_known(monkeypatch: pytest.MonkeyPatch, alerts: str) -> None:
+    """By their clocks, which only `alerts.silence` has: 0 would say that nothing moved."""
+    made = parse_config(f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\n{alerts}")
+
+    class Stored:
+        chains = ("0000", "0001")
+        positions = staticmethod(lambda config: [("t", 0, 5), ("t", 1, 5)])
+
+    monkeypatch.setattr(added_partitions, "read_sound_state", lambda directory: Stored)
+    monkeypatch.setattr(added_partitions, "_follow", lambda *arguments: 3 if alerts else 0)
+    with capture_logs() as lines:
+        assert follow_added(made, {"t": (0, 1, 2, 3)}) == [Added("t", 2, 4)]
+    assert [line.get("entities_moved") for line in lines] == [6 if alerts else None]
 
 
 def test_the_old_place_calls_nobody_silent() -> None:
