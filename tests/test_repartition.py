@@ -14,7 +14,6 @@ from brokers import Kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
-from test_decoder import FakeMessage
 from test_readings import config as readings_config
 from test_readings import shuffled, stream
 from test_readings_stream import ReadingsJob, expected_of, keyed, predictions
