@@ -158,8 +158,8 @@ def test_steps_have_grown_or_shrunk_by_at_least_what_the_sentence_has() -> None:
             assert ratio > 0.8 * number(parts[3]) > 0.8, (text, ratio)
         elif parts[2] == "most":
             assert ratio < 1.25 * number(parts[3]) < 1.25, (text, ratio)
-    assert found["least"] > 5, found
-    assert found["most"] > 1, found
+    assert found["least"] > 3, found
+    assert found["most"] > 0, found
 
 
 def test_both_languages_have_the_same_numbers() -> None:
