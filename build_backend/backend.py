@@ -4,7 +4,7 @@
 use on a machine builds that library, which takes a minute of CPU time; it stays in the user's cache.
 
 An editable installation is of use on this machine only: it is built for the instruction set of its processor alone,
-in a third of the time, unless CMAKE_ARGS has -DSSM_ISAS=….
+in half the time, unless CMAKE_ARGS has -DSSM_ISAS=….
 
 SSM_GLIBC=2.28 builds by it, whatever compilers there are, for machines with that version of glibc or a later one.
 """

@@ -50,6 +50,11 @@ class RecoveryError(RuntimeError):
     """The recovery directory cannot be used; the text names the cause and the cure."""
 
 
+def _refused(place: Path, reason: OSError | str) -> RecoveryError:
+    """Return the error of what the disk refuses."""
+    return RecoveryError(f"recovery.directory: {refused_by_disk(place, reason)}")
+
+
 @contextmanager
 def on_disk(directory: Path) -> Iterator[None]:
     """Raise what the disk refuses inside the block as an error with the place and the cure.
@@ -60,7 +65,7 @@ def on_disk(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RecoveryError(f"recovery.directory: {refused_by_disk(directory, error)}") from error
+        raise _refused(directory, error) from error
 
 
 @contextmanager
@@ -75,7 +80,7 @@ def on_disk_of_bytewax(directory: Path) -> Iterator[None]:
     except BaseException as error:  # a panic is no Exception
         if (found := _PANIC.search(str(error))) is None:
             raise
-        raise RecoveryError(f"recovery.directory: {refused_by_disk(directory, found[1])}") from error
+        raise _refused(directory, found[1]) from error
 
 
 @contextmanager
@@ -94,7 +99,7 @@ def open_database(file: Path) -> Iterator[sqlite3.Connection]:
             database.close()
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "").startswith(_OF_DISK) and file.exists():
-            raise RecoveryError(f"recovery.directory: {refused_by_disk(file, str(error))}") from error
+            raise _refused(file, str(error)) from error
         busy = isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error)
         what = f"cannot be used ({error})" if busy else f"is damaged ({error}): {REMEDY}"
         raise RecoveryError(f"recovery.directory: {file} {what}") from error
