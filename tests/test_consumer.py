@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from brokers import MockKafka
@@ -60,10 +61,21 @@ def test_a_partition_that_was_left_while_it_was_paused_is_read_when_it_comes_aga
         assert reading._consumer is not None
         adjust_pauses(reading._consumer, reading.source.topic, [left], 1, room=False)
         reading.detach(left, graceful=True)
-        # As in a rebalance: of one that is assigned again within a millisecond, librdkafka at times fetches nothing.
-        time.sleep(0.2)
-        again = reading.attach(0, 3, offsets)
-    until(lambda: again.waiting == 2)
+        left = reading.attach(0, 3, offsets)
+    until(lambda: left.waiting == 2)
+    for feed in (left, kept):
+        reading.detach(feed, graceful=True)
+
+
+def test_a_partition_is_read_when_it_comes_again_at_once(mock_kafka: MockKafka) -> None:
+    """librdkafka stops its fetching later, and then undoes which queue its messages go to."""
+    reading = reader(mock_kafka, (5, 5))
+    again, kept = reading.attach(0, None, offsets), reading.attach(1, None, offsets)
+    for before, first in pairwise((0, 3, 1, 4, 2, 3, 0, 4, 1, 2, 0)):
+        until(lambda: again.waiting == 5 - before)  # noqa: B023  # called here
+        reading.detach(again, graceful=True)
+        again = reading.attach(0, first, offsets)
+    until(lambda: again.waiting == 5)
     for feed in (again, kept):
         reading.detach(feed, graceful=True)
 

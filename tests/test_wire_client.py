@@ -65,7 +65,7 @@ def read_all(
     consumer = consumer_of(servers)
     fetcher = make(consumer)
     for partition in partitions:
-        fetcher.add(topic, partition)
+        fetcher.add(topic, [partition])
         consumer.incremental_assign([TopicPartition(topic, partition, 0)])
     found: dict[int, list[tuple[Any, ...]]] = {partition: [] for partition in partitions}
     ended, deadline = set[int](), time.monotonic() + 30
@@ -121,7 +121,7 @@ def test_a_batch_is_a_sequence(kafka: Kafka) -> None:
     consumer = consumer_of(kafka.bootstrap_servers)
     fetcher = fetcher_of(consumer, topic)
     assert isinstance(fetcher, BatchFetcher)
-    fetcher.add(topic, 0)
+    fetcher.add(topic, [0])
     consumer.incremental_assign([TopicPartition(topic, 0, 0)])
     found = fetch_some(fetcher)
     fetcher.close()
@@ -154,7 +154,7 @@ def test_a_partition_that_is_paused_and_resumed_repeats_and_loses_nothing(kafka:
     fetcher = fetcher_of(consumer, topic)
     places = [TopicPartition(topic, partition, 0) for partition in range(2)]
     for place in places:
-        fetcher.add(topic, place.partition)
+        fetcher.add(topic, [place.partition])
         consumer.incremental_assign([place])
     offsets: dict[int, list[int | None]] = {0: [], 1: []}
     turn, deadline = 0, time.monotonic() + 30
@@ -288,7 +288,7 @@ def test_a_chunk_has_so_many_messages_at_most(kafka: Kafka) -> None:
     consumer = consumer_of(kafka.bootstrap_servers)
     fetcher, sizes = fetcher_of(consumer, topic), list[int]()
     for partition in range(2):
-        fetcher.add(topic, partition)
+        fetcher.add(topic, [partition])
         consumer.incremental_assign([TopicPartition(topic, partition, 0)])
     deadline = time.monotonic() + 20
     while sum(sizes) < 2_000 and time.monotonic() < deadline:

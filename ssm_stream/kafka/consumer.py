@@ -121,10 +121,10 @@ class PrefetchConsumer:
             for partition, first in firsts.items():
                 self._queues[partition] = queue = PartitionQueue(partition, first, decoder())
                 queue.error = self._broken
-                self._fetcher.add(self.source.topic, partition)
+        self._fetcher.add(self.source.topic, firsts)
         consumer.incremental_assign([TopicPartition(self.source.topic, p, first) for p, first in firsts.items()])
-        # Where one was taken away while it was paused, the client has it paused still.
-        consumer.resume([TopicPartition(self.source.topic, p) for p in firsts])
+        self._fetcher.add(self.source.topic, firsts)  # again: where one was left just now, its stop undoes it later
+        consumer.resume([TopicPartition(self.source.topic, p) for p in firsts])  # one left while paused is paused still
 
     def _connect(self) -> Consumer:
         self._next_check = time.monotonic() + NEW_PARTITIONS_INTERVAL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -37,8 +37,8 @@ class Fetched(NamedTuple):
 class Fetcher(Protocol):
     """Returns what a consumer has read."""
 
-    def add(self, topic: str, partition: int) -> None:
-        """Prepare for a partition that is assigned next."""
+    def add(self, topic: str, partitions: Iterable[int]) -> None:
+        """Prepare for partitions: before they are assigned, and once more after it."""
 
     def fetch(self, most: int, timed: Timed) -> list[Fetched]:
         """Return the next messages, and events of the client; an empty list if none come within `IDLE_POLL`.
@@ -66,8 +66,9 @@ class BatchFetcher:
         self._rest = MessageFetcher(consumer)
         self._reading = native.Reading(client)
 
-    def add(self, topic: str, partition: int) -> None:
-        self._reading.add(topic, partition)
+    def add(self, topic: str, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self._reading.add(topic, partition)
 
     def fetch(self, most: int, timed: Timed) -> list[Fetched]:
         if (first := self._consumer.poll(0)) is not None:
@@ -96,7 +97,7 @@ class MessageFetcher:
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
 
-    def add(self, topic: str, partition: int) -> None:
+    def add(self, topic: str, partitions: Iterable[int]) -> None:
         """Nothing is to prepare."""
 
     def fetch(self, most: int, timed: Timed) -> list[Fetched]:
