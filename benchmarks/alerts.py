@@ -2,7 +2,7 @@
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
     python benchmarks/alerts.py --parts all --data FOLDER [--quick] [--json]
-    python benchmarks/alerts.py --parts delays cost [--json]
+    python benchmarks/alerts.py --parts delays cost rest [--json]
     python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
     python benchmarks/alerts.py --parts recordings hold plant left-out --data FOLDER [--names RECORDING …] [--json]
 
@@ -25,6 +25,7 @@ import alerts_cost
 import alerts_left_out
 import alerts_plant
 import alerts_real
+import alerts_rest
 import alerts_scale
 import alerts_streams as streams
 import numpy as np
@@ -298,6 +299,7 @@ PARTS: dict[str, alerts_scale.Part] = {
     "recordings": alerts_real.recordings,
     "hold": alerts_real.hold,
     "plant": alerts_plant.parts,
+    "rest": alerts_rest.parts,
     "labelled": labelled,
     "left-out": alerts_left_out.parts,
     "cost": alerts_cost.cost,
@@ -315,7 +317,7 @@ def main() -> None:
     parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
     group = parser.add_argument_group("--parts")
-    for part in (alerts_scale, alerts_real, alerts_plant):
+    for part in (alerts_scale, alerts_real, alerts_plant, alerts_rest):
         part.add_options(group)
     options = parser.parse_args()
     if options.data is None and {"all", "labelled", "recordings", "hold", "left-out"} & set(options.parts or ()):

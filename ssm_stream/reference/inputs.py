@@ -261,7 +261,8 @@ def learn_past(
     known_last = torch.where(u.isnan() & ~new[:, None], own.u_last[:, : p.features], u)
     back = torch.where(new[:, None], math.nan, own.u_last[:, p.features : -p.features]) if p.feature_lags > 1 else None
     own = own._replace(u_last=known_last if back is None else torch.cat([known_last, u, back], 1))
-    own = learn_seasons(p, own, event, y)
+    if p.seasons:
+        own = learn_seasons(own, event, y)
     if s.codes:
         gaps = torch.where(new, math.nan, (event.ts - own.time) / 1000.0).tolist()
         each = zip(s.codes, event.ts.tolist(), gaps, known.tolist(), strict=True)
