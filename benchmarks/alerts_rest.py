@@ -202,9 +202,11 @@ def starts(stream: Stream) -> list[Start]:
         rows = slice(first, first + BATCH)
         x = np.ascontiguousarray(stream.x[rows])
         events = Events(names[stream.entity[rows]].tolist(), stream.ts[rows], x, stream.y[rows], np.arange(len(x)))
-        for alert in engine.process(events)[1]:
-            if alert.message["phase"] == "started":
-                found.append(Start(first + alert.row, alert.message["entity"], alert.message["kind"]))
+        found += [
+            Start(first + alert.row, alert.message["entity"], alert.message["kind"])
+            for alert in engine.process(events)[1]
+            if alert.message["phase"] == "started"
+        ]
     return found
 
 
@@ -220,7 +222,7 @@ def of_budget(case: Case) -> Row:
 
 
 def of_fault(case: Case, calm: Case) -> Row:
-    """Events until the first alert on the entity in the fault; None: not found. by chance: the same without the fault"""
+    """Events until the first alert on the entity in the fault; None: not found. by chance: the same without it"""
     assert case.fault is not None
     fault, own = case.fault, np.flatnonzero(case.stream.entity == case.fault.entity)
     low, high = own[fault.first], own[min(fault.last, len(own) - 1)]
