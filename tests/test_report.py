@@ -101,8 +101,9 @@ def test_the_figures_of_a_week() -> None:
     labelled = 60 * (2 * 168 + 96)
     assert found["budget"]["allowed"] == pytest.approx(2 * labelled / 10_000)
     assert (found["budget"]["alerts"], found["budget"]["kept"]) == (3, "yes")
-    assert [each["entity"] for each in found["entities"]] == ["fan-1", "pump-1", "fan-2"]
-    assert found["entities"][0]["episode_hours"] == 144.0
+    assert [(each["entity"], each["alerts"], each["episode_hours"]) for each in found["entities"]] == [
+        ("fan-1", 1, 144.0), ("fan-2", 1, 74.0), ("pump-1", 1, 2.0), ("pump-2", 0, 72.0),
+    ]  # fmt: skip
     assert found["silence"] == [
         {"entity": "fan-2", "since": "2026-01-15T22:00+00:00", "alert": True, "summary": "fan-2: high"}
     ]
@@ -114,6 +115,27 @@ def test_the_figures_of_a_week() -> None:
     assert len(error["by_day"]) == 7
     assert found["stops"]["suppressed"] == {"fleet": 0, "shadow": 0, "maintenance": 1}
     assert [each["reason"] for each in found["stops"]["announced"]] == ["bearing"]
+
+
+def test_the_time_in_episodes_has_the_hours_without_a_summary() -> None:
+    """A machine that is away for days, one that was silent before the period began, and one known by hours alone."""
+    since = MONDAY + 7 * DAY
+    alerts = [
+        alert(1, "old", since - DAY, kind="silence"),
+        alert(2, "away", since + 3 * HOUR, kind="silence", since=since + HOUR // 2),
+        alert(3, "away", since + 60 * HOUR, "recovered", 2, kind="silence"),
+        alert(4, "away", since + 59 * HOUR),
+        alert(5, "away", since + 61 * HOUR, "recovered", 4),
+    ]
+    hours = [summary("away", since, episode_seconds=900.0), summary("away", since + 60 * HOUR, episode_seconds=3600.0)]
+    hours.append(summary("known", since + HOUR, episode_seconds=1800.0, target="y"))
+    hours.append({**hours[-1], "target": "z"})
+    found = figures(parse_config(TEXT), week(alerts=alerts, summaries=hours))
+    assert {each["entity"]: each["episode_hours"] for each in found["entities"]} == {
+        "away": 60.5, "old": 168.0, "known": 0.5,
+    }  # fmt: skip
+    longest = max(each["hours"] for each in found["episodes"] if each["entity"] == "away")
+    assert found["entities"][0]["episode_hours"] >= longest
 
 
 def test_what_a_rewind_left_out_is_not_of_the_configuration(tmp_path: Path) -> None:
@@ -155,7 +177,7 @@ def test_without_summaries_and_feedback_it_names_what_is_missing() -> None:
     found = figures(parse_config(TEXT), week(summaries=None, verdicts=None, alerts=[]))
     assert (found["feedback"], found["budget"], found["errors"]) == (None, None, [])
     text = page(found, ["events", "alerts"], words("en"))
-    assert "sinks.summaries: errors, coverage and hours in episodes are missing" in text
+    assert "sinks.summaries: errors and coverage are missing" in text
     assert "No alert started." in text
     team = parse_config(TEXT.replace("alerts: {", "alerts: {budget: {alerts: 2, per: 7d, entities: 3}, "))
     budget = figures(team, week(verdicts={}))["budget"]

@@ -92,6 +92,27 @@ def test_several_targets_count_an_alert_once() -> None:
     assert [each["target"] for each in entity_history(history, "m")["targets"]] == ["y", "z"]
 
 
+def test_an_episode_lasts_through_the_hours_without_a_summary() -> None:
+    history = HourlyHistory()
+    away = {"episode_seconds": 600.0, "open": ["silence"], "alerts": {"silence": 1}}
+    history.add([
+        summary("back", MONDAY, **away),
+        summary("back", MONDAY + 20 * HOUR, episode_seconds=60.0),
+        summary("gone", MONDAY - 3 * DAY, **away),
+        summary("calm", MONDAY),
+        *(summary("here", MONDAY + i * HOUR) for i in range(31)),
+    ])  # fmt: skip
+    week, day = fleet_report(history, 7), fleet_report(history, 1)
+    hours = {"back": 19 * 3600 + 660, "gone": (72 + 29) * 3600 + 600}
+    assert {each["entity"]: each["inside"] for each in week["worst"]} == hours
+    assert (week["inside"], sum(each["inside"] for each in week["days"])) == (sum(hours.values()),) * 2
+    assert {each["entity"]: each["inside"] for each in day["worst"]} == {"back": 13 * 3600 + 60, "gone": 23 * 3600}
+    assert day["events"] == 60 * 25
+    (back,) = entity_history(history, "back")["targets"]
+    assert (back["inside"], back["events"][:2]) == ([600, *[3600] * 19, 60], [60, 0])
+    assert (back["error"][1], back["score"][1]) == (None, None)
+
+
 @pytest.fixture
 def served() -> Iterator[Served]:
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'", "sinks: {summaries: s}"))

@@ -24,10 +24,13 @@ CELL = np.dtype(
         ("coverage", np.float16),
         ("score", np.float16),
         ("inside", np.uint16),  # seconds with an open episode
+        ("open", np.bool_),  # at the end
         ("alerts", np.uint8, (len(KINDS),)),
     ]
 )
 """An hour of one target of an entity. NaN: the summary has null."""
+UNKNOWN = "error", "relative", "coverage", "score"
+"""Of an hour without a summary."""
 MAX_BYTES = 48 * 2**20
 """Memory of the hours."""
 MIN_ROWS = 64
@@ -144,6 +147,8 @@ class HourlyHistory:
             found = []
             for target in self._targets.get(entity, ()):
                 cells = self.cells[self._rows[entity, target]]
+                between = _between(cells["hour"][None], cells["open"][None], self.newest)[1]
+                cells = np.concatenate([cells, between])
                 cells = cells[cells["hour"] > self.newest - HOURS]
                 found.append((target, cells[np.argsort(cells["hour"])]))
             return found
@@ -153,10 +158,39 @@ class HourlyHistory:
         those of `CELL`."""
         with self.lock:
             keys, rows = list(self._rows), np.array(list(self._rows.values()), np.int64)
-            hour = self.cells["hour"][rows]
-            at, slot = np.nonzero(hour > self.newest - min(last, HOURS))
+            hour, first = self.cells["hour"][rows], self.newest - min(last, HOURS) + 1
+            at, slot = np.nonzero(hour >= first)
             own = self.cells[rows[at], slot]
+            rest, between = _between(hour, self.cells["open"][rows], self.newest)
+        shown = between["hour"] >= first
+        at, own = np.concatenate([at, rest[shown]]), np.concatenate([own, between[shown]])
         return keys, {"row": at, **{name: np.ascontiguousarray(own[name]) for name in CELL.names or ()}}
+
+
+def _between(hour: NDArray[np.int32], opened: NDArray[np.bool_], newest: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the hours without a summary in which an episode went on: the row of each, and its cell.
+
+    An hour without an event has no summary, and what was open at the end of the one before lasts until the next.
+
+    Args:
+        hour: since 1970, (rows, HOURS), as in `CELL`
+        opened: whether an episode was open at the end of each
+        newest: the hour before which all summaries are there
+    """
+    rows = np.flatnonzero(opened.any(axis=1))
+    hour, opened = hour[rows], opened[rows]
+    order = np.argsort(hour, axis=1)
+    hour, opened = np.take_along_axis(hour, order, 1), np.take_along_axis(opened, order, 1)
+    following = np.concatenate([hour[:, 1:], np.full((len(rows), 1), newest, np.int32)], axis=1)
+    row, at = np.nonzero(opened & (following > hour + 1))
+    first = np.maximum(hour[row, at] + 1, newest - HOURS + 1).astype(np.int64)
+    n = np.maximum(following[row, at] - first, 0)
+    found = np.zeros(int(n.sum()), CELL)
+    found["hour"] = np.arange(len(found)) + np.repeat(first - (np.cumsum(n) - n), n)
+    found["inside"], found["open"] = HOUR_MS // 1000, True
+    for name in UNKNOWN:
+        found[name] = np.nan
+    return np.repeat(rows[row], n), found
 
 
 def _cell(content: Mapping[str, Any], hour: int) -> tuple[Any, ...]:
@@ -174,5 +208,6 @@ def _cell(content: Mapping[str, Any], hour: int) -> tuple[Any, ...]:
         number("coverage"),
         number("score", MOST),
         round(content.get("episode_seconds") or 0.0),
+        bool(content.get("open")),
         tuple(min(alerts.get(kind, 0), MAX_OF_KIND) for kind in KINDS),
     )

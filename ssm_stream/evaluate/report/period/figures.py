@@ -43,7 +43,7 @@ def figures(config: Config, period: Period) -> dict[str, Any]:
         "rules": _rules(now, past),
         "feedback": None if period.verdicts is None else _feedback(now),
         "budget": _budget(config, now, rows, period),
-        "entities": _entities(now, rows, since, until),
+        "entities": _entities(episodes, rows, since, until),
         "silence": _silence(episodes, rows, zone, until),
         "episodes": _longest(episodes, zone, since, until),
         "errors": _errors(config, rows, zone),
@@ -64,13 +64,12 @@ def figures(config: Config, period: Period) -> dict[str, Any]:
 
 
 class _Summaries:
-    """now, past: the summaries of the period and of the one before it, one a target; one: of an entity and hour once"""
+    """now, past: the summaries of the period and of the one before it, one a target"""
 
     def __init__(self, period: Period) -> None:
         all_ = period.summaries or ()
         self.now = [each for each in all_ if period.since <= each["hour"] < period.until]
         self.past = [each for each in all_ if period.before <= each["hour"] < period.since]
-        self.one = list({(each["entity"], each["hour"]): each for each in self.now}.values())
 
     def labelled(self) -> float:
         """Return the labelled events of the period. Of several targets each has its part of the budget, so the mean."""
@@ -172,25 +171,26 @@ def _mean(rows: Sequence[Message], name: str) -> float | None:
     return sum(each[name] * each["judged"] for each in known) / weight if weight else None
 
 
-def _entities(now: list[Episode], rows: _Summaries, since: int, until: int) -> list[dict[str, Any]]:
+def _entities(episodes: list[Episode], rows: _Summaries, since: int, until: int) -> list[dict[str, Any]]:
     """Return the entities with the most alerts, then with the longest time in episodes, then the largest errors."""
-    own = [each for each in now if each.entity != "*"]
-    alerts = Counter(each.entity for each in own)
-    by_entity, once = defaultdict[str, list[Message]](list), defaultdict[str, list[Message]](list)
+    own = [each for each in episodes if each.entity != "*" and (each.ended or until) >= since]
+    now = [each for each in own if each.started and since <= each.ts]
+    alerts, false = (Counter(each.entity for each in some) for some in (now, [e for e in now if e.true is False]))
+    spans = defaultdict[str, list[tuple[int, int]]](list)
+    for each in own:
+        spans[each.entity].append((max(each.since, since), each.ended or until))
+    by_entity, seconds = defaultdict[str, list[Message]](list), defaultdict[str, dict[int, float]](dict)
     for row in rows.now:
         by_entity[row["entity"]].append(row)
-    for row in rows.one:
-        once[row["entity"]].append(row)
+        seconds[row["entity"]][row["hour"]] = row["episode_seconds"]
     out = list[dict[str, Any]]()
-    for name in {*alerts, *by_entity}:
+    for name in {*spans, *by_entity}:
         mine = by_entity.get(name, [])
-        spans = sorted((max(each.since, since), each.ended or until) for each in own if each.entity == name)
-        inside = sum(row["episode_seconds"] for row in once[name]) / 3600 if mine else _union(spans)
         out.append({
-            "entity": name, "alerts": alerts[name], "episode_hours": round(inside, 2),
+            "entity": name, "alerts": alerts[name],
+            "episode_hours": round(_inside(spans.get(name, []), seconds.get(name, {})), 2),
             "relative_error": _mean(mine, "relative_error"), "coverage": _mean(mine, "coverage"),
-            "score": max((row["score"] for row in mine), default=None),
-            "false": sum(each.true is False for each in own if each.entity == name),
+            "score": max((row["score"] for row in mine), default=None), "false": false[name],
         })  # fmt: skip
     worst = [each for each in out if each["alerts"] or each["episode_hours"] or (each["relative_error"] or 0) > 1.5]
     worst.sort(
@@ -199,17 +199,21 @@ def _entities(now: list[Episode], rows: _Summaries, since: int, until: int) -> l
     return worst[:LISTED]
 
 
-def _rank(each: dict[str, Any]) -> tuple[Any, ...]:
-    return -each["alerts"], -each["episode_hours"], -(each["relative_error"] or 0.0), each["entity"]
+def _inside(spans: list[tuple[int, int]], seconds: dict[int, float]) -> float:
+    """Return the hours inside episodes. spans: of these, ms; seconds: by hour, as the summaries have them
 
-
-def _union(spans: list[tuple[int, int]]) -> float:
-    """Return the hours that spans cover together."""
-    total, reached = 0, 0
-    for begin, end in spans:
-        total += max(end - max(begin, reached), 0)
+    Neither has all: an hour without an event has no summary, and of an episode that is older than the messages that
+    were read only the summaries know.
+    """
+    covered, reached = Counter[int](), 0
+    for begin, end in sorted(spans):
+        begin = max(begin, reached)
         reached = max(reached, end)
-    return total / HOUR
+        while begin < end:
+            hour = begin - begin % HOUR
+            covered[hour] += min(end, hour + HOUR) - begin
+            begin = hour + HOUR
+    return sum(max(covered[hour], 1000 * seconds.get(hour, 0.0)) for hour in {*covered, *seconds}) / HOUR
 
 
 def _silence(episodes: list[Episode], rows: _Summaries, zone: ZoneInfo, until: int) -> list[dict[str, Any]]:
