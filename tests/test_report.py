@@ -184,6 +184,40 @@ def test_without_summaries_and_feedback_it_names_what_is_missing() -> None:
     assert (budget["allowed"], budget["kept"]) == (2.0, "open")
 
 
+def test_summaries_that_are_yet_to_come_are_not_called_unconfigured() -> None:
+    quiet = parse_config(TEXT.replace("silence: {after: 2h}, ", ""))
+    empty = {"summaries": [], "verdicts": None, "alerts": []}
+    text = page(figures(quiet, week(**empty)), ["events", "alerts", "summaries"], words("en"))
+    assert "sinks.summaries: the topic has no hour of this period" in text
+    assert text.count("(sinks.summaries) has none of this time yet") == 3
+    assert "are configured." not in text
+    watched = page(figures(parse_config(TEXT), week(**empty | {"summaries": None})), ["events"], words("en"))
+    assert "All that sent data in this time or before it still did at the end." in watched
+    assert "sinks.summaries: errors and coverage are missing" in watched
+    unset = figures(quiet, week(**empty | {"summaries": None}))
+    assert "neither alerts.silence nor hourly summaries (sinks.summaries) are configured" in page(
+        unset, ["events"], words("en")
+    )
+
+
+def test_a_silence_that_has_ended_is_an_episode_as_others() -> None:
+    since = MONDAY + 7 * DAY
+    silences = [
+        alert(1, "press", since + 3 * HOUR, kind="silence", since=since + HOUR),
+        alert(2, "press", since + 60 * HOUR, "recovered", 1, kind="silence"),
+        alert(3, "pump", since + 2 * HOUR, kind="silence"),
+    ]
+    found = figures(parse_config(TEXT), week(alerts=silences))
+    assert [(each["entity"], each["hours"]) for each in found["episodes"]] == [("press", 59.0)]
+    text = page(found, ["events"], words("en"))
+    assert "press, silence, from" in text
+    assert "Silences that last are left out here: they are listed above." in text
+    last = page(figures(parse_config(TEXT), week(alerts=silences[2:])), ["events"], words("en"))
+    assert ("Silences that last are left out here" in last, "There was no episode." in last) == (True, False)
+    last = page(figures(parse_config(TEXT), week(alerts=silences[:2])), ["events"], words("en"))
+    assert "Silences that last are left out here" not in last
+
+
 def test_alerts_count_for_the_first_team_whose_pattern_matches() -> None:
     teams = "notify: {teams: {Pumps: 'pump-*', Fans: 'fan-1'}, targets: [{webhook: 'http://localhost:1/'}]}\n"
     found = figures(parse_config(TEXT + teams), week())

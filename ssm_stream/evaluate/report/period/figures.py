@@ -33,6 +33,7 @@ def figures(config: Config, period: Period) -> dict[str, Any]:
             "before": _iso(period.before, zone), "time_zone": config.event.time_zone,
         },
         "has": {"feedback": period.verdicts is not None, "summaries": bool(rows.now), "before": bool(rows.past)},
+        "configured": {"summaries": period.summaries is not None, "silence": config.alerts.silence is not None},
         "alerts": {
             "started": len(now), "before": len(past),
             "critical": sum(each.severity == "critical" for each in now),
@@ -232,7 +233,8 @@ def _silence(episodes: list[Episode], rows: _Summaries, zone: ZoneInfo, until: i
 
 
 def _longest(episodes: list[Episode], zone: ZoneInfo, since: int, until: int) -> list[dict[str, Any]]:
-    mine = [each for each in episodes if (each.ended is None or each.ended >= since) and each.rule != "silence"]
+    """Return the longest that were open in the period, but the silences that still are: `_silence` has these."""
+    mine = [each for each in episodes if (each.rule != "silence" if each.ended is None else each.ended >= since)]
     mine.sort(key=lambda each: -each.hours(until))
     return [
         {

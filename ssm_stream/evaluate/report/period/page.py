@@ -19,7 +19,7 @@ def page(found: Figures, topics: Sequence[str], words: Words) -> str:
     """Return the page. found: the figures; topics: that were read, the events topic first"""
     of = found["period"]
     since, until = words.time(of["since"]), words.time(of["until"])
-    missing = [words(f"facts.missing.{name}") for name in ("summaries", "feedback") if not found["has"][name]]
+    unset = [name for name in ("summaries", "feedback") if not (found["has"] | found["configured"])[name]]
     facts = [
         (words("facts.flow"), topics[0]),
         (
@@ -27,7 +27,8 @@ def page(found: Figures, topics: Sequence[str], words: Words) -> str:
             words("facts.period.value", since=since, until=until, zone=of["time_zone"], days=f"{of['days']:g}"),
         ),
         (words("facts.read"), ", ".join(topics[1:])),
-        *((words("facts.missing"), text) for text in missing),
+        *((words("facts.missing"), words(f"facts.missing.{name}")) for name in unset),
+        *([(words("facts.empty"), words("facts.empty.summaries"))] if _awaits_summaries(found) else []),
     ]
     return render(
         "period.html.j2",
@@ -37,6 +38,11 @@ def page(found: Figures, topics: Sequence[str], words: Words) -> str:
         lead=lead(found, words),
         facts=facts,
     )
+
+
+def _awaits_summaries(found: Figures) -> bool:
+    """Return whether the topic of summaries is configured and has none of the period."""
+    return bool(found["configured"]["summaries"]) and not found["has"]["summaries"]
 
 
 def lead(found: Figures, words: Words) -> str:
@@ -107,7 +113,7 @@ def _rules(found: Figures, words: Words) -> Section:
 def _budget(found: Figures, words: Words) -> Section:
     budget = found["budget"]
     if budget is None:
-        return Section(words("budget"), [words("budget.none")])
+        return Section(words("budget"), [words("budget.empty" if _awaits_summaries(found) else "budget.none")])
     allowed, doubtful = f"{budget['allowed']:.1f}", budget["alerts"] - budget["true"]
     text = words(
         f"budget.{budget['kept']}", allowed=allowed, doubtful=words.count(doubtful, "alert"), false=budget["false"]
@@ -152,8 +158,9 @@ def _decimal(value: float | None, words: Words) -> str:
 def _silence(found: Figures, words: Words) -> Section:
     rows = found["silence"]
     if not rows:
-        known = found["has"]["summaries"] or any(each["rule"] == "silence" for each in found["rules"])
-        return Section(words("silence"), [words("silence.none" if known else "silence.unknown")])
+        known = found["has"]["summaries"] or found["configured"]["silence"]
+        key = "silence.none" if known else "silence.empty" if _awaits_summaries(found) else "silence.unknown"
+        return Section(words("silence"), [words(key)])
     text = words(
         "silence.text", entities=words.count(len(rows), "entity"), entity=rows[0]["entity"],
         since=words.time(rows[0]["since"]),
@@ -167,8 +174,9 @@ def _silence(found: Figures, words: Words) -> Section:
 
 def _episodes(found: Figures, words: Words) -> Section:
     rows = found["episodes"]
+    silent = [words("episodes.silent")] if any(each["alert"] for each in found["silence"]) else []
     if not rows:
-        return Section(words("episodes"), [words("episodes.none")])
+        return Section(words("episodes"), silent or [words("episodes.none")])
     first = rows[0]
     text = words(
         "episodes.text", hours=words.hours(first["hours"]), entity=words.entity(first["entity"]),
@@ -182,13 +190,14 @@ def _episodes(found: Figures, words: Words) -> Section:
         for each in rows
     ]  # fmt: skip
     columns = [words(key) for key in ("entity", "rule", "from", "lasted", "still_open", "what")]
-    return Section(words("episodes"), [text], tables=[Table("", columns, cells)])
+    return Section(words("episodes"), [text, *silent], tables=[Table("", columns, cells)])
 
 
 def _errors(found: Figures, words: Words) -> Section:
     rows = found["errors"]
     if not rows:
-        return Section(words("errors"), [words("errors.unjudged" if found["has"]["summaries"] else "errors.none")])
+        key = "unjudged" if found["has"]["summaries"] else "empty" if _awaits_summaries(found) else "none"
+        return Section(words("errors"), [words(f"errors.{key}")])
     text = [_error_text(each, words) for each in rows]
     cells: list[list[Cell]] = [
         [
