@@ -358,6 +358,8 @@ class AnomalyDetector(_OnlineModel, _DetectorBase):
 
     def _plans(self) -> list[tuple[Config, Hashable | None, int | None]]:
         watched = self._numbers[:MAX_WATCHED] if self.target is None else [self.target]
+        if not set(watched) & set(self._numbers):  # nothing is known yet of what is watched
+            return []
         if len(watched) < len(self._numbers) and self.target is None:
             warnings.warn(f"AnomalyDetector: only {MAX_WATCHED} of the features are watched", stacklevel=6)
         config = self._config(len(self._numbers) - 1, len(watched))

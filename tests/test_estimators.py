@@ -172,6 +172,17 @@ def test_a_detector_without_a_target_watches_each_number() -> None:
     assert detector.score_one({"a": 9.0}) > 1
 
 
+@pytest.mark.parametrize("first", [{}, {"a": None, "mode": "auto"}, {"a": math.nan}, {"mode": "auto"}])
+def test_a_detector_waits_for_its_first_number(first: dict[str, Any]) -> None:
+    detector, twin = ssm_stream.AnomalyDetector(warmup=10), ssm_stream.AnomalyDetector("a", warmup=10)
+    for each in (detector, twin):
+        each.learn_one(first)
+        assert each.score_one({"a": 1.0}) == 0.0
+        for x, _ in events(40):
+            each.learn_one({"a": x["a"]})
+    assert detector.score_one({"a": 99.0}) == twin.score_one({"a": 99.0}) > 1
+
+
 def test_a_new_feature_is_learned_with_the_history() -> None:
     stream = events(MAX_HISTORY)
     whole, growing = ssm_stream.Regressor(), ssm_stream.Regressor()
