@@ -37,6 +37,7 @@ MAX_WATCHED = 64
 MAX_SCORE = 1e6
 EVENT_GAP = 1000
 """ms between two events where no feature is their time."""
+AS_BEFORE = ", as in the events before"
 NAMELESS = "all"
 """Name of the one entity where no feature names it."""
 
@@ -201,7 +202,7 @@ class _OnlineModel:
         features = []
         for key in self._numbers:
             number = usual_number(x.get(key))
-            features.append(_number(key, x[key]) if number is None else number)
+            features.append(_number(key, x[key], AS_BEFORE) if number is None else number)
         texts: dict[float, str] = {}
         for key in self._categories:
             value = x.get(key)
@@ -232,14 +233,19 @@ def _time_reader() -> EventReader:
     return EventReader(Event(entity="entity", timestamp="ts"))
 
 
-def _number(key: Hashable, value: Any) -> float:
-    """Return the value of a feature that is no usual number: NaN if it is unknown. Raises ValueError."""
+def _number(key: Hashable, value: Any, unlike_text: str = "") -> float:
+    """Return the value of a feature that is no usual number: NaN if it is unknown. unlike_text: why it is no text
+
+    Raises ValueError.
+    """
     try:
         known = plain_value(value)
+        if isinstance(known, str):  # float would take "nan" and "1_0"
+            raise TypeError
         number = math.nan if known is None else float(known)
     except (TypeError, ValueError):
-        expected = "a number, as in the events before" if isinstance(value, str) else "a number"
-        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be {expected}") from None
+        reason = unlike_text if isinstance(value, str) else ""
+        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be a number{reason}") from None
     except OverflowError:  # an integer beyond 64-bit floats
         number = math.inf
     found = math.nan if math.isnan(number) else usual_number(number)
@@ -367,6 +373,8 @@ class AnomalyDetector(_OnlineModel, _DetectorBase):
 
     def learn_one(self, x: Mapping[Hashable, Any]) -> None:
         """Learn one event. x: its features. Raises ValueError: a value cannot be used."""
+        if self.target is not None and isinstance(watched := x.get(self.target), str):
+            _number(self.target, watched, ", as it is watched")
         self._learn(x, math.nan)
 
     def score_one(self, x: Mapping[Hashable, Any]) -> float:

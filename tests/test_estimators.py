@@ -220,12 +220,21 @@ def test_values_that_cannot_be_used_are_errors_that_name_them() -> None:
     model.learn_one({"a": 1.0}, 1.0)
     for x, y, text in (
         ({"a": "high"}, 1.0, "feature 'a': found 'high'; it must be a number"),
+        *(({"a": text}, 1.0, f"feature 'a': found {text!r}; it must be a number") for text in ("3", "nan", " 1_0 ")),
+        ({"a": b"3"}, 1.0, "feature 'a': found b'3'; it must be a number$"),
+        ({"a": 1.0}, "29", "feature 'y': found '29'; it must be a number$"),
         ({"a": math.inf}, 1.0, "feature 'a': found inf; it must be finite"),
         ({"a": 10**6000}, 1.0, "feature 'a': found a value of type int that is too deep or too long to show"),
         ({"a": 1.0}, math.inf, "feature 'y': found inf"),
     ):
         with pytest.raises(ValueError, match=text):
             model.learn_one(x, y)
+    with pytest.raises(ValueError, match="feature 'a': found '3'; it must be a number, as in the events before"):
+        model.predict_one({"a": "3"})
+    detector = ssm_stream.AnomalyDetector("temp")
+    with pytest.raises(ValueError, match=r"feature 'temp': found '21.5'; it must be a number, as it is watched"):
+        detector.learn_one({"temp": "21.5"})
+    detector.learn_one({"temp": 21.5})
 
 
 def test_a_pickle_has_all_and_a_clone_nothing() -> None:
