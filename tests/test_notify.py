@@ -43,6 +43,7 @@ from ssm_stream.kafka.records import headers_of
 from ssm_stream.kafka.redrive import redrive
 from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes
 from ssm_stream.notify.outbox import Batch, Entry, Outbox, What
+from ssm_stream.notify.preview import _history
 from ssm_stream.notify.quiet import QuietHours
 from ssm_stream.notify.rendering import Links, Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
@@ -740,6 +741,32 @@ def test_a_heartbeat_counts_the_predictions_since_the_last_one(kafka: Kafka) -> 
 
 
 # The command
+
+
+def test_a_preview_goes_on_to_the_present() -> None:
+    """The digest of quiet hours, hours after the last alert, repeats, and what waits in the end."""
+    loaded = parse_config(
+        "source: {brokers: 'a:1', topic: events}\nevent: {entity: e, timestamp: t}\nsinks: {alerts: a}\n"
+        "notify: {targets: [{apprise: '${NOTIFY_URL:-}'}], quiet: ['Wed 12:00-15:00'], repeat: 4h, orphans: 1d}\n"
+    )
+    notify = loaded.notify
+    assert notify is not None
+    (_, target), *_ = notify.named_targets()
+    alerts = [
+        AlertMessage(Place(0, i), cast("Any", None), content, b"", NOON + i, False)
+        for i, content in enumerate([alert("a"), alert("b", severity="critical")])
+    ]
+
+    def shown(hours: float) -> tuple[list[str], int]:
+        outbox = Outbox(notify, QuietHours(notify.quiet, "UTC"))
+        found = [*_history(loaded, "m.yaml", target, alerts, outbox, NOON + hours * 3600)]
+        return [datetime.fromtimestamp(at, UTC).strftime("%H") for at, _ in found], len(outbox)
+
+    assert shown(0) == (["12"], 1), "what is critical, though its group ends in a moment; the other waits"
+    assert shown(2.9) == (["12"], 1)
+    assert shown(3.1) == (["12", "15"], 0)
+    assert shown(9) == (["12", "15", "16", "19", "20"], 0)
+    assert shown(25) == shown(40), "taken for over"
 
 
 def test_the_command_prints_what_would_be_sent(kafka: Kafka, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""What would have been sent: alerts of the past through the rules of now, by the clock of their timestamps."""
+"""What would have been sent so far: alerts of the past through the rules of today, by the clock of their timestamps."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -28,21 +29,22 @@ FINE_FOR = 900.0
 
 
 def print_history(config: Config, file: str, since: int, write: Print) -> None:
-    """Print what each target would have got, and how many messages. since: ms since 1970
+    """Print what each target would have got up to now, how many messages, and what still waits. since: ms since 1970
 
     Raises:
         BrokerError: the topic of alerts cannot be read.
         ConfigError: the template cannot be used.
     """
     assert config.notify is not None
-    alerts = _read(config, since)
+    alerts, now = _read(config, since), time.time()
     for name, target in config.notify.named_targets():
-        count = 0
-        for at, text in _history(config, file, target, alerts):
+        outbox, count = Outbox(config.notify, QuietHours(config.notify.quiet, config.event.time_zone)), 0
+        for at, text in _history(config, file, target, alerts, outbox, now):
             count += 1
             when = datetime.fromtimestamp(at, ZoneInfo(config.event.time_zone)).isoformat(" ", "seconds")
             write(f"── {name} ── {when} ── {text.title}\n{text.body}\n")
-        write(f"{name}: {count} messages from {len(alerts)} alert messages\n")
+        waiting = f"; {len(outbox)} alerts still wait (notify.quiet or notify.per_hour)" if len(outbox) else ""
+        write(f"{name}: {count} messages from {len(alerts)} alert messages{waiting}\n")
 
 
 def _read(config: Config, since: int) -> list[AlertMessage]:
@@ -58,16 +60,19 @@ def _read(config: Config, since: int) -> list[AlertMessage]:
     return sorted(found, key=lambda alert: alert.at)
 
 
-def _history(config: Config, file: str, target: Target, alerts: list[AlertMessage]) -> Iterator[tuple[float, Text]]:
-    """Yield the messages of a target with their times, s."""
+def _history(
+    config: Config, file: str, target: Target, alerts: list[AlertMessage], outbox: Outbox, present: float
+) -> Iterator[tuple[float, Text]]:
+    """Yield the messages of a target with their times, s; what then still waits is in its outbox. present: s"""
     assert config.notify is not None
     routing, episodes = Routing(config.notify, target), Episodes()
-    outbox = Outbox(config.notify, QuietHours(config.notify.quiet, config.event.time_zone))
-    renderer = Renderer(config, routing, file)
+    renderer, orphans = Renderer(config, routing, file), config.notify.orphans
 
     def advance(now: float, until: float) -> Iterator[tuple[float, Text]]:
         began = now
         while now < until:
+            for orphan in episodes.orphans(now - orphans):
+                outbox.forget_repeat(orphan)
             outbox.tick(episodes, now)
             if (batch := outbox.take(now)) is not None:
                 text = renderer.batch(batch, sum(map(routing.matches, episodes)))
@@ -91,4 +96,5 @@ def _history(config: Config, file: str, target: Target, alerts: list[AlertMessag
             content = alert.content
             yield now, Text(f"{content['kind']} {content['phase']}", str(content["summary"]))
     if target.for_people:
-        yield from advance(now, now + config.notify.group + FINE_FOR)
+        # The last alert waits for those that start with it, if need be beyond the present.
+        yield from advance(now, max(present, now + config.notify.group + FINE))
