@@ -21,6 +21,8 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event
 from ssm_stream.core import error_scale, interval
 from ssm_stream.engine.engine import Engine
@@ -38,6 +40,8 @@ MAX_SCORE = 1e6
 EVENT_GAP = 1000
 """ms between two events where no feature is their time."""
 AS_BEFORE = ", as in the events before"
+LIMITS = {"lags": (0, 64), "budget": (20, 10**12), "warmup": (10, 100_000)}
+"""Of the parameters, as of the keys of the configuration that they become."""
 NAMELESS = "all"
 """Name of the one entity where no feature names it."""
 
@@ -118,6 +122,12 @@ class _OnlineModel:
     _warmup: int | None = None
 
     def _start(self) -> None:
+        """Begin without events. Raises ValueError: a parameter is out of its limits."""
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name, low)
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not (whole and low <= value <= high):
+                raise ValueError(f"{name}: found {abbreviated(value)}; give a whole number from {low:,} to {high:,}")
         self._numbers: list[Hashable] = []
         self._categories: list[Hashable] = []
         self._known: set[Hashable] = {key for key in (self.entity, self.timestamp) if key is not None}
@@ -165,7 +175,7 @@ class _OnlineModel:
         """Return the configuration of a model with so many numbers, one of so many models."""
         features = [f"x{i}" for i in range(numbers)]
         categories = [f"c{i}" for i in range(len(self._categories))]
-        lags = self.lags if features or categories else max(self.lags, 1)
+        lags = int(self.lags) if features or categories else max(int(self.lags), 1)
         names = {"entity": "entity", "timestamp": "ts", "target": "y"}
         event = {**names, "features": features, "categories": categories, "lags": lags}
         if self.timestamp is None:
@@ -173,7 +183,7 @@ class _OnlineModel:
         alerts: dict[str, Any] = {"anomaly": {"enabled": False}, "drift": {"enabled": False}}
         if self._budget is not None:
             alerts["anomaly"]["budget"] = f"1 per {models * self._budget} events"
-        model = {} if self._warmup is None else {"warmup": self._warmup}
+        model = {} if self._warmup is None else {"warmup": int(self._warmup)}
         source = {"brokers": "unused:9092", "topic": "unused"}
         return Config.model_validate({"source": source, "event": event, "model": model, "alerts": alerts})
 
@@ -279,7 +289,7 @@ class Regressor(_OnlineModel, _RegressorBase):
         Feature with the time of an event: a datetime, ISO 8601 text or a number since 1970. None: events are a second
         apart, and the hour and the weekday are no inputs.
     lags
-        Past targets that are inputs; 0 for a prediction by the features alone.
+        Past targets that are inputs, up to 64; 0 for a prediction by the features alone.
 
     Examples
     --------
@@ -328,9 +338,9 @@ class AnomalyDetector(_OnlineModel, _DetectorBase):
     entity, timestamp, lags
         As of `Regressor`.
     budget
-        Events among which one false alarm is allowed; with several models, one of all together.
+        Events among which one false alarm is allowed, at least 20; with several models, one of all together.
     warmup
-        Events of an entity before it has scores, at least 10.
+        Events of an entity before it has scores, from 10 to 100,000.
 
     Examples
     --------

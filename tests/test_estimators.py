@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import ssm_stream
-from ssm_stream.estimators import MAX_FEATURES, MAX_HISTORY
+from ssm_stream.estimators import LIMITS, MAX_FEATURES, MAX_HISTORY
 
 Event = tuple[dict[str, Any], float]
 
@@ -235,6 +235,23 @@ def test_values_that_cannot_be_used_are_errors_that_name_them() -> None:
     with pytest.raises(ValueError, match=r"feature 'temp': found '21.5'; it must be a number, as it is watched"):
         detector.learn_one({"temp": "21.5"})
     detector.learn_one({"temp": 21.5})
+
+
+def test_parameters_out_of_their_limits_are_refused_by_name() -> None:
+    wrong: list[dict[str, Any]] = [
+        {"lags": 65}, {"lags": -1}, {"lags": "3"}, {"budget": 0}, {"budget": 1e4}, {"budget": True}, {"warmup": 9},
+        {"warmup": 100_001},
+    ]  # fmt: skip
+    for given in wrong:
+        ((name, value),) = given.items()
+        with pytest.raises(ValueError, match=rf"^{name}: found {value!r}; give a whole number from [\d,]+ to [\d,]+$"):
+            ssm_stream.AnomalyDetector(**given)
+    with pytest.raises(ValueError, match="lags: found 100; give a whole number from 0 to 64"):
+        ssm_stream.Regressor(lags=100)
+    for i in (0, 1):  # what is within them is what the configuration takes
+        detector = ssm_stream.AnomalyDetector("a", **{name: np.int64(limits[i]) for name, limits in LIMITS.items()})
+        detector.learn_one({"a": 1.0, "b": 2.0})
+        assert math.isfinite(detector.score_one({"a": 1.0}))
 
 
 def test_a_pickle_has_all_and_a_clone_nothing() -> None:
