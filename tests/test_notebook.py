@@ -188,6 +188,17 @@ def test_a_column_that_is_missing_is_named_with_the_cure() -> None:
         Engine(config()).run(frame().drop("t"))
 
 
+def test_columns_that_only_pandas_has_are_refused_by_name() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = pandas.DataFrame(frame(20).to_dicts())
+    engine = Engine(config())
+    with pytest.raises(ConfigError, match=r"columns of the same name: 'a' 2 times; rename or drop all but one"):
+        engine.run(pandas.concat([rows, rows[["a"]]], axis=1))
+    with pytest.raises(ConfigError, match=r"no column 'e' in the frame; its columns: \('x', 'e'\), "):
+        engine.run(pandas.concat({"x": rows}, axis=1))
+    assert len(engine.run(rows.assign(more=1).rename(columns={"more": 7}))) == 20
+
+
 def test_several_targets_are_rows_of_their_own() -> None:
     rows = frame().with_columns((pl.col("y") * 2).alias("z"))
     result = Engine(config("features: [a, b], target: [y, z]")).run(rows)

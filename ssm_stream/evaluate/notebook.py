@@ -48,9 +48,19 @@ def _narwhals() -> Any:
 
 
 def _from_native(frame: Any, cure: str) -> Any:
-    """Return a frame as one of narwhals. Raises TypeError: it is none in memory."""
+    """Return a frame as one of narwhals.
+
+    Raises:
+        ConfigError: columns have the same name.
+        TypeError: it is none in memory.
+    """
+    nw = _narwhals()
     try:
-        return _narwhals().from_native(frame, eager_only=True)
+        return nw.from_native(frame, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        found = "; ".join(line.lstrip("- ") for line in str(error).splitlines()[1:])
+        cure = "rename or drop all but one (pandas: frame.loc[:, ~frame.columns.duplicated()])"
+        raise ConfigError(f"the frame: found columns of the same name: {found}; {cure}") from None
     except TypeError:
         raise TypeError(f"found a value of type {type(frame).__name__}; give {cure}") from None
 
@@ -98,7 +108,7 @@ class Engine(DocumentEngine):
             warning, and is in `refused`.
 
         Raises:
-            ConfigError: a configured column is not there; names it and the nearest one.
+            ConfigError: a configured column is not there; names it and the nearest one. Two have the same name.
             TypeError: events are neither dicts nor a frame in memory.
         """
         if isinstance(events, dict):
@@ -238,10 +248,11 @@ def _check_labels(config: Config, given: Any) -> None:
         )
 
 
-def _check_columns(config: Config, columns: Sequence[str]) -> None:
+def _check_columns(config: Config, columns: Sequence[object]) -> None:
     """Check that a frame has each configured column. Raises ConfigError."""
+    names = [name if isinstance(name, str) else repr(name) for name in columns]  # pandas: of any type
     try:
-        check_columns(config, columns, "the frame")
+        check_columns(config, names, "the frame")
     except ConfigError as error:
         raise ConfigError(f"{error}. Rename one, or make an index a column (pandas: reset_index())") from None
 
