@@ -93,7 +93,7 @@ def test_it_is_as_reported_and_the_next_start_continues_from_it(made: Path, tmp_
     file = as_csv(tmp_path / "examples.csv", product(EXAMPLES, 1))
     before = hashes_of(made)
     plan = json.loads(command("state", "prime", made, "new", file, "--source", "0", "--dry-run", "--json"))
-    assert (plan["done"], plan["new"], plan["examples"]) == (False, True, EXAMPLES)
+    assert (plan["done"], plan["audited"], plan["new"], plan["examples"]) == (False, False, True, EXAMPLES)
     assert hashes_of(made) == before
     found = json.loads(command("state", "prime", made, "new", file, "--source", "0", "--yes", "--json"))
     assert (found["done"], found["audited"], found["hash"]) == (True, True, plan["hash"])

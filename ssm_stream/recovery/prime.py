@@ -109,7 +109,8 @@ def prime_entity(config: Config, entity: str, file: Path, *, source: int | None 
                 written = AuditFile(audit, made.hash, shard)
                 written.write_priming(referenced_file(token) or "", {"entity": entity, **record}, state_hash)
             name_file(stored, shard, token)
-    return Priming(entity, shard, source, new, len(events), compared, errors, record, audit is not None, state_hash)
+    audited = audit is not None and not dry
+    return Priming(entity, shard, source, new, len(events), compared, errors, record, audited, state_hash)
 
 
 def _find_shard(stored: StoredState, config: Config, entity: str) -> tuple[str, Config]:
