@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 
 def main() -> None:
     """Entry point."""
+    # Until a command begins (`app.ssm_stream`), Ctrl-C ends the process as SIGTERM does: an exception would be a
+    # traceback of whatever module loads.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()  # of what modules make while they load, nothing is garbage: looking for it takes a tenth of a start
     from ssm_stream.cli.app import main as run_command
 

@@ -47,6 +47,23 @@ def command(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess
     return ran(*arguments, timeout=timeout)
 
 
+INTERRUPTED = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "ssm_stream.cli.doctor":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from ssm_stream.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_modules_load_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, "doctor"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.metadata import version
 from typing import Annotated
 
@@ -52,6 +53,8 @@ def ssm_stream(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     """Watch production: a Kafka topic in; predictions, alerts and dead letters out."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # since `__main__`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if show_version:
         typer.echo(version("ssm-stream"))
         raise typer.Exit
