@@ -28,7 +28,7 @@ from ssm_stream.core import error_scale, interval
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader, FaultError, text_code
 from ssm_stream.ingest.json_values import abbreviated, is_utf8, plain_value
-from ssm_stream.ingest.single_event import SingleEvent, to_events, usual_number
+from ssm_stream.ingest.single_event import SingleEvent, feature_number, to_events, usual_number
 
 MAX_HISTORY = 500
 """Last events that an estimator holds, from which a model with a new feature learns."""
@@ -212,7 +212,7 @@ class _OnlineModel:
         features = []
         for key in self._numbers:
             number = usual_number(x.get(key))
-            features.append(_number(key, x[key], AS_BEFORE) if number is None else number)
+            features.append(feature_number(key, x[key], AS_BEFORE) if number is None else number)
         texts: dict[float, str] = {}
         for key in self._categories:
             value = x.get(key)
@@ -223,7 +223,7 @@ class _OnlineModel:
                 code = text_code(text)
                 texts[code] = text
             else:
-                code = math.nan if value is None else _number(key, value)
+                code = math.nan if value is None else feature_number(key, value)
             features.append(code)
         return _Values(features, texts or None)
 
@@ -241,27 +241,6 @@ class _OnlineModel:
 @functools.cache
 def _time_reader() -> EventReader:
     return EventReader(Event(entity="entity", timestamp="ts"))
-
-
-def _number(key: Hashable, value: Any, unlike_text: str = "") -> float:
-    """Return the value of a feature that is no usual number: NaN if it is unknown. unlike_text: why it is no text
-
-    Raises ValueError.
-    """
-    try:
-        known = plain_value(value)
-        if isinstance(known, str):  # float would take "nan" and "1_0"
-            raise TypeError
-        number = math.nan if known is None else float(known)
-    except (TypeError, ValueError):
-        reason = unlike_text if isinstance(value, str) else ""
-        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be a number{reason}") from None
-    except OverflowError:  # an integer beyond 64-bit floats
-        number = math.inf
-    found = math.nan if math.isnan(number) else usual_number(number)
-    if found is None:
-        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be finite, and of less than 3.4e38")
-    return found
 
 
 def _process(engine: Engine, event: SingleEvent) -> tuple[float, float]:
@@ -307,7 +286,7 @@ class Regressor(_OnlineModel, _RegressorBase):
     def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
         """Learn one event. x: its features; y: its target. Raises ValueError: a value cannot be used."""
         target = usual_number(y)
-        self._learn(x, _number("y", y) if target is None else target)
+        self._learn(x, feature_number("y", y) if target is None else target)
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> float:
         """Return the prediction for an event; 0 before the first. Raises ValueError: a value cannot be used."""
@@ -384,7 +363,7 @@ class AnomalyDetector(_OnlineModel, _DetectorBase):
     def learn_one(self, x: Mapping[Hashable, Any]) -> None:
         """Learn one event. x: its features. Raises ValueError: a value cannot be used."""
         if self.target is not None and isinstance(watched := x.get(self.target), str):
-            _number(self.target, watched, ", as it is watched")
+            feature_number(self.target, watched, ", as it is watched")
         self._learn(x, math.nan)
 
     def score_one(self, x: Mapping[Hashable, Any]) -> float:

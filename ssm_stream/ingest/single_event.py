@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events, FaultError
+from ssm_stream.ingest.json_values import abbreviated, plain_value
 
 
 class SingleEvent(NamedTuple):
@@ -112,3 +113,29 @@ def usual_number(value: Any) -> float | None:
     if kind is int or kind is bool:
         return float(value) if -MAX_NUMBER <= value <= MAX_NUMBER else None
     return None
+
+
+def feature_number(key: Hashable, value: Any, unlike_text: str = "") -> float:
+    """Return the value of a feature that is no usual number: NaN if it is unknown.
+
+    Args:
+        key: its name
+        unlike_text: in words why it is no text
+
+    Raises:
+        ValueError: it cannot be used.
+    """
+    try:
+        known = plain_value(value)
+        if isinstance(known, str):  # float would take "nan" and "1_0"
+            raise TypeError
+        number = math.nan if known is None else float(known)
+    except (TypeError, ValueError):
+        reason = unlike_text if isinstance(value, str) else ""
+        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be a number{reason}") from None
+    except OverflowError:  # an integer beyond 64-bit floats
+        number = math.inf
+    found = math.nan if math.isnan(number) else usual_number(number)
+    if found is None:
+        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be finite, and of less than 3.4e38")
+    return found

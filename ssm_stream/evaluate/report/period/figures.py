@@ -203,8 +203,8 @@ def _entities(episodes: list[Episode], rows: _Summaries, since: int, until: int)
 def _inside(spans: list[tuple[int, int]], seconds: dict[int, float]) -> float:
     """Return the hours inside episodes. spans: of these, ms; seconds: by hour, as the summaries have them
 
-    Neither has all: an hour without an event has no summary, and of an episode that is older than the messages that
-    were read only the summaries know.
+    Neither has all: an hour without an event has no summary, and an episode that is older than the messages that were
+    read is in the summaries alone.
     """
     covered, reached = Counter[int](), 0
     for begin, end in sorted(spans):

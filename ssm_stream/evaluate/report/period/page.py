@@ -174,9 +174,9 @@ def _silence(found: Figures, words: Words) -> Section:
 
 def _episodes(found: Figures, words: Words) -> Section:
     rows = found["episodes"]
-    silent = [words("episodes.silent")] if any(each["alert"] for each in found["silence"]) else []
+    elsewhere = [words("episodes.silent")] if any(each["alert"] for each in found["silence"]) else []
     if not rows:
-        return Section(words("episodes"), silent or [words("episodes.none")])
+        return Section(words("episodes"), elsewhere or [words("episodes.none")])
     first = rows[0]
     text = words(
         "episodes.text", hours=words.hours(first["hours"]), entity=words.entity(first["entity"]),
@@ -190,7 +190,7 @@ def _episodes(found: Figures, words: Words) -> Section:
         for each in rows
     ]  # fmt: skip
     columns = [words(key) for key in ("entity", "rule", "from", "lasted", "still_open", "what")]
-    return Section(words("episodes"), [text, *silent], tables=[Table("", columns, cells)])
+    return Section(words("episodes"), [text, *elsewhere], tables=[Table("", columns, cells)])
 
 
 def _errors(found: Figures, words: Words) -> Section:
