@@ -25,6 +25,7 @@ import orjson
 import pytest
 import structlog
 from brokers import Kafka, LocalKafka, free_port
+from forked import Forked
 from prometheus_client.parser import text_string_to_metric_families
 from test_stream import Job, events, finished
 
@@ -373,6 +374,27 @@ def test_not_ready_while_the_broker_is_away(private_kafka: Callable[[], LocalKaf
     finally:
         if process.poll() is None:
             end(process)
+
+
+def test_probes_are_answered_while_a_start_waits_for_its_brokers(tmp_path: Path) -> None:
+    path, address, brokers = tmp_path / "monitor.yaml", f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    path.write_text(
+        f"source: {{brokers: '{brokers}', topic: t, wait: 60s}}\nevent: {{entity: e, timestamp: t, features: auto}}\n"
+        f"recovery: {{directory: null}}\nops: {{address: '{address}'}}\n"
+    )
+    with Forked("run", str(path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        line = orjson.loads(process.stderr.readline())
+        assert (line["event"], line["brokers"], line["wait_s"]) == ("waiting_for_brokers", brokers, 60.0)
+        assert ask(address, "/healthz")[0] == 200
+        status, _, body = ask(address, "/readyz")
+        assert (status, orjson.loads(body)["checks"]["broker_reachable"]) == (503, False)
+        assert b"\nssm_stream_ready 0.0\n" in ask(address, "/metrics")[2]
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read().splitlines()
+    assert (process.returncode, [orjson.loads(each)["event"] for each in rest]) == (0, ["stopped"])
+    with pytest.raises(urllib.error.URLError):
+        ask(address, "/healthz")
 
 
 # Part by part.

@@ -94,6 +94,7 @@ def run(
     from ssm_stream.operators.source import SIGNALLED, interrupt_on_signals
     from ssm_stream.ops.audit import AuditError
     from ssm_stream.ops.logging import always, set_up_logging
+    from ssm_stream.ops.server import probes_of_a_start
     from ssm_stream.recovery.bytewax_db import RecoveryError
 
     workers, process, addresses = cluster
@@ -113,9 +114,10 @@ def run(
             try:
                 _require_alone(loaded, workers, until_eof=until_eof, watch=watch, cluster=addresses is not None)
                 _require_shards(loaded, workers, processes)
-                prepared = runtime.prepare(
-                    loaded, until_eof=until_eof, lock=not process, cluster=addresses is not None, ui=ui
-                )
+                with probes_of_a_start(loaded, process or 0):
+                    prepared = runtime.prepare(
+                        loaded, until_eof=until_eof, lock=not process, cluster=addresses is not None, ui=ui
+                    )
             except KeyboardInterrupt:  # while it waited for a broker, before anything began
                 LOG.info("stopped", reason="signal")
                 return

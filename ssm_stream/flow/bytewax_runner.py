@@ -39,6 +39,7 @@ def build_service(file: str | Path) -> Dataflow:
     from ssm_stream.kafka.client import STOP
     from ssm_stream.kafka.repartition.thread import repartitioning
     from ssm_stream.ops.logging import set_up_logging
+    from ssm_stream.ops.server import probes_of_a_start
     from ssm_stream.ops.supervisor import Supervisor
 
     set_up_logging(level="info")
@@ -46,7 +47,8 @@ def build_service(file: str | Path) -> Dataflow:
         config = load_config(file)
         require_recovery(config)
         config = config.replace(recovery=config.recovery.model_copy(update={"directory": options.recovery}))
-        prepared = runtime.prepare(config, lock=not options.process, cluster=options.process is not None)
+        with probes_of_a_start(config, options.process or 0):
+            prepared = runtime.prepare(config, lock=not options.process, cluster=options.process is not None)
         supervisor = Supervisor(config, prepared.metrics, prepared.health, prepared.site, options.process or 0)
         copied = repartitioning(prepared.config, prepared.observers, stop=STOP, first=not options.process)
         copied.__enter__()  # until the process ends

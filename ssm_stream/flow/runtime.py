@@ -126,7 +126,7 @@ def prepare(
     sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
     further = [config.control_topic, config.source.repartition, *(each.topic for each in config.source.context)]
     named = [*config.sinks.topics, *(each.topic for each in sources if each is not None), *further]
-    brokers = check_broker(config.source, [topic for topic in named if topic is not None])
+    brokers = check_broker(config.source, [topic for topic in named if topic is not None], log_wait=True)
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
     for topic in further:
         if topic is not None:

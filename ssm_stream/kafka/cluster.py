@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from ssm_stream.config import Source
@@ -23,6 +24,9 @@ from ssm_stream.kafka.tls_handshake import certificate_fault
 
 if TYPE_CHECKING:
     from confluent_kafka.admin._metadata import ClusterMetadata
+
+
+LOG = structlog.get_logger("ssm_stream.kafka")
 
 
 class Cluster(NamedTuple):
@@ -87,13 +91,14 @@ def _format_ranges(numbers: Iterable[int]) -> str:
     return f"0 to {len(ordered) - 1}" if whole and len(ordered) > 1 else ", ".join(map(str, ordered)) or "none"
 
 
-def check_broker(source: Source, topics: Iterable[str] = ()) -> Cluster:
+def check_broker(source: Source, topics: Iterable[str] = (), *, log_wait: bool = False) -> Cluster:
     """Wait until a broker answers, `source.wait` seconds at most, and return the metadata of its cluster.
 
     Args:
         topics: that are used in addition to those of the source. A list of all topics lacks those that the user may
             not see: each of these that is not on it is requested by name. One that the cluster cannot describe yet, as
             during the election of a leader, is waited for.
+        log_wait: log once if no broker answers at first
 
     Raises:
         BrokerError: librdkafka refuses a property (at once), or no broker answered in time. The text has the brokers,
@@ -110,6 +115,10 @@ def check_broker(source: Source, topics: Iterable[str] = ()) -> Cluster:
             except KafkaException as error:
                 client.poll(0.05)  # serves error_cb
                 if time.monotonic() - began < source.wait:
+                    if log_wait:
+                        why = last_error.text or redact_text(kafka_error(error).str(), source.kafka)
+                        LOG.warning("waiting_for_brokers", brokers=source.brokers, wait_s=source.wait, why=why)
+                        log_wait = False
                     continue
                 reason = last_error.text or redact_text(kafka_error(error).str(), source.kafka)
                 if "certificate verify failed" in reason:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -213,3 +213,21 @@ def serve(
         return None
     LOG.info("ops_served", address=f"{config.ops.address.rpartition(':')[0]}:{server.port}")
     return server
+
+
+@contextlib.contextmanager
+def probes_of_a_start(config: Config, process: int = 0) -> Iterator[None]:
+    """Answer probes and scrapes, not ready, until the block ends: a start may wait for its brokers for as long as
+    `source.wait`. Without a word if the address cannot be had: `serve` reports that."""
+    server = None
+    if config.ops.address is not None:
+        metrics = Metrics(config)
+        health = Health(metrics, 1)  # of no reader: no check is true
+        metrics.ready = lambda: health.ready
+        with contextlib.suppress(ConfigError):
+            server = OpsServer(config, metrics, health, process=process)
+    try:
+        yield
+    finally:
+        if server is not None:
+            server.close()
