@@ -86,7 +86,7 @@ def holds(broker: str, folder: Path, entities: int, seconds: float) -> dict[str,
     file.write_text(configuration(broker, topic, sink, folder / "page-state", more=more))
     command = [sys.executable, "-m", "ssm_stream", "run", str(file)]
     with running(command, folder / "page.log") as process, feeding(broker, topic, entities), sync_playwright() as play:
-        _wait(f"http://127.0.0.1:{port}/healthz")
+        _wait(f"http://127.0.0.1:{port}/ui/")
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(f"http://127.0.0.1:{port}/ui/")

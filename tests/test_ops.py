@@ -390,6 +390,7 @@ def test_probes_are_answered_while_a_start_waits_for_its_brokers(tmp_path: Path)
         status, _, body = ask(address, "/readyz")
         assert (status, orjson.loads(body)["checks"]["broker_reachable"]) == (503, False)
         assert b"\nssm_stream_ready 0.0\n" in ask(address, "/metrics")[2]
+        assert ask(address, "/ui/")[0] == 503
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read().splitlines()
     assert (process.returncode, [orjson.loads(each)["event"] for each in rest]) == (0, ["stopped"])

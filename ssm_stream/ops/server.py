@@ -173,6 +173,19 @@ class OpsServer:
         return "200 OK", JSON, orjson.dumps(content, option=orjson.OPT_INDENT_2)
 
 
+class _PageToCome:
+    """In place of the live page while a process starts."""
+
+    def open(self, port: int) -> None:
+        """There is nothing to open."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        return _send(start, ("503 Service Unavailable", JSON, b'{"error":"the process is starting"}'))
+
+
 def _send(
     start: StartResponse, answer: Answer, *, empty: bool = False, more: Sequence[tuple[str, str]] = ()
 ) -> list[bytes]:
@@ -225,7 +238,7 @@ def probes_of_a_start(config: Config, process: int = 0) -> Iterator[None]:
         health = Health(metrics, 1)  # of no reader: no check is true
         metrics.ready = lambda: health.ready
         with contextlib.suppress(ConfigError):
-            server = OpsServer(config, metrics, health, process=process)
+            server = OpsServer(config, metrics, health, _PageToCome(), process)
     try:
         yield
     finally:

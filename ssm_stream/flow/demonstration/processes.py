@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -47,12 +46,12 @@ def dataflow(config: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for_page(address: str, flow: subprocess.Popen[bytes]) -> str:
-    """Return the URL of the live page once its server accepts connections."""
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + TIMEOUT
+    """Return the URL of the live page once it is served, which is not while the process starts."""
+    import urllib.request  # the demonstration without a page does not wait for it
+
+    url, deadline = f"http://{address}/ui/", time.monotonic() + TIMEOUT
     while flow.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            socket.create_connection((host, int(port)), 1).close()
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):
             break
         time.sleep(0.05)
-    return f"http://{address}/ui/"
+    return url
