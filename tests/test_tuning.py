@@ -200,7 +200,7 @@ def test_useless_columns_go_and_the_useful_stay(tmp_path: Path) -> None:
 
 def test_a_column_is_added_only_when_it_is_named(steady: Path, tmp_path: Path) -> None:
     plain = config("features: [a], lags: 1, calendar: []")
-    found = searched(plain, steady, tmp_path, groups=["features"], add=["c"])
+    found = searched(plain, steady, tmp_path, groups=["features"], add={"c": "event.features"})
     assert found.settings == {"event.features": ["a", "c"]}
     assert not searched(plain, steady, tmp_path, groups=["features"]).settings
 
@@ -225,7 +225,7 @@ def test_what_does_not_hold_later_is_not_proposed(tmp_path: Path) -> None:
     b = np.where(np.arange(2000) < 1400, y, 3 * rng.normal(size=2000))
     file = written(tmp_path, {"a": rng.normal(size=2000), "b": b, "y": y})
     plain = config("features: [a], lags: 0, calendar: []", "model: {heads: [moments], half_lives: [3000 events]}\n")
-    found = searched(plain, file, tmp_path / "kept", groups=["features"], add=["b"])
+    found = searched(plain, file, tmp_path / "kept", groups=["features"], add={"b": "event.features"})
     assert found.chosen == {"event.features": ["a", "b"]}
     assert found.settings == {}
     assert "did not hold" in found.verdict
@@ -640,6 +640,8 @@ def test_ablate_prints_a_table(steady: Path, tmp_path: Path) -> None:
         (["--only", "half_life"], 2, "known: lags"),
         (["--add", "b", "--only", "lags"], 2, "give --only features, too"),
         (["--add", "nope"], 2, "no column 'nope' in the first rows"),
+        (["--add", "y"], 2, "found 'y', which is in use (event.target); name a column that is not"),
+        (["--add", "a"], 2, "found 'a', which is in use (event.features); name a column that is not"),
         (["--labels", "nope.csv"], 1, "nope.csv: no such file"),
         (["--out", "/nope/x.yaml"], 2, "cannot write /nope/x.yaml"),
     ],
@@ -651,6 +653,20 @@ def test_errors_say_what_would_be_right(
     path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: y, features: [a]}}\n")
     result = told("tune", path, steady, "--cache", tmp_path / "kept", *options, code=code)
     assert words in " ".join(result.output.split())
+
+
+def test_text_that_is_added_becomes_a_category_and_no_row_is_lost(tmp_path: Path) -> None:
+    rng, n = np.random.default_rng(6), 1500
+    product, a = rng.integers(0, 2, n), rng.normal(size=n)
+    columns = {"a": a, "product": ["AB"[i] for i in product], "y": a + 3 * product + rng.normal(size=n)}
+    late = ["xyz" if i == n - 2 else f"{value:.3f}" for i, value in enumerate(rng.normal(size=n))]
+    file, path = written(tmp_path, {**columns, "late": late}), tmp_path / "m.yaml"
+    path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: y, features: [a], lags: 0, calendar: []}}\n")
+    common = ("tune", path, file, "--cache", tmp_path / "kept", "--jobs", 1, "--only", "features", "--add")
+    assert json.loads(told(*common, "product", "--json").stdout)["settings"] == {"event.categories": ["product"]}
+    refused = " ".join(told(*common, "late", code=2).output.split())
+    assert "for 'late' among event.features rows are refused that are events without it (1)" in refused
+    assert "the first, row 1499: `late` must be a number, found 'xyz'" in refused
 
 
 def test_what_cannot_be_tuned_is_told_of(steady: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Search(NamedTuple):
     ] = None
     add: Annotated[
         list[str] | None,
-        typer.Option(help="A column that may become a feature. Repeatable.", show_default=False),
+        typer.Option(help="A column that may become a feature, text a category. Repeatable.", show_default=False),
     ] = None
     only: Annotated[
         list[str] | None,
@@ -91,10 +91,10 @@ def tune(
     ssm-stream tune examples/soft-sensor.yaml --topic --since 28d --feedback topic
     """
     from ssm_stream.evaluate.true_events import read_true_events
+    from ssm_stream.evaluate.tuning.added import added_columns
     from ssm_stream.evaluate.tuning.candidates import KEYS, ON_REQUEST
     from ssm_stream.evaluate.tuning.search import Plan, find_cut
     from ssm_stream.evaluate.tuning.search import tune as search_settings
-    from ssm_stream.evaluate.tuning.targets import require_columns
 
     labels, add, only, feedback = search
     every = (*KEYS, *ON_REQUEST)
@@ -117,9 +117,9 @@ def tune(
         else:
             if add and loaded.event.watches_all:
                 raise ConfigError("--add: with `target: all` a feature is a target, too; add it to the file by hand")
-            require_columns(trials.file, list(add or ()))
+            columns = added_columns(loaded, trials.file, list(add or ()), options.limit)
             true_events = None if labels is None else read_true_events(labels, loaded, trials.targets.entities)
-            plan = Plan(groups, tuple(add or ()), true_events)
+            plan = Plan(groups, columns, true_events)
             on_first = trials.expect(plan.max_runs(loaded, trials.targets))
             cut = find_cut(trials.targets.ts, str(trials.file))
             found = search_settings(loaded, trials.runner, cut, trials.targets, plan, on_first, options.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ssm_stream.config import Anomaly, Config, Derived, Drift
@@ -150,10 +151,9 @@ def without_columns(config: Config) -> list[Settings]:
     ]
 
 
-def with_columns_added(config: Config, paths: list[str]) -> list[Settings]:
-    """Return each of these columns added as a feature."""
-    numbers = config.event.numbers
-    return [{"event.features": [*numbers, path]} for path in paths if path not in config.event.columns]
+def with_columns_added(config: Config, columns: Mapping[str, str]) -> list[Settings]:
+    """Return each of these columns added. columns: path → key that lists it"""
+    return [{key: [*listed(config, key), path]} for path, key in columns.items()]
 
 
 def budgets(config: Config, factor: float) -> Settings:

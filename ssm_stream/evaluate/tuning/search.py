@@ -12,8 +12,8 @@ are labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,8 +71,8 @@ class Plan:
     """What will be tried."""
 
     groups: Sequence[str] = KEYS
-    add: Sequence[str] = ()
-    """Columns that may become features."""
+    add: Mapping[str, str] = field(default_factory=dict)
+    """Columns that may become inputs: path → key that would list it."""
     true_events: Sequence[TrueEvent] | None = None
 
     def max_runs(self, config: Config, targets: Targets) -> int:
@@ -119,7 +119,7 @@ def tune(
     for group in plan.groups:
         options = candidates(group, best, targets)
         if group == "features":
-            options += with_columns_added(best, list(plan.add))
+            options += with_columns_added(best, plan.add)
         found = _best(best, group, options, search)
         tried += found.tried
         chosen |= found.settings

@@ -7,13 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_stream.autoconfig.feature_selection import SAMPLE
-from ssm_stream.config import Config, ConfigError
-from ssm_stream.config.suggestions import suggest
+from ssm_stream.config import Config
 from ssm_stream.evaluate.engine_run import Ints
 from ssm_stream.evaluate.prequential import batches
 from ssm_stream.evaluate.recordings import Recording, RecordingError
-from ssm_stream.ingest.paths import path_getter
 
 
 class Targets(NamedTuple):
@@ -48,16 +45,3 @@ def read_targets(config: Config, file: Path, limit: int | None = None) -> Target
             f"(`{config.event.entity}`)"
         )
     return Targets(ts, negative, frozenset(names))
-
-
-def require_columns(file: Path, paths: list[str]) -> None:
-    """Refuse columns that the first rows of a recording do not have.
-
-    Raises:
-        ConfigError: names the column and the nearest one.
-    """
-    rows = list(Recording(file, SAMPLE)) if paths else []
-    for path in paths:
-        if all(path_getter(path)(row) is None for row in rows):
-            cure = suggest(path, list(rows[0]), "its columns")
-            raise ConfigError(f"--add: no column {path!r} in the first rows of {file}; {cure}")
