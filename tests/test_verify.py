@@ -426,6 +426,10 @@ def test_wrong_calls_are_exit_code_2_and_missing_recordings_1(files: tuple[str, 
     assert runner.invoke(app, ["verify", config, recording, "--out", "/nowhere/at/all.html"]).exit_code == 2
     Path(config).write_text("source: 1\n")
     assert runner.invoke(app, ["verify", config, recording, "--out", out]).exit_code == 2
+    Path(config).write_text(CONFIG + "model: {horizon: 3 events}\n")
+    ahead = runner.invoke(app, ["verify", config, recording, "--out", out, "--json"])
+    assert ahead.exit_code == 2
+    assert "remove `model.horizon` from a copy of the configuration" in " ".join(ahead.stderr.split())
     Path(config).write_text(CONFIG)
     missing = runner.invoke(app, ["verify", config, "none.csv", "--out", out])
     assert missing.exit_code == 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import orjson
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
@@ -62,7 +62,7 @@ def verify(
     With several targets each is verified by itself, as its model is one: a line for each, and one certificate.
 
     A recovery that the recording cannot show is named with the reason and changes no exit code. Neither does a model
-    that is no better than its start, which the verdict names.
+    that is no better than its start, which the verdict names. A configuration with `model.horizon` is refused.
 
     Example: ssm-stream verify examples/soft-sensor.yaml examples/plant.csv.gz --out certificate.html
     """
@@ -101,7 +101,7 @@ def verify(
         out.write_text(found.html(file_facts(config, recording)), encoding="utf-8")
     if as_json:
         content = {**found.as_json(), "report": str(out)}
-        sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.write(orjson.dumps(content).decode() + "\n")  # what is not finite as null
     elif isinstance(found, Verifications):
         names = column_names(found.words)
         table = new_table(names, fold=(names[0], names[3]), text=(names[3], names[5]))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, ConfigError
 from ssm_stream.core.features import FeaturePlan, calendar_columns
 from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine.engine import Engine, shard_of
@@ -106,9 +106,15 @@ def replay(config: Config, rows: Iterable[dict[str, Any]], advance: Callable[[in
     """The production engine over the rows. advance: takes the number of rows done.
 
     Raises:
+        ConfigError: there is a horizon.
         NothingToVerifyError: no entity has two labelled events.
         RecordingError: the rows come from a file that cannot be read.
     """
+    if config.model.horizon.events or config.model.horizon.seconds:
+        # The kernel that is compared predicts the target of the same event; a horizon changes when it learns, not what.
+        raise ConfigError(
+            "verify needs targets that come with their events: remove `model.horizon` from a copy of the configuration"
+        )
     engine, faults = Engine(config), Counter[str]()
     entity: list[str] = []
     ts, features, y, seen, yhat = [], [], [], [], []
