@@ -100,6 +100,7 @@ def test_with_a_horizon_a_row_is_judged_by_what_was_said_of_it_before(steady: Pa
     ahead = config("features: [a], lags: 2", "model: {horizon: 3 events}\n")
     trial, expected = run_trial(ahead, steady), backtest(ahead, Recording(steady))
     assert trial.error.mean() == pytest.approx(expected["mae"], rel=1e-9)
+    assert trial.step.mean() == pytest.approx(expected["mae_persistence"], rel=1e-9), "over the horizon"
     assert len(np.unique(trial.row)) == len(trial.row) == expected["events"]
 
 

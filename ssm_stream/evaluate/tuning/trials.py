@@ -39,7 +39,7 @@ class Trial(NamedTuple):
     error: Floats
     """(n,) |y − yhat|."""
     step: Floats
-    """(n,) |y − the target before|."""
+    """(n,) |y − the target before|; with a horizon the last one when it was predicted."""
     inside: Ints
     """(n,) 1 in the interval, 0 outside, −1 in warm-up."""
     width: Floats
@@ -126,7 +126,7 @@ def run_trial(config: Config, file: Path, limit: int | None = None, until: int |
 
 def _columns(run: EngineRun, number: int) -> tuple[NDArray[Any], ...]:
     """Return the columns of `ARRAYS` of one target. number: of the target"""
-    step = _steps(run.entity, run.y)
+    step = _steps(run)
     at = np.flatnonzero(~np.isnan(step) & ~np.isnan(run.yhat))
     inside = np.where(run.warmup, -1, (run.lower <= run.y) & (run.y <= run.upper)).astype(np.int64)
     return (
@@ -141,13 +141,24 @@ def over_persistence(by_target: Iterable[dict[str, Any]]) -> float | None:
     return float(np.prod(np.array(ratios) ** (1.0 / len(ratios)))) if ratios else None
 
 
-def _steps(entity: Ints, y: Floats) -> Floats:
-    """Return (n,) |y − the entity's target before|, NaN at its first and without a target."""
-    order = np.argsort(entity, kind="stable")
-    order = order[~np.isnan(y[order])]
-    step = np.full(len(y), np.nan)
-    same = entity[order][1:] == entity[order][:-1]
-    step[order[1:][same]] = np.abs(np.diff(y[order]))[same]
+def _steps(run: EngineRun) -> Floats:
+    """Return (n,) |y − the entity's last target before|; with a horizon, the last one when y was predicted.
+
+    NaN without a target, and where there is no such one.
+    """
+    place, order = np.arange(len(run)), np.argsort(run.entity, kind="stable")
+    y, entity = run.y[order], run.entity[order]
+    first = np.searchsorted(entity, entity)
+    last = np.maximum.accumulate(np.where(np.isnan(y), -1, place))  # the last place with a target, up to each
+    at = place - 1
+    if run.ahead:
+        rank = np.empty_like(place)
+        rank[order] = place
+        origin = run.origin[order]
+        at = np.where(origin < 0, -1, rank[origin])
+    known = np.where(at >= first, last[at], -1)
+    step = np.empty(len(run))
+    step[order] = np.abs(y - np.where(known >= first, y[known], np.nan))
     return step
 
 
