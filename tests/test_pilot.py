@@ -150,6 +150,18 @@ def test_what_is_wrong_with_labels_is_told_with_its_line(text: str, told: str, t
         read_true_events(labels_file(tmp_path, text), settings(), ["m0"])
 
 
+@pytest.mark.parametrize(("start", "end"), [("02:00", "03:30"), ("01:00", "02:30"), ("02:50", "02:20")])
+def test_a_label_of_the_hour_that_comes_twice_needs_its_offset(start: str, end: str, tmp_path: Path) -> None:
+    local = settings()
+    local = local.replace(event=local.event.model_copy(update={"time_zone": "Europe/Berlin"}))
+    text = f"entity,start,end\nm0,2026-03-29T02:30,2026-03-29T04:00\nm0,2026-10-25T{start},2026-10-25T{end}\n"
+    with pytest.raises(RecordingError, match=r":3: .* comes twice in Europe/Berlin, .*\+02:00 or .*\+01:00"):
+        read_true_events(labels_file(tmp_path, text), local, ["m0"])
+    text = "entity,start,end\nm0,2026-10-25T02:50:00+02:00,2026-10-25T02:20:00+01:00\n"
+    (event,) = read_true_events(labels_file(tmp_path, text), local, ["m0"])
+    assert event.end - event.start == HOURLY // 2
+
+
 def test_costs_that_are_not_given_are_assumptions(tmp_path: Path) -> None:
     assert "false_alarm" in read_costs(None).assumed
     path = labels_file(tmp_path, "currency: JPY\nmissed_hour: 5000\n", "costs.yaml")

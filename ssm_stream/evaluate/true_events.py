@@ -6,6 +6,7 @@ import csv
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from ssm_stream.config import Config
 from ssm_stream.config.suggestions import suggest
@@ -13,6 +14,7 @@ from ssm_stream.evaluate.recordings.files import RecordingError, decode, lines_o
 from ssm_stream.evaluate.recordings.json_lines import json_rows
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.timestamps import parse_iso_time
 
 COLUMNS = ("entity", "start", "end")
 
@@ -52,13 +54,19 @@ def read_true_events(path: Path, config: Config, entities: Collection[str]) -> l
             raise RecordingError(f"{path}:{places[first.position]}: {first.reason}")
         read.append((column, events.ts.tolist()))
         names = events.entity
-    found, only = [], entity_filter(config.event.only)
+    found, only, zone = [], entity_filter(config.event.only), ZoneInfo(config.event.time_zone)
     for at, row, name, start, end in zip(places, rows, names, read[0][1], read[1][1], strict=True):
         if only is not None and not only.matches(name):
             continue
         if name not in entities:
             cure = suggest(name, sorted(entities), "its entities")
             raise RecordingError(f"{path}:{at}: entity: {name!r} is not in the recording; {cure}")
+        for column in ("start", "end"):
+            if passes := _both_passes(row[column], zone):
+                raise RecordingError(
+                    f"{path}:{at}: {column}: {row[column]!r} comes twice in {zone.key}, as clocks go back; write it "
+                    f"with its offset: {' or '.join(passes)}"
+                )
         if end < start:
             raise RecordingError(
                 f"{path}:{at}: end: {row['end']!r} is before start {row['start']!r}; write the later time as `end`"
@@ -66,6 +74,18 @@ def read_true_events(path: Path, config: Config, entities: Collection[str]) -> l
         kind = row.get("kind")
         found.append(TrueEvent(name, start, end, "" if kind is None else str(kind)))
     return _joined(found)
+
+
+def _both_passes(value: Any, zone: ZoneInfo) -> list[str]:
+    """Return both times of a local text that comes twice, with their offsets; none of any other value."""
+    if not isinstance(value, str):
+        return []
+    time = parse_iso_time(value, zone)
+    again = time.replace(fold=1)
+    offset, later = time.utcoffset(), again.utcoffset()
+    # Where clocks go forward, the second one is larger.
+    twice = time.tzinfo is zone and offset is not None and later is not None and later < offset
+    return [time.isoformat(), again.isoformat()] if twice else []
 
 
 def _joined(events: list[TrueEvent]) -> list[TrueEvent]:
