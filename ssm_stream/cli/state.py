@@ -244,7 +244,9 @@ def prime(
     entity: Annotated[str, typer.Argument(help="Name of the entity; it may be new.", show_default=False)],
     file: Annotated[
         Path,
-        typer.Argument(help="Examples: CSV, CSV.gz, JSON lines or Parquet, in their order.", show_default=False),
+        typer.Argument(
+            help="Examples of one entity: CSV, CSV.gz, JSON lines or Parquet, in their order.", show_default=False
+        ),
     ],
     source: Annotated[
         int | None,
@@ -261,7 +263,7 @@ def prime(
 
     No prediction and no alert is sent. The audit and `state show` have the file's hash, the number, time and user.
 
-    Example: ssm-stream state prime examples/soft-sensor.yaml PUMP-8 examples/plant.csv.gz --dry-run
+    Example: ssm-stream state prime monitor.yaml press-9 trial-run.csv --dry-run
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.evaluate.recordings import RecordingError
