@@ -582,6 +582,13 @@ def test_the_verdict_follows_its_rules_at_their_thresholds(report: dict[str, Any
         assert "None" not in paragraph(report, language)
 
 
+def test_a_range_from_0_is_no_loss_and_not_called_a_gain() -> None:
+    report = told(saved=(0.0, 20.0, 30.0))
+    report["verdict"] = {"sentences": [{"key": key, **said} for key, said in sentences(report, "yes")]}
+    report["recording"]["time_zone"] = "UTC"
+    assert "between EUR 0 and EUR 30), so none of the range is a loss" in paragraph(report, "en")
+
+
 # The page.
 
 
