@@ -29,7 +29,7 @@ from ssm_stream.verify.gating import dead_band as verify_dead_band
 from ssm_stream.verify.gating import gates as verify_gates
 from ssm_stream.verify.gating import regrets as verify_regrets
 from ssm_stream.verify.gating import views as verify_views
-from ssm_stream.verify.recovery import CHANGES, CHECK, SOON, Outcome
+from ssm_stream.verify.recovery import CHANGES, CHECK, SOON, Outcome, _over
 from ssm_stream.verify.replay import NothingToVerifyError, Replay
 from ssm_stream.verify.report import judge
 from ssm_stream.verify.words import words
@@ -551,6 +551,14 @@ def test_recording_that_cannot_show_recovery_is_named(features: str, make: Any, 
     assert why in change["why"]
     assert why in found.verdict.text
     assert "coefficient" in found.as_json()["recovery_not_judged"]
+    if "target" in why:  # noise of no size is no noise
+        assert set(found.as_json()["recovery_not_judged"]) == {"coefficient", "offset", "noise"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_error_of_none_is_at_its_level_of_none() -> None:
+    found = _over(np.array([0.0, 1.0, 3.0]), np.array([0.0, 0.0, 2.0]))
+    assert found.tolist() == [1.0, math.inf, 1.5]
 
 
 def test_certificate_has_the_excitation() -> None:

@@ -71,9 +71,10 @@ def injected_changes(run: Replay, frozen: Frozen, error: Array, soon: int) -> li
     normal = np.random.default_rng(SEED).standard_normal(len(run.y))
     # The mean of |a + b| of normal a, b with equal spread s is s √2 √(2/π); doubling the error takes a spread of √3.
     noise = math.sqrt(3.0) * math.sqrt(math.pi / 2.0) * usual[lives] * normal
-    why = "" if (usual > 0).any() else "exact"
-    noisy = _on_target(run, "noise", "change.noise", {}, run.y + noise, why=why)
     flat = "" if (y_size > 0).any() else "flat_target"
+    # On a constant target the usual error is that of the first events alone.
+    why = flat if (usual > 0).any() else "exact"
+    noisy = _on_target(run, "noise", "change.noise", {}, run.y + noise, why=why)
     if not run.plan.features:
         gained = y_mean[lives] + GAIN * (run.y - y_mean[lives])
         raised = run.y + OFFSET * y_size[lives]

@@ -145,14 +145,19 @@ def _recover(run: Replay, change: Change, clean: Array, remaining: int) -> Recov
     level = always if change.name == "noise" else rolling(np.where(since >= 0, change.gain * error, error))
     before = float(np.median(same[:remaining]))
     level = np.maximum(level, np.where(np.arange(2 * remaining) < remaining, before, change.gain * before))
-    multiple = (changed / level)[remaining:]
+    multiple = _over(changed[remaining:], level[remaining:])
     back = multiple <= BACK
     index = np.arange(-remaining, remaining, dtype=np.float64) + 1
     soon = slice(remaining + WINDOW, remaining + MIN_AFTER)
     return Recovery(
         index, changed, same, level, float(multiple.max()), float(1.0 - back.mean()),
-        _events_until_back(back, change.name == "noise"), float((always[soon] / level[soon]).mean()),
+        _events_until_back(back, change.name == "noise"), float(_over(always[soon], level[soon]).mean()),
     )  # fmt: skip
+
+
+def _over(error: Array, level: Array) -> Array:
+    """(k,) multiples of the level; 1 where both are 0, as on a target that is predicted exactly."""
+    return np.divide(error, level, out=np.where(error > 0.0, np.inf, 1.0), where=level > 0.0)
 
 
 def _events_until_back(back: NDArray[np.bool_], stays: bool) -> float:
