@@ -219,6 +219,17 @@ def test_nothing_is_proposed_where_nothing_helps(tmp_path: Path) -> None:
     assert found.levels[0]["width"] < found.levels[-1]["width"]
 
 
+def test_a_constant_target_is_called_so(tmp_path: Path) -> None:
+    file = written(tmp_path, {"a": np.random.default_rng(2).normal(size=1500), "y": np.full(1500, 21.5)})
+    plain = config("features: [a], lags: 1")
+    found = searched(plain, file, tmp_path / "kept", groups=["lags"])
+    assert "nothing could be compared on the first part: constant target" in found.notes
+    told = read_targets(plain, file)
+    with Runner(file, folder=tmp_path / "kept", jobs=1) as runner:
+        worth = ablate(plain, runner, find_cut(told.ts, "x"), told)
+    assert {each.verdict for each in worth.parts} == {"constant target"}
+
+
 def test_what_does_not_hold_later_is_not_proposed(tmp_path: Path) -> None:
     """A column that tells the target until the cut, and noise of the target's size from there on."""
     rng = np.random.default_rng(4)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.report.section import at_least
 from ssm_stream.evaluate.tuning.candidates import Settings, describe, has_numbers, heads_of, without_columns
-from ssm_stream.evaluate.tuning.comparison import Change, compare
+from ssm_stream.evaluate.tuning.comparison import Change, compare, why_not
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
 from ssm_stream.evaluate.tuning.trials import Trial, with_settings
@@ -41,7 +41,7 @@ class Worth(NamedTuple):
     def verdict(self) -> str:
         """Short text for the table."""
         if self.change is None:
-            return "too few rows"
+            return why_not(self.figures)
         if self.change.low == self.change.high == 0.0:
             return "not in use"
         if self.change.worse:

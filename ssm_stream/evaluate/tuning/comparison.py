@@ -9,7 +9,7 @@ With several targets the change is the geometric mean of the changes of each: al
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,3 +88,9 @@ def compare(old: Trial, new: Trial, comparisons: int = 1, seed: int = 0) -> Chan
     assert low is not None
     assert high is not None
     return Change(value ** (1.0 / used) - 1.0, low, high, len(i))
+
+
+def why_not(figures: dict[str, Any]) -> str:
+    """Return why `compare` has no change, in words. figures: of a trial that was compared"""
+    steps = [each["mae_persistence"] for each in figures.get("by_target", {"": figures}).values()]
+    return "constant target" if figures["rows"] >= MIN_ROWS and not any(steps) else "too few rows"

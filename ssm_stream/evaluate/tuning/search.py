@@ -36,7 +36,7 @@ from ssm_stream.evaluate.tuning.candidates import (
     listed,
     with_columns_added,
 )
-from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare
+from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare, why_not
 from ssm_stream.evaluate.tuning.result import COVERAGE_SLACK, Tried, Tuning
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
@@ -124,6 +124,8 @@ def tune(
         tried += found.tried
         chosen |= found.settings
         best = found.config
+    if tried and all(each.change is None for each in tried):
+        notes.append(f"nothing could be compared on the first part: {why_not(first.figures())}")
     notes += [*_together(config), *_costly(tried), *_not_tried(config)]
     whole = runner.one(config)
     judged = whole.part(since=cut)
