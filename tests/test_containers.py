@@ -203,7 +203,9 @@ def test_ports_topics_and_folders_are_the_configuration_s() -> None:
     assert MONITOR.ops.address == f"0.0.0.0:{OPS_PORT}"
     assert product["ports"] == [f"127.0.0.1:{OPS_PORT}:{OPS_PORT}"]
     scraped = yaml.safe_load((DOCKER / "prometheus/prometheus.yml").read_text())["scrape_configs"]
-    assert scraped[0]["static_configs"] == [{"targets": [f"ssm-stream:{OPS_PORT}"]}]
+    (found,) = scraped[0]["dns_sd_configs"]  # all containers of the service, of which a group has several
+    assert (found["names"], found["type"], found["port"]) == (["ssm-stream"], "A", OPS_PORT)
+    assert "static_configs" not in scraped[0]
     assert MONITOR.recovery.directory is not None
     folders = [entry.split(":")[1] for entry in product["volumes"]]
     assert any(MONITOR.recovery.directory.is_relative_to(folder) for folder in folders)
