@@ -307,7 +307,8 @@ GOOD = b'{"id": "m%d", "t": 1800000000, "a": 1, "target": 1}'
         ([[GOOD % 1, b"no", b'{"t": 1}', b"\xff", b"[]"], []], True,
          r"\(NotJson 1, MissingField 1, NotUtf8 1, NotAnObject 1\)", ""),
         ([[b'{"f": 1}'] * 3, []], False, r"0 of the last 3 messages are events; event.entity: no column 'id' in the "
-         r"last 3 messages; its columns: f; event.timestamp: no column 't'", "correct these paths"),
+         r"last 3 messages; its columns: f; if all .* `event.entity_default`; event.timestamp: no column 't'",
+         "correct these paths"),
         ([[b'{"id": "m", "t": 1800000000, "a": 1, "tarqet": 1}'], []], False,
          r"1 of the last 1 messages are events; event.target: no column 'target' .*; did you mean `tarqet`\?", "paths"),
         ([[b'{"id": "m", "t": 1800000000, "a": 1, "target": null}'], []], False, "none has a target",

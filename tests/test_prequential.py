@@ -438,6 +438,19 @@ def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path, command:
     assert result.stdout == ""
 
 
+def test_a_file_without_a_column_of_the_machine_names_the_cure(tmp_path: Path) -> None:
+    config = tmp_path / "monitor.yaml"
+    config.write_text(YAML)
+    rows = [{"ts": 1_700_000_000 + i, "load": 1.0, "temp": 2.0 + i % 3} for i in range(30)]
+    file = recording(tmp_path, "csv", rows)
+    result = CliRunner().invoke(app, ["backtest", str(config), str(file)])
+    assert "if all of it is of one machine, write its name as `event.entity_default`" in result.stderr
+    config.write_text(YAML.replace("entity: machine", "entity: machine, entity_default: pump-1", 1))
+    cured = CliRunner().invoke(app, ["backtest", str(config), str(file)])
+    assert cured.exit_code == 0, cured.stderr
+    assert "pump-1" in cured.stdout
+
+
 def test_limit_reads_only_the_first_rows(tmp_path: Path, config_file: Path) -> None:
     result = call(config_file, recording(tmp_path, "csv", stream(200)), "--limit", 50, "--json")
     assert orjson.loads(result.stdout)["events"] == 50

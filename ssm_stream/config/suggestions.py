@@ -122,7 +122,10 @@ def missing_path(key: str, path: str, known: Collection[str], place: str) -> str
             f"{key}: `{path}` is {what}, which {place} does not have; record the topic with this configuration "
             f"(`ssm-stream record`), or add a column `{path}`"
         )
-    return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}"
+    one = ""
+    if key == "event.entity" and nearest_path(path, known) is None:
+        one = "; if all of it is of one machine, write its name as `event.entity_default`"
+    return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}{one}"
 
 
 def missing_signals(config: Config, signals: Collection[str], place: str) -> list[str]:
