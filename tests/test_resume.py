@@ -136,18 +136,22 @@ def test_later_than_the_earliest_and_never_back(job: ExactJob) -> None:
     assert state_command(job, "--from", "yesterday", "--yes")[0] == 2
 
 
-def test_a_topic_made_anew(job: ExactJob) -> None:
-    learned = states(job)
+def make_anew(job: ExactJob, partitions: int = PARTITIONS) -> None:
     client = admin(job)
     client.delete_topics([job.topic])[job.topic].result(20)
     deadline = time.monotonic() + 20
     while True:  # the broker deletes by and by
         try:
-            create_topics(job.kafka.source(job.topic), {job.topic: PARTITIONS}, config={"retention.ms": "-1"})
+            create_topics(job.kafka.source(job.topic), {job.topic: partitions}, config={"retention.ms": "-1"})
             break
         except BrokerError:
             assert time.monotonic() < deadline
             time.sleep(0.5)
+
+
+def test_a_topic_made_anew(job: ExactJob) -> None:
+    learned = states(job)
+    make_anew(job)
     job.kafka.produce(job.topic, events(600, seed=3))
     process = job.start("--until-eof")
     output = finished(process, 60)
@@ -163,6 +167,29 @@ def test_a_topic_made_anew(job: ExactJob) -> None:
     noted = [each for each in told if "gap" in each]
     assert {each["gap"] for each in noted} == {-1}
     assert len(noted) == len({each["entity"] for each in noted})
+
+
+@pytest.mark.parametrize("unattended", [False, True])
+def test_a_topic_made_anew_with_fewer_partitions(job: ExactJob, *, unattended: bool) -> None:
+    """The positions of partitions that the topic has no longer go; what was learned stays."""
+    learned = states(job)
+    make_anew(job, 1)
+    job.kafka.produce(job.topic, events(600, seed=3), partition=0)
+    if unattended:
+        job.write(source={"on_gap": "resume"})
+    else:
+        code, said = state_command(job, "--from", "earliest", "--yes")
+        assert code == 0, said
+        assert said.count("made anew with fewer") == PARTITIONS - 1
+        assert positions(job) == {0: 0}
+        assert states(job) == learned
+    output = job.run()
+    assert output.count("partition_gone") == (PARTITIONS - 1) * unattended
+    assert positions(job) == {0: 600}
+    assert set(states(job)) == set(learned)
+    assert len(predictions(job)) == 3_600
+    assert {each.partition for each in read_gaps(job.config.recovery.directory)} == {0}
+    job.run()
 
 
 def test_a_deleted_consumer_group(job: ExactJob) -> None:

@@ -52,6 +52,7 @@ class Place(NamedTuple):
 
     position: where the state continues; begin, end: of what the broker holds
     to: where the next run begins to read; anew: the topic is another than the one that the state has read
+    gone: the other topic has no such partition, whose position goes
     """
 
     topic: str
@@ -61,6 +62,7 @@ class Place(NamedTuple):
     end: int
     to: int
     anew: bool
+    gone: bool = False
 
     @property
     def moved(self) -> bool:
@@ -76,6 +78,8 @@ class Place(NamedTuple):
     def text(self) -> str:
         """Return it as a line."""
         where = f"{self.topic} partition {self.partition}"
+        if self.gone:
+            return f"{where}: gone, as the topic was made anew with fewer; the position {self.position:,} goes, too"
         if self.anew:
             return (
                 f"{where}: made anew (the state continues at {self.position:,}, the topic ends at {self.end:,}); an "
@@ -137,12 +141,16 @@ def make_plan(config: Config, stored: StoredState, request: Request, cluster: Cl
     there = read_writer_markers(config, positions) if exactly and markers else {}
     places = list(_places(config, positions, request, there, cluster))
     new = {(each.topic, each.partition): each.to for each in places if each.anew}
-    rows = {writer: {at: new.get(at, offset) for at, offset in own.items()} for writer, own in kept.items()}
+    gone = {(each.topic, each.partition) for each in places if each.gone}
+    rows = {
+        writer: {at: new.get(at, offset) for at, offset in own.items() if at not in gone}
+        for writer, own in kept.items()
+    }
     moves = []
     if exactly and markers:
         for writer in sorted({*kept, *there}):
             own, seen = rows.get(writer, {}), there.get(writer, {})
-            for at in sorted({*own, *seen}):
+            for at in sorted({*own, *seen} - gone):
                 to = new.get(at, max(own.get(at, 0), seen.get(at, 0)))
                 if to != seen.get(at):
                     moves.append(MarkerMove(writer, *at, seen.get(at), to))
@@ -178,7 +186,7 @@ def _places(
         for partition, position in sorted(mine.items()):
             span = spans.get(partition, Span(0, 0))
             to = _target(position, span, since.get(partition, span), request, anew=anew)
-            yield Place(topic, partition, position, span.begin, span.end, to, anew)
+            yield Place(topic, partition, position, span.begin, span.end, to, anew, partition not in existing)
 
 
 def _target(position: int, span: Span, since: Span, request: Request, *, anew: bool) -> int:

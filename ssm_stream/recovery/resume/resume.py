@@ -23,7 +23,7 @@ from ssm_stream.recovery.reader import StoredState, read_sound_state, require_di
 from ssm_stream.recovery.replacement import replacement
 from ssm_stream.recovery.reset import locked_state
 from ssm_stream.recovery.resume.gaps import GAPS, UNKNOWN, Gap, gaps_to_json, read_gaps, remove_notes
-from ssm_stream.recovery.resume.plan import EARLIEST, Plan, Request, make_plan
+from ssm_stream.recovery.resume.plan import EARLIEST, Place, Plan, Request, make_plan
 from ssm_stream.recovery.settings_files import write_json
 
 LOG = structlog.get_logger("ssm_stream")
@@ -80,6 +80,9 @@ def check_positions(config: Config, cluster: Cluster) -> None:
     if not unattended:
         raise BrokerError(_found(config, plan), CURE)
     for each in plan.moved:
+        if each.gone:
+            LOG.warning("partition_gone", topic=each.topic, partition=each.partition, position=each.position)
+            continue
         LOG.warning(
             "gap", topic=each.topic, partition=each.partition, missing=each.missing, position=each.position, to=each.to
         )
@@ -125,12 +128,14 @@ def _apply(config: Config, stored: StoredState, plan: Plan, by: str) -> None:
     gaps = [
         Gap(number, each.topic, each.partition, each.position, each.to,
             UNKNOWN if each.missing is None else each.missing, at.replace("+00:00", "Z"), by)
-        for each in plan.moved
+        for each in plan.moved if not each.gone
     ]  # fmt: skip
     anew = {each.topic for each in plan.moved if each.anew}
     with replacement(stored.directory) as folder:
         rows = [
-            (row.part, row.step, row.key, row.epoch, pickle.dumps(_value(row, config, plan))) for row in stored.rows
+            (row.part, row.step, row.key, row.epoch, pickle.dumps(_value(row, config, plan)))
+            for row in stored.rows
+            if (place := _place(row, config, plan)) is None or not place.gone
         ]
         fill_databases(folder, stored.parts, stored.epoch, rows)
         if gaps:
@@ -143,7 +148,11 @@ def _apply(config: Config, stored: StoredState, plan: Plan, by: str) -> None:
                 for shard, own in catch_up.read.items()
             }
             caught_up = {at: max(moved.get(at, 0), new.get(at, offset)) for at, offset in catch_up.caught_up.items()}
-            found = catch_up._replace(delivered={**catch_up.delivered, **new}, caught_up=caught_up | new, read=read)
+            delivered, caught_up = {**catch_up.delivered, **new}, caught_up | new
+            for gone in ((each.topic, each.partition) for each in plan.places if each.gone):
+                delivered.pop(gone, None)
+                caught_up.pop(gone, None)
+            found = catch_up._replace(delivered=delivered, caught_up=caught_up, read=read)
             write_json(folder / CATCH_UP, found.to_json())
         if anew:  # their positions are those of a topic that is no more
             store = FolderStore(stored.directory)
@@ -156,12 +165,15 @@ def _value(row: SnapshotRow, config: Config, plan: Plan) -> Any:
     """Return the new value of a row: a position, or the marker of a writer; others stay."""
     if isinstance(row.value, dict) and row.step.endswith("sink"):
         return plan.rows.get(row.key, row.value)
+    place = _place(row, config, plan)
+    return row.value if place is None else place.to
+
+
+def _place(row: SnapshotRow, config: Config, plan: Plan) -> Place | None:
+    """Return the place in the plan of a row that is a position; None: it is none, or the plan has none."""
     if type(row.value) is not int:
-        return row.value
-    for each in plan.places:
-        if _names(row, config, each.topic, each.partition):
-            return each.to
-    return row.value
+        return None
+    return next((each for each in plan.places if _names(row, config, each.topic, each.partition)), None)
 
 
 def _names(row: SnapshotRow, config: Config, topic: str, partition: int) -> bool:
