@@ -132,6 +132,28 @@ def test_with_given_partitions_nothing_changes_by_itself(kafka: Kafka, topic: st
     assert len(made.ids()) == 200
 
 
+def test_a_partition_that_is_taken_out_goes_on_where_it_was(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    """Its position stays while it is not read, and what came meanwhile is read once it is added again."""
+    made = Job(kafka, tmp_path / "job", topic)
+    kafka.produce(topic, events(200))
+    made.run()
+    content = orjson.loads(made.path.read_bytes())
+    made.path.write_bytes(orjson.dumps(content | {"source": {**content["source"], "partitions": [0]}}))
+    for partition in range(PARTITIONS):
+        kafka.produce(topic, events(50, seed=1), partition=partition)
+    output = made.run("-w", "2")
+    assert '"partitions": ["00001"]' in output
+    assert len(made.ids()) == 250
+    process = made.start()
+    wait_for(process, "ready")
+    process.terminate()
+    assert (finished(process, 60), process.returncode)[1] == 0
+    made.path.write_bytes(orjson.dumps(content))
+    made.run()
+    counts = made.ids()
+    assert (len(counts), max(counts.values())) == (300, 1)
+
+
 def engine(events_: list[dict[str, Any]], source: int = 0, alerts: str = "") -> Engine:
     settings = parse_config(
         "source: {brokers: a, topic: t}\nevent: {entity: entity, timestamp: ts, features: [a, b], target: target}\n"

@@ -192,6 +192,19 @@ def test_a_topic_made_anew_with_fewer_partitions(job: ExactJob, *, unattended: b
     job.run()
 
 
+def test_a_position_counts_where_it_is_read(job: ExactJob) -> None:
+    """Of a partition that was taken out, nothing is missing until it is added again."""
+    job.kafka.produce(job.topic, events(300, seed=1))
+    delete_before(job, {1: positions(job)[1] + 20})
+    assert len(state_checks(job)) == 1
+    job.write(source={"partitions": [0, 2]})
+    assert state_checks(job) == []
+    job.run()
+    job.write(source={"partitions": [0, 1, 2]})
+    (check,) = state_checks(job)
+    assert "partition 1: 20 offsets are missing" in check.found
+
+
 def test_a_deleted_consumer_group(job: ExactJob) -> None:
     """The markers of what was delivered are gone; they are set from the state."""
     groups = [transactional_id(job.config, f"{writer:04d}") for writer in range(job.config.writers)]

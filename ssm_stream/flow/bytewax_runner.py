@@ -63,7 +63,7 @@ class DeferredService:
 
     files = False
     catch_up = None
-    begun = frozenset[str]()
+    begun = resting = frozenset[str]()  # what Bytewax's recovery holds cannot be read while it is open
     interrupted = True  # what Bytewax's recovery holds does not tell
 
     def __init__(self, settings: Config, *, until_eof: bool = False) -> None:

@@ -38,7 +38,7 @@ from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import MountedSite, Observers, RunObserver
 from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.ops.traces import Traces
-from ssm_stream.recovery.added_partitions import begun_topics, follow_added
+from ssm_stream.recovery.added_partitions import begun_topics, follow_added, resting_parts
 from ssm_stream.recovery.bytewax_db import RecoveryError, on_disk_of_bytewax
 from ssm_stream.recovery.catch_up import PendingCatchUp, pending_catch_up
 from ssm_stream.recovery.checkpoint_files import flush
@@ -83,6 +83,7 @@ class Prepared(NamedTuple):
     site: MountedSite | None
     begun: frozenset[str] = frozenset()
     facts: RowFacts | None = None
+    resting: frozenset[str] = frozenset()
 
     @property
     def interrupted(self) -> bool:
@@ -179,9 +180,12 @@ def prepare(
     health = Health(metrics, sum(map(len, partitions.values())) + len(copied), cluster=cluster)
     files = not embedded
     begun = begun_topics(config) if files else frozenset[str]()
+    resting = resting_parts(config, partitions) if files else frozenset[str]()
+    if resting:
+        LOG.info("partitions_resting", partitions=sorted(resting), why="this run does not read them; positions stay")
     return Prepared(
         settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun,
-        row_facts(config, flow=True),
+        row_facts(config, flow=True), resting,
     )  # fmt: skip
 
 

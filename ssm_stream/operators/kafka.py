@@ -153,6 +153,7 @@ def service_source(service: Service) -> KafkaSource:
         decoder=decoder,
         until_eof=service.until_eof,
         observers=observers,
+        resting=service.resting,
     )
 
 

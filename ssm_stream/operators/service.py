@@ -43,6 +43,10 @@ class Service(Protocol):
         """The topics that the state has read some of: partitions that are added to them begin at their beginning."""
 
     @property
+    def resting(self) -> frozenset[str]:
+        """Names of source partitions that the state has read and this run does not."""
+
+    @property
     def interrupted(self) -> bool:
         """Whether a run before may have put out results past the positions that this one begins at."""
 

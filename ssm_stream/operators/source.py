@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,8 @@ IDLE = timedelta(milliseconds=5)
 """Time between two polls of a partition that is at its end."""
 BUSY = timedelta(milliseconds=1)
 """Time between two polls while messages are under way, or while the other topic is behind."""
+RESTING = timedelta(milliseconds=50)
+"""Time between two looks at whether a partition that is not read has to end."""
 
 SIGNALLED = threading.Event()
 """Set: a signal ends the process; not only the dataflow, as when its configuration changes."""
@@ -55,6 +57,7 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
     further: the sources of the other topics
     decoder: makes what decodes the chunks of one partition into items of the dataflow; by default chunks stay as they
         are
+    resting: names of partitions that are not read, whose states stay as they are
     """
 
     def __init__(
@@ -67,7 +70,9 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
         decoder: Callable[[], Decode] = lambda: lambda chunk: [chunk],
         until_eof: bool = False,
         observers: RunObserver = UNOBSERVED,
+        resting: Collection[str] = (),
     ) -> None:
+        self.resting = resting
         self.source, self.partitions, self.decoder, self.labels = source, partitions, decoder, labels
         self.topics: list[KafkaSource] = [self, *further]
         self.consumer = PrefetchConsumer(source, partitions, until_eof=until_eof, observers=observers)
@@ -77,9 +82,12 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
 
     def list_parts(self) -> list[str]:
         parts = [source_part(i, partition) for i, each in enumerate(self.topics) for partition in each.partitions]
-        return parts if self.labels is None else parts + [LABELS_PREFIX + part for part in self.labels.list_parts()]
+        labels = [] if self.labels is None else [LABELS_PREFIX + part for part in self.labels.list_parts()]
+        return [*parts, *labels, *sorted(self.resting)]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> KafkaPartition:
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> StatefulSourcePartition[Any, int]:
+        if for_part in self.resting:
+            return RestingPartition(resume_state or 0, until_eof=self.consumer.until_eof)
         decode, of_labels = self.decoder(), for_part.startswith(LABELS_PREFIX)
         index, partition = parse_source_part(for_part.removeprefix(LABELS_PREFIX))
         if self.labels is None:
@@ -157,6 +165,27 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
         if self._durable > self._committed:
             self._consumer.commit(self._queue, self._durable)
         self._consumer.detach(self._queue, graceful=self._graceful)
+
+
+class RestingPartition(StatefulSourcePartition[Any, int]):
+    """Reads nothing, and keeps its position for when it is read again: Bytewax ends a start whose recovery has a
+    partition that the source does not list."""
+
+    def __init__(self, position: int, *, until_eof: bool) -> None:
+        self._position, self._until_eof = position, until_eof
+        self._awake: datetime | None = None
+
+    def next_batch(self) -> list[Any]:
+        if self._until_eof or STOP.is_set():
+            raise StopIteration
+        self._awake = datetime.now(UTC) + RESTING
+        return []
+
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    def snapshot(self) -> int:
+        return self._position
 
 
 class PacedPartition(KafkaPartition):

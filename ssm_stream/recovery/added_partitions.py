@@ -18,6 +18,7 @@ import structlog
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.pools import murmur2
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, SOURCE_STEP, source_part
 from ssm_stream.recovery.checkpoint_files import FOLDER, ShardCheckpoints
 from ssm_stream.recovery.reader import StoredState, read_sound_state, rebuild_config
 from ssm_stream.recovery.reset import name_file
@@ -42,6 +43,19 @@ def begun_topics(config: Config) -> frozenset[str]:
     if directory is None:
         return frozenset()
     return frozenset(topic for topic, _, _ in read_sound_state(directory).positions(config))
+
+
+def resting_parts(config: Config, partitions: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
+    """Return the source partitions that the state has read and this run does not: their positions stay. The directory
+    is as for `begun_topics`. partitions: that are read, by topic"""
+    directory = config.recovery.directory
+    if directory is None:
+        return frozenset()
+    read = {source_part(i, each) for i, topic in enumerate(config.source.names) for each in partitions[topic]}
+    if config.labels is not None and config.labels.topic is not None:
+        read |= {LABELS_PREFIX + source_part(0, each) for each in partitions[config.labels.topic]}
+    rows = read_sound_state(directory).rows
+    return frozenset(row.key for row in rows if row.step.endswith(SOURCE_STEP) and row.key not in read)
 
 
 def follow_added(config: Config, partitions: Mapping[str, tuple[int, ...]]) -> list[Added]:

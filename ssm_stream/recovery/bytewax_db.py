@@ -21,6 +21,8 @@ from ssm_stream.recovery.checkpoint_files import referenced_file
 
 LABELS_PREFIX = "labels:"
 """Prefix of the label topic's partitions among the names of Bytewax's source partitions."""
+SOURCE_STEP = ".source"
+"""End of the name of the step that reads events and labels."""
 
 
 def source_part(index: int, partition: int) -> str:

@@ -112,18 +112,19 @@ class StoredState(NamedTuple):
         return engine
 
     def positions(self, config: Config) -> list[Position]:
-        """The next offsets of all topics that the state has read, sorted."""
+        """The next offsets of the topics of a configuration that the state has read, sorted."""
         out = []
         for row in self.rows:
             if type(row.value) is int:
                 index, partition = parse_source_part(row.key.removeprefix(LABELS_PREFIX))
                 names = config.source.names
-                topic = names[index] if index < len(names) else f"(topic {index + 1} of source.topics)"
+                topic = names[index] if index < len(names) else None
                 if row.key.startswith(LABELS_PREFIX) and config.labels is not None:
                     topic = config.labels.topic or topic
                 elif row.step.endswith("feedback") and config.alerts.feedback is not None:
                     topic = config.alerts.feedback.topic
-                out.append(Position(topic, partition, row.value))
+                if topic is not None:  # else it was taken out of source.topics
+                    out.append(Position(topic, partition, row.value))
         return sorted(out)
 
 

@@ -167,6 +167,7 @@ def _markers_of(stored: StoredState) -> dict[str, Marker]:
 def _places(
     config: Config, positions: Positions, request: Request, markers: dict[str, Marker], cluster: Cluster
 ) -> Iterator[Place]:
+    only = config.source.partitions
     for topic in sorted({topic for topic, _ in positions}):
         existing = set(cluster.partitions_of(topic))
         mine = {partition: offset for (name, partition), offset in positions.items() if name == topic}
@@ -186,7 +187,9 @@ def _places(
         for partition, position in sorted(mine.items()):
             span = spans.get(partition, Span(0, 0))
             to = _target(position, span, since.get(partition, span), request, anew=anew)
-            yield Place(topic, partition, position, span.begin, span.end, to, anew, partition not in existing)
+            # One that is not read may be gone: it counts once it is read again.
+            if anew or only is None or topic not in config.source.names or partition in only:
+                yield Place(topic, partition, position, span.begin, span.end, to, anew, partition not in existing)
 
 
 def _target(position: int, span: Span, since: Span, request: Request, *, anew: bool) -> int:
