@@ -110,7 +110,10 @@ def test_the_section_of_the_file() -> None:
         configured("{topic: events}")
     old, new = runtime_settings(configured("null")), runtime_settings(configured())
     (change,) = diff_runtime_settings(old, new)
-    assert change.effect == "kept"
+    assert (change.effect, "apply from now on" in change.why) == ("kept", True)
+    assert [each.why for each in diff_runtime_settings(new, old)] == ["stops that were announced there apply no longer"]
+    (change,) = diff_runtime_settings(new, runtime_settings(configured("{topic: stops}")))
+    assert "on the other topic" in change.why
     assert change_needs("alerts.control") == "reload"
     assert "maintenance" in prediction_schema(configured())["properties"]
     assert "maintenance" not in prediction_schema(configured("null"))["properties"]

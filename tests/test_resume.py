@@ -194,12 +194,20 @@ def test_a_topic_made_anew_with_fewer_partitions(job: ExactJob, *, unattended: b
 
 def test_a_position_counts_where_it_is_read(job: ExactJob) -> None:
     """Of a partition that was taken out, nothing is missing until it is added again."""
+    at = positions(job)
     job.kafka.produce(job.topic, events(300, seed=1))
-    delete_before(job, {1: positions(job)[1] + 20})
+    delete_before(job, {1: at[1] + 20})
     assert len(state_checks(job)) == 1
     job.write(source={"partitions": [0, 2]})
     assert state_checks(job) == []
+    checked = CliRunner().invoke(app, ["validate", str(job.path)])
+    assert "ssm-stream state resume CONFIG --from earliest" in checked.output
+    process = job.start("--until-eof")
+    assert "source.partitions has changed" in finished(process, 60), "writers are named by them"
+    assert state_command(job, "--from", "earliest", "--yes")[0] == 0
     job.run()
+    counts = job.ids()
+    assert (len(counts), max(counts.values())) == (3_000 + sum(positions(job).values()) - sum(at.values()), 1)
     job.write(source={"partitions": [0, 1, 2]})
     (check,) = state_checks(job)
     assert "partition 1: 20 offsets are missing" in check.found

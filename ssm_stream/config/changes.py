@@ -174,10 +174,22 @@ def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Chan
         if path == "sinks.writers" and (exactly or UNSET in (was, now) or now < was)
         else Change(path, was, now, "refused", moved)
         if path == "source.topics" and moved
-        else Change(path, was, now, "kept", RUNTIME_EFFECTS.get(path, _INDEPENDENT))
+        else Change(path, was, now, "kept", _why_kept(path, was, now, exactly=exactly))
         for path, was, now in diff_settings(old, new)
         if path not in GONE
     ]
+
+
+def _why_kept(path: str, was: Any, now: Any, *, exactly: bool) -> str:
+    """Return what becomes of a state. exactly: it has writers, whose names `source.partitions` is in"""
+    if path == "alerts.control" and UNSET not in (was, now):
+        return "stops that are announced on the other topic apply from now on, those of the former one no longer"
+    if path == "alerts.control" and now == UNSET:
+        return "stops that were announced there apply no longer"
+    why = RUNTIME_EFFECTS.get(path, _INDEPENDENT)
+    if path == "source.partitions" and exactly:
+        return f"{why}; exactly_once names its writers by them: ssm-stream state resume CONFIG --from earliest first"
+    return why
 
 
 def moved_topics(old: dict[str, Any], new: dict[str, Any]) -> str:
