@@ -11,16 +11,19 @@ from typing import Any
 import orjson
 import pytest
 from brokers import Kafka, MockKafka
-from test_stream import Job, events
+from test_stream import Job, events, finished
 from test_transactions import ExactJob
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.config.changes import diff_runtime_settings, runtime_settings
+from ssm_stream.config.sections.process import Recovery
 from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.flow.doctor import diagnose
 from ssm_stream.recovery.reader import read_state
+from ssm_stream.recovery.settings_files import read_runtime_settings, write_runtime_settings
 
 runner = CliRunner()
 EVENT = "event: {entity: entity, timestamp: ts, features: [a, b]}\n"
@@ -65,6 +68,33 @@ def test_topics_may_be_added_but_not_moved() -> None:
     assert effects[1, 0] == [("source.topics", "kept")]
     assert ("source.topics", "refused") in effects[1, 2]
     assert ("source.topics", "refused") in effects[0, 2]
+
+
+def test_a_place_stays_that_of_a_topic_that_was_taken_out(tmp_path: Path) -> None:
+    """Another topic there would go on at its positions."""
+
+    def with_topics(names: str) -> Any:
+        return configured(f"topics: [{names}]").replace(recovery=Recovery(directory=tmp_path))
+
+    for names in ("a, b, c", "a, b", "a", "a"):
+        write_runtime_settings(with_topics(names))
+    stored = read_runtime_settings(tmp_path)
+    assert stored is not None
+    assert [each.text for each in diff_runtime_settings(stored, runtime_settings(with_topics("a")))] == []
+
+    def refused(names: str) -> str:
+        (change,) = diff_runtime_settings(stored, runtime_settings(with_topics(names)))
+        return change.why if change.effect == "refused" else ""
+
+    assert refused("a, b") == refused("a, b, c") == refused("a, b, c, d") == ""
+    assert "d would go on at the positions of b" in refused("a, d")
+    assert "d would go on at the positions of c" in refused("a, b, d")
+    assert "c has another place in the list" in refused("a, c")
+    write_runtime_settings(with_topics("a, b"))
+    assert "d would go on at the positions of c" in refused("a, b, d")
+    write_runtime_settings(with_topics("a, b, c"))
+    again = read_runtime_settings(tmp_path)
+    assert again == runtime_settings(with_topics("a, b, c"))
 
 
 def test_the_messages_of_each_topic_are_described() -> None:
@@ -167,6 +197,33 @@ def test_a_topic_is_added_and_one_is_not_moved(kafka: Kafka, tmp_path: Path, top
     both = job(kafka, tmp_path / "both", topics)
     both.run()
     assert made.messages() == both.messages()
+
+
+def test_a_topic_is_taken_out_and_comes_back(kafka: Kafka, tmp_path: Path) -> None:
+    names = [kafka.topic("line", 2), kafka.topic("line", 2), kafka.topic("line", 2)]
+    made = job(kafka, tmp_path / "job", names[:2])
+    content = orjson.loads(made.path.read_bytes())
+
+    def change(topics: list[str]) -> None:
+        write(made, {"source": {**content["source"], "topics": topics}})
+
+    for name in names[:2]:
+        kafka.produce(name, PARTS[0][:300])
+    made.run()
+    change(names[:1])
+    for name in names[:2]:
+        kafka.produce(name, PARTS[0][300:400])
+    assert [each.name for each in diagnose(made.config) if not each.ok] == []
+    made.run()
+    assert len(made.ids()) == 700
+    change([names[0], names[2]])
+    process = made.start("--until-eof")
+    assert "would go on at the positions of" in finished(process, 60)
+    assert process.returncode == 1
+    change(names)
+    made.run()
+    counts = made.ids()
+    assert (len(counts), max(counts.values())) == (800, 1)
 
 
 def test_the_tools_know_the_topics(kafka: Kafka, tmp_path: Path) -> None:

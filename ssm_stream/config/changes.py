@@ -85,7 +85,8 @@ WHY_REFUSED = {
 RUNTIME_EFFECTS = {
     "source.brokers": "positions stay as they are: the other cluster must hold the same messages at the same offsets",
     "source.topic": "positions stay as they are: the other topic must hold the same messages at the same offsets",
-    "source.topics": "topics that are added at the end of the list begin by `source.start`",
+    "source.topics": "topics that are added at the end of the list begin by `source.start`; those that are taken out "
+    "there keep their positions, for when they come back",
     "source.repartition": "what was copied stays; the other topic is copied by `source.start`",
     "source.context": "it applies to events from now on",
     "source.partitions": "positions of removed partitions stay, for when they are added again",
@@ -102,6 +103,8 @@ RUNTIME_EFFECTS = {
     "state.when_full": "it applies to entities that are new from now on",
     "delivery": "results of the epoch that the start repeats may be delivered twice",
 }
+TAKEN_OUT = "source.taken_out"
+"""Topics that an earlier list had after those of now: it is kept of them which place they have."""
 GONE = ("event.framed", "event.max_bytes")
 """Settings of earlier releases that the messages themselves replace."""
 _INDEPENDENT = "the state does not depend on it"
@@ -176,7 +179,7 @@ def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Chan
         if path == "source.topics" and moved
         else Change(path, was, now, "kept", _why_kept(path, was, now, exactly=exactly))
         for path, was, now in diff_settings(old, new)
-        if path not in GONE
+        if path not in GONE and path != TAKEN_OUT
     ]
 
 
@@ -194,11 +197,29 @@ def _why_kept(path: str, was: Any, now: Any, *, exactly: bool) -> str:
 
 def moved_topics(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Return why a state cannot continue with the events topics of other `runtime_settings`; empty if it can."""
-    before, now = ([*(each["source"].get("topics") or [each["source"].get("topic")])] for each in (old, new))
-    moved = [name for name in before if name in now and now.index(name) != before.index(name)]
-    if not moved:
-        return ""
-    return f"{moved[0]} has another place in the list, by which states are kept: add topics at its end"
+    before, now = _topics(old), _topics(new)
+    out = old["source"].get("taken_out", [])
+    places = dict(enumerate([*before, *out]))
+    moved = [name for at, name in places.items() if name in now and now.index(name) != at]
+    if moved:
+        return f"{moved[0]} has another place in the list, by which states are kept: add topics at its end"
+    for at, name in enumerate(now[len(before) :], len(before)):
+        if places.get(at, name) != name:
+            return (
+                f"{name} would go on at the positions of {places[at]}, which was taken out at this place of the list: "
+                f"write {places[at]} there again, and {name} after it"
+            )
+    return ""
+
+
+def taken_out(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return the topics at the end of the former list that the new `runtime_settings` do not have, in their order."""
+    return [*_topics(old), *old["source"].get("taken_out", [])][len(_topics(new)) :]
+
+
+def _topics(settings: dict[str, Any]) -> list[str]:
+    source = settings["source"]
+    return list(source.get("topics") or [source.get("topic")])
 
 
 def runtime_settings(config: Config) -> dict[str, Any]:

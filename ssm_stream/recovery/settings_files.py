@@ -15,7 +15,7 @@ from typing import Any
 
 from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.config.changes import runtime_settings
+from ssm_stream.config.changes import runtime_settings, taken_out
 from ssm_stream.config.sections.holidays import Holidays, by_year, from_years
 from ssm_stream.engine.snapshot import times_of
 from ssm_stream.engine.snapshot_format import StateError
@@ -60,9 +60,13 @@ def write_runtime_settings(config: Config) -> None:
         RecoveryError: the file cannot be written.
     """
     directory = config.recovery.directory
-    if directory is not None and read_runtime_settings(directory) != runtime_settings(config):
-        content = {"release": version("ssm-stream"), "settings": runtime_settings(config)}
-        write_json(directory / RUNTIME_SETTINGS, content)
+    if directory is None:
+        return
+    before, settings = read_runtime_settings(directory), runtime_settings(config)
+    if before is not None and (out := taken_out(before, settings)):
+        settings["source"]["taken_out"] = out
+    if before != settings:
+        write_json(directory / RUNTIME_SETTINGS, {"release": version("ssm-stream"), "settings": settings})
 
 
 def read_runtime_settings(directory: Path) -> dict[str, Any] | None:
