@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from brokers import Kafka, kafka_obstacle
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from forked import Forked
 from object_server import S3Server
 from test_group import member
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config
+from ssm_stream.flow.doctor import Check, diagnose
 from ssm_stream.kafka.membership.stopped import read_commits
+from ssm_stream.recovery.store.flow_store import FlowStore
 
 pytestmark = pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
 
@@ -170,6 +176,58 @@ def test_a_rewind_forgets_and_learns_again_without_sending_twice(kafka: Kafka, t
     group.send(60)
     group.learn(300)
     assert len(group.predictions(300)) == 300
+
+
+def state_checks(group: Group) -> list[Check]:
+    """What `doctor` finds of what the group goes on from."""
+    return [each for each in diagnose(group.config) if each.name == "state"]
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_members_go_on_where_retention_passed_the_position(kafka: Kafka, tmp_path: Path, delivery: str) -> None:
+    """With `on_gap: resume` from the earliest that is left, with all that was learned; otherwise the cure says so."""
+    group = Group(kafka, tmp_path, delivery=delivery)
+    group.content["source"]["wait"] = "2s"
+    group.write()
+    group.send(120)
+    group.learn(120)
+    assert state_checks(group) == []
+    group.send(60)
+    offsets = {p: (each.offset or 0) + 10 for p, each in read_commits(group.config, (0, 1)).items()}
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    places = [TopicPartition(group.topics["events"], partition, offset) for partition, offset in offsets.items()]
+    for answer in admin.delete_records(places).values():
+        answer.result(20)
+    (check,) = state_checks(group)
+    assert (check.ok, "10 offsets are missing" in check.found) == (False, True)
+    with group.log.open("ab") as output:
+        assert Forked("run", str(group.file), stdout=output, stderr=output).wait(60) == 1
+    assert check.cure in group.log.read_text()
+    assert check.cure.endswith("set source.on_gap: resume")
+    assert "source.on_gap: resume" in call("resume", str(group.file), "--from", "earliest", "-y", code=1)
+
+    group.content["source"]["on_gap"] = "resume"
+    group.write()
+    assert [each.ok for each in state_checks(group)] == [True]
+    group.log.unlink()
+    group.learn(160)
+    found = [json.loads(each.value() or b"") for each in group.predictions(160)]
+    assert len(found) == 160
+    assert sorted(each["n"] for each in found)[-1] > 120 // 6, "they go on"
+    assert max(Counter((each["entity"], each["n"]) for each in found).values()) == 1, "none began anew"
+    log = group.log.read_text()
+    assert log.count("messages_missing") >= 2
+    assert "no_snapshot" not in log
+    assert state_checks(group) == []
+
+
+def test_a_topic_made_anew_is_a_failed_check(kafka: Kafka, tmp_path: Path) -> None:
+    group = Group(kafka, tmp_path)
+    FlowStore(group.config, "another")
+    (check,) = state_checks(group)
+    assert (check.ok, "the topic was created again" in check.found) == (False, True)
+    assert check.found.endswith("source.group of its own")
+    assert "a source.group of its own" in call("resume", str(group.file), "--from", "earliest", "-y", code=1)
 
 
 def test_the_positions_of_topics_that_go_together_move_with_the_state(kafka: Kafka, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
 from ssm_stream.recovery.directory import writable_by_others
 from ssm_stream.recovery.resume.resume import report_positions
-from ssm_stream.recovery.store.check import probe
+from ssm_stream.recovery.store.check import probe, report_group
 
 LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numpy")
 PYTHONS = ((3, 11), (3, 13))  # Bytewax has wheels for none later
@@ -92,7 +92,7 @@ def diagnose(config: Config) -> list[Check]:
     found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.seconds:.2f} s"
     inputs = _topics(_inputs(config), cluster)
     sources = [check for each in config.source.each for check in _source(config.replace(source=each), cluster)]
-    state = [Check(*each) for each in report_positions(config, cluster)]
+    state = [Check(*each) for each in (*report_positions(config, cluster), *report_group(config, cluster))]
     return [*local, Check("brokers", True, found), *sources, *state, *inputs, *_sinks(config, cluster)]
 
 

@@ -135,10 +135,7 @@ def require_directory(config: Config) -> Path:
         RecoveryError: it has none.
     """
     if config.state.store is not None:
-        raise RecoveryError(
-            "state.store: the state is in the store of a group, which this command does not change: its partitions go "
-            "on by themselves"
-        )
+        raise RecoveryError("state.store: the state is in the store of a group, which this command does not change")
     if config.recovery.directory is None:
         raise RecoveryError("recovery.directory: null, so no state is stored: name a directory")
     return config.recovery.directory

@@ -23,6 +23,7 @@ from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
 from ssm_stream.kafka.consumer import LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 from ssm_stream.kafka.membership.fencing import end_transactions
+from ssm_stream.kafka.membership.further import DELETED
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.wire.fetching import IDLE_POLL
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
@@ -361,11 +362,9 @@ class GroupConsumer(PrefetchConsumer):
             return super()._error(error, partition)
         queue = self._queues.get(partition)
         where = f"topic {self.source.topic!r} partition {partition} on {self.source.brokers}"
-        reset = f"kafka-consumer-groups --group {self.source.group_id} --reset-offsets"
         return BrokerError(
             f"{where}: offset {'' if queue is None else queue.next}, where the group goes on, no longer exists",
-            "the events were deleted before they were read: stop the members and set the group's offsets "
-            f"({reset}): a partition whose offset is set begins a new state",
+            DELETED,
         )
 
     def _explain(self, error: Exception) -> Exception:

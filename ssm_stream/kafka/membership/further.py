@@ -20,6 +20,9 @@ from ssm_stream.kafka.topic_reader import open_topic
 from ssm_stream.ops.observers import RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
+RESUME = "to go on at the earliest that is left, with all that was learned, set source.on_gap: resume"
+DELETED = f"the messages were deleted before they were read: {RESUME}"
+"""The cure where a topic no longer has the offset that a group goes on at."""
 
 
 def further_sources(config: Config) -> list[Source]:
@@ -30,19 +33,25 @@ def further_sources(config: Config) -> list[Source]:
     return sources
 
 
+def first_left(source: Source, offsets: Mapping[int, int]) -> dict[int, int]:
+    """Return the offsets by partition, or with `source.on_gap: resume` the earliest ones that the topic still has.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    if source.on_gap != "resume" or not offsets:
+        return dict(offsets)
+    with open_topic(source) as reader:
+        begins = {partition: span.begin for partition, span in reader.spans(offsets).items()}
+    for partition, offset in offsets.items():
+        if (missing := begins[partition] - offset) > 0:
+            at, topic = begins[partition], source.topic
+            LOG.warning("messages_missing", topic=topic, partition=partition, messages=missing, goes_on_at=at)
+    return {partition: max(offset, begins[partition]) for partition, offset in offsets.items()}
+
+
 class FurtherReader(PrefetchConsumer):
     """Reads the partitions of one of them."""
-
-    def first_left(self, partition: int, offset: int) -> int:
-        """Return the offset, or with `source.on_gap: resume` the earliest one that the topic still has."""
-        if self.source.on_gap != "resume":
-            return offset
-        with open_topic(self.source) as reader:
-            begin = reader.spans([partition])[partition].begin
-        if begin > offset:
-            topic = self.source.topic
-            LOG.warning("messages_missing", topic=topic, partition=partition, messages=begin - offset, goes_on_at=begin)
-        return max(begin, offset)
 
     def _error(self, error: KafkaError, partition: int) -> BrokerError:
         if error.code() not in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
@@ -50,8 +59,7 @@ class FurtherReader(PrefetchConsumer):
         where = f"topic {self.source.topic!r} partition {partition} on {self.source.brokers}"
         return BrokerError(
             f"{where}: offset {self._queues[partition].next}, where the group goes on, no longer exists",
-            "the messages were deleted before they were read: to go on at the earliest that is left, with all that was "
-            "learned, set source.on_gap: resume",
+            DELETED,
         )
 
 
@@ -75,7 +83,8 @@ class FurtherTopics:
         firsts = {}
         for topic, reader in self.readers.items():
             at = offsets.get(topic)
-            queue = reader.attach(partition, None if at is None else reader.first_left(partition, at), decode[topic])
+            first = None if at is None else first_left(reader.source, {partition: at})[partition]
+            queue = reader.attach(partition, first, decode[topic])
             self._queues[topic, partition] = queue
             firsts[topic] = queue.first
         return firsts

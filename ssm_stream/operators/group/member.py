@@ -19,6 +19,7 @@ from ssm_stream.kafka.client import STOP
 from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.membership.commit import Commit
 from ssm_stream.kafka.membership.consumer import GroupConsumer
+from ssm_stream.kafka.membership.further import first_left
 from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransactions
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import LabelBatch, ShardBatch, shard_key
@@ -217,7 +218,11 @@ class Member:
         self.rebalances += 1
         found = self._loader.load(commits)
         goes_on = {}
+        offsets = {p: commit.offset for p, (_, commit) in found.items() if commit.offset is not None}
+        left = first_left(self.config.source, offsets)
         for partition, (held, commit) in found.items():
+            if left.get(partition) != commit.offset:  # with all that was learned
+                held.committed = commit = commit._replace(offset=left[partition])
             for topic, offset in ((self.config.source.topic, commit.offset or 0), *commit.further):
                 self.resume[topic, partition] = offset
             held.further = self.inputs.attach(partition, dict(commit.further))

@@ -35,6 +35,12 @@ CURE = (
     "source.on_gap: resume"
 )
 
+OF_GROUP = (
+    "state.store: the state is in the store of a group, which this command does not change: where retention passed the "
+    "position, set source.on_gap: resume, and members go on with all that was learned; for a topic that was made anew, "
+    "write a source.group of its own, which learns anew"
+)
+
 
 def plan_resume(config: Config, request: Request) -> tuple[Plan, str | None]:
     """Return what a resume would do, and the id of the process that runs on the state, if one does.
@@ -43,6 +49,7 @@ def plan_resume(config: Config, request: Request) -> tuple[Plan, str | None]:
         RecoveryError, StateError: the directory is absent or damaged.
         BrokerError: the broker refuses, or does not answer.
     """
+    _refuse_group(config)
     directory = require_directory(config)
     if not directory.exists():
         raise RecoveryError(f"recovery.directory: {directory} does not exist: {ABSENT}")
@@ -57,11 +64,17 @@ def resume(config: Config, request: Request) -> Plan:
         RecoveryError: the directory is in use, absent or damaged.
         BrokerError: the broker refuses, or does not answer.
     """
+    _refuse_group(config)
     with locked_state(config, ABSENT, dry=False) as stored:
         plan = make_plan(config, stored, request, check_broker(config.source))
         if not plan.empty:
             _apply(config, stored, plan, user_and_machine())
     return plan
+
+
+def _refuse_group(config: Config) -> None:
+    if config.state.store is not None:
+        raise RecoveryError(OF_GROUP)
 
 
 def check_positions(config: Config, cluster: Cluster) -> None:

@@ -42,25 +42,8 @@ class FlowStore:
 
     def __init__(self, config: Config, topic_id: str | None = None) -> None:
         self.blobs, self._config = open_blobs(config), config
-        self._identify(_identity(config, topic_id))
-
-    def _identify(self, identity: dict[str, Any]) -> None:
-        """Write what flow this is, or compare."""
-        if self.blobs.create(FLOW, orjson.dumps(identity)):
-            return
-        try:
-            found = orjson.loads(self.blobs.read(FLOW) or b"{}")
-        except orjson.JSONDecodeError as error:
-            raise RecoveryError(f"state.store: {self.blobs.place}/{FLOW} is damaged: restore it") from error
-        differing = [k for k in identity if found.get(k) != identity[k] and None not in (found.get(k), identity[k])]
-        if differing:
-            what = ", ".join(f"{key} {found.get(key)!r}, here {identity[key]!r}" for key in differing)
-            cure = "the topic was created again, or this is another cluster" if "topic_id" in differing else what
-            raise RecoveryError(
-                f"state.store: {self.blobs.place} holds the state of another flow ({what}): "
-                + (f"{cure}: " if cure != what else "")
-                + "give this one a source.group of its own"
-            )
+        if not self.blobs.create(FLOW, orjson.dumps(_identity(config, topic_id))):
+            require_same_flow(self.blobs, config, topic_id)
 
     def partition(self, partition: int) -> PartitionSnapshots:
         """Return the snapshots of a partition."""
@@ -70,6 +53,28 @@ class FlowStore:
     def head(self, partition: int) -> Head | None:
         """Return the snapshot of a partition that was committed last; None without one."""
         return read_head(self.blobs, partition)
+
+
+def require_same_flow(blobs: Blobs, config: Config, topic_id: str | None) -> None:
+    """Compare what flow is noted in a store with this one; nothing may be noted yet.
+
+    Raises:
+        RecoveryError: it is another flow, or another topic of the same name.
+    """
+    identity = _identity(config, topic_id)
+    try:
+        found = orjson.loads(blobs.read(FLOW) or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise RecoveryError(f"state.store: {blobs.place}/{FLOW} is damaged: restore it") from error
+    differing = [k for k in identity if found.get(k) != identity[k] and None not in (found.get(k), identity[k])]
+    if differing:
+        what = ", ".join(f"{key} {found.get(key)!r}, here {identity[key]!r}" for key in differing)
+        cure = "the topic was created again, or this is another cluster" if "topic_id" in differing else what
+        raise RecoveryError(
+            f"state.store: {blobs.place} holds the state of another flow ({what}): "
+            + (f"{cure}: " if cure != what else "")
+            + "give this one a source.group of its own"
+        )
 
 
 def _identity(config: Config, topic_id: str | None) -> dict[str, Any]:
