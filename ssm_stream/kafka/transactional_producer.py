@@ -203,9 +203,8 @@ class TransactionalProducer(OutputProducer):
             raise MarkerError(
                 f"delivery: exactly_once: {self._name} has put out the results of {topic!r} partition {partition} up "
                 f"to offset {offset} by the recovery state, and up to {there} by the broker's consumer group of that "
-                "name: source.partitions has changed, by which it is named, the group was deleted or has expired, or "
-                "this is another cluster. To go on with all that was learned: ssm-stream state resume CONFIG --from "
-                "earliest"
+                "name: source.partitions has changed, by which it is named, the group has gone, or this is another "
+                "cluster. To go on with all that was learned: ssm-stream state resume CONFIG --from earliest"
             )
 
     def _read_marker(self, seconds: float) -> Marker:

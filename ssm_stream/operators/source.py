@@ -25,7 +25,7 @@ IDLE = timedelta(milliseconds=5)
 BUSY = timedelta(milliseconds=1)
 """Time between two polls while messages are under way, or while the other topic is behind."""
 RESTING = timedelta(milliseconds=50)
-"""Time between two looks at whether a partition that is not read has to end."""
+"""Time after which a partition that is not read may end, at most."""
 
 SIGNALLED = threading.Event()
 """Set: a signal ends the process; not only the dataflow, as when its configuration changes."""
