@@ -182,7 +182,7 @@ def register(p: LearnerParams, s: State, x: Inputs, event: Event, known: Tensor)
 
 
 def winsorised(delta: Tensor, deviation: Tensor, mean: Tensor, settled: Tensor) -> Tensor:
-    """A step within ±30 usual deviations; free where little is known or nothing has varied so far."""
+    """A step within ±20 usual deviations; free where little is known or nothing has varied so far."""
     limit = WINSOR * deviation
     bounded = torch.minimum(torch.maximum(delta, -limit), limit)
     return torch.where(settled & (limit > 1e-9 * (1e-12 + mean.abs())), bounded, delta)
