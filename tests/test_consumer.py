@@ -139,3 +139,11 @@ def test_it_starts_again_after_its_last_partition_was_left(mock_kafka: MockKafka
         assert drained(reading, feed) == list(range(first, 20))
         reading.commit(feed, 20)
         reading.detach(feed, graceful=True)
+
+
+def test_a_topic_that_is_gone_at_the_start_is_not_taken_for_a_broker_that_is_away(mock_kafka: MockKafka) -> None:
+    """As where it is deleted while the start requests its offsets."""
+    source = Source(brokers=mock_kafka.bootstrap_servers, topic=mock_kafka.topic("events", 1), wait=0.2)
+    with pytest.raises(BrokerError, match="Unknown partition") as found:
+        PrefetchConsumer(source, (0, 7)).attach(7, None, offsets)
+    assert found.value.cure.startswith("the brokers answer, but have no such topic or partition")

@@ -44,6 +44,12 @@ CURES = {
         "source.kafka"
     ),
 }
+ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+CURES |= dict.fromkeys(
+    ABSENT,
+    "the brokers answer, but have no such topic or partition, or no leader for it: ssm-stream doctor CONFIG shows what "
+    "they have; create a topic that was deleted again: ssm-stream doctor CONFIG --create-topics",
+)
 
 
 DENIED = {
@@ -172,7 +178,8 @@ def read_error(source: Source, found: str, refused: KafkaError, last_error: Last
     if code in DENIED:
         name = source.group_id if code == KafkaError.GROUP_AUTHORIZATION_FAILED else source.topic
         return MissingRightError(found, "Read", DENIED[code], name)
-    return BrokerError(found, last_error.cure, passes=passes(refused))
+    cure = CURES[code] if code in ABSENT else last_error.cure
+    return BrokerError(found, cure, passes=passes(refused))
 
 
 def given_up(error: Exception) -> BrokerError | None:
