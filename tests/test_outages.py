@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -9,11 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import orjson
 import pytest
 from brokers import Kafka, LocalKafka, MockKafka, kafka_obstacle
 from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from forked import Forked
 from members import NoFlow
 from test_consumer import until
@@ -23,8 +26,9 @@ from test_transactions import ExactJob
 from ssm_stream.config import Source, parse_config
 from ssm_stream.flow.doctor import diagnose
 from ssm_stream.kafka import transactional_producer
-from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.client import BrokerError, LastError, open_consumer, with_topic
 from ssm_stream.kafka.consumer import PrefetchConsumer
+from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
 from ssm_stream.kafka.membership.consumer import GroupConsumer
 from ssm_stream.kafka.outages import patience
@@ -33,6 +37,8 @@ from ssm_stream.kafka.outages.patience import patiently
 from ssm_stream.kafka.partition_queue import adjust_pauses
 from ssm_stream.kafka.topic_reader import open_topic
 from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer
+from ssm_stream.kafka.watch import topic as watch
+from ssm_stream.kafka.watch.topic import TopicWatch
 from ssm_stream.kafka.wire.fetching import Fetched
 
 PARTITIONS = 3
@@ -382,3 +388,98 @@ def test_a_member_outlives_two_callbacks_of_one_poll(private_kafka: Callable[[],
         kafka.start()
         output, _ = member.communicate("\n", timeout=60)
     assert (member.returncode, output.splitlines()[-1]) == (0, "2 None"), output
+
+
+SOON = {"topic.metadata.propagation.max.ms": 1000}
+"""After so long the client reports a topic that is gone, in a way of its own."""
+
+
+def deleting(kafka: Kafka, topic: str, processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Delete a topic while processes read it; return how each has ended, and its output."""
+    for process in processes:
+        wait_for(process, "started")
+    time.sleep(2)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})  # its answers are lost with it
+    admin.delete_topics([topic])[topic].result(20)
+    outputs = [finished(process, 60) for process in processes]
+    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
+
+
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_a_topic_that_is_deleted_while_it_is_read_ends_the_run_with_the_reason(kafka: Kafka, tmp_path: Path) -> None:
+    """Also in a group, and where the client itself reports it before."""
+    topic = kafka.topic("events", PARTITIONS)
+    kafka.produce(topic, events(300))
+    jobs = [Job(kafka, tmp_path / name, topic, source={"wait": "6s", "kafka": SOON}) for name in ("a", "b", "c")]
+    member = orjson.loads(jobs[2].path.read_bytes())
+    member["source"]["assignment"], member["state"] = "group", {"store": str(tmp_path / "store")}
+    del member["recovery"]
+    jobs[2].path.write_bytes(orjson.dumps(member))
+    by_message = {**os.environ, "SSM_STREAM_CLIENT": "python"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    processes = [jobs[0].start(), Forked("run", str(jobs[1].path), env=by_message, **options), jobs[2].start()]
+    for code, output in deleting(kafka, topic, processes):
+        assert code == 1, output
+        lines = [line for line in output.splitlines() if line and not line.startswith("{")]
+        assert len(lines) == 2, output  # the sentence that says why, and the cure
+        assert f"error: topic '{topic}' on {kafka.bootstrap_servers} does not exist any more" in lines[0]
+        assert "--create-topics" in lines[1]
+
+
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_a_topic_of_feedback_that_is_deleted_ends_the_run_with_the_reason(kafka: Kafka, tmp_path: Path) -> None:
+    topic, said = kafka.topic("events", 1), kafka.topic("said", 1)
+    kafka.produce(topic, events(100))
+    job = Job(kafka, tmp_path, topic, source={"wait": "6s", "kafka": SOON})
+    content = orjson.loads(job.path.read_bytes())
+    job.path.write_bytes(orjson.dumps({**content, "alerts": {"feedback": {"topic": said}}}))
+    ((code, output),) = deleting(kafka, said, [job.start()])
+    assert code == 1, output
+    assert f"error: topic '{said}' on {kafka.bootstrap_servers} does not exist any more" in output
+
+
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_a_control_topic_that_is_deleted_ends_the_run_with_the_reason(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned stops would not come any more. It is read with the events that come."""
+    monkeypatch.setattr(watch, "INTERVAL", 0.2)
+    topic, said = kafka.topic("events", 1), kafka.topic("said", 1)
+    config = parse_config(
+        f"source: {{brokers: '{kafka.bootstrap_servers}', topic: {topic}, wait: 1s}}\n"
+        f"event: {{entity: e, timestamp: t}}\nalerts: {{control: {{topic: {said}}}}}\n"
+    )
+    control = ControlTopic(config)
+    assert control.windows(0, 0) == ()
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.delete_topics([said])[said].result(20)
+
+    def is_gone() -> bool:
+        try:
+            return control.windows(0, 0) != ()
+        except BrokerError as error:
+            return "does not exist any more" in str(error)
+
+    until(is_gone)
+    control.close()
+
+
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_a_topic_that_is_unknown_for_a_moment_is_waited_for(kafka: Kafka) -> None:
+    """As of a broker that starts: another answer, or none, and the time begins anew."""
+    topic = kafka.topic("events", 2)
+    source = Source(brokers=kafka.bootstrap_servers, topic=topic, wait=0.2)
+    with open_consumer(source, LastError(source)) as client:
+        there, gone, moved = (TopicWatch(each, 0) for each in (source, with_topic(source, f"{topic}-no"), source))
+        there.check(client, [0, 1])
+        gone.check(client, [])
+        moved.check(client, [0, 2])
+        time.sleep(0.3)
+        there.check(client, [0, 1])
+        with pytest.raises(BrokerError, match="does not exist any more"):
+            gone.check(client, [])
+        with pytest.raises(BrokerError, match=r"partition 2 on .* does not exist any more"):
+            moved.check(client, [0, 2])
+        away = mock.Mock(list_topics=mock.Mock(side_effect=KafkaException(KafkaError(KafkaError._TRANSPORT))))
+        gone.check(away, [])
+        gone.check(client, [])

@@ -14,7 +14,7 @@ import structlog
 from ssm_stream.flow.runtime import Prepared, release
 from ssm_stream.kafka.client import STOP, BrokerError
 from ssm_stream.kafka.cluster import check_broker
-from ssm_stream.kafka.consumer import ADDITIONS
+from ssm_stream.kafka.watch.topic import ADDITIONS
 from ssm_stream.operators.failures import forget, reported
 from ssm_stream.operators.source import SIGNALLED
 

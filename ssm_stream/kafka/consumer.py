@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Source
 from ssm_stream.kafka.client import (
+    ABSENT,
     PROPERTY_ERRORS,
-    STOP,
     BrokerError,
     LastError,
     client_properties,
@@ -29,6 +29,7 @@ from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import watermarks
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.records import Chunk
+from ssm_stream.kafka.watch.topic import TopicWatch
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
 from ssm_stream.kafka.wire.library import with_plugin
 from ssm_stream.kafka.wire.messages import ReadMessage
@@ -39,22 +40,6 @@ QUIET = 10.0  # seconds without a failed fetch after which the next one counts a
 LEAVE_TIMEOUT = 1.0  # seconds for leaving the group after an error
 PROBE_INTERVAL = 2.0  # seconds between requests to a cluster that is away
 MEASURE_INTERVAL = 1.0  # seconds between measurements of the partitions' ends
-NEW_PARTITIONS_INTERVAL = 5.0
-"""Seconds between checks for partitions that were added: well below the minutes after which producers use them."""
-
-
-class Additions:
-    """Whether partitions were added to a topic of this process.
-
-    followed: whether the run is then ended, and begun again with them, by who runs the dataflow
-    """
-
-    def __init__(self) -> None:
-        self.followed = False
-        self.found = threading.Event()
-
-
-ADDITIONS = Additions()
 
 
 class PrefetchConsumer:
@@ -78,11 +63,16 @@ class PrefetchConsumer:
         self._fetcher: Fetcher
         self._thread = threading.Thread()
         self._broken: Exception | None = None  # what ended the thread
-        self._expected = len(partitions) if source.partitions is None else 0
+        self._watch = TopicWatch(source, len(partitions) if source.partitions is None else 0)
         self._last_error = LastError(source)
         self._down_since: float | None = None
-        self._next_probe = self._next_check = self._next_measure = 0.0
+        self._next_probe = self._next_measure = 0.0
         observers.register_reader(self)
+
+    def queues(self) -> list[PartitionQueue]:
+        """Return the queues of the partitions that are read."""
+        with self._change:
+            return list(self._queues.values())
 
     def positions(self) -> list[PartitionPosition]:
         """Return how far each partition is processed, and its lag."""
@@ -127,7 +117,6 @@ class PrefetchConsumer:
         consumer.resume([TopicPartition(self.source.topic, p) for p in firsts])  # one left while paused is paused still
 
     def _connect(self) -> Consumer:
-        self._next_check = time.monotonic() + NEW_PARTITIONS_INTERVAL
         defaults = {
             "group.id": self.source.group_id,
             "enable.auto.commit": False,
@@ -241,11 +230,7 @@ class PrefetchConsumer:
             fetcher = self._fetcher
             while self._wait_for_room(consumer):
                 self._commit(consumer)
-                now = time.monotonic()
-                if now >= self._next_measure:
-                    self._measure(consumer)
-                if self._expected and now >= self._next_check and self._down_since is None:
-                    self._check_partitions(consumer)
+                self._measure(consumer)
                 self._process(consumer, fetcher.fetch(self.source.batch, self._observers.timed))
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
@@ -265,11 +250,17 @@ class PrefetchConsumer:
                 self._note(each)
 
     def _measure(self, consumer: Consumer) -> None:
-        """Update where the partitions end, from what the broker sent with the messages."""
-        self._next_measure = time.monotonic() + MEASURE_INTERVAL
-        with self._change:
-            queues = list(self._queues.values())
-        for queue in queues:
+        """Update where the partitions end, from what the broker sent with the messages, and whether they are there.
+
+        Raises:
+            BrokerError: the topic is gone.
+        """
+        if self._watch.is_due() and self._down_since is None:
+            self._watch.check(consumer, [queue.partition for queue in self.queues()], until_eof=self.until_eof)
+        if (now := time.monotonic()) < self._next_measure:
+            return
+        self._next_measure = now + MEASURE_INTERVAL
+        for queue in self.queues():
             place = TopicPartition(self.source.topic, queue.partition)
             with contextlib.suppress(KafkaException):  # nothing came yet
                 high = consumer.get_watermark_offsets(place, cached=True)[1]
@@ -315,7 +306,8 @@ class PrefetchConsumer:
             queue.failing_since = now
         queue.failed = now
         LOG.info("fetch_failed", topic=self.source.topic, partition=queue.partition, error=error.str())
-        return now - queue.failing_since < self.source.wait
+        # Whether the topic is gone is for the watch to find, which requests it by itself.
+        return error.code() in ABSENT or now - queue.failing_since < self.source.wait
 
     def _put(self, messages: Sequence[ReadMessage], partition: int | None) -> None:
         """Decode messages, and put them into the queue of their partition."""
@@ -344,24 +336,6 @@ class PrefetchConsumer:
         if self._down_since is not None and now >= self._next_probe:
             self._next_probe = now + PROBE_INTERVAL
             self._probe(consumer, now - self._down_since)
-
-    def _check_partitions(self, consumer: Consumer) -> None:
-        """Check whether partitions were added; the dataflow then ends, to be built again with them."""
-        self._next_check = time.monotonic() + NEW_PARTITIONS_INTERVAL
-        try:
-            there = len(consumer.list_topics(self.source.topic, timeout=1).topics[self.source.topic].partitions)
-        except (KafkaException, KeyError):
-            return  # an absent broker is noticed elsewhere
-        if there <= self._expected:
-            return
-        found = {"topic": self.source.topic, "read": self._expected, "there": there}
-        self._expected = there
-        if self.until_eof or not ADDITIONS.followed:
-            LOG.warning("new_partitions", **found, cure="restart")
-            return
-        LOG.info("new_partitions", **found)
-        ADDITIONS.found.set()
-        STOP.set()
 
     def _probe(self, consumer: Consumer, seconds: float) -> None:
         """Request something of the broker that has been away for so long.

@@ -17,6 +17,7 @@ from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import committed, offsets_at, patiently, watermarks
 from ssm_stream.kafka.records import Message, offset_of
+from ssm_stream.kafka.watch.topic import TopicWatch
 
 BATCH = 1000
 FROM_BEGINNING = OFFSET_BEGINNING
@@ -39,6 +40,7 @@ class TopicReader:
 
     def __init__(self, source: Source, client: Consumer, last_error: LastError) -> None:
         self.source, self._client, self._last_error = source, client, last_error
+        self._watch = TopicWatch(source, 0)
 
     def spans(
         self,
@@ -94,6 +96,15 @@ class TopicReader:
         self._client.assign([TopicPartition(self.source.topic, p, begins[p]) for p in sorted(begins)])
         while True:
             yield _consume(self._client, batch, wait)
+
+    def require_there(self, partitions: Iterable[int]) -> None:
+        """Request now and then whether the topic still has these partitions.
+
+        Raises:
+            BrokerError: it has not had them for `source.wait`.
+        """
+        if self._watch.is_due():
+            self._watch.check(self._client, partitions)
 
     def pause(self, partition: int) -> None:
         """Fetch no more of a partition."""

@@ -152,7 +152,8 @@ nb::object headers_of(const Messages& m, i64 i) {
     return out;
 }
 
-// One queue for the partitions of a consumer.
+// One queue for the partitions of a consumer. It is polled for events: the calls that return messages would serve an error as a
+// callback of confluent-kafka, which ends the process where it is called from outside of a call of confluent-kafka's own.
 class Reading {
   public:
     explicit Reading(std::uintptr_t handle) : l_(wanted()), handle_(reinterpret_cast<Handle*>(handle)), queue_(l_.queue_new(handle_)) {}
@@ -171,7 +172,7 @@ class Reading {
     bool wait(int ms) {
         if (!open()) throw nb::value_error("wait: closed");
         nb::gil_scoped_release without;
-        if (!first_ && l_.consume_batch_queue(queue_, ms, &first_, 1) != 1) first_ = nullptr;
+        if (!first_) first_ = l_.queue_poll(queue_, ms);
         return first_ != nullptr;
     }
 
@@ -191,24 +192,26 @@ class Reading {
                 n = take(n);
             }
             for (std::ptrdiff_t i = 0; i < n; ++i) {
-                Message& message = *found_[static_cast<std::size_t>(i)];
+                Event* event = found_[static_cast<std::size_t>(i)];
+                const Message* message = l_.event_message_next(event);
+                const int partition = message ? message->partition : partition_of(event);
                 std::size_t k = parts.size();
-                while (k-- > 0 && partitions[k] != message.partition) {}
-                if (k >= parts.size()) k = parts.size(), parts.emplace_back(), partitions.push_back(message.partition);
+                while (k-- > 0 && partitions[k] != partition) {}
+                if (k >= parts.size()) k = parts.size(), parts.emplace_back(), partitions.push_back(partition);
                 Part& part = parts[k];
-                if (message.err) {
-                    const char* text = l_.message_errstr(&message);
-                    part.events.push_back({message.err, text ? text : l_.err2str(message.err)});
-                } else {
+                if (message) {
                     if (!part.messages) {
-                        part.messages = std::make_unique<Messages>(message.partition);
+                        part.messages = std::make_unique<Messages>(partition);
                         const std::size_t expected = static_cast<std::size_t>(n - i);
-                        part.messages->reserve(expected, expected * (message.len + message.key_len));
+                        part.messages->reserve(expected, expected * (message->len + message->key_len));
                     }
-                    keep(l_, message, *part.messages);
+                    keep(l_, *message, *part.messages);
+                } else {
+                    const char* text = l_.event_error_string(event);
+                    part.events.push_back({l_.event_error(event), text ? text : ""});
                 }
-                part.ends = message.err != 0;
-                l_.message_destroy(&message);
+                part.ends = !message;
+                l_.event_destroy(event);  // and the message with it
             }
         }
         nb::list out;
@@ -226,7 +229,7 @@ class Reading {
     void close() {
         if (Queue* queue = std::exchange(queue_, nullptr)) {
             nb::gil_scoped_release without;
-            if (Message* first = std::exchange(first_, nullptr)) l_.message_destroy(first);
+            if (Event* first = std::exchange(first_, nullptr)) l_.event_destroy(first);
             l_.queue_destroy(queue);
         }
     }
@@ -235,15 +238,24 @@ class Reading {
     bool open() const { return queue_ != nullptr; }
     // What is there already, after the first n found. Returns how many are found then.
     std::ptrdiff_t take(std::ptrdiff_t n) {
-        const auto at = static_cast<std::size_t>(n);
-        return at == found_.size() ? n : n + std::max<std::ptrdiff_t>(l_.consume_batch_queue(queue_, 0, found_.data() + at, found_.size() - at), 0);
+        const auto size = static_cast<std::ptrdiff_t>(found_.size());
+        for (Event* event; n < size && (event = l_.queue_poll(queue_, 0)); ++n) found_[static_cast<std::size_t>(n)] = event;
+        return n;
+    }
+
+    int partition_of(Event* event) const {
+        Place* place = l_.event_topic_partition(event);
+        if (!place) return NO_PARTITION;
+        const int partition = place->partition;
+        l_.topic_partition_destroy(place);
+        return partition;
     }
 
     const Library& l_;
     Handle* handle_;
     Queue* queue_;
-    Message* first_ = nullptr;
-    std::vector<Message*> found_;
+    Event* first_ = nullptr;
+    std::vector<Event*> found_;
 };
 
 // Produces through a client of confluent-kafka, which must outlive it.

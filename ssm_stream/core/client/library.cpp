@@ -39,10 +39,13 @@ bool load(Library& l) {
            take(from, "rd_kafka_interceptor_add_on_destroy", l.add_on_destroy) && take(from, "rd_kafka_queue_new", l.queue_new) &&
            take(from, "rd_kafka_queue_destroy", l.queue_destroy) && take(from, "rd_kafka_queue_get_partition", l.queue_get_partition) &&
            take(from, "rd_kafka_queue_forward", l.queue_forward) &&
-           take(from, "rd_kafka_consume_batch_queue", l.consume_batch_queue) &&
-           take(from, "rd_kafka_message_destroy", l.message_destroy) && take(from, "rd_kafka_message_timestamp", l.message_timestamp) &&
+           take(from, "rd_kafka_queue_poll", l.queue_poll) && take(from, "rd_kafka_event_message_next", l.event_message_next) &&
+           take(from, "rd_kafka_event_error", l.event_error) && take(from, "rd_kafka_event_error_string", l.event_error_string) &&
+           take(from, "rd_kafka_event_topic_partition", l.event_topic_partition) && take(from, "rd_kafka_event_destroy", l.event_destroy) &&
+           take(from, "rd_kafka_topic_partition_destroy", l.topic_partition_destroy) &&
+           take(from, "rd_kafka_message_timestamp", l.message_timestamp) &&
            take(from, "rd_kafka_message_headers", l.message_headers) && take(from, "rd_kafka_header_get_all", l.header_get_all) &&
-           take(from, "rd_kafka_message_errstr", l.message_errstr) && take(from, "rd_kafka_topic_new", l.topic_new) &&
+           take(from, "rd_kafka_topic_new", l.topic_new) &&
            take(from, "rd_kafka_topic_name", l.topic_name) && take(from, "rd_kafka_topic_destroy", l.topic_destroy) &&
            take(from, "rd_kafka_produce_batch", l.produce_batch);
 }

@@ -13,6 +13,7 @@ struct Topic;
 struct Queue;
 struct Headers;
 struct Conf;
+struct Event;
 
 // rd_kafka_message_t
 struct Message {
@@ -25,6 +26,18 @@ struct Message {
     std::size_t key_len;
     std::int64_t offset;
     void* opaque;
+};
+
+// rd_kafka_topic_partition_t
+struct Place {
+    char* topic;
+    std::int32_t partition;
+    std::int64_t offset;
+    void* metadata;
+    std::size_t metadata_size;
+    void* opaque;
+    int err;
+    void* own;
 };
 
 constexpr int TIMESTAMP_NOT_AVAILABLE = 0, PRODUCER = 0, COPY = 0x2, QUEUE_FULL = -184, NO_PARTITION = -1;
@@ -40,12 +53,16 @@ struct Library {
     void (*queue_destroy)(Queue*);
     Queue* (*queue_get_partition)(Handle*, const char*, std::int32_t);
     void (*queue_forward)(Queue*, Queue*);
-    std::ptrdiff_t (*consume_batch_queue)(Queue*, int, Message**, std::size_t);
-    void (*message_destroy)(Message*);
+    Event* (*queue_poll)(Queue*, int);
+    const Message* (*event_message_next)(Event*);
+    int (*event_error)(Event*);
+    const char* (*event_error_string)(Event*);
+    Place* (*event_topic_partition)(Event*);
+    void (*event_destroy)(Event*);
+    void (*topic_partition_destroy)(Place*);
     std::int64_t (*message_timestamp)(const Message*, int*);
     int (*message_headers)(const Message*, Headers**);
     int (*header_get_all)(const Headers*, std::size_t, const char**, const void**, std::size_t*);
-    const char* (*message_errstr)(const Message*);
     Topic* (*topic_new)(Handle*, const char*, void*);
     const char* (*topic_name)(const Topic*);
     void (*topic_destroy)(Topic*);

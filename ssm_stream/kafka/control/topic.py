@@ -237,6 +237,7 @@ class ControlTopic:
 
     def _read(self, ends: Mapping[int, int] = MappingProxyType({})) -> None:
         """Add the messages that have come. ends: of the partitions, whatever their last message"""
+        self._reader.require_there(self._positions)
         try:
             while (found := next(self._coming)) != ([], set()):
                 self._messages.add(found[0])

@@ -24,7 +24,7 @@ from ssm_stream.kafka.consumer import LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 from ssm_stream.kafka.membership.fencing import end_transactions
 from ssm_stream.kafka.membership.further import DELETED
-from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
+from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, adjust_pauses, has_room
 from ssm_stream.kafka.wire.fetching import IDLE_POLL
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
@@ -72,8 +72,7 @@ class GroupConsumer(PrefetchConsumer):
     def __init__(
         self, config: Config, rebalances: Rebalances, decoder: Callable[[], Decode], observers: RunObserver = UNOBSERVED
     ) -> None:
-        super().__init__(config.source, (0,), observers=observers)
-        self._expected = 0  # the group finds partitions that are added
+        super().__init__(config.source, (), observers=observers)  # the group finds partitions that are added
         self._config, self._rebalances, self._decoder = config, rebalances, decoder
         self._defaults = member_defaults(config.source.kafka)
         self._requests: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
@@ -135,11 +134,6 @@ class GroupConsumer(PrefetchConsumer):
                 raise broken
             return None
 
-    def queues(self) -> list[PartitionQueue]:
-        """Return the queues of the partitions that are held."""
-        with self._change:
-            return list(self._queues.values())
-
     def first_of(self, partition: int) -> int:
         """Return the offset from which on a partition is read."""
         with self._change:
@@ -194,8 +188,7 @@ class GroupConsumer(PrefetchConsumer):
                 self._serve()
                 if not self._has_room(consumer):
                     continue
-                if time.monotonic() >= self._next_measure:
-                    self._measure(consumer)
+                self._measure(consumer)
                 fetched = self._fetcher.fetch(self.source.batch, self._observers.timed)
                 if self._broken is not None:
                     raise self._broken  # of a rebalance
