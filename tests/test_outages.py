@@ -15,17 +15,19 @@ from unittest import mock
 import orjson
 import pytest
 from brokers import Kafka, LocalKafka, MockKafka, kafka_obstacle
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from forked import Forked
 from members import NoFlow
+from structlog.testing import capture_logs
 from test_consumer import until
 from test_stream import Job, events, finished, wait_for
 from test_transactions import ExactJob
 
+from ssm_stream.cli.topic.options import describe
 from ssm_stream.config import Source, parse_config
 from ssm_stream.flow.doctor import diagnose
-from ssm_stream.kafka import transactional_producer
+from ssm_stream.kafka import consumer, transactional_producer
 from ssm_stream.kafka.client import BrokerError, LastError, open_consumer, with_topic
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.control.topic import ControlTopic
@@ -35,11 +37,13 @@ from ssm_stream.kafka.outages import patience
 from ssm_stream.kafka.outages.classify import is_retriable, passes
 from ssm_stream.kafka.outages.patience import patiently
 from ssm_stream.kafka.partition_queue import adjust_pauses
+from ssm_stream.kafka.recorder.topic_recorder import record_topic
 from ssm_stream.kafka.topic_reader import open_topic
 from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer
 from ssm_stream.kafka.watch import topic as watch
+from ssm_stream.kafka.watch import transactions
 from ssm_stream.kafka.watch.topic import TopicWatch
-from ssm_stream.kafka.wire.fetching import Fetched
+from ssm_stream.kafka.wire.fetching import Fetched, MessageFetcher
 
 PARTITIONS = 3
 
@@ -312,6 +316,7 @@ from ssm_stream.config import load_config
 from ssm_stream.kafka.membership.consumer import GroupConsumer
 sys.path.insert(0, sys.argv[2])
 from members import NoFlow
+from structlog.testing import capture_logs
 
 class Member(GroupConsumer):
     def _on_assign(self, consumer, places):
@@ -483,3 +488,74 @@ def test_a_topic_that_is_unknown_for_a_moment_is_waited_for(kafka: Kafka) -> Non
         away = mock.Mock(list_topics=mock.Mock(side_effect=KafkaException(KafkaError(KafkaError._TRANSPORT))))
         gone.check(away, [])
         gone.check(client, [])
+
+
+class LeftOpen:
+    """A transaction that a producer has begun and left, of so many messages."""
+
+    def __init__(self, kafka: Kafka, topic: str, messages: int) -> None:
+        settings = {"transactional.id": f"left-{topic}", "transaction.timeout.ms": 600_000}
+        self._producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, **settings})
+        self._producer.init_transactions(30)
+        self._producer.begin_transaction()
+        for i in range(messages):
+            self._producer.produce(topic, orjson.dumps({"e": "m", "t": 1_700_000_000_000 + i}), partition=0)
+        self._producer.flush(20)
+
+    def abort(self) -> None:
+        self._producer.abort_transaction(20)
+
+
+@pytest.mark.parametrize("client", [None, "python"])
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_what_waits_behind_an_open_transaction_is_lag(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, client: str | None
+) -> None:
+    """And named in the log; markers at a partition's end are none."""
+    monkeypatch.setattr(transactions, "LONG", 0.5)
+    if client:
+        monkeypatch.setattr(consumer, "fetcher_of", lambda made, topic: MessageFetcher(made))
+    topic = kafka.topic("events", 1)
+    kafka.produce(topic, [b"{}"] * 50)
+    open_ = LeftOpen(kafka, topic, 10)
+    kafka.produce(topic, [b"{}"] * 40)
+    with capture_logs() as lines:
+        reading = PrefetchConsumer(Source(brokers=kafka.bootstrap_servers, topic=topic, batch=20), (0,))
+        feed = reading.attach(0, None, lambda chunk: list(chunk.messages))
+
+        def state() -> tuple[int | None, bool]:
+            reading.take(feed, 1000)
+            (found,) = reading.positions()
+            return found.lag if found.next == 50 else None, found.caught_up
+
+        until(lambda: state() == (50, False))
+        until(lambda: any(line["event"] == "open_transaction" for line in lines))
+        assert sum(line["event"] == "open_transaction" for line in lines) == 1
+        open_.abort()
+        until(lambda: reading.take(feed, 1000)[1] and reading.positions()[0].next == 100)
+        time.sleep(1.5)  # until the end is measured
+        assert [(each.lag, each.caught_up) for each in reading.positions()] == [(0, True)]
+        reading.detach(feed, graceful=False)
+
+
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_doctor_and_record_name_an_open_transaction_and_how_to_end_it(kafka: Kafka, tmp_path: Path) -> None:
+    topic = kafka.topic("events", 1)
+    kafka.produce(topic, [orjson.dumps({"e": "m", "t": 1_690_000_000_000 + i, "x": i}) for i in range(30)])
+    config = parse_config(
+        f"source: {{brokers: '{kafka.bootstrap_servers}', topic: {topic}}}\nevent: {{entity: e, timestamp: t}}\n"
+    )
+    calm = {check.name: check for check in diagnose(config)}
+    assert "open there" not in calm["reading"].found
+    open_ = LeftOpen(kafka, topic, 10)
+    try:
+        check = {check.name: check for check in diagnose(config)}["reading"]
+        assert check.ok
+        assert "partition 0: 10 messages from offset 30 on wait for a transaction of another program" in check.found
+        assert f"--topic {topic} --partition 0 --start-offset 30" in check.cure
+        said = describe(config, record_topic(config, tmp_path / "found.parquet"))
+        assert "30 events of topic" in said
+        assert "10 messages from offset 30 on wait for a transaction" in said
+        assert "--start-offset 30" in said
+    finally:
+        open_.abort()

@@ -160,8 +160,7 @@ def _configuration(config: Config) -> Check:
         start = f"valid, {config.hash}: {len(event.columns)} features"
     found = f"{start} and {event.lags} lags of {', '.join(event.targets)}, {config.state.shards} state shards"
     everything = {**config.source.kafka, **config.sinks.kafka}
-    properties = redact_properties(everything)
-    if properties:
+    if properties := redact_properties(everything):
         found += "; ".join([f"; Kafka properties {properties}", *security_warnings(everything)])
     return Check("configuration", True, found)
 
@@ -328,9 +327,11 @@ def _read(reader: TopicReader, partitions: Iterable[int]) -> tuple[Check, Newest
     stamps = [
         (stamp[0] / 1000, stamp[1]) for stamp in map(timestamp_of, messages) if stamp is not None and stamp[0] > 0
     ]
-    newest = Newest(*max(stamps)) if stamps else None
     cure = "" if messages or not begins else "see whether the brokers are overloaded, or the topic's leaders are away"
-    return Check("reading", not cure, found, cure), newest, messages
+    if held := reader.held_back(spans):
+        found, cure = f"{found}; {held[0]}", cure or held[1]
+    newest = Newest(*max(stamps)) if stamps else None
+    return Check("reading", bool(messages) or not begins, found, cure), newest, messages
 
 
 def _clock(newest: Newest | None) -> Check:
@@ -383,11 +384,10 @@ def _topics(named: dict[str, str], cluster: Cluster, operation: str = "Read") ->
     checks = []
     for name, topic in named.items():
         try:
-            partitions = cluster.partitions_of(topic, operation)
+            found = f"{topic}: {len(cluster.partitions_of(topic, operation))} partitions"
+            checks.append(Check(name, True, found))
         except BrokerError as error:
             checks.append(Check(name, False, error.found, error.cure))
-        else:
-            checks.append(Check(name, True, f"{topic}: {len(partitions)} partitions"))
     return checks
 
 

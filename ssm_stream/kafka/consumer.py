@@ -30,6 +30,7 @@ from ssm_stream.kafka.outages.patience import watermarks
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue, adjust_pauses, has_room
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.kafka.watch.topic import TopicWatch
+from ssm_stream.kafka.watch.transactions import TransactionWatch
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
 from ssm_stream.kafka.wire.library import with_plugin
 from ssm_stream.kafka.wire.messages import ReadMessage
@@ -64,7 +65,7 @@ class PrefetchConsumer:
         self._thread = threading.Thread()
         self._broken: Exception | None = None  # what ended the thread
         self._watch = TopicWatch(source, len(partitions) if source.partitions is None else 0)
-        self._last_error = LastError(source)
+        self._transactions, self._last_error = TransactionWatch(source), LastError(source)
         self._down_since: float | None = None
         self._next_probe = self._next_measure = 0.0
         observers.register_reader(self)
@@ -265,6 +266,8 @@ class PrefetchConsumer:
             with contextlib.suppress(KafkaException):  # nothing came yet
                 high = consumer.get_watermark_offsets(place, cached=True)[1]
                 queue.high = high if high >= 0 else queue.high
+            if not self.until_eof:
+                self._transactions.note(queue.partition, queue.end, queue.held_back)
             lag = queue.lag
             queue.caught_up = queue.caught_up or (lag is not None and lag < self.source.batch)
 
@@ -292,7 +295,8 @@ class PrefetchConsumer:
                         if not self._is_transient(error, queue):
                             queue.error = queue.error or self._error(error, queue.partition)
                 elif partition in self._queues and (self.until_eof or fetched.ends):
-                    self._queues[partition].at_end = True
+                    queue = self._queues[partition]
+                    queue.at_end, queue.end = True, max(fetched.end, queue.next)
                     if self.until_eof:
                         self._unassign(partition)
 

@@ -35,6 +35,7 @@ class PartitionQueue:
         taken: offset that is taken next
         high: end of the partition when it was last measured; None: unknown
         at_end: the partition had no more messages at the last fetch
+        end: where that was, behind markers of transactions
         caught_up: what the partition held was taken, but for less than a batch, at some time since the start
         error: ends the reading, once all that was read before is taken
         read_at: when a message was last read, until then when the reading began, s since 1970
@@ -45,6 +46,7 @@ class PartitionQueue:
         self.partition, self.first, self.next, self.decode = partition, first, first, decode
         self.taken, self.caught_up = first, False
         self.high: int | None = None
+        self.end = first
         self.ready: deque[DecodedChunk] = deque()
         self.waiting = 0  # messages in `ready`
         self.at_end = self.paused = False
@@ -57,8 +59,13 @@ class PartitionQueue:
     def lag(self) -> int | None:
         """Messages between the dataflow and the end of the partition; None: unknown."""
         if self.at_end and not self.ready:
-            return 0  # what is left are markers of transactions
+            return self.held_back
         return None if self.high is None else max(self.high - self.taken, 0)
+
+    @property
+    def held_back(self) -> int:
+        """Messages behind the end of what is committed, which wait for a transaction that is open."""
+        return max((self.high or 0) - self.end, 0) if self.at_end else 0
 
     def put(self, items: list[Any], last: int, messages: int) -> None:
         """Append a decoded chunk. last: its last offset"""

@@ -18,12 +18,15 @@ from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import committed, offsets_at, patiently, watermarks
 from ssm_stream.kafka.records import Message, offset_of
 from ssm_stream.kafka.watch.topic import TopicWatch
+from ssm_stream.kafka.watch.transactions import describe_open
 
 BATCH = 1000
 FROM_BEGINNING = OFFSET_BEGINNING
 """As an offset: the first that the partition holds when the reading begins."""
 GROUP_ERRORS = (KafkaError.GROUP_AUTHORIZATION_FAILED,)
 """Errors of the group that every consumer of the client library has by name: a reader does not use it."""
+SETTLE = 3.0
+"""Seconds in which the transactions of a producer that is at work end."""
 POLL = 0.1
 """Seconds that one poll waits for messages."""
 
@@ -72,6 +75,23 @@ class TopicReader:
         place = TopicPartition(self.source.topic, partition, max(ms, 0))  # below 0: no time to a broker
         (found,) = offsets_at(self._client, [place], self.source.wait)
         return end if found.offset < 0 else int(found.offset)
+
+    def held_back(self, partitions: Iterable[int]) -> tuple[str, str] | None:
+        """Return in words what waits for a transaction of another program that stays open meanwhile, and the cure."""
+        with open_topic(self.source, isolation="read_uncommitted") as everything:
+            ends = {partition: span.end for partition, span in everything.spans(partitions).items()}
+        deadline = time.monotonic() + SETTLE
+        while True:
+            committed_ends = {partition: span.end for partition, span in self.spans(ends).items()}
+            ends = {partition: end for partition, end in ends.items() if committed_ends[partition] < end}
+            if not ends or time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
+        if not ends:
+            return None
+        first = min(ends)
+        found, cure = describe_open(self.source, first, committed_ends[first], ends[first] - committed_ends[first])
+        return f"{found} (and of {len(ends) - 1} more partitions)" if len(ends) > 1 else found, cure
 
     def require_group(self, partitions: Iterable[int]) -> None:
         """Request the committed offsets of `source.group`.
@@ -146,8 +166,12 @@ class TopicReader:
 
 
 @contextlib.contextmanager
-def open_topic(source: Source, *, reset: str = "earliest") -> Iterator[TopicReader]:
-    """Open a reader of `source.topic`. reset: `earliest` or `error`, for an offset that the topic no longer holds
+def open_topic(source: Source, *, reset: str = "earliest", isolation: str = "read_committed") -> Iterator[TopicReader]:
+    """Open a reader of `source.topic`.
+
+    Args:
+        reset: `earliest` or `error`, for an offset that the topic no longer holds
+        isolation: as librdkafka's `isolation.level`
 
     Raises:
         BrokerError: the broker refuses a request, here or within the context, or does not answer.
@@ -157,7 +181,7 @@ def open_topic(source: Source, *, reset: str = "earliest") -> Iterator[TopicRead
         # A client that had enough must fetch again soon, else it waits for a second with nothing to do.
         "fetch.queue.backoff.ms": 20,
         "enable.partition.eof": True,
-        "isolation.level": "read_committed",
+        "isolation.level": isolation,
         "auto.offset.reset": reset,
     }
     with open_consumer(source, last_error, **settings) as client:

@@ -131,4 +131,6 @@ def describe(config: Config, recorded: Recorded) -> str:
         count = recorded.unreadable.total()
         what = "message is no event" if count == 1 else "messages are no events"
         text += f"\n{count:,} {what} and left out ({faults}); the first: {recorded.example}"
+    for found, cure in recorded.held_back:
+        text += f"\n{found}, and are left out\n  {cure}"
     return text

@@ -118,6 +118,7 @@ struct Part {
     struct Event { int code; std::string text; };
     std::vector<Event> events;  // of the client: an error, or the partition's end
     bool ends = false;          // the last of all is such an event
+    i64 end = -1;               // the offset of the last event: at a partition's end, the next that is fetched
 };
 
 nb::object bytes_of(const Messages& m, const Messages::Text& text) {
@@ -177,7 +178,7 @@ class Reading {
     }
 
     // Up to `most` messages: the one that was waited for, and those that follow it within `linger` ms. By partition, in the order in
-    // which they came: (partition, messages or None, [(code, text) of an event of the client], whether such an event came last)
+    // which they came: (partition, messages or None, [(code, text) of an event of the client], whether such an event came last, the offset of the last event)
     nb::list read(i64 most, int linger) {
         if (!open() || !first_ || most < 1 || most > 1'000'000) throw nb::value_error("read: closed, nothing waited for, or a number out of range");
         std::vector<Part> parts;
@@ -194,7 +195,7 @@ class Reading {
             for (std::ptrdiff_t i = 0; i < n; ++i) {
                 Event* event = found_[static_cast<std::size_t>(i)];
                 const Message* message = l_.event_message_next(event);
-                const int partition = message ? message->partition : partition_of(event);
+                const auto [partition, offset] = message ? std::pair(message->partition, message->offset) : place_of(event);
                 std::size_t k = parts.size();
                 while (k-- > 0 && partitions[k] != partition) {}
                 if (k >= parts.size()) k = parts.size(), parts.emplace_back(), partitions.push_back(partition);
@@ -209,6 +210,7 @@ class Reading {
                 } else {
                     const char* text = l_.event_error_string(event);
                     part.events.push_back({l_.event_error(event), text ? text : ""});
+                    part.end = offset;
                 }
                 part.ends = !message;
                 l_.event_destroy(event);  // and the message with it
@@ -220,7 +222,7 @@ class Reading {
             for (const Part::Event& event : parts[k].events)
                 events.append(nb::make_tuple(event.code, nb::steal(PyUnicode_DecodeUTF8(event.text.data(), static_cast<Py_ssize_t>(event.text.size()), "replace"))));
             nb::object messages = parts[k].messages ? nb::cast(std::move(parts[k].messages)) : nb::none();
-            out.append(nb::make_tuple(partitions[k], messages, events, parts[k].ends));
+            out.append(nb::make_tuple(partitions[k], messages, events, parts[k].ends, parts[k].end));
         }
         return out;
     }
@@ -243,12 +245,12 @@ class Reading {
         return n;
     }
 
-    int partition_of(Event* event) const {
+    std::pair<std::int32_t, std::int64_t> place_of(Event* event) const {
         Place* place = l_.event_topic_partition(event);
-        if (!place) return NO_PARTITION;
-        const int partition = place->partition;
+        if (!place) return {NO_PARTITION, -1};
+        const std::pair found(place->partition, place->offset);
         l_.topic_partition_destroy(place);
-        return partition;
+        return found;
     }
 
     const Library& l_;

@@ -37,6 +37,7 @@ class Recorded(NamedTuple):
     unreadable: messages that are no JSON objects (or not in `event.format`), by fault; example: one of them in words
     facts: of context topics whose columns rows get: number by file next to the recording
     first, last: timestamps of the earliest and the latest message, ms; seconds: from the first request to the file
+    held_back: what is missing as it waits for a transaction that is open, in words, with the cure
     """
 
     rows: int
@@ -49,6 +50,7 @@ class Recorded(NamedTuple):
     last: int
     seconds: float
     facts: dict[str, int]
+    held_back: list[tuple[str, str]]
 
     @property
     def events_per_s(self) -> float:
@@ -87,10 +89,15 @@ def record_topic(
     partitions = [partition for each in source.each for partition in cluster.source_partitions(each)]
     parse = MessageParser(config)
     first, last, messages, total = 2**62, -(2**62), 0, 0
+    held_back = list[tuple[str, str]]()
     with _no_collections(), TopicFile(path) as file:
         for each in source.each:
             with open_topic(each) as reader:
                 spans = reader.spans(cluster.source_partitions(each), since=since, until=until)
+                # Not of those that `until` ends before.
+                whole = [p for p, now in reader.spans(spans).items() if spans[p].end >= now.end]
+                if held := reader.held_back(whole):
+                    held_back.append(held)
                 total += sum(span.end - span.begin for span in spans.values())
                 for batch, places in _read(reader, spans):
                     messages += len(batch)
@@ -109,7 +116,7 @@ def record_topic(
     facts = _record_facts(config, path)
     return Recorded(
         file.rows, len(file.columns), messages, len(partitions), parse.unreadable, parse.example, first, last,
-        time.perf_counter() - began, facts,
+        time.perf_counter() - began, facts, held_back,
     )  # fmt: skip
 
 

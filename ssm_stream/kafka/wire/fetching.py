@@ -26,12 +26,14 @@ class Fetched(NamedTuple):
     """What has come of one partition, in offset order. partition: None for an error of all of them
 
     errors: events of the client: the partition's end, or an error; ends: such an event came last
+    end: the offset of the last event: at a partition's end, the next that is fetched, behind markers of transactions
     """
 
     partition: int | None
     messages: Sequence[ReadMessage]
     errors: Sequence[KafkaError] = ()
     ends: bool = False
+    end: int = -1
 
 
 class Fetcher(Protocol):
@@ -83,8 +85,9 @@ class BatchFetcher:
                 () if messages is None else MessageBatch(self._topic, messages),
                 [KafkaError(code, text) for code, text in events],
                 ends,
+                end,
             )
-            for partition, messages, events, ends in found
+            for partition, messages, events, ends, end in found
         ]
 
     def close(self) -> None:
@@ -119,7 +122,8 @@ class MessageFetcher:
             own = [m for m, at in zip(messages, partitions, strict=True) if at == partition]
             errors = [error for message in own if (error := message.error()) is not None]
             good = [message for message in own if message.error() is None]
-            fetched.append(Fetched(partition, good, errors, own[-1].error() is not None))
+            end = next((message.offset() for message in reversed(own) if message.error() is not None), None)
+            fetched.append(Fetched(partition, good, errors, own[-1].error() is not None, -1 if end is None else end))
         return fetched
 
     def close(self) -> None:
