@@ -263,7 +263,7 @@ def prime(
 
     No prediction and no alert is sent. The audit and `state show` have the file's hash, the number, time and user.
 
-    Example: ssm-stream state prime monitor.yaml press-9 trial-run.csv --dry-run
+    Example: ssm-stream state prime examples/soft-sensor.yaml PUMP-8 FILE --dry-run
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.evaluate.recordings import RecordingError
