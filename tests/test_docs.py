@@ -290,10 +290,7 @@ def test_files_of_the_help_exist_after_one_command(tmp_path: Path, monkeypatch: 
     """After `ssm-stream examples` each file that a help's example reads is there, or another example writes it."""
     monkeypatch.chdir(tmp_path)
     subprocess.run([sys.executable, "-m", "ssm_stream", "examples"], check=True, capture_output=True)
-    written, read = (
-        {"monitor.state", "trial-run.csv"},
-        set[tuple[str, str]](),
-    )  # `state export`; a machine's own trial run
+    written, read = {"monitor.state"}, set[tuple[str, str]]()  # by `state export`
     for name, words in help_examples():
         command, rest = resolved(list(words))
         flags = {flag: p.name for p in command.params for flag in p.opts if flag.startswith("-")}
