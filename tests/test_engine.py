@@ -236,14 +236,3 @@ def test_input_names_begin_with_the_constant_and_end_with_the_codes_in_use() -> 
     names = [name for name in engine.input_names() if name]
     assert names[:2] == ["constant", "a"]
     assert sorted(names[2:]) == ["mode=0", "mode=1", "mode=2"]
-
-
-def test_a_rare_step_of_an_input_is_learned_in_size() -> None:
-    """A valve that moves every 120 events: what its steps do is not taken for outliers each time."""
-    rng = np.random.default_rng(0)
-    valve = (np.arange(3000) // 120 % 2) * 100.0
-    y = 0.5 * valve + 0.2 * rng.normal(size=len(valve))
-    columns = np.stack([valve, rng.normal(size=len(valve))], 1)
-    predictions, _ = Engine(config()).process(made(y, columns, ts=60_000 * np.arange(len(valve))))
-    steps = 120 * np.arange(12, 25)
-    assert np.median(np.abs(predictions.yhat - y)[steps]) < 0.9

@@ -57,7 +57,7 @@ def read(make: Callable[[Consumer, str], Fetcher], most: int) -> Chunks:
         producer.flush(30)
         consumer = Consumer(with_plugin({"bootstrap.servers": servers, "group.id": "g"}))
         fetcher, chunks, deadline = make(consumer, "events"), [], time.monotonic() + 60
-        fetcher.add("events", 0)
+        fetcher.add("events", [0])
         consumer.incremental_assign([TopicPartition("events", 0, 0)])
         while sum(map(len, chunks)) < len(values) and time.monotonic() < deadline:
             chunks += [each.messages for each in fetcher.fetch(most, lambda _: nullcontext()) if len(each.messages)]

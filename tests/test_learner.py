@@ -51,7 +51,7 @@ LOOSE_HEADS = {
         for scope in ("fleet", "norm")
         for head in ("attended", "log_attended", "log_attended_value")
     },
-    "products": 3e-4,
+    "products": 2e-4,
 }
 # The gate over the gates shares little by its prior, so that the roundings of the others decide more.
 LOOSE_GATES = {"top": 3.0}

@@ -211,13 +211,3 @@ def test_a_restart_within_a_quarter_changes_nothing() -> None:
     again = Engine.restore(of, engine.snapshot())
     then, _ = again.process(read(of, some[1_001:]))
     np.testing.assert_array_equal(np.concatenate([first.yhat, then.yhat]), whole.yhat)
-
-
-@pytest.mark.parametrize("lags", [0, 8])
-def test_a_wild_target_does_not_come_back_on_other_days(lags: int) -> None:
-    """A meter that overflows once: neither the next day nor a week later is it expected at that time."""
-    ts = START + 60 * np.arange(9 * DAY // 60)
-    y = 20 + 0.5 * np.random.default_rng(1).normal(size=len(ts))
-    at = DAY // 60 + 555
-    y[at] = 1e6
-    assert errors(config(lags=lags, calendar=["hour"]), ts, y)[at + 30 :].max() < 5.0

@@ -34,7 +34,7 @@ from ssm_stream.core.frozen_weights import Weights
 Z_CLIP = 5.0  # standardised inputs
 Q_CLIP = 6.0  # standardised targets and answers
 ERROR_CLIP = 3.0  # errors of the gradient heads
-WINSOR = 20.0  # deviations a value may count for in the running statistics
+WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
 VALUES = 32  # values of a column that get a slot
 SLOTS = 256  # slots of a pool

@@ -36,7 +36,7 @@ enum Mode { NEVER, BY_RULE, ALWAYS };                       // is the hour, the 
 constexpr double Z_CLIP = 5.0;         // standardised inputs
 constexpr double Q_CLIP = 6.0;         // standardised targets and answers
 constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
-constexpr double WINSOR = 20.0;        // deviations a value may count for in the running statistics
+constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
 constexpr i64 BATCH_FROM = 1000;       // events from which on a pool's sweeps may wait for each other
 constexpr i64 WAIT_SHARE = 10;         // entities for each event that may wait

@@ -182,7 +182,7 @@ def register(p: LearnerParams, s: State, x: Inputs, event: Event, known: Tensor)
 
 
 def winsorised(delta: Tensor, deviation: Tensor, mean: Tensor, settled: Tensor) -> Tensor:
-    """A step within ±20 usual deviations; free where little is known or nothing has varied so far."""
+    """A step within ±10 usual deviations; free where little is known or nothing has varied so far."""
     limit = WINSOR * deviation
     bounded = torch.minimum(torch.maximum(delta, -limit), limit)
     return torch.where(settled & (limit > 1e-9 * (1e-12 + mean.abs())), bounded, delta)
@@ -261,8 +261,7 @@ def learn_past(
     known_last = torch.where(u.isnan() & ~new[:, None], own.u_last[:, : p.features], u)
     back = torch.where(new[:, None], math.nan, own.u_last[:, p.features : -p.features]) if p.feature_lags > 1 else None
     own = own._replace(u_last=known_last if back is None else torch.cat([known_last, u, back], 1))
-    if p.seasons:
-        own = learn_seasons(own, event, y)
+    own = learn_seasons(p, own, event, y)
     if s.codes:
         gaps = torch.where(new, math.nan, (event.ts - own.time) / 1000.0).tolist()
         each = zip(s.codes, event.ts.tolist(), gaps, known.tolist(), strict=True)

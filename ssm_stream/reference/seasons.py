@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import QUARTER, SEASON_REACH, USUAL_RATE
-from ssm_stream.core.shapes import DAY_BINS, HOURS, SEASONAL, VALUE, WINSOR, LearnerParams
-from ssm_stream.reference.state import EntityState, Event, Running, State
+from ssm_stream.core.shapes import DAY_BINS, HOURS, SEASONAL, LearnerParams
+from ssm_stream.reference.state import EntityState, Event, State
 
 
 class Quarter(NamedTuple):
@@ -78,22 +78,17 @@ def usual_hours(own: EntityState, event: Event) -> Tensor:
     return torch.where(own.bin[:, 3:] > 0, usual, math.nan)
 
 
-def _bounded(running: Running, mean: Tensor) -> Tensor:
-    """Within ±WINSOR usual deviations, so that a single wild target does not come back every day."""
-    middle, limit = running.q_mean[:, VALUE], WINSOR * running.q_var[:, VALUE].sqrt()
-    settled = (running.n > 30) & (limit > 1e-9 * (1e-12 + middle.abs()))
-    return torch.where(settled, torch.minimum(torch.maximum(mean, middle - limit), middle + limit), mean)
-
-
-def learn_seasons(own: EntityState, event: Event, y: Tensor) -> EntityState:
+def learn_seasons(p: LearnerParams, own: EntityState, event: Event, y: Tensor) -> EntityState:
     """A target: the quarter before it is over, unless it is of the same one, or of one that is over already."""
+    if not p.seasons:
+        return own
     at = quarter_of(event)
     number, place, total, count = own.bin.unbind(1)
     new = count == 0
     day, season = (torch.where(new[:, None], math.nan, part) for part in (own.day, own.season))
     older, newer = ~new & (at.number < number), ~new & (at.number > number)
     closed = Quarter(torch.where(older, at.number, number.long()), torch.where(older, at.place, place.long()))
-    mean, over = _bounded(own.running, torch.where(older, y, total / count)), (older | newer)[:, None]
+    mean, over = torch.where(older, y, total / count), (older | newer)[:, None]
     usual = season.gather(1, closed.place[:, None])[:, 0]
     usual = torch.where(usual.isnan(), mean, usual + USUAL_RATE * (mean - usual))
     season = torch.where(over, season.scatter(1, closed.place[:, None], usual[:, None]), season)

@@ -322,7 +322,7 @@ inline void take_target(const Params& p, Entity& s, const i64* steps, double ts,
     const bool fresh = s.n == 0;
     for (i64 i = p.lags - 1; i > 0; --i) s.y_last[i] = fresh ? y : s.y_last[i - 1];
     if (p.lags > 0 || p.known) s.y_last[0] = y;
-    if (p.seasons) learn_seasons(s, steps, ts, y);
+    learn_seasons(p, s, steps, ts, y);
 }
 
 // Insert a gap in order; once all are known, the median moves to the first place.

@@ -88,10 +88,8 @@ inline UsualHours usual_hours(const Entity& s, const i64* steps) {
     return {{known > 0.0 ? sum / known : UNKNOWN, own_known > 0.0 ? own / own_known : UNKNOWN}};
 }
 
-// A bin is over. Its mean within ±WINSOR usual deviations, as they are then: a single wild target does not come back every day.
+// A bin is over.
 SSM_INLINE void close_bin(Entity& s, i64 number, i64 place, double mean, i64 newest) {
-    const double middle = s.target[SCALES + 2 * VALUE], limit = WINSOR * std::sqrt(s.target[SCALES + 2 * VALUE + 1]);
-    if (s.n > 30 && limit > 1e-9 * (1e-12 + std::fabs(middle))) mean = min(max(mean, middle - limit), middle + limit);
     float& usual = s.season[place];
     const double before = static_cast<double>(usual), held = static_cast<double>(static_cast<float>(mean));
     usual = unknown(before) ? static_cast<float>(mean) : static_cast<float>(before + USUAL_RATE * (held - before));
@@ -99,7 +97,8 @@ SSM_INLINE void close_bin(Entity& s, i64 number, i64 place, double mean, i64 new
 }
 
 // Target y of an event at that time.
-inline void learn_seasons(Entity& s, const i64* steps, double ts, double y) {
+inline void learn_seasons(const Params& p, Entity& s, const i64* steps, double ts, double y) {
+    if (!p.seasons) return;
     const Quarter at = quarter_of(steps, ts);
     double* bin = s.bin;
     if (bin[BIN_TARGETS] == 0.0) {
