@@ -1,8 +1,7 @@
 """Alerts of machines that stand still, switch and pulse: budgets by quarter where nothing is wrong, and faults found.
 
-    python benchmarks/alerts_rest.py                        # a minute
-    python benchmarks/alerts_rest.py --rest-seeds 1 2 3 --json
-    python benchmarks/alerts.py --parts rest
+    python benchmarks/alerts.py --parts rest                # a minute
+    python benchmarks/alerts.py --parts rest --rest-seeds 1 2 3 --json
 
 Each stream is what a plant does every day, with what `init` writes for it (defaults; silence and stuck by the rules'
 own choice). Alerts that start are counted by quarter of the run, so that a flood that ends is seen apart from one that
@@ -13,14 +12,12 @@ same stream without it has there (*by chance*).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from alerts_recordings import check
 from alerts_run import Row, Stream, configuration
-from alerts_scale import show_checks
 from rich.console import Console
 from rich.table import Table
 
@@ -268,18 +265,3 @@ def parts(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
 
 def add_options(parser: Any) -> None:
     parser.add_argument("--rest-seeds", nargs="+", type=int, default=[101, 102, 103], help="of the streams of `rest`")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    parser.add_argument("--json", action="store_true", help="checks and figures on standard output")
-    options = parser.parse_args()
-    checks, rows = parts(options)
-    show_checks(checks)
-    if options.json:
-        print(json.dumps({"checks": checks, "rest": rows}))
-
-
-if __name__ == "__main__":
-    main()
