@@ -19,6 +19,7 @@
 #include "../json/rows.hpp"
 #include "library.hpp"
 #include "messages.hpp"
+#include "sorting.hpp"
 
 namespace nb = nanobind;
 
@@ -93,34 +94,6 @@ std::uintptr_t take_latest() {
     return reinterpret_cast<std::uintptr_t>(handle);
 }
 
-void keep(const Library& l, const Message& from, Messages& to) {
-    Messages::One one{};
-    one.key = to.keep(from.key, from.key_len);
-    one.value = to.keep(from.payload, from.len);
-    one.offset = from.offset;
-    one.timestamp = l.message_timestamp(&from, &one.timestamp_type);
-    Headers* headers = nullptr;
-    if (!l.message_headers(&from, &headers)) {
-        const char* name;
-        const void* value;
-        std::size_t size;
-        for (std::size_t i = 0; !l.header_get_all(headers, i, &name, &value, &size); ++i)
-            to.headers.push_back({to.keep(name, std::char_traits<char>::length(name)), to.keep(value, size)});
-    }
-    one.headers = to.headers.size();
-    to.longest = std::max(to.longest, one.value.size);
-    to.all.push_back(one);
-}
-
-// What one call of `Reading.read` has of one partition, in the order of its offsets.
-struct Part {
-    std::unique_ptr<Messages> messages;
-    struct Event { int code; std::string text; };
-    std::vector<Event> events;  // of the client: an error, or the partition's end
-    bool ends = false;          // the last of all is such an event
-    i64 end = -1;               // the offset of the last event: at a partition's end, the next that is fetched
-};
-
 nb::object bytes_of(const Messages& m, const Messages::Text& text) {
     if (!text.there) return nb::none();
     const std::string_view view = m.view(text);
@@ -153,8 +126,9 @@ nb::object headers_of(const Messages& m, i64 i) {
     return out;
 }
 
-// One queue for the partitions of a consumer. It is polled for events: the calls that return messages would serve an error as a
-// callback of confluent-kafka, which ends the process where it is called from outside of a call of confluent-kafka's own.
+// One queue for the partitions of a consumer. The calls that return messages would serve an error as a callback of confluent-kafka,
+// which ends the process where it is called from outside of a call of confluent-kafka's own: so messages are taken by a callback of
+// this class, which gets the errors as well, or as events.
 class Reading {
   public:
     explicit Reading(std::uintptr_t handle) : l_(wanted()), handle_(reinterpret_cast<Handle*>(handle)), queue_(l_.queue_new(handle_)) {}
@@ -181,48 +155,24 @@ class Reading {
     // which they came: (partition, messages or None, [(code, text) of an event of the client], whether such an event came last, the offset of the last event)
     nb::list read(i64 most, int linger) {
         if (!open() || !first_ || most < 1 || most > 1'000'000) throw nb::value_error("read: closed, nothing waited for, or a number out of range");
-        std::vector<Part> parts;
-        std::vector<int> partitions;
+        Sorting found(l_, handle_, most);
         {
             nb::gil_scoped_release without;
-            found_.resize(static_cast<std::size_t>(most));
-            found_[0] = std::exchange(first_, nullptr);
-            std::ptrdiff_t n = take(1);
-            if (n < most && linger > 0) {  // asleep: the client would wake this thread for each message
+            found.put(std::exchange(first_, nullptr), waiting() + 1);
+            take(found, most);
+            if (!found.full() && linger > 0) {  // asleep: the client would wake this thread for each message
                 std::this_thread::sleep_for(std::chrono::milliseconds(linger));
-                n = take(n);
-            }
-            for (std::ptrdiff_t i = 0; i < n; ++i) {
-                Event* event = found_[static_cast<std::size_t>(i)];
-                const Message* message = l_.event_message_next(event);
-                const auto [partition, offset] = message ? std::pair(message->partition, message->offset) : place_of(event);
-                std::size_t k = parts.size();
-                while (k-- > 0 && partitions[k] != partition) {}
-                if (k >= parts.size()) k = parts.size(), parts.emplace_back(), partitions.push_back(partition);
-                Part& part = parts[k];
-                if (message) {
-                    if (!part.messages) {
-                        part.messages = std::make_unique<Messages>(partition);
-                        const std::size_t expected = static_cast<std::size_t>(n - i);
-                        part.messages->reserve(expected, expected * (message->len + message->key_len));
-                    }
-                    keep(l_, *message, *part.messages);
-                } else {
-                    const char* text = l_.event_error_string(event);
-                    part.events.push_back({l_.event_error(event), text ? text : ""});
-                    part.end = offset;
-                }
-                part.ends = !message;
-                l_.event_destroy(event);  // and the message with it
+                take(found, most);
             }
         }
+        std::vector<Part>& parts = found.parts();
         nb::list out;
         for (std::size_t k = 0; k < parts.size(); ++k) {
             nb::list events;
             for (const Part::Event& event : parts[k].events)
                 events.append(nb::make_tuple(event.code, nb::steal(PyUnicode_DecodeUTF8(event.text.data(), static_cast<Py_ssize_t>(event.text.size()), "replace"))));
             nb::object messages = parts[k].messages ? nb::cast(std::move(parts[k].messages)) : nb::none();
-            out.append(nb::make_tuple(partitions[k], messages, events, parts[k].ends, parts[k].end));
+            out.append(nb::make_tuple(parts[k].partition, messages, events, parts[k].ends, parts[k].end));
         }
         return out;
     }
@@ -238,26 +188,20 @@ class Reading {
 
   private:
     bool open() const { return queue_ != nullptr; }
-    // What is there already, after the first n found. Returns how many are found then.
-    std::ptrdiff_t take(std::ptrdiff_t n) {
-        const auto size = static_cast<std::ptrdiff_t>(found_.size());
-        for (Event* event; n < size && (event = l_.queue_poll(queue_, 0)); ++n) found_[static_cast<std::size_t>(n)] = event;
-        return n;
-    }
-
-    std::pair<std::int32_t, std::int64_t> place_of(Event* event) const {
-        Place* place = l_.event_topic_partition(event);
-        if (!place) return {NO_PARTITION, -1};
-        const std::pair found(place->partition, place->offset);
-        l_.topic_partition_destroy(place);
-        return found;
+    i64 waiting() const { return static_cast<i64>(l_.queue_length(queue_)); }
+    // What is there already.
+    void take(Sorting& found, i64 most) {
+        if (found.full()) return;
+        // All at once is cheapest, but the client fetches on meanwhile, as if nothing waited: not where more waits than it should hold.
+        if (const i64 n = waiting(); n <= 2 * most) found.put_all(queue_, n);
+        else
+            for (Event* event; !found.full() && (event = l_.queue_poll(queue_, 0));) found.put(event, n);
     }
 
     const Library& l_;
     Handle* handle_;
     Queue* queue_;
     Event* first_ = nullptr;
-    std::vector<Event*> found_;
 };
 
 // Produces through a client of confluent-kafka, which must outlive it.

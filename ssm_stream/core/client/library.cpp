@@ -38,8 +38,10 @@ bool load(Library& l) {
            take(from, "rd_kafka_interceptor_add_on_acknowledgement", l.add_on_acknowledgement) &&
            take(from, "rd_kafka_interceptor_add_on_destroy", l.add_on_destroy) && take(from, "rd_kafka_queue_new", l.queue_new) &&
            take(from, "rd_kafka_queue_destroy", l.queue_destroy) && take(from, "rd_kafka_queue_get_partition", l.queue_get_partition) &&
-           take(from, "rd_kafka_queue_forward", l.queue_forward) &&
-           take(from, "rd_kafka_queue_poll", l.queue_poll) && take(from, "rd_kafka_event_message_next", l.event_message_next) &&
+           take(from, "rd_kafka_queue_forward", l.queue_forward) && take(from, "rd_kafka_queue_length", l.queue_length) &&
+           take(from, "rd_kafka_consume_callback_queue", l.consume_callback_queue) && take(from, "rd_kafka_yield", l.yield) &&
+           take(from, "rd_kafka_message_errstr", l.message_errstr) && take(from, "rd_kafka_queue_poll", l.queue_poll) &&
+           take(from, "rd_kafka_event_message_next", l.event_message_next) &&
            take(from, "rd_kafka_event_error", l.event_error) && take(from, "rd_kafka_event_error_string", l.event_error_string) &&
            take(from, "rd_kafka_event_topic_partition", l.event_topic_partition) && take(from, "rd_kafka_event_destroy", l.event_destroy) &&
            take(from, "rd_kafka_topic_partition_destroy", l.topic_partition_destroy) &&

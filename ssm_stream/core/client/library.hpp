@@ -53,6 +53,10 @@ struct Library {
     void (*queue_destroy)(Queue*);
     Queue* (*queue_get_partition)(Handle*, const char*, std::int32_t);
     void (*queue_forward)(Queue*, Queue*);
+    std::size_t (*queue_length)(Queue*);
+    int (*consume_callback_queue)(Queue*, int, void (*)(Message*, void*), void*);
+    void (*yield)(Handle*);
+    const char* (*message_errstr)(const Message*);
     Event* (*queue_poll)(Queue*, int);
     const Message* (*event_message_next)(Event*);
     int (*event_error)(Event*);
