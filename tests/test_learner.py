@@ -121,6 +121,13 @@ def coded(n: int, entities: int = 3) -> Stream:
     return s
 
 
+def with_offset(n: int) -> Stream:
+    """Two entities of a pool; from the middle on the first one's first sensor stands higher by three deviations."""
+    s = drift(n, 2, 2, seed=11)
+    s.u[n // 2 :, :, 0] += 9.0 * (s.e[n // 2 :] == 0)
+    return s
+
+
 class Case(NamedTuple):
     stream: Callable[[], Stream]
     plan: FeaturePlan
@@ -167,6 +174,7 @@ CASES = {
         entities=2,
         slots=48,
     ),
+    "sensor offset": Case(lambda: with_offset(500), FeaturePlan(ABC), Heads(), entities=2),
     "half-lives": Case(
         lambda: drift(300, seed=4), PLAN, Heads(attention=16), half_lives=((0, 6 * 3600.0), (20, 0), (200, 0))
     ),

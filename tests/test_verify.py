@@ -97,10 +97,10 @@ class Heads:
         loss = 0.5 * w @ S @ w - P @ w + 0.5 * float(self.c.ridge[m]) * w @ w
         return torch.autograd.grad(loss, w)[0].numpy()
 
-    def learn(self, x: Any, q: float, value: float, kept: float) -> None:
-        """A sweep of exact steps, one coordinate after the other; the implicit step as its own equation.
+    def learn(self, x: Any, q: float, value: float, kept: float, centre: Any = 0.0) -> None:
+        """A sweep of exact steps, one coordinate after the other; the implicit step as its own equation about a centre.
 
-        value: standardised target
+        value: standardised target; centre (D,): of the numbers, zero elsewhere
         """
         x = np.pad(x.astype(np.float64), (0, self.W.shape[1] - len(x)))  # codes that are yet to come
         c, M, W, said = self.c, self.M, self.W, self.W @ x
@@ -113,7 +113,12 @@ class Heads:
                 W[m, i] -= self.gradient(m, W[m])[i] / (self.S[m, i, i] + c.ridge[m])
         for h, step in enumerate(self.step[:-1], M):
             target = value if h == len(W) - 2 else q
-            W[h] += step * np.clip(target - said[h], -3, 3) * x / (x @ x)
+            # by the weights about the centre: of [1, z − c, codes], the constant that of the answer at the centre
+            about, off = W[h].copy(), x - centre
+            about[0] = W[h] @ np.where(np.arange(len(x)) == 0, 1.0, centre)
+            about += step * np.clip(target - said[h], -3, 3) * off / (off @ off)
+            W[h] = about
+            W[h, 0] = about[0] - about[1:] @ np.broadcast_to(centre, x.shape)[1:]
         keep = c.direct[0]
         W[-1] = keep * W[-1] + (1 - keep) * q * x
 
@@ -121,7 +126,7 @@ class Heads:
 def test_reference_is_gradient_descent_to_rounding() -> None:
     """Against automatic differentiation, on the kernel's scratch, with the kernel run one event at a time from here."""
     run = replay.replay(
-        parsed(CONFIG + "model: {heads: [moments, proximal, gd], log_space: false}\n"), rows(120), lambda _: None
+        parsed(CONFIG + "model: {heads: [moments, proximal, gd], log_space: false}\n"), rows(240), lambda _: None
     )
     recorder = replay.compare(run, lambda _: None).recorder
     c, production, tape = verify_reference.pooled_heads(run.params), run.fresh(), run.tape
@@ -130,6 +135,7 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
         Heads(c, c.step[1], run.params.N, 1 + 2 * run.params.F, True),
         [Heads(c, c.step[0], run.params.L, 1 + run.params.F, False) for _ in "ab"],
     )
+    lately = np.zeros((2, run.params.L))
     fast = slow = held = 0.0
     for t, y in enumerate(tape.y.tolist()):
         k, e = int(tape.pools[t]), int(tape.lives[t])
@@ -163,7 +169,11 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
         fleet.learn(w.fleet[: p.L], q[0], value[0], kept)
         if many:
             norm.learn(w.norm[: p.N], q[1], value[1], kept)
-            own[e].learn(w.entity[: p.L], q[1], value[1], kept)
+            x = w.entity[: p.L].astype(np.float64)
+            own[e].learn(x, q[1], value[1], kept, np.where(abs(lately[e]) > shapes.OFF_CENTRE, lately[e], 0.0))
+            if n >= shapes.LATELY_FROM:
+                numbers = slice(1, 1 + p.F)
+                lately[e, numbers] += shapes.LATELY_RATE * (x - lately[e])[numbers]
     for found, heads in zip(recorder.pools[0].W, (fleet, norm), strict=True):
         W, M = found[:, : heads.W.shape[1]], heads.M
         np.testing.assert_allclose(W[:M], heads.W[:M], rtol=1e-8, atol=1e-10)

@@ -89,6 +89,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("loss", f.loss, {2, p.T}, 8);
     put("view", f.view, {2, GATES}, 8);
     put("W", f.W, {p.prox + (p.prox > 0), p.wide_L}, 16);
+    put("lately", f.lately, {p.prox > 0 ? 1 + p.F : 0}, 16);
     put("day", f.day, {DAY_BINS * p.seasons});
     put("season", f.season, {WEEK_BINS * p.seasons});
     put.finish();
@@ -256,7 +257,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 struct ScratchFields {
     Field<double> v, season, q, scale, base, a, active, gate, made, judged, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, places, others;
-    Field<float> fleet, norm, entity, size, phi, attend, past, rate, product, product_rate;
+    Field<float> fleet, norm, entity, centred, size, phi, attend, past, rate, product, product_rate;
 };
 // Vectors write up to eight numbers at once: there is room behind what Python sees.
 inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
@@ -268,7 +269,8 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("fleet", f.fleet, {p.wide_L}, 16, 16);
     put("norm", f.norm, {p.wide_N}, 16, 16);
     put("entity", f.entity, {p.wide_L}, 16, 16);
-    put("size", f.size, {2});
+    put("centred", f.centred, {p.wide_L}, 16, 16);
+    put("size", f.size, {1});
     put("phi", f.phi, {p.R}, 16);
     put("q", f.q, {ANSWERING, p.heads});
     put("scale", f.scale, {2, 4, 2});
@@ -302,7 +304,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
 inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     Scratch w;
     w.v = f.v.in(row), w.season = f.season.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
-    w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
+    w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.centred = f.centred.in(row), w.size = f.size.in(row);
     w.phi = f.phi.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
     w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.g = f.g.in(row), w.off = f.off.in(row);

@@ -36,6 +36,9 @@ Q_CLIP = 6.0  # standardised targets and answers
 ERROR_CLIP = 3.0  # errors of the gradient heads
 WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
+LATELY_RATE = 0.04  # of the inputs' means lately: some 25 events of the entity
+LATELY_FROM = 100  # events of an entity from which on they are learned: before, its statistics follow as fast
+OFF_CENTRE = 1.0  # deviations from which on an input stands off its mean
 VALUES = 32  # values of a column that get a slot
 SLOTS = 256  # slots of a pool
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
@@ -143,6 +146,8 @@ class EntityState(NamedTuple):
     day (E, 96), season (E, 672) float32: target in each quarter of an hour of the last day, usual one in each of the
         week; NaN where unknown
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
+    lately (E, 1 + F) float32: [0, running means of the standardised numbers], about which these heads step where an
+        input stands off its mean
     loss (E, 2, T), view (E, 2, G) float32: decayed losses of the answers; regrets of the gates and their squares
     unit (E,): usual absolute error
     """
@@ -160,6 +165,7 @@ class EntityState(NamedTuple):
     day: NDArray[np.float32]
     season: NDArray[np.float32]
     W: NDArray[np.float32]
+    lately: NDArray[np.float32]
     loss: NDArray[np.float32]
     view: NDArray[np.float32]
     unit: NDArray[np.float64]
@@ -302,7 +308,8 @@ class Scratch(NamedTuple):
     slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
         will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
         hour and weekday are codes
-    fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (2,): squared norms of fleet and entity
+    fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; centred (L,) float32: the direction of a step
+        of the entity's own heads, about their centre; size (1,): squared norm of fleet
     phi (R,) float32: embedding
     q (4, B + prox + 2): standardised answers of the heads: fleet, entity, norm, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
@@ -332,6 +339,7 @@ class Scratch(NamedTuple):
     fleet: NDArray[np.float32]
     norm: NDArray[np.float32]
     entity: NDArray[np.float32]
+    centred: NDArray[np.float32]
     size: NDArray[np.float32]
     phi: NDArray[np.float32]
     q: NDArray[np.float64]

@@ -38,6 +38,9 @@ constexpr double Q_CLIP = 6.0;         // standardised targets and answers
 constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
+constexpr double LATELY_RATE = 0.04;   // of the inputs' means lately: some 25 events of the entity
+constexpr i64 LATELY_FROM = 100;       // events of an entity from which on they are learned: before, its statistics follow as fast
+constexpr double OFF_CENTRE = 1.0;     // deviations from which on an input stands off its mean
 constexpr i64 BATCH_FROM = 1000;       // events from which on a pool's sweeps may wait for each other
 constexpr i64 WAIT_SHARE = 10;         // entities for each event that may wait
 constexpr i64 CHOOSE_AT = 200;         // events that the heads on products learn before they choose what to multiply
@@ -79,7 +82,7 @@ struct Params {
 struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on;
-    float *fleet, *norm, *entity, *size, *phi;
+    float *fleet, *norm, *entity, *centred, *size, *phi;
     double *q, *scale, *base, *a, *active, *gate, *made, *judged, *g, *off;
     float* attend;
     double* least;

@@ -14,8 +14,10 @@ from ssm_stream.core.shapes import (
     BATCH,
     BATCH_FROM,
     ERROR_CLIP,
+    LATELY_RATE,
     LOG_RESIDUAL,
     LOG_VALUE,
+    OFF_CENTRE,
     RESIDUAL,
     VALUE,
     WAIT_SHARE,
@@ -208,6 +210,26 @@ def learn_gradient(W: Tensor, x: Tensor, step: Tensor, error: Tensor) -> Tensor:
     """
     rate = step * error.clamp(-ERROR_CLIP, ERROR_CLIP) / (x * x).sum(1, keepdim=True)
     return W + rate[..., None] * x[:, None]
+
+
+def learn_centred(
+    W: Tensor, lately: Tensor, x: Tensor, step: Tensor, error: Tensor, settled: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`learn_gradient` by a head's answer at the centre c and its slopes, brought back to W; and the means after it.
+
+    With z − c in place of z: W ← W + β clip(e, ±3) [1 − c·(z − c), z − c, codes] / ‖[1, z − c, codes]‖². The centre is
+    the mean lately of an input that stands off its mean, 0 of others.
+
+    W (B, h, D), lately (B, F), x (B, D) = [1, z, codes], step (h,), error (B, h); settled (B,): are means learned, too?
+    """
+    F = lately.shape[1]
+    z, centre = x[:, 1 : 1 + F], torch.where(lately.abs() > OFF_CENTRE, lately, 0.0)
+    off = torch.cat([x[:, :1], z - centre, x[:, 1 + F :]], 1)
+    across = (centre * off[:, 1 : 1 + F]).sum(1, keepdim=True)
+    rate = step * error.clamp(-ERROR_CLIP, ERROR_CLIP) / (off * off).sum(1, keepdim=True)
+    along = torch.cat([1.0 - across, off[:, 1:]], 1)
+    after = lately + LATELY_RATE * (z - lately)
+    return W + rate[..., None] * along[:, None], torch.where(settled[:, None], after, lately)
 
 
 def learn_scope(

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.shapes import (
+    LATELY_FROM,
     LOG_RESIDUAL,
     Q_CLIP,
     RESIDUAL,
@@ -43,7 +44,7 @@ from ssm_stream.core.shapes import (
 )
 from ssm_stream.reference.corrections import correct, learn_corrections
 from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix
-from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, may_wait, read
+from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_centred, learn_scope, may_wait, read
 from ssm_stream.reference.inputs import (
     Inputs,
     compute_inputs,
@@ -221,8 +222,11 @@ def _learn_heads(
         if p.prox:
             target = torch.stack([own_targets.residual] * p.prox + [own_targets.value], 1)
             steps = torch.cat([meta.proximal_step, meta.slow_step[None]])
-            W = learn_gradient(own.W, x.entity, steps, target - prediction.own_heads)
-            own = own._replace(W=torch.where(x.many[:, None, None], W, own.W))
+            error, settled = target - prediction.own_heads, own.running.n >= LATELY_FROM
+            W, lately = learn_centred(own.W, own.lately, x.entity, steps, error, settled)
+            many = x.many[:, None]
+            W, lately = torch.where(many[..., None], W, own.W), torch.where(many, lately, own.lately)
+            own = own._replace(W=W, lately=lately)
         answered = prediction.norm._replace(x=x.norm)
         learned = learn_scope(norm_params(p), meta, s.norm, answered, own_targets, decay, logs, max_waiting)
         norm = choose(x.many, learned, s.norm)

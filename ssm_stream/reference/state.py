@@ -86,7 +86,9 @@ class EntityState(NamedTuple):
     y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
     bin (4,), day (96,), season (672,): quarter of an hour that is not over, the last day's, the week's usual targets,
         as in `shapes.EntityState`
-    W (H + 1, L): the entity's own proximal heads, the slow one last; loss (2, T), view (2, G), unit (): of the gates
+    W (H + 1, L): the entity's own proximal heads, the slow one last; lately (F,): running means of the standardised
+        numbers, about which they step where an input stands off its mean; loss (2, T), view (2, G), unit (): of the
+        gates
     """
 
     running: Running
@@ -98,6 +100,7 @@ class EntityState(NamedTuple):
     day: Tensor
     season: Tensor
     W: Tensor
+    lately: Tensor
     loss: Tensor
     view: Tensor
     unit: Tensor
@@ -279,8 +282,8 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
             missed=zeros(E, len(corrected_heads(p))), bin=zeros(E, 4 * p.seasons), day=zeros(E, DAY_BINS * p.seasons),
             season=zeros(E, WEEK_BINS * p.seasons),
-            W=zeros(E, p.prox + (p.prox > 0), p.L), loss=zeros(E, 2, experts), view=zeros(E, 2, G),
-            unit=zeros(E),
+            W=zeros(E, p.prox + (p.prox > 0), p.L), lately=zeros(E, p.F), loss=zeros(E, 2, experts),
+            view=zeros(E, 2, G), unit=zeros(E),
         ),
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
         surprise=zeros(3),

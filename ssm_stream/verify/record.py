@@ -18,6 +18,7 @@ from ssm_stream.core.shapes import (
     BATCH,
     BATCH_FROM,
     HIGH,
+    LATELY_FROM,
     LOG_BASE,
     LOG_RESIDUAL,
     LOW,
@@ -197,7 +198,7 @@ class Recorder:
         seen.x[t, : event.D] = w.fleet[: event.D]
         if learns:
             seen.q[t] = targets[0, RESIDUAL]
-            self._learn(event, targets, update, n_pool)
+            self._learn(event, targets, update, (n, n_pool))
             self.gates[k].learn(
                 self._a, self._active, self._made, y, self._losses[e], Moment(n, n_pool, waiting, int(given[3][0]))
             )
@@ -262,19 +263,19 @@ class Recorder:
         d.whole[t] = abs(d.reference[t] - found) / scale
         d.gate[t] = np.abs(weights.total - w.g[:places]).max()
 
-    def _learn(self, event: _Event, targets: Array, update: Update, n_pool: int) -> None:
-        """Let the reference learn the event, in every scope that learns it."""
+    def _learn(self, event: _Event, targets: Array, update: Update, seen: tuple[int, int]) -> None:
+        """Let the reference learn the event, in every scope that learns it. seen: events of the entity, of the pool"""
         p, s, (k, e, *_) = self.p, event.scopes, event.given
         if p.moments and p.M > 0:
             error = abs(float(targets[0, RESIDUAL] - self._answers[0, 0]))
-            update = update._replace(kept=kept_share(self.heads.surprise, self._means[k], error, n_pool))
+            update = update._replace(kept=kept_share(self.heads.surprise, self._means[k], error, seen[1]))
         self.pools[k].learn(self._inputs(event), self._answers, targets[:s], update)
         if p.products:
             self.products[k].choose(self.production.learner.pool.product_of[k])
             self.products[k].learn(self._product_inputs(event), self._product_answers, targets[0], update)
         if s > 1 and p.prox > 0:
             x = self.production.scratch.entity[: event.D].astype(np.float64)
-            self.own[e].learn(x, self._own_answers, targets[1])
+            self.own[e].learn(x, self._own_answers, targets[1], settled=seen[0] >= LATELY_FROM)
 
     def _compare(self, event: _Event, logs: bool) -> None:
         """Compare the weights of the kernel with the reference's, after the event."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core import implicit
-from ssm_stream.core.shapes import LOG_RESIDUAL, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.core.shapes import LATELY_RATE, LOG_RESIDUAL, OFF_CENTRE, RESIDUAL, VALUE, LearnerParams
 
 Array = NDArray[np.float64]
 
@@ -233,23 +233,35 @@ def sweep(S: Array, P: Array, W: Array, ridge: Array, touched: NDArray[np.bool_]
 
 
 class OwnDescent:
-    """Explicit gradient descent of an entity's own heads: proximal and slow. W (H, D)."""
+    """Explicit gradient descent of an entity's own heads: proximal and slow, about a centre of the inputs.
+
+    W (H, D); lately (1 + F,): [0, running means of the standardised numbers], the centre where they are off their means
+    """
 
     def __init__(self, p: LearnerParams) -> None:
         slow = p.prox > 0
         self.step = np.array([*p.steps[: p.prox].astype(np.float64), *[p.slow_step] * slow])
         self.kind = np.array([RESIDUAL] * p.prox + [VALUE] * slow, np.int64)
-        self.W = np.zeros((len(self.step), p.L))
+        self.W, self.lately = np.zeros((len(self.step), p.L)), np.zeros(1 + p.F)
 
     def predict(self, x: Array) -> Array:
         """(H,) standardised answers to x."""
         answers: Array = self.W[:, : len(x)] @ x
         return answers
 
-    def learn(self, x: Array, answers: Array, q: Array) -> None:
-        """Learn from the event that `predict` answered."""
-        rate = self.step * np.clip(q[self.kind] - answers, -BOUND, BOUND) / float(x @ x)
-        self.W[:, : len(x)] += rate[:, None] * x
+    def learn(self, x: Array, answers: Array, q: Array, *, settled: bool) -> None:
+        """Learn from the event that `predict` answered: a step of each head's answer at the centre, and of its slopes.
+
+        settled: the entity has learned so many events that the means lately are learned, too
+        """
+        off, lead = x.copy(), len(self.lately)
+        centre = np.where(np.abs(self.lately) > OFF_CENTRE, self.lately, 0.0)
+        off[:lead] -= centre
+        rate = self.step * np.clip(q[self.kind] - answers, -BOUND, BOUND) / float(off @ off)
+        self.W[:, : len(x)] += rate[:, None] * off
+        self.W[:, 0] -= rate * float(centre @ off[:lead])
+        if settled:
+            self.lately[1:] += LATELY_RATE * (x[:lead] - self.lately)[1:]
 
 
 def kept_share(surprise: Array, mean: list[float], error: float, n: float) -> float:

@@ -129,6 +129,27 @@ SSM_INLINE void learn_gradient(float* W, const float* x, i64 n, double step, dou
     add(W, x, static_cast<float>(step * clip(error, ERROR_CLIP)) / size, n);
 }
 
+// The direction of a step about the centre c of the inputs z, where that of [1, z, codes] would be for steps about 0:
+// [1 − c·(z − c), z − c, codes], the gradient by what the head answers at c and its slopes, as weights of [1, z, codes].
+// lately: [0, running means of z], a centre where an input has stood off its mean. Returns ‖[1, z − c, codes]‖²: so much a step of 1
+// along this direction changes the answer.
+SSM_INLINE float place_centred(const Params& p, const Scratch& w, const float* lately, i64 n) {
+    std::memcpy(w.centred, w.entity, sizeof(float) * n);
+    float across = 0.0f;
+    for (i64 j = 1; j <= p.F; ++j) {
+        const float c = std::fabs(lately[j]) > static_cast<float>(OFF_CENTRE) ? lately[j] : 0.0f;
+        w.centred[j] -= c;
+        across += c * w.centred[j];
+    }
+    const float size = dot(w.centred, w.centred, n);
+    w.centred[0] = 1.0f - across;
+    return size;
+}
+SSM_INLINE void learn_lately(const Params& p, const Scratch& w, float* lately) {
+    constexpr float rate = static_cast<float>(LATELY_RATE);
+    for (i64 j = 1; j <= p.F; ++j) lately[j] += rate * (w.entity[j] - lately[j]);
+}
+
 // P ← λP + (1 − λ) q x: the paper's layer with decay, one gradient step from zero weights on the decayed mean.
 SSM_INLINE void learn_direct(float* P, const float* x, i64 n, double decay, double q) {
     decay_add(P, static_cast<float>(decay), x, static_cast<float>((1.0 - decay) * q), n);

@@ -133,7 +133,7 @@ inline i64 give(const Params& p, const Scratch& w, Pool& pool, bool now) {
     if (now) {
         w.slots[w.flag[CODES]++] = slot;
         w.fleet[1 + F + slot] = w.entity[1 + F + slot] = w.norm[1 + 2 * F + slot] = 1.0f;
-        w.size[FLEET] += 1.0f, w.size[ENTITY] += 1.0f;
+        w.size[FLEET] += 1.0f;
     }
     return slot + 1;
 }
@@ -218,7 +218,6 @@ inline void place(const Params& p, const Scratch& w, const Entity& s, const Pool
     std::memcpy(w.entity + 1 + F, w.fleet + 1 + F, sizeof(float) * (p.wide_L - 1 - F));
     std::memset(w.norm + 1 + 2 * F, 0, sizeof(float) * (p.wide_N - 1 - 2 * F));
     std::memcpy(w.norm + 1 + 2 * F, w.fleet + 1 + F, sizeof(float) * pool.used);
-    w.size[ENTITY] = dot(w.entity, w.entity, p.wide_L);
 }
 
 // Mean and deviation of each scale for the pool and the entity; a young one leans on the pool. logs: those in log space, too

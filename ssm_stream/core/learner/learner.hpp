@@ -261,9 +261,11 @@ inline void learn_heads(Learner& l, double ts, double y) {
     if (p.prox) {
         const double *scale = w.scale + 8, *q = w.q + ENTITY * p.heads;
         const double target = standard_target(scale, RESIDUAL, y - w.base[BASE]), value = standard_target(scale, VALUE, y);
+        const float size = place_centred(p, w, l.s.lately, whole(D));
         for (i64 r = 0; r < p.prox; ++r)
-            learn_gradient(l.s.W + r * p.wide_L, w.entity, whole(D), p.steps[r], target - q[r], w.size[ENTITY]);
-        learn_gradient(l.s.W + p.prox * p.wide_L, w.entity, whole(D), p.slow_step, value - q[p.prox], w.size[ENTITY]);
+            learn_gradient(l.s.W + r * p.wide_L, w.centred, whole(D), p.steps[r], target - q[r], size);
+        learn_gradient(l.s.W + p.prox * p.wide_L, w.centred, whole(D), p.slow_step, value - q[p.prox], size);
+        if (l.s.n >= LATELY_FROM) learn_lately(p, w, l.s.lately);
     }
     learn_scope(p, w, l.norm, scope_of(p, w, NORM), D + p.F, lesson);
 }

@@ -28,6 +28,8 @@ def entity_array(inputs: InputMap, name: str, array: Array, gone: Array) -> Arra
         return past_features(inputs, array)
     if name == "y_last":
         return past_targets(inputs, array, 1) if inputs.new.lags else array
+    if name == "lately":  # [0, numbers], empty without such heads
+        return np.concatenate([array[:, :1], take(array[:, 1:], inputs.numbers, 1)], 1) if array.shape[1] else array
     if name == "W":
         return widen(linear_weights(inputs, array, gone), _vectors(inputs.new.L))
     return array
