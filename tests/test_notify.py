@@ -47,7 +47,7 @@ from ssm_stream.notify.preview import _history
 from ssm_stream.notify.quiet import QuietHours
 from ssm_stream.notify.rendering import Links, Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
-from ssm_stream.notify.senders.http import post
+from ssm_stream.notify.senders.http import SendError, post
 from ssm_stream.notify.service import NotifyService
 from ssm_stream.notify.workers.lanes import Lanes
 from ssm_stream.ops.bytewax_metrics import free_port
@@ -807,6 +807,47 @@ def test_only_notify_needs_the_secrets_of_its_targets(monkeypatch: pytest.Monkey
         with pytest.raises(ConfigError, match=rf"targets\[0\].{key}: the environment variable NOTIFY_URL is not set"):
             NotifyService(loaded, "monitor.yaml")
         NotifyService(loaded, "monitor.yaml", print)
+
+
+def test_a_secret_that_no_request_can_have_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+        "notify: {targets: [{webhook: '%s', authorization: '${AUTH}'}]}"
+    )
+    monkeypatch.setenv("AUTH", "Bearer abcdefgh\n")
+    loaded = parse_config(text % "http://a")
+    assert loaded.notify is not None
+    assert loaded.notify.targets[0].authorization is not None
+    assert loaded.notify.targets[0].authorization.get_secret_value() == "Bearer abcdefgh"
+    for value in ("Bearer abc\nabcdefgh", "Bearer abcdefgh\r\n\tx", "Bearer abcdefghトークン", "Bearer abcdefgh\x7f"):
+        monkeypatch.setenv("AUTH", value)
+        with pytest.raises(ConfigError, match=r"targets\[0\].authorization: the value has a line break") as caught:
+            parse_config(text % "http://a")
+        assert "abcdefgh" not in str(caught.value)
+    monkeypatch.setenv("AUTH", "Bearer Schlüssel")
+    for url, words in (
+        ("http://abcdefgh:99999/", "no host, or a port"),
+        ("http://[abcdefgh/", "no host, or a port"),
+        ("http://abcdefgh..example/", "no host, or a port"),
+        ("http://a/abcdefgh/ä", "write it as %XX"),
+    ):
+        monkeypatch.setenv("URL", url)
+        with pytest.raises(ConfigError, match=words) as caught:
+            parse_config(text % "${URL}")
+        assert "abcdefgh" not in str(caught.value)
+    for url in ("http://münchen.example/a?b=%C3%A4", "https://[::1]:8443/x", "http://user:secret@a:80", "${URL_UNSET}"):
+        parse_config(text % url)
+
+
+def test_what_cannot_be_a_request_is_a_failure_without_the_secret() -> None:
+    for url, token in (
+        ("http://127.0.0.1:9/", "abcdefgh\n"),
+        ("http://127.0.0.1:9/abcdefgh/ä", "a"),
+        ("http://[a", "b"),
+    ):
+        with pytest.raises(SendError) as caught:
+            post(url, b"{}", {"Authorization": token})
+        assert "abcdefgh" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,8 @@ def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], s
         if found[2] is None:
             secrets.append(_content(found[1], where))
             return secrets[-1]
-        content = os.environ.get(found[2]) or found[3]
+        # A line break at the end is of how the secret was stored, as in a file.
+        content = os.environ.get(found[2], "").rstrip("\r\n") or found[3]
         if content is None and path[:2] == ("notify", "targets"):
             return found[0]  # only `ssm-stream notify` needs it, which checks that it is there
         if content is None:

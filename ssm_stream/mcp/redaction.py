@@ -99,7 +99,7 @@ class Placeholders:
 def _value(file: str | None, variable: str | None) -> str:
     """Return what a placeholder stands for; empty without a value, and of a default, which the file itself has."""
     if file is None:
-        return os.environ.get(variable or "", "")
+        return os.environ.get(variable or "", "").rstrip("\r\n")
     try:
         with Path(file).open(encoding="utf-8", errors="replace") as opened:
             return opened.read(MAX_FILE_BYTES).rstrip("\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -20,13 +21,39 @@ TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 
 UNSET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A placeholder that stands as it is written: no process but that of `ssm-stream notify` needs its value."""
+IN_NO_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
+def _address(text: str) -> str:
+    """Check that a request can be sent to an address; the errors do not show it, as it may be a secret."""
+    if UNSET.search(text):
+        return text
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # UnicodeError, too
+        host, port = b"", None
+    if not host or port == 0:
+        raise ValueError("the address has no host, or a port that there is not; write it as https://host:443/path")
+    if not (parts.path + parts.query).isascii() or not text.isprintable():
+        raise ValueError("the address has a character that no request can have; write it as %XX")
+    return text
 
 
 def _http(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     if not text.startswith(("http://", "https://", "${")) or any(each.isspace() for each in text):
         raise ValueError("write an address such as https://tickets.example/alerts")
+    _address(text)
     return url
+
+
+def _header(value: SecretStr) -> SecretStr:
+    if IN_NO_HEADER.search(value.get_secret_value()):
+        raise ValueError(
+            "the value has a line break, or another character that no header can have; correct the variable or the file"
+        )
+    return value
 
 
 def _weekly(text: str) -> str:
@@ -43,11 +70,11 @@ class Target(Section):
     apprise: SecretStr | None = None
     """People: a URL of Apprise (Slack, Teams, e-mail, PagerDuty, LINE and a hundred more), only as `${NAME}`, from the
     environment, or `${file:/path}`. Needs the extra `notify`."""
-    alertmanager: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
+    alertmanager: Annotated[str, Field(pattern=r"^https?://[^@\s]+$"), AfterValidator(_address)] | None = None
     """Prometheus' Alertmanager: its address, `http://alertmanager:9093`."""
     webhook: Annotated[SecretStr, AfterValidator(_http)] | None = None
     """A system: each alert is a CloudEvent in a POST to this address."""
-    authorization: SecretStr | None = None
+    authorization: Annotated[SecretStr, AfterValidator(_header)] | None = None
     """Header `Authorization` for `alertmanager` or `webhook`, such as `Bearer …`; only as `${NAME}` or
     `${file:/path}`."""
     chart: bool | None = None

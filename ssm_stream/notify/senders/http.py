@@ -65,11 +65,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
         SendError: it failed, and may work later.
         RefusedError: the receiver refuses the content.
     """
-    where = urlsplit(url).netloc.rpartition("@")[2]
+    where = ""
     try:
+        where = urlsplit(url).netloc.rpartition("@")[2]
         answer = _direct(url, body, {**_AGENT, **headers}) if not _proxied(url) else _opened(url, body, headers)
     except (OSError, http.client.HTTPException) as error:
         raise SendError(f"{where}: {getattr(error, 'reason', None) or error or type(error).__name__}") from None
+    except ValueError as error:  # its text has the address or the header, which may be secrets
+        raise SendError(f"{where}: no request can have this address or header ({type(error).__name__})") from None
     if 200 <= answer.status < 300:
         return
     text = " ".join(answer.text.decode("utf-8", "replace").split())[:MAX_REASON]
