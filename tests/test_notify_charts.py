@@ -41,11 +41,13 @@ def points(n: int = 60, step: int = 1000) -> list[Point]:
 
 
 def test_it_shows_value_prediction_interval_and_begin() -> None:
-    content = drawing.draw(points(), 41_000, 45_000, "pump-3: anomaly", "Asia/Tokyo")
+    content = drawing.draw(points(), 41_000, 45_000, "pump-3: anomaly", "Asia/Tokyo", "temp °C")
     assert all(near(content, colour) > 50 for colour in COLOURS)
     assert len(content) < 30_000, "small"
-    before = drawing.draw(points(), -5000, 9000, "pump-3: anomaly", "UTC")
+    before = drawing.draw(points(), -5000, 9000, "pump-3: anomaly", "UTC", "temp")
     assert near(before, drawing.ALERT) == 0, "it began before the points"
+    unnamed = drawing.draw(points(), 41_000, 45_000, "pump-3: anomaly", "Asia/Tokyo", "")
+    assert near(unnamed, drawing.INK) < near(content, drawing.INK), "whose values these are"
 
 
 @pytest.mark.parametrize("odd", [
@@ -54,7 +56,10 @@ def test_it_shows_value_prediction_interval_and_begin() -> None:
     [Point(i * 86_400_000, 1e9 * i, 0.0, -1e9, 1e12) for i in range(3)],
 ])  # fmt: skip
 def test_odd_points_are_drawn(odd: list[Point]) -> None:
-    assert near(drawing.draw(odd, 0, 10**12, "温度センサー-1: anomaly " + "x" * 300, "UTC"), drawing.PAPER) > 1000
+    assert (
+        near(drawing.draw(odd, 0, 10**12, "温度センサー-1: anomaly " + "x" * 300, "UTC", "y" * 300), drawing.PAPER)
+        > 1000
+    )
 
 
 def prediction(entity: str, ts: int, y: float) -> dict[str, Any]:
@@ -147,6 +152,25 @@ def test_the_points_come_from_the_page_where_it_is_reachable(kafka: Kafka, monke
         assert [each.y for each in found["pump-1", None]] == [float(i) for i in range(30)]
     finally:
         served.server.close()
+
+
+def test_a_picture_is_of_the_target_that_the_alert_is_about_and_names_it(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = config(kafka, kafka.topic("alerts"), "  targets: [{webhook: 'http://localhost:1'}]")
+    two = loaded.replace(event=loaded.event.model_copy(update={"target": ["temp", "bar"]}))
+    for settings, about, read, shown in (
+        (two, {"target": "bar"}, "bar", "bar"),
+        (two, {"kind": "limit", "column": "bar", "target": None}, "bar", "bar"),
+        (two, {"kind": "limit", "column": "flow"}, "temp", "temp"),
+        (two, {"kind": "silence", "column": None}, "temp", "temp"),
+        (loaded, {"kind": "limit", "column": "flow"}, None, "target"),
+    ):
+        charts, series = Charts(settings), ("pump-3", read)
+        monkeypatch.setattr(charts._points, "of", lambda found, one=series: {one: points()} if one in found else {})
+        monkeypatch.setattr(drawing, "draw", lambda *given: given[-1].encode())
+        found = charts.of([Episode("e", alert(since=30_000, ts=31_000, **about), "warning", 0.0, 0.0)])
+        assert [each.content.decode() for each in found] == [shown], about
 
 
 def test_an_alert_beyond_the_points_has_none(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,7 +347,7 @@ def test_an_entity_is_followed_event_by_event() -> None:
     assert told["points"][2].tolist() == [11.5, 12.5, 13.5]
     assert (told["now"]["labelled"], view.next()) == (7, {})
     other = EntityView(page.cache, page.followed, {"name": "zz", "target": "9"})
-    assert other.next() == {"entity": {"name": "zz", "known": False}}
+    assert other.next() == {"entity": {"name": "zz", "known": False, "target": 0}}
     assert other.next() == {}
     page.on_sent(sent(*batch(["zz"], 50)))
     page.refresh()
@@ -582,8 +582,23 @@ def test_an_acknowledgement_is_kept_until_its_alert_is_known() -> None:
     version = episodes.version
     episodes.add_acknowledgement(AlertAcknowledgement("events-0-3-anomaly", "Bob"))
     assert episodes.version == version, "the flow reads what the page wrote"
-    assert episodes.find("events-0-5-anomaly") == episodes.find("events-0-3-anomaly") == (1, "m1")
+    assert episodes.find("events-0-5-anomaly") == episodes.find("events-0-3-anomaly")
+    assert (found["n"], found["entity"]) == (1, "m1")
     assert episodes.find("events-0-9-anomaly") is None
+
+
+def test_an_alert_has_the_values_of_the_target_that_it_is_about() -> None:
+    one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'", event="features: [a], target: [temp, bar]"))
+    try:
+        one.page.on_sent(sent(*batch(["m1"], targets=2)))
+        about = [{"target": "bar"}, {"column": "bar", "kind": "limit"}, {"target": "temp"}, {"kind": "silence"}]
+        about.append({"column": "flow", "kind": "stuck"})
+        one.page.alert_episodes.add([alert(offset=i, id=f"i{i}", **each) for i, each in enumerate(about)])
+        for name, number in (("i0", 1), ("i1", 1), ("i2", 0), ("i3", 0), ("i4", 0)):
+            stream = one.stream(f"view=alert&id={name}")
+            assert next(each["entity"] for each in stream if "entity" in each)["target"] == number, name
+    finally:
+        one.server.close()
 
 
 def test_a_verdict_goes_to_the_topic(served: Served) -> None:

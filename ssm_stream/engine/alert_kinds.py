@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ssm_stream.core import lifecycle
 
 KINDS = lifecycle.KINDS
@@ -22,3 +25,13 @@ MAINTENANCE = "maintenance"
 """As `suppressed_by`: what is withheld in a window of `alerts.maintenance`."""
 SUPPRESSED_BY = ("fleet", SHADOW, MAINTENANCE)
 """What suppresses alerts, as metrics count them."""
+
+
+def target_of(alert: Mapping[str, Any], targets: Sequence[str]) -> int:
+    """Return the number of the target whose values show an alert best: the one that it is about, else the first.
+
+    alert: its message, or the fields of its episode; a limit, silence or stuck value is about a column, which need be
+    no target
+    """
+    about = alert.get("target") or alert.get("column")
+    return targets.index(about) if about in targets else 0

@@ -213,14 +213,11 @@ class AlertEpisodes:
                 self.version += 1
                 episode |= {field: value, "version": self.version}
 
-    def find(self, alert: str) -> tuple[int, str | None] | None:
-        """Return the number of the episode that an alert's id belongs to, and its entity, None of a fleet; None if it
-        is not kept."""
+    def find(self, alert: str) -> Episode | None:
+        """Return the episode that an alert's id belongs to; None if it is not kept."""
         with self._lock:
             episode = self._of.get(alert)
-            if episode is None:
-                return None
-            return episode["n"], None if episode["scope"] == "fleet" else episode["entity"]
+            return None if episode is None else dict(episode)
 
     def changes(self, since: int = 0, entity: str | None = None, most: int = MAX_EPISODES) -> Changes:
         """Return the episodes that have changed since a version, oldest first.

@@ -221,8 +221,8 @@ class Stream:
         elif view == "alert":
             alert = AlertView(page.alert_episodes, query.get("id", ""))
             self._views.append(alert)
-            if alert.entity is not None:
-                self._add_entity({**query, "name": alert.entity})
+            if (series := alert.series(page.config.event.targets)) is not None:
+                self._add_entity({**query, "name": series[0], "target": str(series[1])})
         elif view == "stops":
             self._views.append(StopsView(page.stops, page.clock))
         elif view not in ("alerts", "report"):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.engine.alert_kinds import target_of
 from ssm_stream.ui.alert_episodes import AlertEpisodes
 from ssm_stream.ui.entity_cache import (
     ANOMALY,
@@ -253,7 +254,7 @@ class EntityView:
         if row is None:
             if self._version != -2:
                 self._version = -2
-                out["entity"] = {"name": self.name, "known": False}
+                out["entity"] = {"name": self.name, "known": False, "target": self._target}
             return out
         followed = self._followed_entities.follow(self.name, self._target)
         if row != self._row or followed is not self._followed:
@@ -306,16 +307,16 @@ class AlertView:
         self._alert_episodes, self._name = alert_episodes, name[:MAX_LENGTH]
         self._sent: Content | None = None
 
-    @property
-    def entity(self) -> str | None:
-        """Its entity; None of a fleet alert, and of one that is not kept."""
+    def series(self, targets: Sequence[str]) -> tuple[str, int] | None:
+        """Return its entity, and the number of the target that shows it; None of a fleet alert, and of one that is not
+        kept."""
         found = self._alert_episodes.find(self._name)
-        return None if found is None else found[1]
+        return None if found is None or found["scope"] == "fleet" else (found["entity"], target_of(found, targets))
 
     def next(self) -> Content:
         """Return what is new since the last call."""
         found = self._alert_episodes.find(self._name)
-        content: Content = {"n": None if found is None else found[0]}
+        content: Content = {"n": None if found is None else found["n"]}
         if content == self._sent:
             return {}
         self._sent = content

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import target_of
 from ssm_stream.notify.alerts import Episode
 from ssm_stream.notify.charts.points import LastPredictions, Point, Series
 
@@ -62,9 +63,9 @@ class Charts:
         return [each for each in found if each is not None]
 
     def _draw(self, episodes: list[Episode]) -> None:
-        points = self._points.of(map(_series, episodes)) if episodes else {}
+        points = self._points.of(map(self._series, episodes)) if episodes else {}
         for episode in episodes:
-            self._kept[episode.last["id"]] = self._chart(episode, points.get(_series(episode), []))
+            self._kept[episode.last["id"]] = self._chart(episode, points.get(self._series(episode), []))
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
@@ -75,13 +76,12 @@ class Charts:
             return None
         if since - points[-1].ts > points[-1].ts - points[0].ts:
             return None
-        content = self._drawing.draw(
-            points, since, at, f"{episode.entity}: {episode.kind}", self._config.event.time_zone
-        )
+        event = self._config.event
+        shown, title = event.targets[target_of(episode.last, event.targets)], f"{episode.entity}: {episode.kind}"
+        content = self._drawing.draw(points, since, at, title, event.time_zone, shown)
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", episode.entity)[:60].strip("._") or "alert"
         return Chart(f"{name}-{episode.kind}.png", content)
 
-
-def _series(episode: Episode) -> Series:
-    target = episode.last.get("target")
-    return episode.entity, str(target) if target is not None else None
+    def _series(self, episode: Episode) -> Series:
+        targets = self._config.event.targets
+        return episode.entity, targets[target_of(episode.last, targets)] if len(targets) > 1 else None

@@ -22,17 +22,20 @@ REACH = 0.6
 """Share of the values' range by which an interval is drawn beyond them, at most."""
 LATER = 0.35
 """Share of the points' time by which a chart goes on beyond the last one, at most."""
+MORE = "°·"
+"""Characters of the font beyond ASCII, as units have them."""
 Place = tuple[float, float]
 
 
-def draw(points: Sequence[Point], since: int, until: int, title: str, zone: str) -> bytes:
+def draw(points: Sequence[Point], since: int, until: int, title: str, zone: str, shown: str) -> bytes:
     """Return the chart of an alert: value, prediction, interval, and where it began.
 
     Args:
         points: at least two
         since, until: begin of the alert, and the time of its message, ms
-        title: what it is of; characters that the font lacks are left out
+        title: of the alert; characters that the font lacks are left out, here and below
         zone: of the times below
+        shown: name of the target whose values these are
     """
     image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), PAPER)
     canvas, font = ImageDraw.Draw(image), ImageFont.load_default(12 * SCALE)
@@ -76,10 +79,16 @@ def draw(points: Sequence[Point], since: int, until: int, title: str, zone: str)
         text((legend - width, 19), words, MUTED, "ls")
         canvas.rectangle([SCALE * (legend - width - 18), SCALE * 13, SCALE * (legend - width - 5), SCALE * 16], colour)
         legend -= round(width + 32)
-    known = "".join(each for each in title if each.isascii() and each.isprintable())
-    while known and LEFT + canvas.textlength(known, font) / SCALE > legend:
-        known = known[:-1]
-    text((LEFT, 19), known, INK, "ls")
+
+    def fitting(words: str, width: float) -> str:
+        known = "".join(each for each in words if (each.isascii() or each in MORE) and each.isprintable())
+        while known and canvas.textlength(known, font) / SCALE > width:
+            known = known[:-1]
+        return known
+
+    text((LEFT, 19), fitting(title, legend - LEFT), INK, "ls")
+    begins, ends = (canvas.textlength(each, font) / SCALE for each in times)
+    text(((LEFT + begins + right - ends) / 2, HEIGHT - 6), fitting(shown, right - ends - LEFT - begins - 12), INK, "ms")
     out = io.BytesIO()
     image.resize((WIDTH, HEIGHT), Image.Resampling.BOX).save(out, "PNG", optimize=True)
     return out.getvalue()

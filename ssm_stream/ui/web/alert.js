@@ -57,7 +57,7 @@ export class Alert {
       if (late) { this.app.connect(); return; }
     }
     if (update.entity && !this.inner) {
-      this.inner = new Entity(this.app, new URLSearchParams(), update.entity.name);
+      this.inner = new Entity(this.app, new URLSearchParams({ target: update.entity.target }), update.entity.name);
       this.inner.history.leave(); // it is on the entity's own page
       this.chart.append(this.inner.known[0]);
       this.inner.canvas.before(this.earlier);

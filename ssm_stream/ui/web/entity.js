@@ -58,8 +58,9 @@ export class Entity {
       return h("section", { class: "panel", "aria-labelledby": id }, h("h3", { id }, t(title)), ...children);
     };
     // What is known only of an entity that has had an event.
+    this.charted = h("h3", { id: "h-chart" }, t("chart"));
     this.known = [
-      h("section", { class: "panel full", "aria-labelledby": "h-chart" }, h("h3", { id: "h-chart" }, t("chart")),
+      h("section", { class: "panel full", "aria-labelledby": "h-chart" }, this.charted,
         this.key, this.canvas, this.scores, this.limitWords, this.hint, this.table),
       card("why", this.whyNote, this.why),
       h("div", { class: "stack" },
@@ -89,6 +90,7 @@ export class Entity {
     const { targets, no_looks, late, horizon, ahead } = this.app.hello;
     this.unable = no_looks;
     this.history.greet(this.app.hello);
+    say(this.charted, `${t("chart")}: ${printable(targets[this.target] ?? "")}`);
     say(this.hint, late ? t("late_hint") : ahead ? t("ahead_hint") : horizon ? t("ahead_events_hint", { n: horizon }) : t("sampled"));
     this.targets.hidden = targets.length < 2;
     const select = h("select", { onchange: () => { location.hash = entityLink(this.name, Number(select.value)); } },
