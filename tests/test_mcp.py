@@ -181,6 +181,7 @@ def test_tools_describe_themselves_and_only_read(flow: Flow, view: FlowView, exa
         assert len(each.description) > 50
         assert each.annotations.read_only_hint
         assert each.output_schema["properties"]
+        assert each.input_schema["additionalProperties"] is False
         described = [name for name, field in each.input_schema["properties"].items() if "description" in str(field)]
         assert set(each.input_schema["properties"]) - set(described) <= {"sort", "limit", "offset"}, each.name
 
@@ -238,11 +239,25 @@ def test_alerts(call: Callable[..., Any], flow: Flow) -> None:
     assert call("list_alerts", which={"since": "30m"})["total"] == 3, "those that go on"
     assert call("list_alerts", which={"until": "2001-01-01T00:00:00"})["total"] == 0
     assert "write how long ago" in call("list_alerts", which={"since": "yesterday"})
-    assert "Extra inputs" in call("list_alerts", which={"machine": "x"})
+    assert "no argument 'which.machine'; there are open, entity, kind" in call("list_alerts", which={"machine": "x"})
     counts = call("count_alerts", by="entity", which={"kind": "anomaly"})
     assert {each["group"]: each["alerts"] for each in counts["groups"]} == {"*": 1, "oven-1": 1, "press-1": 1}
     assert sum(each["called_true"] for each in counts["groups"]) == 1
     assert call("count_alerts", by="ended_by")["groups"][0]["group"] == "open"
+
+
+def test_an_argument_that_a_tool_does_not_have_is_refused(call: Callable[..., Any]) -> None:
+    refused = call("list_alerts", entity="press-1")
+    assert 'no argument \'entity\'; write it within which: {"which": {"entity": …}}' in refused
+    assert "within which" in call("count_alerts", kind="silence")
+    assert "no argument 'machine'; there are which, sort, limit, offset" in call("list_alerts", machine="press-1")
+    assert "no argument 'entity'; there are none" in call("overview", entity="press-1")
+    wrong = call("list_alerts", sort="worst", which={"kind": "lie"})
+    assert "sort: Input should be 'newest', 'oldest' or 'score' (found 'worst')" in wrong
+    assert "which.kind: Input should be" in wrong
+    assert "pydantic" not in wrong
+    assert "entity: Field required" in call("get_entity")
+    assert call("list_alerts", which='{"entity": "press-1"}')["total"] == 1, "as some clients write it"
 
 
 def test_one_alert_is_explained(call: Callable[..., Any], flow: Flow) -> None:

@@ -30,6 +30,7 @@ from ssm_stream.mcp.allowed_files import AllowedFiles, NotAllowedError
 from ssm_stream.mcp.commands import CommandRunner
 from ssm_stream.mcp.process_client import ProcessClient
 from ssm_stream.mcp.redaction import Placeholders, Redactor, secrets_of
+from ssm_stream.mcp.strict_tool import StrictTool
 from ssm_stream.mcp.tools.alerts import AlertTools
 from ssm_stream.mcp.tools.common import RefusedCallError, View
 from ssm_stream.mcp.tools.documents import DocumentTools
@@ -71,9 +72,6 @@ def make_server(config: Config, file: Path, view: FlowView, access: Access) -> M
         config: with its features; file: that it is in
         view: of its topics, started
     """
-    server = MCPServer[None](
-        "ssm-stream", instructions=INSTRUCTIONS, version=version("ssm-stream"), log_level="WARNING"
-    )
     allowed, shared = AllowedFiles(access.files), View(view)
     stops = StopTools(shared)
     entities, alerts, documents = EntityTools(shared, stops), AlertTools(shared, str(file)), DocumentTools()
@@ -88,14 +86,15 @@ def make_server(config: Config, file: Path, view: FlowView, access: Access) -> M
         files = FileTools(file, allowed, CommandRunner(COMMAND_LIMIT))
         tools += [files.list_files, files.validate, files.init, files.backtest, files.tune]
     redact, restore = Redactor(secrets_of(config)), Placeholders(file).restore
-    for tool in tools:
-        server.add_tool(
-            _guarded(tool, redact, lambda text: redact.text(restore(text))),
-            description=" ".join((tool.__doc__ or "").split()),
-            annotations=ToolAnnotations(
-                read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-            ),
-        )
+    reads = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+    guarded = [_guarded(tool, redact, lambda text: redact.text(restore(text))) for tool in tools]
+    server = MCPServer[None](
+        "ssm-stream",
+        instructions=INSTRUCTIONS,
+        version=version("ssm-stream"),
+        log_level="WARNING",
+        tools=[StrictTool.of(each, reads) for each in guarded],
+    )
 
     @server.resource("ssm-stream://docs/{+page}", mime_type="text/markdown")
     def page(page: str) -> str:
