@@ -47,9 +47,12 @@ from ssm_stream.notify.preview import _history
 from ssm_stream.notify.quiet import QuietHours
 from ssm_stream.notify.rendering import Links, Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
+from ssm_stream.notify.senders.apprise import PartlySentError
+from ssm_stream.notify.senders.backoff import Backoff
 from ssm_stream.notify.senders.http import SendError, post
 from ssm_stream.notify.service import NotifyService
 from ssm_stream.notify.workers.lanes import Lanes
+from ssm_stream.notify.workers.people import PeopleWorker
 from ssm_stream.ops.bytewax_metrics import free_port
 
 
@@ -114,14 +117,26 @@ class Mail:
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
         self.refuse = False
+        self.unknown: set[str] = set()
+        """Recipients that it refuses."""
+        self.reached: list[str] = []
         mail = self
 
         class Handler:
+            async def handle_RCPT(  # noqa: N802
+                self, server: Any, session: Any, envelope: Any, address: str, options: Any
+            ) -> str:
+                if address in mail.unknown:
+                    return f"550 5.1.1 {address}: no such user"
+                envelope.rcpt_tos.append(address)
+                return "250 OK"
+
             async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
                 if mail.refuse:
                     return "451 try again later"
                 parsed = email.message_from_bytes(envelope.content, policy=email.policy.default)
                 mail.messages.append(cast("EmailMessage", parsed))
+                mail.reached += envelope.rcpt_tos
                 return "250 OK"
 
         self._controller = Controller(Handler(), hostname="127.0.0.1", port=free_port())
@@ -667,6 +682,33 @@ def test_people_get_later_what_failed_and_what_came_meanwhile(kafka: Kafka, mail
         until(lambda: "pump-2" in mail.text(-1)[0] + mail.text(-1)[1])
         assert service.metrics.failing_for("mailto") == 0
     assert len([i for i in range(len(mail.messages)) if "pump-1: temp" in mail.text(i)[1]]) == 1
+
+
+def test_who_has_a_message_does_not_get_it_again_as_another_is_refused(
+    kafka: Kafka, mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssm_stream.notify.workers.people.Backoff", lambda _: Backoff(0.01))
+    topic = kafka.topic("alerts")
+    monkeypatch.setenv("NOTIFY_URL", f"{mail.url},nobody@plant.example,bob@plant.example")
+    loaded = config(kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]\n  group: 0")
+    with running(loaded) as service:
+        until(lambda: len(mail.reached) == 3)
+        mail.unknown = {"nobody@plant.example"}
+        for i in range(2):
+            send(kafka, topic, [alert(f"pump-{i}")])
+            until(lambda n=i: service.metrics.failures.labels("mailto")._value.get() == 3 * (n + 1))  # type: ignore[misc]
+        until(lambda: len(mail.reached) == 7)
+        assert service.metrics.failing_for("mailto") == 0
+    assert Counter(mail.reached) == {"ann@plant.example": 3, "bob@plant.example": 3, "nobody@plant.example": 1}
+    monkeypatch.setenv("NOTIFY_URL", f"{mail.url}&cc=nobody@plant.example")
+    sender = NotifyService(config(kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]"), "monitor.yaml").workers[0]
+    assert isinstance(sender, PeopleWorker)
+    before = len(mail.reached)
+    with pytest.raises(PartlySentError, match="no such user"):
+        sender._sender.send(Text("a", "b"), urgent=False)
+    with pytest.raises(PartlySentError):
+        sender._sender.send(Text("a", "b"), urgent=False, again=True)
+    assert len(mail.reached) == before + 1, "the server had taken it"
 
 
 def test_what_people_cannot_be_sent_for_long_is_a_dead_letter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from ssm_stream.notify.senders.http import SendError
 
 MIN_SECRET = 6
 """Characters of a part of the URL from which on it is taken for a secret."""
+PARTLY = "SMTP recipient"
+"""Of the line that Apprise logs where a mail server has taken a message, but refused one who gets a copy."""
 
 
 class PeopleSender(Protocol):
@@ -27,12 +30,16 @@ class PeopleSender(Protocol):
     takes_charts: bool
     """Whether the service takes pictures."""
 
-    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
-        """Send a message, with pictures.
+    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = (), again: bool = False) -> None:
+        """Send a message, with pictures. again: the last one, which those who have it do not get twice
 
         Raises:
-            SendError: it was not taken.
+            SendError: it was not taken; PartlySentError: by some of its recipients.
         """
+
+
+class PartlySentError(SendError):
+    """Some of the recipients have the message, others do not."""
 
 
 class AppriseSender:
@@ -59,9 +66,9 @@ class AppriseSender:
                 f"notify.targets: {name}: Apprise does not take the URL, which begins with {target.service}: write one "
                 "such as slack://… or mailto://…; https://github.com/caronc/apprise/wiki lists services and their URLs"
             )
-        # Not the service itself: only this one converts plain text to what the service takes, where that is HTML.
-        self._notifier = self._apprise.Apprise()
-        self._notifier.add(service)
+        self._notifiers = [self._notifier(each) for each in _by_recipient(service)]
+        self._lacking: dict[int, str] = {}
+        """The recipients who have the last message, and why it did not reach all that they stand for."""
         self.max_length = int(service.body_maxlen)
         self.takes_charts = bool(getattr(service, "attachment_support", False))
 
@@ -75,25 +82,52 @@ class AppriseSender:
             attached.add(memory.AttachMemory(content=chart.content, name=chart.name, mimetype="image/png"))
         return attached
 
-    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
-        """Send a message, with pictures.
+    def _notifier(self, service: Any) -> Any:
+        """Return what sends to a service: only this converts plain text to what it takes, where that is HTML."""
+        found = self._apprise.Apprise()
+        found.add(service)
+        return found
+
+    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = (), again: bool = False) -> None:
+        """Send a message, with pictures. again: the last one, which those who have it do not get twice
 
         Raises:
-            SendError: it was not taken.
+            SendError: it was not taken; PartlySentError: by some of its recipients.
         """
+        if not again:
+            self._lacking = {}
+        failed = list[str]()
+        for i, notifier in enumerate(self._notifiers):
+            if i in self._lacking:
+                continue
+            reason, partly = self._send_by(notifier, text, urgent=urgent, charts=charts)
+            if not reason or partly:
+                self._lacking[i] = reason
+            else:
+                failed.append(reason)
+        failed += filter(None, self._lacking.values())
+        if failed and self._lacking:
+            some = f"{len(failed)} of {len(self._notifiers)} recipients do not have it, or not all of their copies: "
+            raise PartlySentError(some + failed[0])
+        if failed:
+            raise SendError(failed[0])
+
+    def _send_by(self, notifier: Any, text: Text, *, urgent: bool, charts: Sequence[Chart]) -> tuple[str, bool]:
+        """Send a message to one recipient; return why it failed, empty if it did not, and whether some have it."""
         kind = self._apprise.NotifyType.FAILURE if urgent else self._apprise.NotifyType.INFO
         with self._apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as lines:
             try:
                 more = {} if (attached := self._attachments(charts)) is None else {"attach": attached}
                 body, title = text.body or text.title, text.title
-                taken = self._notifier.notify(
+                taken = notifier.notify(
                     body=body, title=title, notify_type=kind, body_format=self._apprise.NotifyFormat.TEXT, **more
                 )
             except Exception as error:  # noqa: BLE001 - of a hundred plugins and their libraries
-                raise SendError(self._redact(f"{type(error).__name__}: {error}")) from None
+                return self._redact(f"{type(error).__name__}: {error}"), False
             reason = " ".join(lines.getvalue().split())
-        if not taken:
-            raise SendError(self._redact(reason[-300:] or "Apprise did not deliver it"))
+        if taken:
+            return "", False
+        return self._redact(reason[-300:] or "Apprise did not deliver it"), PARTLY in reason
 
     def _redact(self, text: str) -> str:
         """Return the text without the parts of the URL."""
@@ -102,6 +136,18 @@ class AppriseSender:
             if len(part) >= MIN_SECRET:
                 text = text.replace(part, REDACTED)
         return text
+
+
+def _by_recipient(service: Any) -> list[Any]:
+    """Return a service as one for each of its recipients: Apprise says of all of them together that it failed."""
+    recipients = getattr(service, "targets", None)
+    if not isinstance(recipients, list) or len(recipients) < 2:
+        return [service]
+    found = []
+    for each in recipients:
+        found.append(copy.copy(service))
+        found[-1].targets = [each]
+    return found
 
 
 def _words(url: str) -> list[str]:

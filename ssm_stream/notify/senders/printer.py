@@ -21,7 +21,7 @@ class PrintSender:
     def __init__(self, name: str, write: Print) -> None:
         self._name, self._write = name, write
 
-    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
+    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = (), again: bool = False) -> None:
         """Print a message to people."""
         with _LOCK:
             self._write(f"── {self._name}{' (urgent)' if urgent else ''} ── {text.title}\n{text.body}\n")

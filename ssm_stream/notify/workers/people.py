@@ -15,7 +15,7 @@ from ssm_stream.notify.charts.charts import Chart, Charts
 from ssm_stream.notify.outbox import Batch, Entry, Outbox
 from ssm_stream.notify.quiet import QuietHours
 from ssm_stream.notify.rendering import MAX_DETAILED, Renderer, Text, parts, ranked
-from ssm_stream.notify.senders.apprise import PeopleSender
+from ssm_stream.notify.senders.apprise import PartlySentError, PeopleSender
 from ssm_stream.notify.senders.backoff import Backoff
 from ssm_stream.notify.senders.http import SendError
 from ssm_stream.notify.workers import base
@@ -132,16 +132,20 @@ class PeopleWorker(TargetWorker):
     def _send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
         """Send one message, with a few attempts; those after the first one without pictures, which may be the cause.
 
+        What some recipients have counts as sent: they would get it again for as long as another one is refused.
+
         Raises:
             SendError: all failed.
         """
         for attempt in range(ATTEMPTS):
             try:
-                self._sender.send(text, urgent=urgent, charts=() if attempt else charts)
-            except SendError:
+                self._sender.send(text, urgent=urgent, charts=() if attempt else charts, again=attempt > 0)
+            except SendError as error:
                 self.shared.metrics.on_failure(self.name)
-                if attempt == ATTEMPTS - 1 or self.shared.stopping.wait(self._backoff.next()):
+                if attempt < ATTEMPTS - 1 and not self.shared.stopping.wait(self._backoff.next()):
+                    continue
+                if not isinstance(error, PartlySentError):
                     raise
-            else:
-                self.shared.metrics.on_taken(self.name)
-                return
+                LOG.error("message_not_sent_to_all", target=self.name, error=str(error))
+            self.shared.metrics.on_taken(self.name)
+            return
