@@ -141,7 +141,8 @@ class Mail:
 
         self._controller = Controller(Handler(), hostname="127.0.0.1", port=free_port())
         self._controller.start()
-        self.url = f"mailto://127.0.0.1:{self._controller.port}?from=ssm@plant.example&to=ann@plant.example"
+        self.port = self._controller.port
+        self.url = f"mailto://127.0.0.1:{self.port}?from=ssm@plant.example&to=ann@plant.example"
 
     def text(self, i: int) -> tuple[str, str]:
         """Subject and text."""
@@ -682,6 +683,29 @@ def test_people_get_later_what_failed_and_what_came_meanwhile(kafka: Kafka, mail
         until(lambda: "pump-2" in mail.text(-1)[0] + mail.text(-1)[1])
         assert service.metrics.failing_for("mailto") == 0
     assert len([i for i in range(len(mail.messages)) if "pump-1: temp" in mail.text(i)[1]]) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mailto://127.0.0.1:{free}?from=a@plant.example", r"^127.0.0.1:\d+: .* Connection refused"),
+        ("mailto://nosuchhost.invalid?from=a@plant.example", r"^nosuchhost.invalid:25: .*Name or service not known"),
+        ("mailto://ann:s3cr%40t-pass@127.0.0.1:{port}?from=a@plant.example", "AUTH extension not supported"),
+        ("mailtos://ann:s3cr%40t-pass@127.0.0.1:{port}?from=a@plant.example", "STARTTLS extension not supported"),
+        ("mailtos://127.0.0.1:{port}?from=a@plant.example&mode=ssl", "WRONG_VERSION_NUMBER"),
+        ("mailto://127.0.0.1:{port}?from=a@plant.example&to=nobody@plant.example", "no such user"),
+        ("jsons://user:s3cr%40t-pass@127.0.0.1:{port}/s3cret-path", "WRONG_VERSION_NUMBER"),
+    ],
+)
+def test_a_failure_of_apprise_has_its_cause_without_secrets(
+    kafka: Kafka, mail: Mail, monkeypatch: pytest.MonkeyPatch, url: str, words: str
+) -> None:
+    mail.unknown = {"nobody@plant.example"}
+    monkeypatch.setenv("NOTIFY_URL", url.format(port=mail.port, free=free_port()))
+    loaded = config(kafka, "alerts", "  targets: [{name: post, apprise: '${NOTIFY_URL}'}]")
+    ((_, reason),) = results_of_test(loaded)
+    assert re.search(words, str(reason)), reason
+    assert not re.search("s3cr", str(reason))
 
 
 def test_who_has_a_message_does_not_get_it_again_as_another_is_refused(

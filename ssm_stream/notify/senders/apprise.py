@@ -6,7 +6,9 @@ import copy
 import importlib
 import logging
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from ssm_stream.config import ConfigError
 from ssm_stream.config.client_properties import REDACTED
@@ -17,8 +19,42 @@ from ssm_stream.notify.senders.http import SendError
 
 MIN_SECRET = 6
 """Characters of a part of the URL from which on it is taken for a secret."""
+LOGGER = logging.getLogger("apprise")
+CAUSES = ("Socket Exception", "I/O Exception", "Response Details")
+"""Begins of the lines by which Apprise gives the cause of a failure, for those who debug it."""
+MAX_REASON = 300
+"""Characters of a reason, the last ones, and of a line of it."""
 PARTLY = "SMTP recipient"
 """Of the line that Apprise logs where a mail server has taken a message, but refused one who gets a copy."""
+
+
+class _Lines(logging.Handler):
+    """Keeps what Apprise logs of one call, also in its own threads: warnings, and on lower levels their cause.
+
+    Attributes:
+        found: the lines
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = " ".join(record.getMessage().split())
+        if _CALL.get() is self and (record.levelno >= logging.WARNING or line.startswith(CAUSES)):
+            self.found.append(line[:MAX_REASON])
+
+    def __enter__(self) -> _Lines:
+        self._before = _CALL.set(self)
+        LOGGER.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LOGGER.removeHandler(self)
+        _CALL.reset(self._before)
+
+
+_CALL: ContextVar[_Lines | None] = ContextVar("call", default=None)
 
 
 class PeopleSender(Protocol):
@@ -59,7 +95,8 @@ class AppriseSender:
                 f"notify.targets: {name} is sent to through Apprise, which is not installed: pip install "
                 "'ssm-stream[notify]'"
             ) from None
-        logging.getLogger("apprise").addHandler(logging.NullHandler())
+        LOGGER.propagate = False  # its lines may hold secrets: only `_Lines` has them
+        LOGGER.setLevel(logging.DEBUG)
         service = self._apprise.Apprise.instantiate(self._url)
         if service is None:
             raise ConfigError(
@@ -69,6 +106,9 @@ class AppriseSender:
         self._notifiers = [self._notifier(each) for each in _by_recipient(service)]
         self._lacking: dict[int, str] = {}
         """The recipients who have the last message, and why it did not reach all that they stand for."""
+        # Of other services the host of the URL may be a token.
+        host = getattr(service, "smtp_host", None)
+        self._where = "" if not host else f"{host}:{service.port}: " if service.port else f"{host}: "
         self.max_length = int(service.body_maxlen)
         self.takes_charts = bool(getattr(service, "attachment_support", False))
 
@@ -115,7 +155,7 @@ class AppriseSender:
     def _send_by(self, notifier: Any, text: Text, *, urgent: bool, charts: Sequence[Chart]) -> tuple[str, bool]:
         """Send a message to one recipient; return why it failed, empty if it did not, and whether some have it."""
         kind = self._apprise.NotifyType.FAILURE if urgent else self._apprise.NotifyType.INFO
-        with self._apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as lines:
+        with _Lines() as lines:
             try:
                 more = {} if (attached := self._attachments(charts)) is None else {"attach": attached}
                 body, title = text.body or text.title, text.title
@@ -124,22 +164,23 @@ class AppriseSender:
                 )
             except Exception as error:  # noqa: BLE001 - of a hundred plugins and their libraries
                 return self._redact(f"{type(error).__name__}: {error}"), False
-            reason = " ".join(lines.getvalue().split())
         if taken:
             return "", False
-        return self._redact(reason[-300:] or "Apprise did not deliver it"), PARTLY in reason
+        reason = self._redact(" ".join(lines.found)[-MAX_REASON:] or "Apprise did not deliver it")
+        return f"{self._where}{reason}", any(PARTLY in line for line in lines.found)
 
     def _redact(self, text: str) -> str:
-        """Return the text without the parts of the URL."""
+        """Return the text without the parts of the URL, as they are written or meant."""
         rest = self._url.partition("://")[2]
-        for part in sorted({rest, *_words(rest)}, key=len, reverse=True):
+        written = {rest, *_words(rest)}
+        for part in sorted(written | set(map(unquote, written)), key=len, reverse=True):
             if len(part) >= MIN_SECRET:
                 text = text.replace(part, REDACTED)
         return text
 
 
 def _by_recipient(service: Any) -> list[Any]:
-    """Return a service as one for each of its recipients: Apprise says of all of them together that it failed."""
+    """Return a service as one for each of its recipients: to Apprise, all of them together have a message or not."""
     recipients = getattr(service, "targets", None)
     if not isinstance(recipients, list) or len(recipients) < 2:
         return [service]
