@@ -597,6 +597,28 @@ def test_a_broker_that_is_away_is_named(flow: Flow, tmp_path: Path) -> None:
     assert "no broker at localhost:1" in found.content[0].text
 
 
+def test_what_a_topic_that_cannot_be_read_would_add_is_noted(kafka: Kafka, flow: Flow, tmp_path: Path) -> None:
+    file = tmp_path / "partly.yaml"
+    text = flow.file.read_text().replace(f"topic: {flow.feedback}", "topic: no-feedback")
+    file.write_text(text.replace("alerts: {feedback", "alerts: {control: {topic: no-control}, feedback"))
+    view = FlowView(load_config(file))
+    view.start()
+
+    async def ask(client: Client) -> list[Any]:
+        calls = [("list_planned_stops", {}), ("get_entity", {"entity": "press-1"}), ("count_alerts", {})]
+        calls += [("list_alerts", {"which": {"verdict": "false"}}), ("get_alert", {"id": flow.id(9)}), ("overview", {})]
+        return [(await client.call_tool(name, given)).structured_content["notes"] for name, given in calls]
+
+    try:
+        stops, entity, *others = with_client(view, file, ask)
+    finally:
+        view.close()
+    assert [("no-control" in note) for note in stops] == [True]
+    assert ["no-feedback" in entity[0], "no-control" in entity[1]] == [True, True]
+    for notes in others:
+        assert ["cannot be read, and is missing here" in note and "no-feedback" in note for note in notes] == [True]
+
+
 def test_long_results_are_cut() -> None:
     found = shortened(
         {"by_entity": {f"m{i}": {"mae": i} for i in range(1000)}, "list": list(range(100)), "t": "x" * 9000}

@@ -75,7 +75,7 @@ class AlertTools:
         """List alerts. One alert is an episode: from `started` to `recovered`. Filter by entity, kind, severity, time,
         whether it goes on, or operators' verdicts. `since` and `until` choose episodes that overlap with that
         time."""
-        fresh = self._view.freshness("alerts", "suppressed")
+        fresh = self._view.freshness("alerts", "suppressed", also=("feedback",))
         found = self._find(which or AlertFilter())
         keys = {
             "newest": lambda each: -each.last,
@@ -92,7 +92,7 @@ class AlertTools:
     ) -> AlertDetails:
         """Explain one alert: why it was raised, in sentences; its message with prediction, interval, contributions of
         the inputs and changed weights; and what else alarmed at that time."""
-        fresh = self._view.freshness("alerts", "suppressed")
+        fresh = self._view.freshness("alerts", "suppressed", also=("feedback",))
         episode = self._view.episodes.find(id)
         if episode is None:
             raise RefusedCallError(
@@ -121,7 +121,7 @@ class AlertTools:
     ) -> AlertCounts:
         """Count alerts by kind, severity, entity, hour, day, channel or end, with operators' verdicts: which entities
         alarm most, whether alerts increase, how many were false."""
-        fresh = self._view.freshness("alerts", "suppressed")
+        fresh = self._view.freshness("alerts", "suppressed", also=("feedback",))
         which = which or AlertFilter()
         found, members = self._find(which), defaultdict[str, list[Episode]](list)
         for episode in found:

@@ -50,21 +50,26 @@ class View:
         self.flow, self.config = flow, flow.config
         self.predictions, self.episodes = flow.predictions, flow.episodes
 
-    def freshness(self, *needed: str) -> Freshness:
-        """Return how complete the view is of the topics that an answer needs; waits while they are first read.
+    def freshness(self, *needed: str, also: Sequence[str] = ()) -> Freshness:
+        """Return how complete the view is of the topics of an answer; waits while they are first read.
+
+        Args:
+            needed: those that it is about
+            also: those that it has something of: without them it has a note
 
         Raises:
-            RefusedCallError: the configuration has none of these topics, or none can be read.
+            RefusedCallError: the configuration has none of the needed topics, or none of them can be read.
         """
-        topics = [self.flow.topics[name] for name in needed if name in self.flow.topics]
-        if not topics:
+        main = [self.flow.topics[name] for name in needed if name in self.flow.topics]
+        if needed and not main:
             raise RefusedCallError(f"the configuration has no topic of {needed[0]} (sinks.{needed[0]}: null)")
+        topics = [*main, *(self.flow.topics[name] for name in also if name in self.flow.topics)]
         deadline = time.monotonic() + LOADING_WAIT
         while not all(each.loaded.is_set() or each.error for each in topics) and time.monotonic() < deadline:
             time.sleep(0.02)
+        if main and all(each.error for each in main):
+            raise RefusedCallError(main[0].error)
         failed = [each.error for each in topics if each.error]
-        if len(failed) == len(topics):
-            raise RefusedCallError(failed[0])
         notes = [f"cannot be read, and is missing here: {error}" for error in failed]
         notes += [
             f"topic {each.topic} is still being read: this answer is not complete yet"

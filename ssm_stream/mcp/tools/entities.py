@@ -64,7 +64,7 @@ class EntityTools:
     ) -> Entities:
         """List the monitored entities (machines, services, …), each with its last value, prediction, anomaly score and
         open alerts. Use it to find names, the worst entities, or those without events."""
-        fresh = self._view.freshness("predictions")
+        fresh = self._view.freshness("predictions", also=("alerts",))
         opened, now = self._view.episodes.open_by_entity(), self._view.flow.clock()
         matches, part = matcher(pattern), contains.casefold() if contains else None
         found = [
@@ -104,7 +104,7 @@ class EntityTools:
     ) -> EntityDetails:
         """Return everything about one entity: last predictions of each target, recent error and coverage, open and past
         alerts, fixed limits, planned stops. For a name that is not known it returns similar ones."""
-        fresh = self._view.freshness("predictions", "alerts")
+        fresh = self._view.freshness("predictions", "alerts", also=("suppressed", "feedback", "control"))
         series, view = self._view.predictions.of(entity), self._view
         episodes = [each for each in view.episodes.all() if entity in each.entities]
         if not series and not episodes:

@@ -42,7 +42,7 @@ class ProcessTools:
         """Return the state of the whole flow at a glance; call it first. What is monitored, how many entities, open
         alerts, the worst entities, the newest alerts, and whether the topics are read."""
         view, config = self._view, self._view.config
-        fresh = view.freshness("predictions", "alerts")
+        fresh = view.freshness("predictions", "alerts", also=("feedback",))
         opened, now = view.episodes.open_by_entity(), view.flow.clock()
         series = view.predictions.worst()
         worst = sorted(series.items(), key=lambda each: -each[1].score)[:WORST]

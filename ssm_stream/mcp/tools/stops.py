@@ -20,10 +20,11 @@ class StopTools:
     def list_planned_stops(self, entity: EntityPattern = None) -> Stops:
         """List the planned stops (maintenance windows, muted machines): those in the configuration file, and those that
         were announced and are not over. In a stop, alerts are suppressed and, as a rule, nothing is learned."""
+        fresh = self._view.freshness(also=("control",))
         notes = [] if self._view.config.control_topic else ["no stops can be announced: alerts.control is not set"]
         file = [each for each in self._file() if _concerns(each["entities"], entity)]
         announced = [each for each in self._announced() if _concerns(each["entities"], entity)]
-        return Stops(announced=announced[:MAX_STOPS], in_the_file=file[:MAX_STOPS], notes=notes)
+        return Stops(announced=announced[:MAX_STOPS], in_the_file=file[:MAX_STOPS], notes=[*notes, *fresh.notes])
 
     def of(self, entity: str) -> list[dict[str, Any]]:
         """Return the stops of one entity."""
