@@ -385,6 +385,26 @@ def test_only_named_files_are_read(call: Callable[..., Any], examples: Path, flo
     assert call("validate")["valid"], "the server's own file may be read"
 
 
+def test_files_of_the_same_name_are_the_ones_that_were_named(flow: Flow, view: FlowView, tmp_path: Path) -> None:
+    folders = [tmp_path / "b", tmp_path / "c" / "b"]
+    for i, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / flow.file.name).write_text(f"source: {{topic: of-{i}}}\nevent: {{entity: [], timestamp: t}}\n")
+
+    def ask(name: str | None, *files: Path) -> Any:
+        found = with_client(view, flow.file, lambda client: client.call_tool("validate", {"config": name}), files)
+        return found.structured_content
+
+    own = folders[0] / flow.file.name
+    assert not ask(flow.file.name, own)["valid"], "not the server's own"
+    assert ask(None, own)["valid"]
+    assert ask(flow.file.name, folders[0] / "..")["valid"], "no file there has its name"
+    names = dict(AllowedFiles(folders).list())
+    assert list(names) == [str(folders[1] / flow.file.name), f"b/{flow.file.name}"]
+    for name, path in names.items():
+        assert AllowedFiles(folders)(name) == path
+
+
 def test_validate(call: Callable[..., Any], examples: Path) -> None:
     found = call("validate", config="examples/soft-sensor.yaml", recording="examples/plant.csv.gz")
     assert (found["valid"], found["errors"]) == (True, [])

@@ -29,8 +29,8 @@ class AllowedFiles:
         Raises:
             NotAllowedError: it does not exist, or lies elsewhere.
         """
-        candidates = [Path(name), *(root.parent / name for root in self._roots.values())]
-        candidates += [root / name for root in self._roots.values()]
+        candidates = [root.parent / name for root in self._roots.values()]
+        candidates += [Path(name), *(root / name for root in self._roots.values())]
         for path in candidates:
             try:
                 found = path.resolve()
@@ -58,13 +58,15 @@ class AllowedFiles:
                     raise NotAllowedError(f"{path.name} in {folder.name} is a link to a file that may not be read")
 
     def list(self) -> list[tuple[str, Path]]:
-        """Return the name and the path of each file, in order; at most `MAX_FILES`."""
+        """Return the name and the path of each file, in order; at most `MAX_FILES`. Of files whose names are the same,
+        all but the first have their whole path."""
         found = dict[str, Path]()
         for root in self._roots.values():
             for path in [root] if root.is_file() else _files_below(root):
                 hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
                 if not hidden and self._is_within(path.resolve()):
-                    found[path.relative_to(root.parent).as_posix()] = path
+                    name = path.relative_to(root.parent).as_posix()
+                    found[name if found.get(name, path) == path else path.as_posix()] = path
         return sorted(found.items())
 
 

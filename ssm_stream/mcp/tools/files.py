@@ -11,7 +11,7 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from ssm_stream.config import ConfigError, load_config
-from ssm_stream.mcp.allowed_files import AllowedFiles
+from ssm_stream.mcp.allowed_files import AllowedFiles, NotAllowedError
 from ssm_stream.mcp.commands import CommandRunner, Finished
 from ssm_stream.mcp.redaction import Placeholders, map_texts
 from ssm_stream.mcp.results import CommandResult, FileList, Validation
@@ -150,7 +150,14 @@ class FileTools:
         return self._result(["tune", config or str(self._own.name), recording, *options], done, diff, text)
 
     def _config(self, name: str | None) -> Path:
-        return self._own if name in (None, self._given, self._own.name) else self._allowed(str(name))
+        if name is None:
+            return self._own
+        try:
+            return self._allowed(name)  # first: a file that list_files names may have the name of the server's own
+        except NotAllowedError:
+            if name in (self._given, self._own.name):
+                return self._own
+            raise
 
     async def _run(self, ctx: Call, arguments: list[str]) -> Finished:
         async def on_progress(seconds: float, limit: float) -> None:
