@@ -31,7 +31,7 @@ from ssm_stream.ops.observers import SentBatch
 from ssm_stream.ops.server import OpsServer, serve
 from ssm_stream.ui import site
 from ssm_stream.ui.alert_episodes import MAX_EPISODES, AlertEpisodes
-from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, POINTS, EntityCache
+from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, LIMIT_FLAG, POINTS, EntityCache
 from ssm_stream.ui.live_page import LivePage
 from ssm_stream.ui.views import EntityView, FleetView, NameOrder, natural_key
 
@@ -255,7 +255,7 @@ def test_episodes_are_bounded_and_verdicts_find_them() -> None:
     alert_episodes.add_verdict("events-0-3-anomaly", True)
     alert_episodes.add(alert("started", entity=f"m{i}", offset=i) for i in range(MAX_EPISODES + 200))
     episodes = alert_episodes.changes().episodes
-    assert len(episodes) == MAX_EPISODES == alert_episodes.open
+    assert len(episodes) == MAX_EPISODES
     assert len(alert_episodes._of) == MAX_EPISODES
     alert_episodes.add_verdict(episodes[-1]["id"], False)
     assert alert_episodes.changes().episodes[-1]["verdict"] is False
@@ -265,6 +265,26 @@ def test_episodes_are_bounded_and_verdicts_find_them() -> None:
     assert fresh.changes().episodes[0]["verdict"] is True
     fresh.add(alert("ongoing", offset=4 + i) for i in range(500))
     assert len(fresh._of) <= 60, "an episode without an end"
+
+
+def test_what_goes_on_counts_also_where_there_is_no_room_for_it() -> None:
+    cache = held(["m0", "m1"])
+    found = AlertEpisodes(cache)
+    found.add(alert("started", entity=f"m{i}", offset=i) for i in range(MAX_EPISODES + 200))
+    assert (len(found.changes().episodes), found.open) == (MAX_EPISODES, MAX_EPISODES + 200)
+    assert (found.find("events-0-0-anomaly"), found.open_kinds()["m0"]) == (None, {"anomaly"})
+    found.add([alert("started", entity="m0", offset=5000, kind="limit", limit="l", column="y")])
+    assert found.open_kinds()["m0"] == {"anomaly", "limit"}
+    found.add([alert("recovered", entity="m0", offset=5001, episode="events-0-0-anomaly")])
+    assert (found.open, found.open_kinds()["m0"], cache.flags[0]) == (MAX_EPISODES + 200, {"limit"}, LIMIT_FLAG)
+    found.add([alert("ongoing", entity="m1", offset=5002, episode="events-0-1-anomaly")])
+    assert found.open == MAX_EPISODES + 200, "it is the same one"
+    found.add(
+        alert("recovered", entity=f"m{i}", offset=6000 + i, episode=f"events-0-{i}-anomaly")
+        for i in range(MAX_EPISODES + 200)
+    )
+    assert (found.open, found.open_kinds()) == (1, {"m0": {"limit"}})
+    assert len(found._open) == 1
 
 
 # What a view tells.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -25,6 +25,10 @@ from ssm_stream.ui.entity_cache import (
 
 MAX_EPISODES = 500
 """Episodes that are kept."""
+MAX_OPEN = 20_000
+"""Episodes that go on and are counted, also those that are no longer kept."""
+STUB = ("id", "entity", "entities", "kind", "scope", "phase", "suppressed_by")
+"""Fields that are left of those."""
 MAX_VERDICTS = 2_000
 """Verdicts, and acknowledgements, that are kept, also of alerts that are not known yet."""
 MAX_LISTED = 100
@@ -80,7 +84,8 @@ class AlertEpisodes:
         self._cache = cache
         self._lock = threading.Lock()
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
-        self._open: dict[tuple[str, str, str | None], Episode] = {}
+        self._open: dict[tuple[str, str], dict[str | None, Episode]] = {}
+        """Of an entity and kind → of a rule or pool → the episode, or a stub of it."""
         self._of: dict[str, Episode] = {}
         self._feedback: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._serial = 0
@@ -94,9 +99,15 @@ class AlertEpisodes:
                 continue
             if isinstance(message, dict) and message.keys() >= {"id", "entity", "kind", "phase", "scope", "ts"}:
                 self._add(message)
+        with self._lock:
+            self.open = sum(each["suppressed_by"] != MAINTENANCE for each in self._all_open())
+
+    def _all_open(self) -> Iterator[Episode]:
+        return (each for group in self._open.values() for each in group.values())
 
     def _add(self, message: Mapping[str, Any]) -> None:
-        key = (message["entity"], message["kind"], message.get("pool") or message.get("limit") or message.get("column"))
+        key, part = (message["entity"], message["kind"]), message.get("pool") or message.get("limit")
+        part = part or message.get("column")
         phase = message["phase"]
         with self._lock:
             if message["id"] in self._of:  # it came before a restart, or twice
@@ -104,10 +115,10 @@ class AlertEpisodes:
             self.version += 1
             # Messages of release 0.1 do not name their episode.
             named = message.get("episode")
-            episode = self._open.get(key) if named is None else self._of.get(named)
+            episode = self._open.get(key, {}).get(part) if named is None else self._of.get(named)
             # If one starts again, its recovery was missed, or it has outlasted the planned stop that suppressed it.
             if episode is None or phase == "started":
-                self._end_replaced(key, message["ts"])
+                self._end_replaced(self._open.get(key, {}).get(part), message["ts"])
                 episode = self._begin(message, named or message["id"])
             was_critical = episode["severity"] == "critical"
             episode |= {name: message[name] for name in FIELDS[4:] if message.get(name) is not None}
@@ -124,27 +135,25 @@ class AlertEpisodes:
                 episode["weight_change"] = changed[:MAX_WEIGHTS]
             before = episode["entities"]
             episode["entities"] = [each["entity"] for each in (message.get("entities") or [])[:MAX_LISTED]]
+            group = self._open.setdefault(key, {})
             if phase != "recovered":
-                self._open[key] = episode
+                group[part] = episode
             else:
                 episode |= {name: message.get(name) for name in ("absorbed_after", "ended_by")}
-                if self._open.get(key) is episode or named is None:
-                    self._open.pop(key, None)
+                if named is None or group.get(part, episode)["id"] == episode["id"]:
+                    group.pop(part, None)
             self._evict()
-            self.open = sum(each["suppressed_by"] != MAINTENANCE for each in self._open.values())
-            still = any(self._is_flagged(message, *each) for each in self._open.items())
+            still = any(each["suppressed_by"] != MAINTENANCE for each in group.values())
+            if not group:
+                del self._open[key]
+            while len(self._open) > MAX_OPEN:
+                del self._open[next(iter(self._open))]
         self._flag(message, before, still)
 
-    def _end_replaced(self, key: tuple[str, str, str | None], ts: int) -> None:
+    def _end_replaced(self, episode: Episode | None, ts: int) -> None:
         """End an episode of a planned stop, which goes on as another one."""
-        episode = self._open.get(key)
         if episode is not None and episode["suppressed_by"] == MAINTENANCE:
             episode |= {"phase": "recovered", "ended_by": MAINTENANCE, "ts": ts, "version": self.version}
-
-    @staticmethod
-    def _is_flagged(message: Mapping[str, Any], key: tuple[str, str, str | None], episode: Episode) -> bool:
-        """Return whether an open episode is of the entity and kind of a message, and not suppressed by a stop."""
-        return key[:2] == (message["entity"], message["kind"]) and episode["suppressed_by"] != MAINTENANCE
 
     def _begin(self, message: Mapping[str, Any], name: str) -> Episode:
         """Add an episode. name: id of its `started`, which may no longer be on the topic; verdicts are on that"""
@@ -157,15 +166,17 @@ class AlertEpisodes:
         return episode
 
     def _evict(self) -> None:
-        """Evict the oldest episode that has recovered, or else the oldest, while there are too many."""
+        """Evict the oldest episode that has recovered, or else the oldest, while there are too many. Of one that goes
+        on, a stub still counts."""
         while len(self._episodes) > MAX_EPISODES:
             done = (n for n, episode in self._episodes.items() if episode["phase"] == "recovered")
             episode = self._episodes.pop(next(done, next(iter(self._episodes))))
             for each in episode["ids"]:
                 self._of.pop(each, None)
-            for key, known in list(self._open.items()):
+            group = self._open.get((episode["entity"], episode["kind"]), {})
+            for part, known in group.items():
                 if known is episode:
-                    del self._open[key]
+                    group[part] = {name: episode[name] for name in STUB}
 
     def _flag(self, message: Mapping[str, Any], before: list[str], still: bool) -> None:
         """Set or clear the flags of a message's entities. before: those of the fleet alert until now; still: whether an
@@ -184,7 +195,7 @@ class AlertEpisodes:
     def flag_again(self) -> None:
         """Set the flags of all open episodes, for entities that had no row when their alert came."""
         with self._lock:
-            episodes = [dict(each) for each in self._open.values() if each["suppressed_by"] != MAINTENANCE]
+            episodes = [dict(each) for each in self._all_open() if each["suppressed_by"] != MAINTENANCE]
         for each in episodes:
             if each["scope"] != "fleet":
                 if each["kind"] in BITS:
@@ -193,6 +204,16 @@ class AlertEpisodes:
                 self._cache.set_flag(
                     each["entities"], FLEET_ANOMALY if each["kind"] == "anomaly" else FLEET_DRIFT, True
                 )
+
+    def open_kinds(self) -> dict[str, set[str]]:
+        """Return the kinds of the open episodes by entity, without those that a planned stop withholds."""
+        found = dict[str, set[str]]()
+        with self._lock:
+            for each in self._all_open():
+                if is_open(each):
+                    for entity in each["entities"] or [each["entity"]]:
+                        found.setdefault(entity, set()).add(each["kind"])
+        return found
 
     def add_verdict(self, alert: str, true: bool) -> None:
         """Keep an operator's verdict on an alert."""

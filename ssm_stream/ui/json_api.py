@@ -56,9 +56,9 @@ class JsonApi:
         limit = parse_int(query.get("limit"), LIMIT, *PAGE_SIZES)
         shown = FleetView(self._page.cache, self._page.names, {**query, "size": str(limit)}).next()
         page = shown.get("page", {"names": [], "matching": 0, "total": 0, "page": 0, "pages": 1})
-        opened, last = self._open(), self._last(page["names"])
+        opened, last = self._page.alert_episodes.open_kinds(), self._last(page["names"])
         found = [
-            {"entity": name, **each, "open_alerts": ", ".join(sorted(set(opened.get(name, ()))))}
+            {"entity": name, **each, "open_alerts": ", ".join(sorted(opened.get(name, ())))}
             for name, each in last.items()
         ]
         rest = {name: page[name] for name in ("matching", "total", "page", "pages")}
@@ -80,15 +80,6 @@ class JsonApi:
                     "warmup": bool(cache.warmup[row, target]),
                     "source": "summaries" if cache.other[row] else "process",
                 }
-        return found
-
-    def _open(self) -> dict[str, list[str]]:
-        """Return the kinds of open episodes by entity, without those that a planned stop withholds."""
-        found = dict[str, list[str]]()
-        for each in self._page.alert_episodes.changes().episodes:
-            if is_open(each):
-                for entity in each["entities"] or [each["entity"]]:
-                    found.setdefault(entity, []).append(each["kind"])
         return found
 
     def _entity(self, query: Mapping[str, str]) -> Content:
