@@ -25,8 +25,17 @@ from ssm_stream.config.paths import has_list_step, head_of, is_message_field
 from ssm_stream.config.sections import Alerts
 from ssm_stream.contract import message_schemas
 from ssm_stream.contract.asyncapi import asyncapi
-from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
+from ssm_stream.contract.event_schema import (
+    control_schema,
+    event_schema,
+    example_event,
+    feedback_schema,
+    label_schema,
+)
+from ssm_stream.engine.summaries.messages import summary_key
 from ssm_stream.flow.feedback import FeedbackDecoder
+from ssm_stream.ingest.context.table import ContextTable, Message
+from ssm_stream.ingest.control import Acknowledgement
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import LabelReader
@@ -500,6 +509,49 @@ def test_asyncapi_tells_every_topic_and_no_secret(monkeypatch: pytest.MonkeyPatc
         within = document
         for key in found.split("/"):
             within = within[key]
+
+
+SHARED = """
+source:
+  brokers: a
+  topic: keyed
+  repartition: plain
+  context: [{topic: orders, columns: [product, speed]}, {topic: crews, columns: [crew], max_age: 8h}]
+event: {entity: machine, timestamp: at, features: [load, speed], categories: [product, crew], target: [temp, bar]}
+alerts: {control: true}
+sinks: {summaries: hours}
+"""
+
+
+def test_asyncapi_has_facts_copies_and_answers(official: Draft7Validator) -> None:
+    loaded = parse_config(SHARED)
+    document = asyncapi(loaded)
+    assert not list(official.iter_errors(document))
+    channels, messages = document["channels"], document["components"]["messages"]
+    names = {name: each["address"] for name, each in channels.items()}
+    assert {names[name] for name in ("events", "unkeyedEvents", "facts", "facts2", "control")} == {
+        "keyed", "plain", "orders", "crews", "keyed-control",
+    }  # fmt: skip
+    assert {"receiveEvents", "sendEvents", "receiveUnkeyedEvents", "receiveFacts2"} <= document["operations"].keys()
+    table = ContextTable(loaded, loaded.source.context[0])
+    schema = Draft7Validator(messages["facts"]["payload"])
+    facts = [
+        {"machine": "m1", "at": "2026-01-31T09:00:00Z", "product": "A", "speed": 1.5}, {"product": 7}, {},
+        {"machine": None, "at": None, "product": None}, {"speed": "fast"}, {"machine": []}, {"at": "soon"}, [],
+    ]  # fmt: skip
+    for i, fact in enumerate(facts):
+        refused = table.add([Message(0, i, "m2", 1_769_850_000_000, fact)])
+        assert schema.is_valid(fact) == (not refused), fact
+    answers = [Acknowledgement("0-17", "g", 2, 4711), Acknowledgement("0-17", "g")]
+    for each in (json.loads(answer.to_json()) for answer in answers):
+        assert Draft7Validator(messages["answers"]["payload"]).is_valid(each)
+        assert Draft202012Validator(control_schema(loaded)).is_valid(each)
+        assert not Draft7Validator(messages["control"]["payload"]).is_valid(each)
+    key = messages["summaries"]["bindings"]["kafka"]["key"]["description"]
+    assert summary_key("press-7", 1_769_850_000_000, "temp") in key
+    assert "same key" in messages["summaries"]["summary"]
+    one = asyncapi(parse_config(SHARED.replace("[temp, bar]", "temp")))["components"]["messages"]["summaries"]
+    assert "press-7|2026-01-31T09Z:" in one["bindings"]["kafka"]["key"]["description"]
 
 
 def test_schemas_are_schemas_in_either_draft() -> None:

@@ -82,7 +82,7 @@ def feedback(config: ConfigFile) -> None:
 
 @app.command()
 def control(config: ConfigFile) -> None:
-    """Print the JSON Schema of the planned stops that are announced on the control topic.
+    """Print the JSON Schema of the control topic: planned stops that are announced, and what processes answer.
 
     Example: ssm-stream schema control monitor.yaml
     """

@@ -13,7 +13,15 @@ from ssm_stream.config import Config
 from ssm_stream.config.client_properties import mechanism_of, protocol_of
 from ssm_stream.config.sections.registry import OF_REGISTRY
 from ssm_stream.contract.avro_schemas import alert_avro, prediction_avro, summary_avro, suppressed_avro
-from ssm_stream.contract.event_schema import control_schema, event_schema, example_event, feedback_schema, label_schema
+from ssm_stream.contract.event_schema import (
+    answer_schema,
+    event_schema,
+    example_event,
+    fact_schema,
+    feedback_schema,
+    label_schema,
+    stop_schema,
+)
 from ssm_stream.contract.message_schemas import (
     CONTENT_TYPES,
     alert_headers,
@@ -25,9 +33,12 @@ from ssm_stream.contract.message_schemas import (
     suppressed_schema,
 )
 from ssm_stream.contract.summary_schema import summary_schema
+from ssm_stream.engine.summaries.messages import summary_key
 
 BINDING = {"bindingVersion": "0.5.0"}
 TEXT = {"type": "string"}
+EXAMPLE_HOUR = 1_769_850_000_000
+"""2026-01-31, nine o'clock, ms."""
 AVRO = "application/vnd.apache.avro;version=1.9.0"
 SECURITY = {
     "PLAIN": {"type": "plain"},
@@ -71,6 +82,25 @@ def asyncapi(config: Config) -> dict[str, Any]:
         event["contentType"] = "application/octet-stream"
     for i, topic in enumerate(config.source.names):
         _add_channel(document, f"events{i + 1 if i else ''}", topic, "receive", event, group=config.source.group_id)
+    if config.source.repartition is not None:
+        _add_operation(document, "events", "send", "events")
+        unkeyed = {**event, "bindings": _key("Any: each message is copied to the events topic, as it is.")}
+        _add_channel(
+            document,
+            "unkeyedEvents",
+            config.source.repartition,
+            "receive",
+            unkeyed,
+            f"{config.source.group_id}-repartition",
+        )
+    for i, context in enumerate(config.source.context):
+        fact = {
+            "title": "Fact",
+            "summary": f"What holds of an entity from a time on, which its events have: {', '.join(context.columns)}.",
+            "payload": fact_schema(config, context),
+            "bindings": _key("The entity, where the message does not name it."),
+        }
+        _add_channel(document, f"facts{i + 1 if i else ''}", context.topic, "receive", fact)
     if labels is not None and labels.topic is not None:
         label = {
             "title": "Label",
@@ -91,10 +121,17 @@ def asyncapi(config: Config) -> dict[str, Any]:
         stop = {
             "title": "Planned stop",
             "summary": "A window in which the alerts of an entity are suppressed. ssm-stream acknowledges it there.",
-            "payload": control_schema(config),
+            "payload": stop_schema(config),
             "bindings": _key("The entity."),
         }
         _add_channel(document, "control", config.control_topic, "receive", stop, group=config.source.group_id)
+        answer = {
+            "title": "Answer to a planned stop",
+            "summary": "Written by each process that has read one. Who announces stops skips it.",
+            "payload": answer_schema(),
+            "bindings": _key("Partition and offset of the message that it answers, as 0-17."),
+        }
+        _add_message(document, "control", "send", "answers", answer)
     framed = config.schema_registry is not None
     if sinks.predictions is not None:
         prediction = {
@@ -125,9 +162,9 @@ def asyncapi(config: Config) -> dict[str, Any]:
     if sinks.summaries is not None:
         summary = {
             "title": "Summary",
-            "summary": f"What happened to an entity in an hour. The topic is compacted. {_repeats(config)}",
+            "summary": f"What happened to an entity in an hour. The topic is compacted. {_repeats(config, 'key')}",
             **_written(config, summary_schema, summary_avro),
-            "bindings": _key("Entity|hour, as press-7|2026-01-31T09Z: the last of a key counts.", framed=framed),
+            "bindings": _key(f"{_summary_key(config)}: the last of a key counts.", framed=framed),
         }
         _add_channel(document, "summaries", sinks.summaries, "send", summary)
     letter = {
@@ -169,12 +206,17 @@ def _add_channel(
         "messages": {name: {"$ref": f"#/components/messages/{name}"}},
         "bindings": {"kafka": {"topic": topic, **BINDING}},
     }
+    _add_operation(document, name, action, name, group)
+
+
+def _add_operation(document: dict[str, Any], channel: str, action: str, message: str, group: str | None = None) -> None:
+    """Add an operation of ssm-stream on a channel, with one of its messages."""
     client = {"clientId": {"type": "string", "enum": ["ssm-stream"]}}
     of_group = {} if group is None else {"groupId": {"type": "string", "enum": [group]}}
-    document["operations"][f"{action}{name[0].upper()}{name[1:]}"] = {
+    document["operations"][f"{action}{channel[0].upper()}{channel[1:]}"] = {
         "action": action,
-        "channel": {"$ref": f"#/channels/{name}"},
-        "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
         "bindings": {"kafka": {**of_group, **client, **BINDING}},
     }
 
@@ -183,8 +225,11 @@ def _add_message(document: dict[str, Any], channel: str, action: str, name: str,
     """Add another message of a channel."""
     document["components"]["messages"][name] = {"name": name, **message}
     document["channels"][channel]["messages"][name] = {"$ref": f"#/components/messages/{name}"}
-    operation = document["operations"][f"{action}{channel[0].upper()}{channel[1:]}"]
-    operation["messages"].append({"$ref": f"#/channels/{channel}/messages/{name}"})
+    operation = document["operations"].get(f"{action}{channel[0].upper()}{channel[1:]}")
+    if operation is None:
+        _add_operation(document, channel, action, name)
+    else:
+        operation["messages"].append({"$ref": f"#/channels/{channel}/messages/{name}"})
 
 
 def _servers(config: Config) -> dict[str, Any]:
@@ -216,7 +261,15 @@ def _key(words: str, *, framed: bool = False) -> dict[str, Any]:
     return {"kafka": {"key": {**TEXT, "description": words}, **frame, **strategy, **BINDING}}
 
 
-def _repeats(config: Config) -> str:
+def _summary_key(config: Config) -> str:
+    """Return the parts of a summary's key, and an example."""
+    targets = config.event.targets
+    if len(targets) == 1:
+        return f"Entity|hour, as {summary_key('press-7', EXAMPLE_HOUR)}"
+    return f"Entity|hour|target, as {summary_key('press-7', EXAMPLE_HOUR, targets[0])}"
+
+
+def _repeats(config: Config, by: str = "id") -> str:
     if config.delivery == "exactly_once":
         return "Comes once, for consumers with isolation.level=read_committed."
-    return "May come twice after a crash, with the same id and content."
+    return f"May come twice after a crash, with the same {by} and content."

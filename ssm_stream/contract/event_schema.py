@@ -18,6 +18,7 @@ from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
 from ssm_stream.config.own_messages import origins
 from ssm_stream.config.paths import Step, is_message_field, parse_path
 from ssm_stream.config.quantities import format_duration
+from ssm_stream.config.sections.kafka import Context
 from ssm_stream.contract.path_schema import Schema, add_schema, schema_at
 from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.events import MAX_NUMBER
@@ -99,8 +100,42 @@ def feedback_schema(config: Config) -> Schema:
     }
 
 
+def fact_schema(config: Config, context: Context) -> Schema:
+    """Return the schema of a message of a topic of facts. context: the part of `source.context` for it"""
+    event = config.event
+    who = {"anyOf": [NAME, WHOLE, {"type": "null"}], "description": "Whose fact it is. Missing or null: the key."}
+    when = nullable(_time(event)) | {"description": "From when on it holds. Missing or null: Kafka's timestamp."}
+    number = {"anyOf": [NUMBER, {"type": ["boolean", "null"]}]}
+    name = {"anyOf": [{"type": "string", "maxLength": MAX_NAME_LENGTH}, *number["anyOf"]]}
+    numbers = () if event.features == "auto" else event.read_numbers
+    holds = "until the next fact" if context.max_age is None else f"for at most {format_duration(context.max_age)}"
+    fields = [
+        Field(context.entity or (event.entity if event.tag is None else "entity"), who),
+        Field(context.timestamp or event.timestamp, when),
+        *(Field(path, {**(number if path in numbers else name), "description": "Missing or null: unknown."})
+          for path in context.columns),
+    ]  # fmt: skip
+    return _document("Fact", f"What holds of an entity from its time on, {holds}. Other keys are ignored.", fields)
+
+
 def control_schema(config: Config) -> Schema:
-    """Return the schema of a message of the control topic: a planned stop."""
+    """Return the schema of a message of the control topic: of what is announced, or of an answer to it."""
+    return {"title": "Message of the control topic", "anyOf": [stop_schema(config), answer_schema()]}
+
+
+def answer_schema() -> Schema:
+    """Return the schema of what a process writes on the control topic when it has read a message there."""
+    which = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Partition and offset of its message."}
+    group = Field("group", {"type": "string", "description": "The flow's source.group."}, required=True)
+    place = [Field(name, {"type": "integer", "minimum": 0}, required=True) for name in ("partition", "offset")]
+    words = "A process of the flow acts on the message from this event on."
+    taken = _document("Acknowledgement", words, [Field("acknowledges", which, required=True), group, *place])
+    refused = _document("Refusal", "The message cannot be used.", [Field("refused", which, required=True), group])
+    return {"title": "Answer", "type": "object", "anyOf": [taken, refused]}
+
+
+def stop_schema(config: Config) -> Schema:
+    """Return the schema of what is announced on the control topic: a planned stop, or the end of one."""
     iso = {"type": "string", "pattern": ISO_8601}
     time = {"anyOf": [iso, {"type": "integer", "minimum": MIN_MS, "maximum": MAX_MS}]}
     begins = f"When it begins; without an offset in {config.event.time_zone}."
