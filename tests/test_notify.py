@@ -939,6 +939,22 @@ def test_a_wrong_section_is_refused_with_the_cure(section: str, words: str) -> N
     assert "abcdefgh" not in str(caught.value)
 
 
+def test_a_service_of_incidents_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("apprise")
+    monkeypatch.setenv("ROTA_URL", "pagerduty://abcdefgh@ijklmnop/source/component")
+    text = "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+    text += "notify: {targets: [{apprise: '${ROTA_URL}'}]}"
+    NotifyService(parse_config(text), "monitor.yaml", print)
+    printed = capsys.readouterr()
+    assert "each_message_is_an_incident" in printed.out + printed.err
+    assert "through Alertmanager" in printed.out + printed.err
+    monkeypatch.setenv("ROTA_URL", "slack://TokenA/TokenB/TokenC/Channel")
+    NotifyService(parse_config(text), "monitor.yaml", print)
+    assert "incident" not in "".join(capsys.readouterr())
+
+
 def test_names_of_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("A", "https://hooks.slack.com/services/a"), ("B", "tgram://bot"), ("C", "no url")):
         monkeypatch.setenv(name, value)

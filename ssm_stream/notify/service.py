@@ -31,6 +31,8 @@ from ssm_stream.ops.server import OpsServer
 LOG = structlog.get_logger("ssm_stream.notify")
 STOP_WITHIN = 15.0
 """Seconds that a request may still last when the process stops."""
+OF_INCIDENTS = {"pagerduty", "opsgenie", "pagertree", "splunk", "victorops", "ilert", "incidentio", "firehydrant"}
+"""Services of people that keep incidents, which a message of Apprise begins and none ends."""
 STAGE = "notify"
 """Of the dead letters."""
 
@@ -63,6 +65,9 @@ class NotifyService:
     def _worker(self, name: str, target: Target) -> TargetWorker:
         printer = None if self._print is None else PrintSender(name, self._print)
         if target.apprise is not None:
+            if target.service in OF_INCIDENTS:
+                cure = f"send to {target.service} through Alertmanager, by a target with alertmanager"
+                LOG.warning("each_message_is_an_incident", target=name, service=target.service, cure=cure)
             sender: PeopleSender = AppriseSender(name, target) if printer is None else printer
             return PeopleWorker(name, target, self.shared, sender)
         more: dict[str, Any] = {} if printer is None else {"post": printer.post}

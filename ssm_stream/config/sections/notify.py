@@ -68,7 +68,7 @@ class Target(Section):
     """Name in metrics, in the log and in its consumer group. Null: that of the service, such as `slack`; of several
     with the same one, `slack-2` and so on."""
     apprise: SecretStr | None = None
-    """People: a URL of Apprise (Slack, Teams, e-mail, PagerDuty, LINE and a hundred more), only as `${NAME}`, from the
+    """People: a URL of Apprise (Slack, Teams, e-mail, LINE and a hundred more), only as `${NAME}`, from the
     environment, or `${file:/path}`. Needs the extra `notify`."""
     alertmanager: Annotated[str, Field(pattern=r"^https?://[^@\s]+$"), AfterValidator(_address)] | None = None
     """Prometheus' Alertmanager: its address, `http://alertmanager:9093`."""
