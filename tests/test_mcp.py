@@ -329,6 +329,24 @@ def test_an_alert_of_several_targets_says_which_began_and_which_are_open() -> No
     assert not any("began with" in each for each in explain_message(alert("press-1", 1)))
 
 
+@pytest.mark.parametrize(
+    ("more", "words", "never"),
+    [
+        ({"channel": "novelty"}, "the target's own value is unlike those", "inputs are"),
+        ({"channel": "levels"}, "the level of inputs or target", "the values"),
+        ({"kind": "limit", "channel": None, "ended_by": "recovered"}, "within its limit again", "errors"),
+        ({"kind": "silence", "channel": None, "ended_by": "recovered"}, "something came again", "errors"),
+        ({"kind": "stuck", "channel": None, "ended_by": "recovered"}, "the value changed again", "errors"),
+        ({"kind": "limit", "channel": None, "ended_by": "ttl"}, "state.ttl", "errors"),
+        ({"ended_by": "recovered"}, "errors were normal again", "limit"),
+    ],
+)
+def test_an_explanation_is_of_what_the_alert_is_about(more: dict[str, Any], words: str, never: str) -> None:
+    said = " ".join(explain_message({**alert("press-1", 1), **more}))
+    assert words in said
+    assert never not in said
+
+
 class served:  # noqa: N801
     """A process's HTTP server that gives fixed answers; yields the Authorization headers that came."""
 

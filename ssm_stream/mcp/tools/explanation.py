@@ -8,9 +8,9 @@ from typing import Any
 MAX_INPUTS, MAX_HEADS = 6, 4
 CHANNELS = {
     "residual": "the measured value is unusually far from its prediction",
-    "novelty": "the inputs are unlike those that this entity had before",
+    "novelty": "the target's own value is unlike those that it had before, at such times or in such steps",
     "shape": "the latest cycle of the values has another shape than those before",
-    "levels": "the level of the values is unlike that of the past",
+    "levels": "the level of inputs or target is unlike that of the past",
 }
 ENDED = {
     "recovered": "it ended as errors were normal again",
@@ -20,6 +20,13 @@ ENDED = {
     "rewind": "it ended by a rewind of the state",
     "disabled": "it ended as the rule was switched off",
 }
+
+RECOVERED = {
+    "limit": "it ended as the value was within its limit again",
+    "silence": "it ended as something came again",
+    "stuck": "it ended as the value changed again",
+}
+"""How an alert of a rule recovers: no errors are behind it."""
 
 
 def explain_message(message: Mapping[str, Any]) -> list[str]:
@@ -58,8 +65,9 @@ def _sentences(message: Mapping[str, Any]) -> Iterator[str]:
         yield f"It is of {message.get('count')} entities of one pool at once: seek a common cause first."
     if message.get("suppressed_by"):
         yield f"It is withheld from the alerts topic by: {message['suppressed_by']}."
-    if message.get("ended_by"):
-        yield f"As to its end: {ENDED.get(message['ended_by'], message['ended_by'])}."
+    if end := message.get("ended_by"):
+        how = RECOVERED.get(message["kind"]) if end == "recovered" else None
+        yield f"As to its end: {how or ENDED.get(end, end)}."
 
 
 def _is_part(each: Any) -> bool:
