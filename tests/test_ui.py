@@ -456,6 +456,27 @@ def test_an_open_alert_lasts_up_to_now(served: Served, tab: Any) -> None:
     assert "for 3.5 s" in tab.locator(".episode.recovered", has_text="press-3").locator(".when").text_content()
 
 
+def test_the_cards_have_the_worst_of_several_targets_and_name_it(served: Served, tab: Any) -> None:
+    tab.goto(f"http://127.0.0.1:{served.port}/ui/")
+    eventually(lambda: tab.evaluate("Boolean(window.app.pulse)"))
+    shown = "(quality) => { const a = window.app; a.pulse = { ...a.pulse, quality }; a.showPulse(); }"
+    read = (
+        "['coverage', 'error'].map((n) => window.app.cards[n])"
+        ".map((c) => [c.value.textContent, c.note.textContent, c.element.title])"
+    )
+    temp = {"target": "temp °C", "coverage": 0.9, "mae": 0.5, "persistence": 1.0}
+    bar = {"target": "bar", "coverage": 0.7, "mae": 0.02, "persistence": 0.01}
+    new = {"target": "new", "coverage": None, "mae": None, "persistence": None}
+    tab.evaluate(shown, [new, temp, bar])
+    coverage, error = tab.evaluate(read)
+    assert (coverage[0], coverage[1].partition(" · ")[0]) == ("70.0%", "bar")
+    assert (error[0], error[1]) == ("0.02", "bar · 2.00 × error of the last value")
+    assert [line.partition(" · ")[0] for line in error[2].split("\n")] == ["bar", "temp °C", "new"]
+    tab.evaluate(shown, [temp])
+    coverage, error = tab.evaluate(read)
+    assert (coverage[0], error[1], error[2]) == ("90.0%", "0.50 × error of the last value", "")
+
+
 def test_the_token_opens_the_page(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UI_TOKEN", TOKEN)
     monkeypatch.setattr(site, "WRONG_TOKEN_DELAY", 0.0)

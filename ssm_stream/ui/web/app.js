@@ -3,7 +3,7 @@
 import { Alert } from "./alert.js";
 import { Alerts } from "./alerts.js";
 import { readColours, spark, colour } from "./charts.js";
-import { h, put, say } from "./dom.js";
+import { h, printable, put, say } from "./dom.js";
 import { Entity } from "./entity.js";
 import { Fleet } from "./fleet.js";
 import { Report } from "./history.js";
@@ -12,12 +12,19 @@ import { chooseLanguage, count, length, number, setZone, share, t } from "./word
 
 const RATE = 40; // updates a second
 const SILENCE = 10_000; // ms without a word after which the connection is taken for dead
+const LISTED = 20; // targets in the note of a card
 const $ = (id) => document.getElementById(id);
 const remembered = (name, value) => {
   try {
     if (value !== undefined) localStorage.setItem(`ssm-stream.${name}`, value);
     return localStorage.getItem(`ssm-stream.${name}`);
   } catch { return null; } // storage may be off
+};
+
+/** Targets by a figure, the lowest first, or by `sign` -1 the highest; those without one last. */
+const worstFirst = (all, figure, sign = 1) => {
+  const order = (each) => (figure(each) === null ? Infinity : sign * figure(each));
+  return [...all].sort((a, b) => (order(a) === order(b) ? 0 : order(a) - order(b)));
 };
 
 /** Counters for benchmarks of the page. */
@@ -274,12 +281,18 @@ class App {
     inside.value.className = "pair";
     say(inside.note, episodes.map((each) => t("inside_note", { kind: t(each.kind), n: count(each.started), longest: count(each.longest) })).join("; "));
     inside.element.title = inside.note.textContent;
-    const first = pulse.quality[0];
-    say(coverage.value, first.coverage === null ? "–" : share(first.coverage));
-    say(coverage.note, this.hello ? t("wanted", { level: share(this.hello.level, 0) }) : "");
-    say(error.value, first.mae === null ? "–" : number(first.mae, 4));
-    const ratio = first.mae !== null && first.persistence ? `${(first.mae / first.persistence).toFixed(2)} × ` : "";
-    say(error.note, ratio ? ratio + t("of_persistence") : " ");
+    // Of several targets the cards have the worst one, and name it: another one would hide it.
+    const ratio = ({ mae, persistence }) => (mae !== null && persistence ? mae / persistence : null);
+    const covered = worstFirst(pulse.quality, (each) => each.coverage), wrong = worstFirst(pulse.quality, ratio, -1);
+    const name = (each) => (pulse.quality.length > 1 ? `${printable(each.target)} · ` : "");
+    say(coverage.value, covered[0].coverage === null ? "–" : share(covered[0].coverage));
+    say(coverage.note, name(covered[0]) + (this.hello ? t("wanted", { level: share(this.hello.level, 0) }) : ""));
+    say(error.value, wrong[0].mae === null ? "–" : number(wrong[0].mae, 4));
+    const relative = (each) => (ratio(each) === null ? "" : `${ratio(each).toFixed(2)} × ${t("of_persistence")}`);
+    say(error.note, (name(wrong[0]) + relative(wrong[0])) || " ");
+    const lines = (all, words) => (all.length < 2 ? "" : all.slice(0, LISTED).map((each) => name(each) + words(each)).join("\n"));
+    coverage.element.title = lines(covered, (each) => (each.coverage === null ? "–" : share(each.coverage)));
+    error.element.title = lines(wrong, (each) => `${each.mae === null ? "–" : number(each.mae, 4)} ${relative(each)}`);
   }
 
   takeEpisodes({ fresh, open, items }) {
