@@ -14,11 +14,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
 from ssm_stream.config.descriptions import descriptions
+from ssm_stream.config.file_schema import file_schema
 from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.core import frozen_weights
 
@@ -559,6 +561,33 @@ def test_the_schema_is_strict_and_complete() -> None:
     assert schema["required"] == ["source", "event"]
     assert schema["$schema"].endswith("2020-12/schema")
     assert all(part["additionalProperties"] is False for name, part in schema["$defs"].items() if name != "Budget")
+
+
+def test_the_schema_for_editors_accepts_the_files_that_are_delivered_and_placeholders() -> None:
+    check = Draft202012Validator(file_schema())
+    files = [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "docker").glob("monitor*.yaml")]
+    assert len(files) > 4
+    for file in files:
+        assert [error.message for error in check.iter_errors(yaml.safe_load(file.read_text()))] == [], file.name
+
+    def valid(text: str) -> bool:
+        return check.is_valid(yaml.safe_load(text))
+
+    made = "{source: {brokers: a, %s}, event: {entity: e, timestamp: t, %s}, ops: {%s}}"
+    for source, event, ops in (
+        ("topic: t, topics: null", "lags: '${LAGS:-3}'", "ui: '${UI}', address: '${HOST}:9464'"),
+        ("topics: [t, u], wait: '${WAIT}s'", "layout: '${LAYOUT}'", "address: '0.0.0.0:9464'"),
+        ("topic: t, batch: '${file:/a b}'", "when: []", "ui: true"),
+    ):
+        assert valid(made % (source, event, ops)), source
+    for source, event, ops in (
+        ("wait: 3s", "lags: 1", "ui: true"), ("topics: null", "lags: 1", "ui: true"),
+        ("topic: t, wait: soon", "lags: 1", "ui: true"), ("topic: t", "lags: many", "ui: true"),
+        ("topic: t", "lags: -1", "ui: true"), ("topic: t", "layout: rows", "ui: true"),
+        ("topic: t", "lags: 1", "address: 'here'"), ("topic: t", "lags: 1", "ui: maybe"),
+        ("topic: t", "lags: 1", "'${NAME}': 1"),
+    ):  # fmt: skip
+        assert not valid(made % (source, event, ops)), (source, event, ops)
 
 
 @pytest.mark.parametrize(

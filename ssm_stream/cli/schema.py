@@ -11,7 +11,7 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import ConfigFile, load_with_stored_features
 from ssm_stream.cli.terminal.console import print_json
-from ssm_stream.config import Config, ConfigError, config_schema
+from ssm_stream.config import Config, ConfigError
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Print the JSON Schema of each message, or AsyncAPI."
@@ -41,7 +41,9 @@ def config_() -> None:
 
     Example: ssm-stream schema config > ssm-stream.schema.json
     """
-    print_json(config_schema())
+    from ssm_stream.config.file_schema import file_schema
+
+    print_json(file_schema())
 
 
 @app.command()

@@ -72,7 +72,8 @@ class Context(Section):
 
 def _one_of_two(schema: dict[str, Any]) -> None:
     schema["required"].remove("topic")
-    schema["oneOf"] = [{"required": ["topic"]}, {"required": ["topics"]}]
+    without = {"required": ["topic"], "properties": {"topics": {"type": "null"}}}
+    schema["oneOf"] = [without, {"required": ["topics"], "properties": {"topics": {"type": "array"}}}]
 
 
 class Source(Section):
