@@ -510,12 +510,14 @@ def test_stdio(flow: Flow, examples: Path) -> None:
     asyncio.run(run())
 
 
-def test_http_needs_the_token(flow: Flow) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "[::1]"])
+def test_http_needs_the_token(flow: Flow, host: str) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "ssm_stream", "mcp", str(flow.file), "--http", str(port)]
+    address = str(port) if host == "127.0.0.1" else f"{host}:{port}"
+    command = [sys.executable, "-m", "ssm_stream", "mcp", str(flow.file), "--http", address]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         try:
-            url = f"http://127.0.0.1:{port}/mcp"
+            url = f"http://{host}:{port}/mcp"
             deadline = time.monotonic() + 60
             while (status := _status(url)) is None:
                 assert time.monotonic() < deadline
@@ -523,6 +525,7 @@ def test_http_needs_the_token(flow: Flow) -> None:
             assert status == 401
             assert _status(url, "Bearer wrong") == 401
             assert _status(url, f"Bearer {TOKEN}", host="evil.example") in (403, 421)
+            assert _status(url, f"Bearer {TOKEN}", origin="http://evil.example") == 403
 
             async def run() -> Any:
                 async with (
@@ -536,12 +539,13 @@ def test_http_needs_the_token(flow: Flow) -> None:
             process.terminate()
             _, printed = process.communicate(timeout=30)
     assert TOKEN not in printed
+    assert f"serving {url};" in printed
 
 
-def _status(url: str, token: str = "", host: str = "") -> int | None:
+def _status(url: str, token: str = "", host: str = "", origin: str = "") -> int | None:
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     headers |= {"Authorization": token} if token else {}
-    headers |= {"Host": host} if host else {}
+    headers |= {name: value for name, value in (("Host", host), ("Origin", origin)) if value}
     try:
         request = urllib.request.Request(url, b'{"jsonrpc":"2.0","id":1,"method":"ping"}', headers)
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -555,8 +559,12 @@ def _status(url: str, token: str = "", host: str = "") -> int | None:
 def test_http_is_for_loopback_only(flow: Flow) -> None:
     assert parse_address("9465") == ("127.0.0.1", 9465)
     assert parse_address("[::1]:9465") == ("::1", 9465)
-    for address in ("0.0.0.0:9465", "10.0.0.1:9465", "plant:9465", "127.0.0.1:x", "0"):
-        with pytest.raises(ConfigError, match="--http"):
+    assert parse_address("[0:0:0:0:0:0:0:1]:9480") == ("::1", 9480)
+    for address in ("0.0.0.0:9465", "10.0.0.1:9465"):
+        with pytest.raises(ConfigError, match=r"--http: .*loopback only"):
+            parse_address(address)
+    for address in ("plant:9465", "127.0.0.1:x", "0", "99999", "10.0.0.1:99999"):
+        with pytest.raises(ConfigError, match=r"--http: .*write a port from 1 to 65535"):
             parse_address(address)
     assert http_token(load_config(flow.file)) == (TOKEN, False)
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import anyio
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -165,16 +166,24 @@ def parse_address(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        if host != "localhost":
+            host = str(ipaddress.ip_address(host))
         number = int(port)
     except ValueError:
-        raise ConfigError(f"--http: found {address!r}; write a port, or 127.0.0.1:PORT") from None
-    if not loopback or not 0 < number < 65_536:
+        number = 0
+    if not 0 < number < 65_536:
+        raise ConfigError(f"--http: found {address!r}; write a port from 1 to 65535, or 127.0.0.1:PORT")
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         raise ConfigError(
-            f"--http: found {address!r}; it is served on loopback only, such as 127.0.0.1:9465; from another machine, "
-            "use a tunnel (ssh -L) or a proxy with TLS in front"
+            f"--http: found {address!r}; it is served on loopback only, such as 127.0.0.1:{number}; from another "
+            "machine, use a tunnel (ssh -L) or a proxy with TLS in front"
         )
     return host, number
+
+
+def host_in_url(host: str) -> str:
+    """Return a host as an address of HTTP has it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def http_token(config: Config) -> tuple[str, bool]:
@@ -194,7 +203,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise OSError(f"--http: cannot listen on {host}:{port}: {error.strerror or error}; give another port") from None
+        raise OSError(
+            f"--http: cannot listen on {host_in_url(host)}:{port}: {error.strerror or error}; give another port"
+        ) from None
 
 
 def run_http(server: MCPServer[None], listening: socket.socket, host: str, token: str) -> None:
@@ -202,7 +213,10 @@ def run_http(server: MCPServer[None], listening: socket.socket, host: str, token
     import uvicorn
 
     log_to_stderr()
-    app = TokenCheck(server.streamable_http_app(host=host, json_response=True), token)
+    # By itself the SDK checks requests at 127.0.0.1, localhost and ::1 only.
+    own = [f"{name}:*" for name in dict.fromkeys(("127.0.0.1", "localhost", "[::1]", host_in_url(host)))]
+    checked = TransportSecuritySettings(allowed_hosts=own, allowed_origins=[f"http://{name}" for name in own])
+    app = TokenCheck(server.streamable_http_app(host=host, json_response=True, transport_security=checked), token)
     settings = uvicorn.Config(app, log_level="warning", access_log=False)
     uvicorn.Server(settings).run(sockets=[listening])
 

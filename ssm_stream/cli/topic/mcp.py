@@ -52,12 +52,13 @@ def mcp(
 
     Examples: ssm-stream mcp examples/soft-sensor.yaml
 
-    ssm-stream mcp examples/soft-sensor.yaml --files examples --http 9465
+    ssm-stream mcp examples/soft-sensor.yaml --files examples --http 9480
     """
     with report_errors(OSError):
         try:
             from ssm_stream.mcp.server import (
                 Access,
+                host_in_url,
                 http_token,
                 listen,
                 make_server,
@@ -87,7 +88,8 @@ def mcp(
                 return
             token, made = http_token(loaded)
             typer.echo(
-                f"serving http://{address[0]}:{address[1]}/mcp; clients send Authorization: Bearer TOKEN", err=True
+                f"serving http://{host_in_url(address[0])}:{address[1]}/mcp; clients send Authorization: Bearer TOKEN",
+                err=True,
             )
             typer.echo(f"TOKEN: {token if made else 'that of ops.token'}", err=True)
             run_http(server, listening, address[0], token)
