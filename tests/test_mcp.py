@@ -23,7 +23,7 @@ from brokers import Kafka, free_port
 pytest.importorskip("mcp")
 
 import httpx2
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from ssm_stream.cli.topic.mcp import EXTRA
@@ -34,6 +34,7 @@ from ssm_stream.mcp.allowed_files import AllowedFiles, NotAllowedError
 from ssm_stream.mcp.commands import shortened
 from ssm_stream.mcp.redaction import Redactor, secrets_of
 from ssm_stream.mcp.server import Access, http_token, make_server, parse_address
+from ssm_stream.mcp.tools.entities import _error
 from ssm_stream.mcp.tools.explanation import explain_message
 from ssm_stream.mcp.view.episodes import MAX_EPISODES, Episodes
 from ssm_stream.mcp.view.predictions import POINTS, Predictions
@@ -282,6 +283,24 @@ def test_documentation(call: Callable[..., Any], view: FlowView, flow: Flow) -> 
     text = with_client(view, flow.file, lambda client: client.read_resource("ssm-stream://docs/config/alerts.md"))
     assert text.contents[0].text == documentation.pages()["config/alerts.md"]
     assert call("search_docs", query="アラート", language="ja")["sections"]
+    listed = with_client(view, flow.file, lambda client: client.list_resources()).resources
+    assert {each.name: str(each.uri) for each in listed} == {
+        name: f"ssm-stream://docs/{name}" for name in documentation.pages()
+    }
+
+    async def unknown(client: Client) -> None:
+        with pytest.raises(MCPError, match=r"no page 'nothing.md'; there are: .*alerts.md"):
+            await client.read_resource("ssm-stream://docs/nothing.md")
+
+    with_client(view, flow.file, unknown)
+
+
+def test_an_entity_is_ordered_by_the_target_with_the_largest_error() -> None:
+    found = Predictions()
+    found.add([
+        prediction("m1", 1, 3.0, target="a", y=1.0, yhat=1.5), prediction("m1", 1, 0.1, target="b", y=1.0, yhat=9.0),
+    ])  # fmt: skip
+    assert (found.worst()["m1"].target, found.worst(_error)["m1"].target) == ("a", "b")
 
 
 def test_processes(call: Callable[..., Any], flow: Flow) -> None:
@@ -455,8 +474,9 @@ def test_init_backtest_and_tune(call: Callable[..., Any], examples: Path) -> Non
     assert tuned["exit_code"] == 0, tuned["messages"]
     assert "verdict" in tuned["result"]
     assert not [each for each in tuned["messages"] if "ssm-stream-" in each], "the folder is gone"
-    failed = call("init", recording="examples/plant.csv.gz", target=["--force"])
+    failed = call("init", recording="examples/plant.csv.gz", target=["--force"], entity="a (b)")
     assert failed["exit_code"] != 0
+    assert failed["command"] == "ssm-stream init examples/plant.csv.gz --target=--force '--entity=a (b)'"
     assert sorted(path.name for path in examples.iterdir()) == before, "nothing is written"
 
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import anyio
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
+from mcp.server.mcpserver.resources import TextResource
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
@@ -42,6 +43,7 @@ from ssm_stream.mcp.tools.process import ProcessTools
 from ssm_stream.mcp.tools.stops import StopTools
 from ssm_stream.mcp.view.topics import FlowView
 
+PAGES = "ssm-stream://docs/"
 COMMAND_LIMIT = 900.0
 """Seconds that `init`, `backtest` or `tune` may take."""
 EXPECTED = (RefusedCallError, NotAllowedError, BrokerError, ConfigError, WeightsError, OSError)
@@ -95,12 +97,18 @@ def make_server(config: Config, file: Path, view: FlowView, access: Access) -> M
         version=version("ssm-stream"),
         log_level="WARNING",
         tools=[StrictTool.of(each, reads) for each in guarded],
+        resources=[
+            TextResource(uri=f"{PAGES}{name}", name=name, text=text, mime_type="text/markdown")
+            for name, text in documentation.pages().items()
+        ],
     )
 
-    @server.resource("ssm-stream://docs/{+page}", mime_type="text/markdown")
+    @server.resource(f"{PAGES}{{+page}}", mime_type="text/markdown")
     def page(page: str) -> str:
         """A page of the documentation."""
-        return documentation.pages()[page]
+        if (text := documentation.pages().get(page)) is None:
+            raise ResourceNotFoundError(f"no page {page!r}; there are: {', '.join(documentation.pages())}")
+        return text
 
     return server
 

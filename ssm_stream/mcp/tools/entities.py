@@ -69,7 +69,7 @@ class EntityTools:
         matches, part = matcher(pattern), contains.casefold() if contains else None
         found = [
             (name, series)
-            for name, series in self._view.predictions.worst().items()
+            for name, series in self._view.predictions.worst(_error if sort == "error" else None).items()
             if matches(name)
             and (part is None or part in name.casefold())
             and _is_in(state, series, name in opened)
@@ -143,9 +143,14 @@ def _is_in(state: State, series: Series, alerting: bool) -> bool:
 
 def _sort_key(order: Order, name: str, series: Series) -> tuple[float, str]:
     if order == "error":
-        y, yhat = series.last.get("y"), series.last.get("yhat")
-        return (0.0 if y is None or yhat is None else -abs(y - yhat)), name
+        return -_error(series), name
     return {"score": -series.score, "name": 0.0, "newest": -series.ts, "oldest": float(series.ts)}[order], name
+
+
+def _error(series: Series) -> float:
+    """Return the last absolute error; 0 if one of the two is unknown."""
+    y, yhat = series.last.get("y"), series.last.get("yhat")
+    return 0.0 if y is None or yhat is None else abs(y - yhat)
 
 
 def _recent(series: Series, most: int) -> RecentPredictions:

@@ -3,6 +3,7 @@ folder, which is removed."""
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -175,7 +176,7 @@ class FileTools:
             return found if out is None else map_texts(found, lambda text: _kept_as(text, out))
 
         return CommandResult(
-            command=" ".join(["ssm-stream", *words]),
+            command=shlex.join(["ssm-stream", *words]),
             exit_code=done.exit_code,
             seconds=done.seconds,
             result=restore(done.json()),

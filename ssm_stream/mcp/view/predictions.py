@@ -6,7 +6,7 @@ import math
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 POINTS = 48
@@ -107,10 +107,8 @@ class Predictions:
         with self.lock:
             return list(self._of.get(entity, ()))
 
-    def worst(self) -> dict[str, Series]:
-        """Return for each entity the target with the highest last score."""
+    def worst(self, by: Callable[[Series], float] | None = None) -> dict[str, Series]:
+        """Return for each entity the target with the highest last score, or with the highest of another figure."""
+        figure = by or (lambda each: each.score)
         with self.lock:
-            return {
-                name: found[0] if len(found) == 1 else max(found, key=lambda each: each.score)
-                for name, found in self._of.items()
-            }
+            return {name: found[0] if len(found) == 1 else max(found, key=figure) for name, found in self._of.items()}
