@@ -52,6 +52,23 @@ def test_entities(served: Served) -> None:
     assert set(ODD) <= {each["entity"] for each in found["entities"]}
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("entities?state=silent", "state: found 'silent'; write one of open, anomaly, drift"),
+        ("entities?sort=error", "sort: found 'error'; write one of attention, score"),
+        ("entity?name=m3&target=1", "target: found '1'; write its number, from 0 to 0"),
+        ("entity?name=m3&target=temp", "target: found 'temp'; write its number"),
+    ],
+)
+def test_what_there_is_not_is_refused(query: str, words: str, served: Served) -> None:
+    status, _, body = served.ask(f"/ui/api/{query}")
+    assert (status, words in body.decode()) == (400, True), body
+    assert got(served, "/ui/api/entities?state=&sort=&q=")["matching"] == 27
+    assert got(served, "/ui/api/entities?state=silence&sort=seen")["matching"] == 0
+    assert got(served, "/ui/api/entity?name=m3&target=")["known"]
+
+
 def test_one_entity(served: Served) -> None:
     found = got(served, "/ui/api/entity?name=m3")
     assert [(each["time"], each["y"]) for each in found["points"]] == [

@@ -21,7 +21,7 @@ from ssm_stream.ui.followed_entities import MAX_POINTS
 from ssm_stream.ui.history.hours import HourlyHistory
 from ssm_stream.ui.history.report import days_of, entity_history, fleet_report
 from ssm_stream.ui.live_page import LivePage
-from ssm_stream.ui.views import PAGE_SIZES, EntityView, FleetView, parse_int
+from ssm_stream.ui.views import PAGE_SIZES, SORTS, STATES, EntityView, FleetView, parse_int
 
 LIMIT = 120
 """Entities, unless a request names another number."""
@@ -30,6 +30,10 @@ KEEP_REPORT = 50.0
 POINT = ("y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score")
 """Values of a point, in the order of the cache."""
 Content = dict[str, Any]
+
+
+class QueryError(ValueError):
+    """A parameter has a value that there is not; the text names it and those that there are."""
 
 
 class JsonApi:
@@ -47,12 +51,19 @@ class JsonApi:
         }
 
     def __call__(self, path: str, query: Mapping[str, str]) -> Content:
-        """Return the content of an answer."""
+        """Return the content of an answer.
+
+        Raises:
+            QueryError: the query names a state, an order or a target that there is not.
+        """
         self._page.history_requested.set()
         self._page.refresh()
         return self.paths[path](query)
 
     def _entities(self, query: Mapping[str, str]) -> Content:
+        for name, known in (("state", tuple(STATES)), ("sort", SORTS)):
+            if (given := query.get(name)) and given not in known:
+                raise QueryError(f"{name}: found {given[:60]!r}; write one of {', '.join(known)}")
         limit = parse_int(query.get("limit"), LIMIT, *PAGE_SIZES)
         shown = FleetView(self._page.cache, self._page.names, {**query, "size": str(limit)}).next()
         page = shown.get("page", {"names": [], "matching": 0, "total": 0, "page": 0, "pages": 1})
@@ -83,7 +94,10 @@ class JsonApi:
         return found
 
     def _entity(self, query: Mapping[str, str]) -> Content:
-        page = self._page
+        page, given = self._page, query.get("target")
+        if given and given not in map(str, range(len(page.config.event.targets))):
+            last = len(page.config.event.targets) - 1
+            raise QueryError(f"target: found {given[:60]!r}; write its number, from 0 to {last}")
         view = EntityView(page.cache, page.followed, query, page.limits_of)
         shown = view.next()
         if not shown["entity"]["known"]:

@@ -21,7 +21,7 @@ import structlog
 
 from ssm_stream.ops.http_auth import HttpAuth, Refusal
 from ssm_stream.ui.actions import PageActions
-from ssm_stream.ui.json_api import JsonApi
+from ssm_stream.ui.json_api import JsonApi, QueryError
 from ssm_stream.ui.live_page import LivePage
 from ssm_stream.ui.planned_stops import StopsView
 from ssm_stream.ui.views import AlertView, EntityView, EpisodesView, FleetView, parse_int
@@ -134,7 +134,11 @@ class Site:
         """Answer another program, which sends the token as a header."""
         if not self.auth.is_authorized(environ):
             return _refuse(start, Refusal("401 Unauthorized", "send the token: Authorization: Bearer TOKEN"))
-        body = orjson.dumps(self._api(path, query), option=orjson.OPT_SERIALIZE_NUMPY)
+        try:
+            content = self._api(path, query)
+        except QueryError as error:
+            return _refuse(start, Refusal("400 Bad Request", str(error)))
+        body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
         return _send(start, "200 OK", JSON, body, empty=environ["REQUEST_METHOD"] == "HEAD")
 
     # The token.

@@ -49,6 +49,7 @@ STATES: dict[str, Callable[[EntityCache], NDArray[np.bool_]]] = {
     "warmup": lambda c: np.asarray(c.warmup[: len(c)].all(axis=1)),
     "other": lambda c: c.other[: len(c)].copy(),
 }
+SORTS = ("attention", "score", "name", "value", "seen")
 DIGITS = re.compile(r"(\d+)")
 Content = dict[str, Any]
 
