@@ -182,7 +182,7 @@ def test_tools_describe_themselves_and_only_read(flow: Flow, view: FlowView, exa
         assert len(each.description) > 50
         assert each.annotations.read_only_hint
         assert each.output_schema["properties"]
-        assert each.input_schema["additionalProperties"] is False
+        assert each.input_schema.get("additionalProperties", True) is not bool(each.input_schema["properties"])
         described = [name for name, field in each.input_schema["properties"].items() if "description" in str(field)]
         assert set(each.input_schema["properties"]) - set(described) <= {"sort", "limit", "offset"}, each.name
 
@@ -252,7 +252,7 @@ def test_an_argument_that_a_tool_does_not_have_is_refused(call: Callable[..., An
     assert 'no argument \'entity\'; write it within which: {"which": {"entity": …}}' in refused
     assert "within which" in call("count_alerts", kind="silence")
     assert "no argument 'machine'; there are which, sort, limit, offset" in call("list_alerts", machine="press-1")
-    assert "no argument 'entity'; there are none" in call("overview", entity="press-1")
+    assert call("overview", random_string="")["entities"] == 14, "some clients send it to tools without arguments"
     wrong = call("list_alerts", sort="worst", which={"kind": "lie"})
     assert "sort: Input should be 'newest', 'oldest' or 'score' (found 'worst')" in wrong
     assert "which.kind: Input should be" in wrong

@@ -30,9 +30,10 @@ class StrictTool(Tool):
             function, description=" ".join((function.__doc__ or "").split()), annotations=annotations
         )
         base = made.fn_metadata.arg_model
-        strict = create_model(base.__name__, __base__=(_Strict, base))
-        made.fn_metadata.arg_model = strict
-        made.parameters = strict.model_json_schema(by_alias=True)
+        if base.model_fields:  # to a tool without any, some clients send arguments of their own making
+            strict = create_model(base.__name__, __base__=(_Strict, base))
+            made.fn_metadata.arg_model = strict
+            made.parameters = strict.model_json_schema(by_alias=True)
         assert isinstance(made, StrictTool)
         return made
 
@@ -55,7 +56,7 @@ class StrictTool(Tool):
         name = place[-1]
         if item["type"] == "extra_forbidden":
             inside = models.get(place[0]) if len(place) > 1 else self.fn_metadata.arg_model
-            there = "" if inside is None else f"; there are {', '.join(inside.model_fields) or 'none'}"
+            there = "" if inside is None else f"; there are {', '.join(inside.model_fields)}"
             within = [key for key, model in models.items() if len(place) == 1 and name in model.model_fields]
             cure = f'; write it within {within[0]}: {{"{within[0]}": {{"{name}": …}}}}' if within else there
             return f"there is no argument {'.'.join(place)!r}{cure}"
