@@ -105,6 +105,16 @@ def test_what_goes_on_stays_where_it_is_better_and_has_learned_as_if_alone() -> 
 
 
 @pytest.mark.parametrize("configs", [(BEFORE, AFTER), ALONE], ids=["fleet", "alone"])
+def test_predictions_begin_as_they_were(configs: tuple[Config, ...]) -> None:
+    """A challenger that has learned a few events has hardly a part in them; the target's noise is 0.3."""
+    engine, alone = begun(shift=False, configs=configs), begun(shift=False, configs=configs)
+    store(alone).shared.trial.number[:] = 0
+    part = later(configs[1], 60, shift=False)
+    on_trial, kept = engine.process(part)[0], alone.process(part)[0]
+    assert np.abs(on_trial.yhat - kept.yhat).max() < 0.3
+
+
+@pytest.mark.parametrize("configs", [(BEFORE, AFTER), ALONE], ids=["fleet", "alone"])
 def test_the_challenger_takes_the_place_where_it_is_better(configs: tuple[Config, ...]) -> None:
     engine, fresh = begun(shift=True, configs=configs), Engine(configs[1])
     part = later(configs[1], 2_200, shift=True)
