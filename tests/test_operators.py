@@ -10,7 +10,7 @@ from collections import OrderedDict, defaultdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bytewax.operators as op
 import numpy as np
@@ -18,16 +18,18 @@ import orjson
 import pytest
 from bytewax.connectors.kafka import KafkaSourceMessage
 from bytewax.dataflow import Dataflow
+from bytewax.outputs import StatefulSinkPartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
 
 import ssm_stream.operators as sop
-from ssm_stream.config import ConfigError, parse_config
+import ssm_stream.operators.kafka as operators_kafka
+from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.encoder import Encoder
-from ssm_stream.kafka.records import ShardBatch
+from ssm_stream.kafka.records import PredictedBatch, ProducerRecord, ShardBatch
 from ssm_stream.operators.documents import DocumentReader, EventBatch
 from ssm_stream.operators.monitor_operator import monitor_config
 
@@ -370,6 +372,62 @@ def sop_encoded(records: list[Any], topic: str) -> list[Any]:
     op.output("out", sop.encode("encode", stream, SETTINGS, topic=topic), TestingSink(found))
     run_main(flow)
     return found
+
+
+class Written(StatefulSinkPartition[Any, None]):
+    """In place of the sink for Kafka, and its only writer: keeps the messages that it would send."""
+
+    sent: ClassVar[list[ProducerRecord]] = []
+
+    def __init__(self, config: Config, _: Any) -> None:
+        self.encoder = Encoder(config)
+
+    def list_parts(self) -> list[str]:
+        return ["0000"]
+
+    def build_part(self, *_: Any) -> Any:
+        return self
+
+    def write_batch(self, items: list[Any]) -> None:
+        for each in items:
+            self.sent.extend((self.encoder.encode(*each) if isinstance(each, PredictedBatch) else each).records)
+
+    def snapshot(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("absent", ["alerts", "predictions"])
+def test_what_has_no_topic_is_not_written(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sinks.alerts: null`, `sinks.predictions: null`: neither batches nor records, nor alerts that labels cause."""
+    monkeypatch.setattr(operators_kafka, "KafkaSink", Written)
+    config = {
+        **SETTINGS,
+        "source": {"brokers": "-", "topic": "events"},
+        "sinks": {"predictions": "p", "alerts": "a", absent: None},
+        "labels": {"marker": "label", "wait": "1h"},
+        "alerts": {"fleet": {"enabled": False}},
+    }
+    own, other = {"alerts": ("p", "a"), "predictions": ("a", "p")}[absent]
+    given: list[dict[str, Any]] = []
+    for each in events(3_000):
+        given += [{**each, "temp": None}, {**each, "label": True}]
+    mine = Mine(given, config)
+    streams: list[Any] = [mine.watched.predictions, mine.watched.alerts]
+    records, encoded, elsewhere = op.merge("records", *streams), list[Any](), list[Any]()
+    monkeypatch.setattr(Written, "sent", written := [])
+    for name, stream in (("batches", mine.watched.batches), ("records", records)):
+        sop.kafka_output(f"out_{name}", stream, config)
+        op.output(f"encoded_{name}", sop.encode(f"encode_{name}", stream, config), TestingSink(encoded))
+    op.output("elsewhere", sop.encode("encode_elsewhere", records, config, topic="x"), TestingSink(elsewhere))
+    mine.run()
+    assert len(mine.alerts) > 3
+    assert {each.topic for each in encoded} == {own}
+    assert {each.topic for each in written} == {own}
+    assert len(elsewhere) == len(mine.predictions) + len(mine.alerts), "a topic by name has them all"
+    assert other not in {each.topic for each in elsewhere}
 
 
 UNDECODED = """

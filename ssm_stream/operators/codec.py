@@ -30,7 +30,7 @@ from ssm_stream.kafka.records import (
 from ssm_stream.operators.documents import NO_OFFSET, PLACE, is_decoded
 from ssm_stream.operators.embedded_shard import UnreadErrors
 from ssm_stream.operators.failures import ItemError, explained, explained_build
-from ssm_stream.operators.monitor_operator import Settings, monitor_config
+from ssm_stream.operators.monitor_operator import Settings, monitor_config, with_alerts, without_alerts
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent
 from ssm_stream.operators.service import Service
 
@@ -190,8 +190,9 @@ def encode(step_id: str, up: Stream[Any], config: Settings, *, topic: str | None
     Args:
         step_id: unique name of the step
         up: records of `monitor` or `decode`, or the batches of `MonitorOut.batches`
-        config: as of `monitor`; `sinks` has the topics, and the schema registry if there is one
-        topic: of all messages, in place of those of `sinks`
+        config: as of `monitor`; `sinks` has the topics, and the schema registry if there is one. What has none there
+            (null) gives no message
+        topic: of all messages, in place of those of `sinks`; records that have none there give messages, too
 
     Returns:
         a stream of `KafkaSinkMessage`, with its topic
@@ -215,7 +216,7 @@ class MessageEncoder:
     @property
     def _encoder(self) -> Encoder:
         if self._opened is None:  # not before the dataflow runs: it may register schemas
-            self._opened = Encoder(self._config)
+            self._opened = Encoder(self._config if self._topic is None else with_alerts(self._config))
         return self._opened
 
     def __call__(self, items: list[Any]) -> list[SinkMessage]:
@@ -224,19 +225,22 @@ class MessageEncoder:
             return [message for item in items for message in self._messages(item)]
 
     def _messages(self, item: Any) -> Iterator[SinkMessage]:
+        sinks = self._config.sinks
         if type(item) is tuple and len(item) == 2 and isinstance(item[1], PredictedBatch | OutputBatch):
             batch = item[1]
             output = self._encoder.encode(*batch) if isinstance(batch, PredictedBatch) else batch
+            output = without_alerts(output) if sinks.alerts is None else output
             for record in output.records:
                 yield self._message(record.key, record.value, record.headers, record.topic)
         elif isinstance(item, Prediction):
-            topic = self._config.sinks.predictions or "predictions"
-            yield self._message(item.entity, self._encoder.outputs.prediction.of_json(item.to_json()), None, topic)
+            if (topic := self._topic or sinks.predictions) is not None:
+                yield self._message(item.entity, self._encoder.outputs.prediction.of_json(item.to_json()), None, topic)
         elif isinstance(item, Alert):
-            record = self._encoder.alert_record(item.to_dict())
-            yield self._message(record.key, record.value, record.headers, record.topic)
+            if (topic := self._topic or sinks.alerts) is not None:
+                record = self._encoder.alert_record(item.to_dict())
+                yield self._message(record.key, record.value, record.headers, topic)
         elif isinstance(item, RefusedEvent):
-            yield self._message(item.key, item.value, item.letter_headers(), self._config.sinks.dead_letters)
+            yield self._message(item.key, item.value, item.letter_headers(), sinks.dead_letters)
         else:
             raise ItemError(
                 f"step {self._step!r}: encodes predictions, alerts and errors of ssm_stream.operators, found "

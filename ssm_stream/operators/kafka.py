@@ -30,7 +30,7 @@ from ssm_stream.operators.catch_up import CatchUpDecoder
 from ssm_stream.operators.codec import MessageEncoder
 from ssm_stream.operators.documents import NO_OFFSET
 from ssm_stream.operators.failures import ItemError, explained, explained_build
-from ssm_stream.operators.monitor_operator import Settings, monitor_config
+from ssm_stream.operators.monitor_operator import Settings, monitor_config, without_alerts
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent
 from ssm_stream.operators.service import Service
 from ssm_stream.operators.sink import KafkaSink, TransactionalSink
@@ -231,10 +231,14 @@ class _Router:
         """Return batches by writer."""
         out: list[tuple[str, PredictedBatch | OutputBatch]] = []
         records: dict[int, list[ProducerRecord]] = {}
+        unsent = self._config.sinks.alerts is None
         with explained():
             for item in items:
                 if type(item) is tuple and len(item) == 2 and isinstance(item[1], PredictedBatch | OutputBatch):
-                    out.append(item)
+                    key, batch = item
+                    if unsent and isinstance(batch, OutputBatch):
+                        batch = without_alerts(batch)
+                    out.append((key, batch))
                     continue
                 messages = self._encoder([item]) if isinstance(item, Prediction | Alert | RefusedEvent) else [item]
                 for message in messages:

@@ -122,7 +122,7 @@ def monitor(step_id: str, up: Stream[Any], config: Settings, *, service: Service
     if service is not None:
         return _service_monitor(step_id, up, service)
     with explained_build():
-        settings = monitor_config(config, step_id)
+        settings = with_alerts(monitor_config(config, step_id))
     unread = UnreadErrors(step_id)
     read = op.flat_map_batch(f"{step_id}_read", up, _by_worker(step_id, settings, unread))
     split = op.branch(f"{step_id}_usable", read, is_batch)
@@ -184,12 +184,20 @@ def monitor_config(config: Settings, step_id: str, *, registry: bool = False) ->
             "event.features: auto: a step cannot select features from events to come: list them, or select them from a "
             "recording (ssm-stream init, or ssm_stream.select_features)"
         )
-    # Alerts that labels cause are encoded.
-    sinks = settings.sinks.model_copy(update={"alerts": settings.sinks.alerts or "alerts"})
     if "recovery" in settings.model_fields_set:
         require_recovery(settings)
-    settings = _without_files(settings, delivery="at_least_once", sinks=sinks)
+    settings = _without_files(settings, delivery="at_least_once")
     return settings if registry else settings.without_registry()
+
+
+def with_alerts(config: Config) -> Config:
+    """Return the configuration of a step that makes alerts, which other steps may read even if no topic has them."""
+    return config.replace(sinks=config.sinks.model_copy(update={"alerts": config.sinks.alerts or "alerts"}))
+
+
+def without_alerts(output: OutputBatch) -> OutputBatch:
+    """Return messages without the alerts among them."""
+    return output._replace(others=[each for each in output.others if each.sent is None or each.sent.what != "alert"])
 
 
 def _without_files(config: Config, **sections: Any) -> Config:
