@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import subprocess
 import sys
@@ -32,6 +33,11 @@ from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import PredictedBatch, ProducerRecord, ShardBatch
 from ssm_stream.operators.documents import DocumentReader, EventBatch
 from ssm_stream.operators.monitor_operator import monitor_config
+from ssm_stream.recovery.bytewax_db import RecoveryError, open_database
+from ssm_stream.recovery.compatibility import check_state
+from ssm_stream.recovery.directory import open_recovery
+from ssm_stream.recovery.reader import read_state
+from ssm_stream.recovery.settings_files import write_runtime_settings
 
 SETTINGS: dict[str, Any] = {
     "event": {"entity": "machine", "timestamp": "ts", "features": ["load"], "target": "temp"},
@@ -463,6 +469,48 @@ def test_a_recovery_directory_needs_bytewax_to_keep_the_state(tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stderr.startswith("error: recovery.directory is state, and Bytewax was started without -r")
     assert done.stderr.count("\n") == 1
+
+
+def of_service(folder: Path) -> Config:
+    content = {**SETTINGS, "source": {"brokers": "-", "topic": "events"}, "recovery": {"directory": str(folder)}}
+    return parse_config(orjson.dumps(content).decode())
+
+
+def test_a_directory_of_the_service_is_refused(tmp_path: Path) -> None:
+    """With `-r`, whatever dataflow and steps are called: the service could not read the snapshots of both."""
+    recovery(tmp_path / "r")
+    write_runtime_settings(of_service(tmp_path / "r"))
+    (tmp_path / "mine.py").write_text(UNDECODED)
+    command = [sys.executable, "-m", "bytewax.run", "mine:flow", "-r", "r", "-s", "1", "-b", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the state in this recovery directory was made by `ssm-stream run`: continue it with `ssm-stream run`, "
+        "or start with another recovery directory (-r)\n"
+    )
+
+
+def test_the_service_refuses_a_directory_of_another_dataflow(tmp_path: Path) -> None:
+    """By a start and by the commands for states; where the service has run in it, too, its own snapshots count."""
+    folder = tmp_path / "r"
+    Mine(events(50)).run(epoch_interval=timedelta(0), recovery_config=recovery(folder))
+    config, why = (
+        of_service(folder),
+        r"has the state of another dataflow \(steps mine\.in, mine\.watch\).*name another folder",
+    )
+    with pytest.raises(RecoveryError, match=why):
+        open_recovery(config)
+    with pytest.raises(RecoveryError, match=why):
+        read_state(folder)
+    found = check_state(config)
+    assert found is not None
+    assert found.effect == "refused"
+    Mine(events(10, 1)).run(epoch_interval=timedelta(0), recovery_config=recovery(folder))  # it goes on itself
+    with open_database(folder / "part-0.sqlite3") as database:
+        insert = "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)"
+        database.execute(insert, ("monitor.source", "00000", 1, pickle.dumps(7)))
+        database.commit()
+    assert [(row.step, row.value) for row in read_state(folder).rows] == [("monitor.source", 7)]
 
 
 def test_a_changed_configuration_is_refused_with_the_setting(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ssm_stream.ingest.event_columns import concatenate
 from ssm_stream.kafka.context.rows import RowFacts
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.documents import Batch, EventBatch
+from ssm_stream.operators.runner import MADE_BY_SERVICE
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 from ssm_stream.recovery.checkpoint_files import referenced_file
@@ -150,10 +151,7 @@ def unpack(snapshot: bytes) -> tuple[int, bytes]:
         StateError: another release or another runner wrote it.
     """
     if isinstance(snapshot, bytes) and referenced_file(snapshot) is not None:
-        raise StateError(
-            "the state in this recovery directory was made by `ssm-stream run`: continue it with `ssm-stream run`, or "
-            "start with another recovery directory (-r)"
-        )
+        raise StateError(MADE_BY_SERVICE)
     if not isinstance(snapshot, bytes) or len(snapshot) < PREFIX.size or snapshot[:4] != MAGIC:
         raise StateError(
             "the state in this recovery directory is not one of ssm_stream.operators.monitor: another step had this "

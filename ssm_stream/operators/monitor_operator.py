@@ -27,7 +27,7 @@ from ssm_stream.operators.documents import DocumentReader, Item, is_batch
 from ssm_stream.operators.embedded_shard import EmbeddedShard, ShardWaker, UnreadErrors
 from ssm_stream.operators.failures import explained, explained_build
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent, predictions_of
-from ssm_stream.operators.runner import require_recovery
+from ssm_stream.operators.runner import refuse_state_of_service, require_recovery
 from ssm_stream.operators.service import Service
 from ssm_stream.operators.shard_operator import ShardLogic
 
@@ -186,6 +186,7 @@ def monitor_config(config: Settings, step_id: str, *, registry: bool = False) ->
         )
     if "recovery" in settings.model_fields_set:
         require_recovery(settings)
+    refuse_state_of_service()
     settings = _without_files(settings, delivery="at_least_once")
     return settings if registry else settings.without_registry()
 

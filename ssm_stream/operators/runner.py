@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.recovery.checkpoint_files import FOLDER
+from ssm_stream.recovery.settings_files import read_runtime_settings
 
 RUNNERS = ("bytewax.run", "bytewax.testing")
+MADE_BY_SERVICE = (
+    "the state in this recovery directory was made by `ssm-stream run`: continue it with `ssm-stream run`, or start "
+    "with another recovery directory (-r)"
+)
 
 
 class BytewaxOptions(NamedTuple):
@@ -30,6 +37,20 @@ def bytewax_options() -> BytewaxOptions | None:
     parser.add_argument("-i", "--process-id", type=int, default=os.environ.get("BYTEWAX_PROCESS_ID"))
     found, _ = parser.parse_known_args(sys.argv[1:])
     return BytewaxOptions(Path(found.recovery_directory) if found.recovery_directory else None, found.process_id)
+
+
+def refuse_state_of_service() -> None:
+    """Refuse a start with `-r` on a directory of `ssm-stream run`: the snapshots of both would be in it.
+
+    Raises:
+        StateError: names the cure.
+    """
+    options = bytewax_options()
+    directory = None if options is None else options.recovery
+    if directory is None:
+        return
+    if read_runtime_settings(directory) is not None or any((directory / FOLDER).glob("*.state")):
+        raise StateError(MADE_BY_SERVICE)
 
 
 def require_recovery(config: Config) -> None:

@@ -11,7 +11,7 @@ import io
 import pickle
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ LABELS_PREFIX = "labels:"
 """Prefix of the label topic's partitions among the names of Bytewax's source partitions."""
 SOURCE_STEP = ".source"
 """End of the name of the step that reads events and labels."""
+SERVICE_STEPS = tuple(f"monitor.{step}" for step in ("source", "learn", "sink", "feedback", "count_feedback"))
+"""Steps of the service's dataflow whose snapshots a recovery directory has."""
 
 
 def source_part(index: int, partition: int) -> str:
@@ -131,6 +133,31 @@ def require_parts(directory: Path) -> None:
         raise RecoveryError(f"recovery.directory: {names} is missing: {REMEDY}")
 
 
+def _of_service(step: str) -> bool:
+    return ".".join(step.split(".")[:2]) in SERVICE_STEPS
+
+
+def require_service(directory: Path, steps: Collection[str] | None = None) -> None:
+    """Refuse a directory in which all snapshots are of another dataflow than the service's.
+
+    steps: of its snapshots, where they are known
+
+    Raises:
+        RecoveryError: names some of its steps and the cure.
+    """
+    if steps is None:
+        steps = set[str]()
+        for file in database_files(directory):
+            with open_database(file) as database:
+                steps |= {step for (step,) in database.execute("SELECT DISTINCT step_id FROM snaps")}
+    if steps and not any(map(_of_service, steps)):
+        some = ", ".join(sorted(steps)[:3])
+        raise RecoveryError(
+            f"recovery.directory: {directory} has the state of another dataflow (steps {some}), which is not that of "
+            "ssm-stream run: name another folder"
+        )
+
+
 def database_files(directory: Path) -> list[Path]:
     """The database files of a recovery directory, sorted."""
     return sorted(directory.glob("part-*.sqlite3"))
@@ -187,10 +214,10 @@ class SnapshotRow(NamedTuple):
 
 
 def read_rows(directory: Path, resume: int) -> list[SnapshotRow]:
-    """The snapshots that an execution resuming at this epoch loads, sorted by step and key.
+    """The snapshots of the service that an execution resuming at this epoch loads, sorted by step and key.
 
     Raises:
-        RecoveryError: a database is damaged, or a snapshot is not a plain value.
+        RecoveryError: a database is damaged, a snapshot is not a plain value, or all are of another dataflow.
     """
     found: dict[tuple[str, str], SnapshotRow] = {}
     query = "SELECT step_id, state_key, snap_epoch, ser_change FROM snaps WHERE snap_epoch < ? ORDER BY snap_epoch"
@@ -202,7 +229,8 @@ def read_rows(directory: Path, resume: int) -> list[SnapshotRow]:
                     found.pop((step, key), None)
                 else:
                     found[step, key] = SnapshotRow(part, step, key, epoch, change)
-    return [row._replace(value=_unpickle(row)) for _, row in sorted(found.items())]
+    require_service(directory, {step for step, _ in found})
+    return [row._replace(value=_unpickle(row)) for _, row in sorted(found.items()) if _of_service(row.step)]
 
 
 class _PlainUnpickler(pickle.Unpickler):

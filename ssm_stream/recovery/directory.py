@@ -29,6 +29,7 @@ from ssm_stream.recovery.bytewax_db import (
     open_database,
     referenced_files,
     require_parts,
+    require_service,
     resume_epoch,
 )
 from ssm_stream.recovery.checkpoint_files import FOLDER, read_chain, sync
@@ -75,6 +76,7 @@ def open_recovery(config: Config) -> OpenRecovery | None:
         require_imported(directory)
         _initialise(directory)
         require_parts(directory)
+        require_service(directory)
         ended, pruned = prune(directory)
         epoch = roll_back(directory, ended)
         _clean_up(directory)
@@ -293,7 +295,7 @@ def _require_writers(config: Config, directory: Path) -> None:
     writers = 0
     for file in database_files(directory):
         with open_database(file) as database:
-            query = "SELECT DISTINCT state_key FROM snaps WHERE step_id LIKE '%.sink'"
+            query = "SELECT DISTINCT state_key FROM snaps WHERE step_id = 'monitor.sink'"
             writers = max([writers, *(int(key) + 1 for (key,) in database.execute(query))])
     if writers > config.writers:
         raise RecoveryError(
