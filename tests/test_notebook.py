@@ -91,6 +91,39 @@ def test_pandas_and_polars_and_any_cuts_are_the_same() -> None:
     assert [alert["row"] for alert in engine.alerts] != []
 
 
+@pytest.mark.parametrize("more", ["", "model: {horizon: 3 events}", "state: {max_entities: 5}"])
+def test_an_alert_that_has_waited_stands_at_its_own_event(more: str) -> None:
+    """`alerts.fleet.wait`: it is sent at a later event of the call, or in a later call, which then shows it as such."""
+    made = parse_config(
+        "source: {brokers: 'x:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a, b], target: y}\n"
+        f"{more}\n"
+    )
+    n, wild = 1_500, 1_200
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=n), rng.normal(size=n)
+    y = 2 * a - b + 0.1 * rng.normal(size=n) + 60 * (np.arange(n) == wild)
+    times = 1_700_000_000 + np.arange(n) // 10 * 10  # two of each entity have the same
+    rows = pl.DataFrame({"e": [f"m{i % 5}" for i in range(n)], "t": times, "a": a, "b": b, "y": y})
+    whole = Engine(made)
+    result = whole.run(rows)
+    assert "anomaly started" in result["alert"][wild]
+    (own,) = [each for each in whole.alerts if each["phase"] == "started" and each["y"] == y[wild]]
+    assert own["row"] == wild
+    documents = rows.to_dicts()
+    assert Engine(made).run(documents).alerts == whole.alerts
+    cut = Engine(made)
+    before, after = cut.run(rows[: wild + 1]), cut.run(rows[wild + 1 :])
+    assert before["alert"][wild] is None
+    (late,) = [words for words in after["alert"].to_list() if words and "(earlier)" in words]
+    assert late.startswith("anomaly started")
+    assert own | {"row": None} in cut.alerts
+    one, found = Engine(made), list[Any]()
+    for document in documents:
+        found += one.run(document).alerts
+    assert own | {"row": None} in found
+    assert {each["row"] for each in found} == {0, None}
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [

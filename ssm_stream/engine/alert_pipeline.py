@@ -46,6 +46,8 @@ class AlertPipeline:
         self.summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
+        self.processed = 0
+        """Events and labels since this object was made."""
         self._clear()
 
     def _clear(self) -> None:
@@ -69,6 +71,7 @@ class AlertPipeline:
         batch: Batch | None = None,
         ids: EventIds | None = None,
         events: Events | None = None,
+        labels: int = 0,
     ) -> list[Alert]:
         """Return the alerts to send for those of a batch, complete, in the order of their events.
 
@@ -79,7 +82,10 @@ class AlertPipeline:
             batch: the events; None for labels
             ids: of the events or labels; None: they have none
             events: of the batch, for rules, whose alerts no other episode replaces
+            labels: their number, where there are no events
         """
+        first = self.processed
+        self.processed += labels if batch is None else len(batch.ts)
         waits = self.fleet is not None and len(self.fleet.waiting) > 0
         by_rules = list[Alert]()
         if self.rules is not None and events is not None and batch is not None:
@@ -95,7 +101,10 @@ class AlertPipeline:
         if any(by_target) or waits:
             merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
             merged, suppressed = self._suppression.split(merged, batch)
-            out += merged if self.fleet is None else self.fleet.update(merged, self._labelled)
+            if self.fleet is not None:
+                self.fleet.waiting.first = first
+                merged = self.fleet.update(merged, self._labelled)
+            out += merged
             others += suppressed
         if others:
             out = sorted([*out, *others], key=lambda alert: alert.row)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +36,14 @@ class EventPlace:
     """Where the event of an alert that waits comes from, noted as long as it is known.
 
     topic, partition, offset: of its message, no topic if events have no ids; suffix: of the alert's id
+    number: of the event, or label, among those that this engine has processed, from 0; −1 if it was before a restart
     """
 
     topic: str = ""
     partition: int = 0
     offset: int = 0
     suffix: str = ""
+    number: int = field(default=-1, compare=False)  # a state does not have it
 
 
 class Alert(NamedTuple):

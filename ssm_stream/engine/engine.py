@@ -256,7 +256,7 @@ class Engine:
         """
         self.windows.end_batch()
         result = self.target_engines[0].learn(labels, source)
-        result = result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
+        result = result._replace(alerts=self.episodes.process([result.alerts], ids=ids, labels=len(labels)))
         self.summaries.learn(labels, result.resolved, result.alerts)
         return result
 

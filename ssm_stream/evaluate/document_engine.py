@@ -75,7 +75,8 @@ class Results(NamedTuple):
     """What the engine returns for events that are dicts.
 
     predictions: one for each event, with several targets one for each target of it, in their order
-    alerts: messages, each with the `row` of its event, or of the label that caused it
+    alerts: messages, each with the `row` of its event, or of the label that caused it; None if that was in an earlier
+        call: one that waits for others (`alerts.fleet.wait`) is sent later
     refused: documents that are no events: position, fault and reason; and labels that find no event, at the document at
         which they are given up
     """
@@ -83,6 +84,24 @@ class Results(NamedTuple):
     predictions: list[Prediction]
     alerts: list[dict[str, Any]]
     refused: list[RefusedDocument]
+
+
+class CallRows:
+    """The rows of the events and labels that a call has processed, and so of alerts. engine: before the call"""
+
+    def __init__(self, engine: Engine) -> None:
+        self._first, self._rows = engine.episodes.processed, list[int]()
+
+    def add(self, rows: Sequence[int], alerts: Sequence[Alert]) -> list[int | None]:
+        """Add those of a batch; return the row of each of its alerts: its own event's, even if it is sent at a later
+        one (`alerts.fleet.wait`); None: that was in an earlier call."""
+        begin = len(self._rows)
+        self._rows += rows
+        numbers = [
+            begin + each.row if each.place is None else each.place.number - self._first  # one that has waited
+            for each in alerts
+        ]
+        return [self._rows[number] if number >= 0 else None for number in numbers]
 
 
 class DocumentEngine(Engine):
@@ -103,11 +122,11 @@ class DocumentEngine(Engine):
     def process_document(self, document: dict[str, Any], source: int = 0) -> Results:
         """Predict, score and learn the event of a document; as `process_documents` with one."""
         plain = type(document) is dict and self.rows is None and self._labels is None
-        event = self._reader.read_one(document) if plain else None
+        event, call = self._reader.read_one(document) if plain else None, CallRows(self)
         if event is None or (found := self.process_one(event, source)) is None:
             return self.process_documents([document], source)
         predicted, alerts = found
-        return Results(self._records_of_one(event, predicted), _messages(alerts), [])
+        return Results(self._records_of_one(event, predicted), _messages(alerts, call.add([0], alerts)), [])
 
     def process_documents(self, documents: Sequence[dict[str, Any]], source: int = 0) -> Results:
         """Predict, score and learn the events of documents, in order; or the rows that they complete, if they are
@@ -118,14 +137,18 @@ class DocumentEngine(Engine):
             documents: as from JSON; times may be datetimes, numbers numpy's, and NaN is an unknown value
             source: the stream that they come from: entities of one stream learn together
         """
+        call = CallRows(self)
         if self._labels is None:
-            return self._process_events(documents, source)
+            return self._process_events(documents, source, call)
         out, at = Results([], [], []), 0
         for label, run in groupby(map(self._is_label, documents)):
             some = documents[at : at + len(list(run))]
-            found = self._learn_labels(self._labels, some, source) if label else self._process_events(some, source)
+            if label:
+                found = self._learn_labels(self._labels, some, source, call, at)
+            else:
+                found = self._process_events(some, source, call, at)
             out.predictions.extend(each._replace(row=at + each.row) for each in found.predictions)
-            out.alerts.extend(message | {"row": at + message["row"]} for message in found.alerts)
+            out.alerts.extend(found.alerts)
             out.refused.extend(each._replace(position=at + each.position) for each in found.refused)
             at += len(some)
         return out
@@ -135,15 +158,18 @@ class DocumentEngine(Engine):
             self._marker is not None and isinstance(document, dict) and plain_value(self._marker(document)) is not None
         )
 
-    def _learn_labels(self, reader: LabelReader, documents: Sequence[dict[str, Any]], source: int) -> Results:
+    def _learn_labels(
+        self, reader: LabelReader, documents: Sequence[dict[str, Any]], source: int, call: CallRows, at: int
+    ) -> Results:
         labels, refused = reader.read(documents)
         if refused:  # values that JSON does not have
             labels, refused = reader.read([_as_json(document) for document in documents])
         if not len(labels):
             return Results([], [], refused)
         rows: list[int] = labels.position.tolist()
-        alerts = _messages(self.learn(labels, source).alerts, rows)
-        return Results([], alerts, sorted([*refused, *self._unmatched(rows)]))
+        alerts = self.learn(labels, source).alerts
+        messages = _messages(alerts, call.add([at + row for row in rows], alerts))
+        return Results([], messages, sorted([*refused, *self._unmatched(rows)]))
 
     def _unmatched(self, rows: Sequence[int]) -> list[RefusedDocument]:
         """Return the labels that were given up in a batch. rows: position of each of its events or labels"""
@@ -159,7 +185,8 @@ class DocumentEngine(Engine):
         events, nameless = self._labels.add_ids(documents, events)
         return events, sorted([*refused, *nameless])
 
-    def _process_events(self, documents: Sequence[dict[str, Any]], source: int) -> Results:
+    def _process_events(self, documents: Sequence[dict[str, Any]], source: int, call: CallRows, at: int = 0) -> Results:
+        """Process the documents of a call that are events. at: row of the first one, from which alerts have theirs"""
         events, refused = self._read_events(documents)
         if refused:  # values that JSON does not have
             events, refused = self._read_events([_as_json(document) for document in documents])
@@ -177,7 +204,8 @@ class DocumentEngine(Engine):
         rows: list[int] = events.position.tolist()
         if self._labels is not None:
             refused = sorted([*refused, *self._unmatched(rows)])
-        return Results(self._records(events, predictions, rows), _messages(alerts, rows), refused)
+        messages = _messages(alerts, call.add([at + row for row in rows], alerts))
+        return Results(self._records(events, predictions, rows), messages, refused)
 
     def _ahead(self, ts: int) -> int | None:
         """Return the time that is predicted, ms; None if it is the event's own, or counted in events."""
@@ -205,8 +233,8 @@ class DocumentEngine(Engine):
         ]
 
 
-def _messages(alerts: list[Alert], rows: Sequence[int] = (0,)) -> list[dict[str, Any]]:
-    return [{"row": rows[alert.row], **alert.message} for alert in alerts]
+def _messages(alerts: list[Alert], rows: list[int | None]) -> list[dict[str, Any]]:
+    return [{"row": row, **alert.message} for row, alert in zip(rows, alerts, strict=True)]
 
 
 def _as_json(document: Any) -> Any:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from ssm_stream.config.paths import head_of
 from ssm_stream.config.suggestions import check_columns
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alerts import Alert
-from ssm_stream.evaluate.document_engine import DocumentEngine, Results
+from ssm_stream.evaluate.document_engine import CallRows, DocumentEngine, Results
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.json_values import plain_dicts
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIMES = ("ts", "for")
+EARLIER = " (earlier)"
+"""End of an alert's words whose event was in an earlier call."""
 CURE = "pip install -e '.[notebook]'"
 
 
@@ -63,6 +65,14 @@ def _from_native(frame: Any, cure: str) -> Any:
         raise ConfigError(f"the frame: found columns of the same name: {found}; {cure}") from None
     except TypeError:
         raise TypeError(f"found a value of type {type(frame).__name__}; give {cure}") from None
+
+
+class _Sent(NamedTuple):
+    """An alert of a frame. at, own: number of the event at which it is sent, and of its own, None: of an earlier one"""
+
+    alert: Alert
+    at: int
+    own: int | None
 
 
 class Engine(DocumentEngine):
@@ -104,7 +114,7 @@ class Engine(DocumentEngine):
             (UTC), with several targets `target`, with a horizon `for` (the time that is predicted; none where it is
             counted in events), `y`, `yhat`, `yhat_lower`, `yhat_upper`, `anomaly_score`, `warmup`, `n`, `fleet` as in
             a prediction message, with conditions `idle`, with planned stops `maintenance`, and `alert`: what started or
-            ended at that event. What is no event is left out, with a
+            ended at that event, or, with `(earlier)`, at one of an earlier call. What is no event is left out, with a
             warning, and is in `refused`.
 
         Raises:
@@ -134,6 +144,7 @@ class Engine(DocumentEngine):
         table = to_polars(given, columns.names)
         self.refused, first = [], 0
         parts: list[dict[str, Any]] = []
+        sent, call, count = list[_Sent](), CallRows(self), 0
         for part in frame_slices(table):
             events, refused = columns.read(part)
             position = events.position
@@ -147,16 +158,33 @@ class Engine(DocumentEngine):
             self.refused += sorted(r._replace(position=first + r.position) for r in refused)
             if len(events):
                 predictions, alerts = self.process(events, source)
-                texts: dict[int, list[str]] = {}
-                for alert in alerts:
-                    row = first + int(events.position[alert.row])
-                    self._messages.append({"row": row, **alert.message})
-                    texts.setdefault(alert.row, []).append(_alert_text(alert, events.entity[alert.row]))
-                parts.append(self._columns_of(events, predictions, texts, first))
+                own = call.add(range(count, count + len(events)), alerts)
+                sent += [_Sent(alert, count + alert.row, at) for alert, at in zip(alerts, own, strict=True)]
+                parts.append(self._columns_of(events, predictions, first))
+                count += len(events)
             first += part.height
         if self.refused:
             self._warn(first, "rows")
-        return _native(_narwhals(), parts or [self._no_columns()], given)
+        parts = parts or [self._no_columns()]
+        self._add_alerts(parts, sent)
+        return _native(_narwhals(), parts, given)
+
+    def _add_alerts(self, parts: list[dict[str, Any]], sent: list[_Sent]) -> None:
+        """Add the column `alert`, and the messages."""
+        m = len(self.config.event.targets)
+        names = [name for part in parts for name in part["entity"][::m]]
+        rows = [row for part in parts for row in part["row"][::m].tolist()]
+        texts: dict[int, list[str]] = {}
+        for alert, at, own in sent:
+            place = at if own is None else own
+            text = _alert_text(alert, names[place]) + (EARLIER if own is None else "")
+            texts.setdefault(place, []).append(text)
+            self._messages.append({"row": None if own is None else rows[own], **alert.message})
+        first = 0
+        for part in parts:
+            n = len(part["row"])
+            part["alert"] = ["; ".join(texts[i // m]) if i // m in texts else None for i in range(first, first + n)]
+            first += n
 
     def _warn(self, count: int, what: str) -> None:
         """Warn of the refused ones among so many rows or documents."""
@@ -167,7 +195,8 @@ class Engine(DocumentEngine):
 
     @property
     def alerts(self) -> list[dict[str, Any]]:
-        """All alert messages of frames so far, each with the `row` of its event in the frame that it was in."""
+        """All alert messages of frames so far, each with the `row` of its event in the frame; None if its event was in
+        an earlier frame than that with which it came."""
         return list(self._messages)
 
     def _no_columns(self) -> dict[str, Any]:
@@ -180,11 +209,9 @@ class Engine(DocumentEngine):
             idle=np.empty(0, np.bool_) if self.config.event.when else None,
         )
         nothing = Predictions(empty, empty, empty, empty, empty.astype(bool), empty.astype(np.int64), empty)
-        return self._columns_of(self.episodes.mark(events), nothing, {}, 0)
+        return self._columns_of(self.episodes.mark(events), nothing, 0)
 
-    def _columns_of(
-        self, events: Events, predictions: Predictions, alerts: dict[int, list[str]], first: int
-    ) -> dict[str, Any]:
+    def _columns_of(self, events: Events, predictions: Predictions, first: int) -> dict[str, Any]:
         paths, p = self.config.event.targets, predictions
         m, n = len(paths), len(events)
 
@@ -210,7 +237,6 @@ class Engine(DocumentEngine):
             out["idle"] = each(events.idle)
         if events.maintenance is not None:
             out["maintenance"] = each(events.maintenance > 0)
-        out["alert"] = ["; ".join(alerts[i]) if i in alerts else None for i in range(n) for _ in paths]
         return out
 
 

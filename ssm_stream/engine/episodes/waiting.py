@@ -64,6 +64,8 @@ class WaitingAlerts:
         self._waits: dict[tuple[str, str], Wait] = {}  # kind and entity → wait, in the order of their starts
         self._labelled: Labelled = lambda pool: NONE
         self._next = math.inf  # no alert is due before this row
+        self.first = 0
+        """Number of the first event, or label, of the batch among those that the engine has processed."""
 
     def __len__(self) -> int:
         """Entities and kinds that wait."""
@@ -96,7 +98,7 @@ class WaitingAlerts:
 
         rounds: labelled events of each of so many entities of the pool, in the mean, for which it waits
         """
-        held = alert._replace(place=EventPlace())
+        held = alert._replace(place=EventPlace(number=self.first + alert.row))
         self._add(key, alert.message["entity"], [held], alert, rounds, entities)
         return held._replace(waits=True)
 
@@ -119,7 +121,7 @@ class WaitingAlerts:
         wait = self._waits.get((alert.message["kind"], alert.message["entity"]))
         if wait is None:
             return None
-        held = alert._replace(place=EventPlace())
+        held = alert._replace(place=EventPlace(number=self.first + alert.row))
         wait.alerts.append(held)
         return held._replace(waits=True)
 
