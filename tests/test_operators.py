@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -314,6 +315,49 @@ def test_messages_of_any_source_are_decoded() -> None:
     assert not found
     assert [(each.fault, each.offset) for each in errors] == [("NotJson", 8), ("NotAnObject", None), ("Tombstone", 9)]
     assert (errors[0].key, errors[0].value, errors[0].headers) == (b"k", b"no json", (("h", b"1"),))
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_dead_letter_is_the_message_whatever_steps_have_made_of_it(limited: bool) -> None:
+    """What `monitor` refuses, at once or in the shard: key, bytes and headers, past copies, fields and workers."""
+    event = {**SETTINGS["event"], "entity": "$key"}
+    config = {"event": event, "state": {"max_entities": 1} if limited else {}}
+    value = b'{ "ts": 1, "load": 1, "temp": %s }' % (b"2.5" if limited else b'"hot"')
+    place: dict[str, Any] = {"topic": "events", "partition": 2}
+    messages = [KafkaSourceMessage(b"p%d" % i, value, **place, offset=7 + i, headers=[("h", b"1")]) for i in range(2)]
+
+    def enrich(given: dict[str, Any]) -> dict[str, Any]:
+        assert given[sop.PLACE] in (("events", 2, 7), ("events", 2, 8))
+        assert orjson.loads(orjson.dumps(given))[sop.PLACE][:2] == ["events", 2]
+        return {**pickle.loads(pickle.dumps(given)), "rated": 3}
+
+    def refused(step: Callable[[dict[str, Any]], dict[str, Any]]) -> sop.RefusedEvent:
+        flow, found = Dataflow("mine"), list[sop.RefusedEvent]()
+        out = sop.decode("decode", op.input("in", flow, TestingSource(messages, 10)), config)
+        op.output("errors", sop.monitor("watch", op.map("step", out.events, step), config).errors, TestingSink(found))
+        run_main(flow)
+        return found[-1]
+
+    last = refused(enrich)
+    assert last.fault == ("TooManyEntities" if limited else "WrongType")
+    assert (last.key, last.value, last.headers, last.offset) == (b"p1", value, (("h", b"1"),), 8)
+    lost = refused(lambda given: {**given, sop.PLACE: ["events", 2, 8]})
+    assert (lost.key, lost.headers, lost.offset) == (None, (), 8), "a place of one's own has no message"
+
+
+def test_a_label_that_finds_no_event_is_its_message() -> None:
+    config = {**SETTINGS, "labels": {"topic": "labels", "wait": "1h"}}
+    value = b'{ "machine": "press-1", "ts": 1, "temp": 1.0 }'
+    late = events(1)[0] | {"machine": "press-1", "temp": None}
+    messages = [
+        KafkaSourceMessage(b"press-1", value, topic="labels", partition=0, offset=3),
+        KafkaSourceMessage(None, orjson.dumps(late), topic="events", partition=0, offset=4),
+    ]
+    flow, found = Dataflow("mine"), list[sop.RefusedEvent]()
+    out = sop.decode("decode", op.input("in", flow, TestingSource(messages, 10)), config)
+    op.output("errors", sop.monitor("watch", out.events, config).errors, TestingSink(found))
+    run_main(flow)
+    assert [(each.key, each.value) for each in found] == [(b"press-1", value)]
 
 
 def test_events_with_a_place_learn_and_are_named_as_in_the_service() -> None:

@@ -27,7 +27,7 @@ from ssm_stream.kafka.records import (
     RawMessage,
     shard_key,
 )
-from ssm_stream.operators.documents import NO_OFFSET, PLACE, is_decoded
+from ssm_stream.operators.documents import NO_OFFSET, PLACE, MessageTopic, is_decoded
 from ssm_stream.operators.embedded_shard import UnreadErrors
 from ssm_stream.operators.failures import ItemError, explained, explained_build
 from ssm_stream.operators.monitor_operator import Settings, monitor_config, with_alerts, without_alerts
@@ -166,11 +166,11 @@ class MessageDecoder:
                 if type(document) is not dict:
                     refused.append(not_an_object(message, document))
                     continue
+                raw = messages[message][0]
                 if self._fields.paths:
-                    raw = messages[message][0]
                     document.update(self._fields.values(raw.key, raw.headers))
                 if place is not None:
-                    document[PLACE] = place
+                    document[PLACE] = MessageTopic.of(place[0], raw), *place[1:]
                 out.append(document)
         if refused:
             letters = [self._letter(*messages[each.position], each) for each in sorted(refused)]

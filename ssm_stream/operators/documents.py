@@ -39,11 +39,27 @@ MAX_TEXT = 1000
 Place = tuple[str, int, int]
 
 
+class MessageTopic(str):
+    """The topic in the place of an event, with the message that the event comes from: its dead letter repeats that.
+
+    A text like any other, so that steps of one's own may compare, copy, pickle and write places as ever.
+    """
+
+    message: RawMessage
+
+    @classmethod
+    def of(cls, topic: str, message: RawMessage) -> MessageTopic:
+        """Return the name of a topic, with a message of it."""
+        named = cls(topic)
+        named.message = message
+        return named
+
+
 class EventBatch(NamedTuple):
     """Events of one shard and partition that were given as dicts.
 
     topic: None: the configuration's; offsets: None: the shard numbers them
-    raw: the events as JSON, where the shard may still refuse one
+    raw: their messages, or the events as JSON, where the shard may still refuse one
     """
 
     events: Events
@@ -131,8 +147,9 @@ class DocumentReader:
         if value is None:
             return None
         kinds = [type(each) for each in value] if isinstance(value, tuple | list) else []
-        if kinds == [str, int, int] and value[0] and all(0 <= number < 2**63 for number in value[1:]):
-            return value[0], value[1], value[2]
+        topic = value[0] if kinds in ([str, int, int], [MessageTopic, int, int]) else ""
+        if topic and all(0 <= number < 2**63 for number in value[1:]):
+            return str(topic), value[1], value[2]
         raise ItemError(
             f"step {self._step!r}: {PLACE!r} of an event is (topic, partition, offset), a text and two whole numbers "
             f"from 0 on, found {abbreviated(value)}: keep what ssm_stream.operators.decode puts there, or leave the "
@@ -174,7 +191,7 @@ class DocumentReader:
         at = labels.position.tolist()
         found = [places[i] for i in at]
         offsets = np.array([NO_OFFSET if place is None else place[2] for place in found], np.int64)
-        raw: list[RawLabel] = [(None, _raw(documents[i]).value) for i in at]
+        raw: list[RawLabel] = [_raw_label(documents[i]) for i in at]
         labels = replace(labels, position=offsets, raw=raw)
         out: list[Item] = []
         for key, rows in rows_by_shard(self._shards.values_of(labels.entity)):
@@ -247,9 +264,18 @@ def _by_partition(
     return [(key, np.array(rows)) for runs in found.values() for key, rows in runs]
 
 
+def _raw_label(document: Any) -> RawLabel:
+    """Return key and value of `_raw`, as a label keeps them."""
+    key, value, _ = _raw(document)
+    return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key, value
+
+
 def _raw(document: Any) -> RawMessage:
-    """Return an event as the message that a dead letter repeats."""
+    """Return the message that a dead letter repeats: that of the event, or else the event as JSON."""
     if type(document) is dict and PLACE in document:
+        place = document[PLACE]
+        if isinstance(place, tuple | list) and place and isinstance(place[0], MessageTopic):
+            return place[0].message
         document = {key: value for key, value in document.items() if key != PLACE}
     try:
         return RawMessage(None, orjson.dumps(document, default=repr, option=orjson.OPT_NON_STR_KEYS), [])

@@ -180,7 +180,7 @@ class RefusedEvent:
 
     stage: `decode`, `admit` or `label`; fault: name of the cause, such as MissingField; reason: a sentence
     topic, partition, offset: where it stands; offset None: the stream does not have such places
-    key, value: of the message, for an event that was given as a dict, its JSON
+    key, value: of the message; of an event that comes from none, or that has lost its place, its JSON
     """
 
     stage: str
@@ -230,7 +230,7 @@ class RefusedEvent:
 
     @property
     def event(self) -> Any:
-        """The event as it was given, or the value if it is not JSON."""
+        """The content of the message, or the event as it was given; the value if that is not JSON."""
         try:
             return orjson.loads(self.value or b"")
         except orjson.JSONDecodeError:
