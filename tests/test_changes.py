@@ -24,6 +24,7 @@ from ssm_stream.config.changes import (
 )
 from ssm_stream.config.earlier import REMOVED
 from ssm_stream.config.sections import Sinks
+from ssm_stream.config.setting_text import format_value
 from ssm_stream.core.lifecycle import KINDS, OPEN
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.memory.growable_arrays import named_arrays
@@ -317,7 +318,7 @@ def test_what_lies_outside_of_the_state_is_kept(monkeypatch: pytest.MonkeyPatch)
     after = changed(state={"shards": 4}, source__topic="u", source__kafka=kafka)
     assert diff_model_settings(before.model_settings, after.model_settings) == []
     found = diff_runtime_settings(settings_with(before, 2), runtime_settings(after))
-    assert [(change.path, change.effect) for change in found] == [("source.topic", "kept"), ("sinks.writers", "kept")]
+    assert [(change.path, change.effect) for change in found] == [("source.topic", "kept")], "writers are no setting"
     assert overall_effect(found) == "kept"
     assert "secret" not in orjson.dumps(runtime_settings(after)).decode()
 
@@ -327,7 +328,7 @@ def test_writers_stay_where_the_state_or_the_broker_has_each() -> None:
     four, two = runtime_settings(exactly), settings_with(exactly, 2)
     for first, second, text in ((four, two, "4 → 2"), (two, four, "2 → 4")):
         (change,) = diff_runtime_settings(first, second)
-        assert change.text.startswith(f"sinks.writers: {text} (refused: ")
+        assert change.text.startswith(f"state.shards (writers): {text} (refused: ")
     least = changed(state={"shards": 4})
     assert [each.effect for each in diff_runtime_settings(runtime_settings(least), settings_with(least, 2))] == [
         "refused"
@@ -350,3 +351,21 @@ def test_words_for_what_is_not_there() -> None:
     (change,) = diff_model_settings(changed().model_settings, changed(event__feature_lags=2).model_settings)
     assert (change.path, change.old, change.effect) == ("event.feature_lags", UNSET, "migrated")
     assert change.text.startswith("event.feature_lags: unset → 2 (migrated: ")
+
+
+def test_values_are_shown_as_the_file_has_them() -> None:
+    """Durations with their unit, sections and lists by whole entries."""
+    (change,) = diff_model_settings(changed().model_settings, changed(state__ttl="10d").model_settings)
+    assert change.text.startswith("state.ttl: 90d → 10d (")
+    epochs = [runtime_settings(changed(recovery={"directory": None, "epoch_interval": each})) for each in ("10s", "5s")]
+    (change,) = diff_runtime_settings(*epochs)
+    assert change.text.startswith("recovery.epoch_interval: 10s → 5s (")
+    assert format_value({"topic": "l", "wait": 86400.0}, "labels") == "{topic: l, wait: 1d}"
+    assert format_value({"temp": 90.0}, "event.max_age") == "{temp: 90s}"
+    assert format_value([{"topic": "t", "max_age": 60.0}], "source.context") == "[{topic: t, max_age: 1m}]"
+    assert format_value({f"feature_{i}": [i, i + 1] for i in range(9)}) == (
+        "{feature_0: [0, 1], feature_1: [1, 2], feature_2: [2, 3], feature_3: [3, 4], …}"
+    )
+    assert format_value(["load", "speed"]) == "['load', 'speed']"
+    assert format_value("x" * 90) == "x" * 77 + "…"
+    assert (format_value(None), format_value(True), format_value(5.0, "state.shards")) == ("null", "true", "5.0")

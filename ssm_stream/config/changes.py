@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ssm_stream.config import Config, input_changes
 from ssm_stream.config.earlier import MOVED
 from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
+from ssm_stream.config.setting_text import format_value
 
 Effect = Literal["kept", "migrated", "refused"]
 UNSET = "unset"
@@ -103,6 +104,8 @@ RUNTIME_EFFECTS = {
     "state.when_full": "it applies to entities that are new from now on",
     "delivery": "results of the epoch that the start repeats may be delivered twice",
 }
+WRITERS = "sinks.writers"
+"""Producers: no setting, but what follows from `state.shards`, whose change a state names by itself."""
 TAKEN_OUT = "source.taken_out"
 """Topics that an earlier list had after those of now: it is kept of them which place they have."""
 GONE = ("event.framed", "event.max_bytes")
@@ -140,13 +143,8 @@ class Change(NamedTuple):
     @property
     def text(self) -> str:
         """`path: old → new (effect: why)`."""
-        return f"{self.path}: {format_value(self.old)} → {format_value(self.new)} ({self.effect}: {self.why})"
-
-
-def format_value(value: Any) -> str:
-    """A value as it is written in YAML, cut to 80 characters."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+        was, now = (format_value(value, self.path) for value in (self.old, self.new))
+        return f"{self.path}: {was} → {now} ({self.effect}: {self.why})"
 
 
 def diff_model_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
@@ -173,13 +171,13 @@ def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Chan
     moved = moved_topics(old, new)
     exactly = old.get("delivery") == new.get("delivery") == "exactly_once"
     return [
-        Change(path, was, now, "refused", "a state is bound to the writers that made it")
-        if path == "sinks.writers" and (exactly or UNSET in (was, now) or now < was)
+        Change("state.shards (writers)", was, now, "refused", "a state is bound to the writers that made it")
+        if path == WRITERS
         else Change(path, was, now, "refused", moved)
         if path == "source.topics" and moved
         else Change(path, was, now, "kept", _why_kept(path, was, now, exactly=exactly))
         for path, was, now in diff_settings(old, new)
-        if path not in GONE and path != TAKEN_OUT
+        if path not in GONE and path != TAKEN_OUT and (path != WRITERS or exactly or UNSET in (was, now) or now < was)
     ]
 
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config
-from ssm_stream.config.changes import change_needs, format_value
+from ssm_stream.config.changes import change_needs
+from ssm_stream.config.setting_text import format_value
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Table
 from ssm_stream.evaluate.pilot.sections.measurement import Measurement
