@@ -2,7 +2,7 @@
 
     python -m bytewax.run "flows.two_monitors:build('quality.yaml', 'energy.yaml')" -r state -s 10 -b 10
 
-The first configuration has the `source`. Each has its own `event`, `model`, `alerts` and `sinks`.
+Each is a whole configuration: both have the same `source`, and each its own `event`, `model`, `alerts` and `sinks`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ssm_stream.config import load_config
 
 
 def build(first: str = "first.yaml", second: str = "second.yaml") -> Dataflow:
-    """Return the dataflow. first, second: paths of the configurations"""
+    """Return the dataflow. first, second: paths of the configurations; events are read by the first"""
     settings, flow = load_config(first), Dataflow("two_monitors")
     decoded = sop.decode("decode", sop.kafka_input("source", flow, settings), settings)
     for name, file in (("first", first), ("second", second)):
