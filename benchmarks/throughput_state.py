@@ -162,7 +162,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     held, times = memory()[0], Times()
     recovery = open_recovery(config)
     assert recovery is not None
-    flow = Dataflow("state")
+    flow = Dataflow("monitor")
     stream = op.input("source", flow, Epochs(job, times))
     learned = op.stateful_batch("learn", stream, lambda state: Timed(config, state, times))
     op.output("sink", learned, Nowhere())

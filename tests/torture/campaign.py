@@ -288,7 +288,7 @@ def campaign(
             progress(f"{i + 1}/{len(steps)} {fault.name}: {fault.code}")
             if fault.code not in (-signal.SIGKILL, 0, 1):
                 raise AssertionError(f"{fault.name} ended with {fault.code}:\n{fault.words[-3000:]}")
-            if fault.code == 1 and "Error: " not in fault.words:
+            if fault.code == 1 and "error: " not in fault.words.lower():
                 raise AssertionError(f"{fault.name} ended without a reason:\n{fault.words[-3000:]}")
         made.finish()
         found = made.found()
