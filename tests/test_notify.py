@@ -659,6 +659,7 @@ def test_a_dead_letter_is_redriven_to_the_target_that_did_not_get_it(
         send(kafka, topic, [next_phase(first, "recovered")])
         until(lambda: len(refuses.accepted) == 4)
         until(lambda: len(mail.messages) == mails + 2)
+        until(lambda: len(well.accepted) >= 4)
     assert "pump-1: anomaly is over" in mail.text(mails + 1)[0]
     assert len(well.accepted) == 4, "who had it does not get it again"
     well.close()
