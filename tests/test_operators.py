@@ -493,11 +493,16 @@ op.output("out", watched.predictions, TestingSink([]))
 """
 
 
+def run_mine(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A dataflow of one's own, `flow` in mine.py, started as by hand."""
+    command = [sys.executable, "-m", "bytewax.run", "mine:flow", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_error_is_one_sentence_with_the_cure(tmp_path: Path, workers: str) -> None:
     (tmp_path / "mine.py").write_text(UNDECODED)
-    command = [sys.executable, "-m", "bytewax.run", "mine:flow", "-w", workers]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = run_mine(tmp_path, "-w", workers)
     assert done.returncode == 1
     assert done.stderr == (
         "error: step 'watch': an event is a dict, found bytes: decode messages first, as by "
@@ -508,8 +513,7 @@ def test_an_error_is_one_sentence_with_the_cure(tmp_path: Path, workers: str) ->
 def test_a_recovery_directory_needs_bytewax_to_keep_the_state(tmp_path: Path) -> None:
     """Without `-r`, a configuration that names a directory is refused before anything runs."""
     (tmp_path / "mine.py").write_text(UNDECODED.replace('"temp"}}', '"temp"}, "recovery": {"directory": "state"}}'))
-    command = [sys.executable, "-m", "bytewax.run", "mine:flow"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = run_mine(tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: recovery.directory is state, and Bytewax was started without -r")
     assert done.stderr.count("\n") == 1
@@ -525,8 +529,7 @@ def test_a_directory_of_the_service_is_refused(tmp_path: Path) -> None:
     recovery(tmp_path / "r")
     write_runtime_settings(of_service(tmp_path / "r"))
     (tmp_path / "mine.py").write_text(UNDECODED)
-    command = [sys.executable, "-m", "bytewax.run", "mine:flow", "-r", "r", "-s", "1", "-b", "0"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = run_mine(tmp_path, "-r", "r", "-s", "1", "-b", "0")
     assert done.returncode == 1
     assert done.stderr == (
         "error: the state in this recovery directory was made by `ssm-stream run`: continue it with `ssm-stream run`, "

@@ -128,7 +128,7 @@ nb::object headers_of(const Messages& m, i64 i) {
 
 // One queue for the partitions of a consumer. The calls that return messages would serve an error as a callback of confluent-kafka,
 // which ends the process where it is called from outside of a call of confluent-kafka's own: so messages are taken by a callback of
-// this class, which gets the errors as well, or as events.
+// `Sorting`, which gets the errors as well, or as events.
 class Reading {
   public:
     explicit Reading(std::uintptr_t handle) : l_(wanted()), handle_(reinterpret_cast<Handle*>(handle)), queue_(l_.queue_new(handle_)) {}
