@@ -13,7 +13,7 @@ namespace ssm::SSM_ISA {
 constexpr double TRIAL_DECAY = 0.995;  // of what the challenger has gained, an event of the pool
 constexpr double TRIAL_PRIOR = 1e-4;   // of the squares: keeps rounding from deciding
 constexpr double SURE = 1.0, HOPELESS = -3.0;  // standard errors that it has gained: it is believed wholly, and not at all
-constexpr double YOUTH = 100.0;        // events of an entity that a new learner learns before it may alert by default
+constexpr double YOUTH = 100.0;        // events that a new learner learns before it may alert by default
 enum { TRIAL_OVER, TRIAL_ON, TRIAL_WON };
 
 // The numbers of a pool's trial; null where no pool is on trial.
@@ -32,12 +32,12 @@ SSM_INLINE double share_of_challenger(const double* trial) {
 }
 
 // What both say together, of an event that the learner has just predicted; fills the challenger's own scratch. While the challenger
-// has learned few events of the entity its part grows with them: that it is young is no doubt about what goes on.
+// has learned few events of the pool its part grows with them: that it is young is no doubt about what goes on.
 // first: the challenger has met no event of the entity
 SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept, bool first) {
     predict(challenger, event, first);
     const double* made = challenger.w.made;
-    const double share = share_of_challenger(trial) * min(static_cast<double>(challenger.s.n) / YOUTH, 1.0);
+    const double share = share_of_challenger(trial) * min(static_cast<double>(challenger.pool.n) / YOUTH, 1.0);
     return {kept.answer + share * (made[ANSWER] - kept.answer), kept.prediction + share * (made[PREDICTION] - kept.prediction)};
 }
 
