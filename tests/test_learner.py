@@ -128,6 +128,20 @@ def with_offset(n: int) -> Stream:
     return s
 
 
+def with_gaps(n: int) -> Stream:
+    """Two entities of a pool, whose sensors change slowly, one of them in steps, and are unknown now and then."""
+    s = drift(n, 2, 2, seed=12)
+    rng = np.random.default_rng(5)
+    level, away = np.zeros((2, 2, 3)), np.zeros((2, 2, 3), bool)
+    for t in range(n):
+        here = np.arange(2), s.e[t]
+        level[here] += 0.2 * (s.u[t] - level[here])
+        away[here] = rng.random((2, 3)) < np.where(away[here], 0.8, 0.03)
+        s.u[t] = np.where(away[here], np.nan, level[here])
+        s.u[t, :, 1] = np.round(s.u[t, :, 1], 0) + 0.5
+    return s
+
+
 class Case(NamedTuple):
     stream: Callable[[], Stream]
     plan: FeaturePlan
@@ -175,6 +189,10 @@ CASES = {
         slots=48,
     ),
     "sensor offset": Case(lambda: with_offset(500), FeaturePlan(ABC), Heads(), entities=2),
+    "gaps in slow sensors": Case(lambda: with_gaps(600), FeaturePlan(ABC), Heads(), entities=2),
+    "gaps in slow sensors, no past": Case(
+        lambda: with_gaps(500), FeaturePlan(ABC, (), (), 0, False), Heads(attention=16), entities=2
+    ),
     "half-lives": Case(
         lambda: drift(300, seed=4), PLAN, Heads(attention=16), half_lives=((0, 6 * 3600.0), (20, 0), (200, 0))
     ),

@@ -11,7 +11,8 @@
 
 namespace ssm::SSM_ISA {
 
-enum { BELOW, ABOVE, SHARE, NUMBERS_OF_RECORD };  // columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share
+// columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share; of `Scratch::unsure`
+enum { BELOW, ABOVE, SHARE, UNSURE, NUMBERS_OF_RECORD };
 static_assert(NUMBERS_OF_RECORD == static_cast<int>(RECORD_NUMBERS));
 struct Issued { double below, above, share; };
 enum { MATCHED, DROPPED, MISSED };  // places of `tally`
@@ -54,8 +55,11 @@ inline void remember(const PendingTables& q, i64 at, const Learner& l, const Eve
     flag[WITH_SEASONS] = static_cast<std::int8_t>(w.flag[SEASONS]);
     flag[YOUNG] = l.s.n == 0, flag[KNEW] = l.pool.n > 0;
     double* number = q.number + RECORD_NUMBERS * at;
-    number[BELOW] = issued.below, number[ABOVE] = issued.above, number[SHARE] = issued.share;
-    copy(q.v + at * p.F, w.v, p.F);
+    number[BELOW] = issued.below, number[ABOVE] = issued.above, number[SHARE] = issued.share, number[UNSURE] = w.unsure[0];
+    double* v = q.v + at * (p.F + p.features);
+    copy(v, w.v, p.F);
+    copy(v, events.u + t * p.C, p.features);
+    copy(v + p.F, w.v, p.features);
     copy(q.named + at * p.categories, events.u + t * p.C + p.features, p.categories);
     copy(q.steps + 2 * at, events.steps + 2 * t, 2);
     copy(q.base + BASES * at, w.base, BASES);
@@ -75,8 +79,10 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     const std::int8_t* flag = q.flag + at * RECORD_FLAGS;
     w.flag[MANY] = flag[WITH_MANY], w.on[0] = flag[WITH_HOUR], w.on[1] = flag[WITH_WEEKDAY];
     w.flag[SEASONS] = flag[WITH_SEASONS];
-    copy(w.v, q.v + at * p.F, p.F);
-    copy(room.u, w.v, p.features);
+    const double* v = q.v + at * (p.F + p.features);
+    copy(w.v, v, p.F);
+    copy(room.u, v, p.features);
+    copy(w.v, v + p.F, p.features);
     copy(room.u + p.features, q.named + at * p.categories, p.categories);
     copy(room.u + p.features + p.categories, w.v + p.features, p.cycles);
     copy(room.steps, q.steps + 2 * at, 2);
@@ -91,6 +97,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     w.places[0] = q.at[at];
     mix(p, w, l.s, l.pool, w.places[0], room.steps[0]);
     copy(w.made, q.made + at * MADE, MADE);
+    w.unsure[0] = q.number[RECORD_NUMBERS * at + UNSURE];
 }
 
 }  // namespace ssm::SSM_ISA

@@ -86,6 +86,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
+    put("holding", f.holding, {HOLDINGS, p.features});
     put("loss", f.loss, {2, p.T}, 8);
     put("view", f.view, {2, GATES}, 8);
     put("W", f.W, {p.prox + (p.prox > 0), p.wide_L}, 16);
@@ -255,7 +256,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, season, q, scale, base, a, active, gate, made, judged, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
+    Field<double> v, season, q, scale, base, a, active, gate, made, judged, unsure, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, places, others;
     Field<float> fleet, norm, entity, centred, size, phi, attend, past, rate, product, product_rate;
 };
@@ -280,6 +281,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("gate", f.gate, {GATES, p.answers}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
+    put("unsure", f.unsure, {1});
     put("g", f.g, {p.answers}, 8);
     put("off", f.off, {p.answers}, 8);
     put("attend", f.attend, {4, p.window});
@@ -307,7 +309,7 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.centred = f.centred.in(row), w.size = f.size.in(row);
     w.phi = f.phi.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
-    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
+    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.unsure = f.unsure.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);

@@ -361,7 +361,7 @@ PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
     using i8 = std::int8_t;
     return {H, member<i64>(q, "met", {E}), member<i64>(q, "oldest", {E}), member<i8>(q, "open", {E, H}),
             member<i64>(q, "ts", {E, H}), member<i64>(q, "key", {E, H}), member<i64>(q, "pool", {E, H}), member<i8>(q, "flag", {E, H, 6}),
-            member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F}), member<double>(q, "named", {E, H, p.categories}),
+            member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F + p.features}), member<double>(q, "named", {E, H, p.categories}),
             member<i8>(q, "steps", {E, H, 2}), member<double>(q, "base", {E, H, BASES}), member<i64>(q, "places", {E, H}),
             member<double>(q, "a", {E, H, p.T}), member<i8>(q, "active", {E, H, p.T}), member<double>(q, "made", {E, H, MADE}),
             member<float>(q, "past", {E, H, 2, past})};
@@ -378,7 +378,7 @@ PendingTables challenger_pending_of(nb::handle q, const PendingTables& of, const
     predicted = member<double>(q, "predicted", {E, H, PREDICTED});
     PendingTables out = of;
     out.flag = member<i8>(q, "challenger_flag", {E, H, RECORD_FLAGS}), out.base = member<double>(q, "challenger_base", {E, H, BASES});
-    out.v = member<double>(q, "challenger_v", {E, H, p.F});
+    out.v = member<double>(q, "challenger_v", {E, H, p.F + p.features});
     out.at = member<i64>(q, "challenger_places", {E, H, 1}), out.a = member<double>(q, "challenger_a", {E, H, p.T});
     out.active = member<i8>(q, "challenger_active", {E, H, p.T}), out.made = member<double>(q, "challenger_made", {E, H, MADE});
     out.past = member<float>(q, "challenger_past", {E, H, 2, p.window ? p.lags : 0});

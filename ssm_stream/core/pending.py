@@ -25,9 +25,10 @@ class Pending(NamedTuple):
     open (E, H) int8; ts (E, H) int64 ms; key (E, H) int64: code of the event's id; pool (E, H) int64
     flag (E, H, 6) int8: did entity and norm scope answer; were hour and weekday codes, and the seasons inputs; had the
         entity no label yet; had the pool one
-    number (E, H, 3): distances from the gates' answer to the bounds of its interval; share of the prediction that
-        stands on other entities
-    v (E, H, F), named (E, H, categories), steps (E, H, 2) int8: inputs; base (E, H, 8); places (E, H) int64
+    number (E, H, 4): distances from the gates' answer to the bounds of its interval; share of the prediction that
+        stands on other entities; mean square of what it is wrong by for features that are unknown
+    v (E, H, F + features): numbers, NaN where unknown, then what the features were taken for; named (E, H, categories),
+        steps (E, H, 2) int8: inputs; base (E, H, 8); places (E, H) int64
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 2): answers, which of them count, the gates' own
         and the prediction
     past (E, H, 2, lags) float32: attention's other keys
@@ -87,8 +88,8 @@ def new_pending(p: LearnerParams, E: int, H: int, *, challenger: bool = False) -
         key=np.zeros((E, H), np.int64),
         pool=np.zeros((E, H), np.int64),
         flag=np.zeros((E, H, 6), np.int8),
-        number=np.zeros((E, H, 3)),
-        v=np.zeros((E, H, p.F)),
+        number=np.zeros((E, H, 4)),
+        v=np.zeros((E, H, p.F + p.features)),
         named=np.zeros((E, H, p.categories)),
         steps=np.zeros((E, H, 2), np.int8),
         base=np.zeros((E, H, BASES)),
@@ -98,7 +99,7 @@ def new_pending(p: LearnerParams, E: int, H: int, *, challenger: bool = False) -
         made=np.zeros((E, H, MADE)),
         past=np.zeros((E, H, 2, past), np.float32),
         challenger_flag=np.zeros((E, H, 6 * there), np.int8),
-        challenger_v=np.zeros((E, H, p.F * there)),
+        challenger_v=np.zeros((E, H, (p.F + p.features) * there)),
         challenger_base=np.zeros((E, H, BASES * there)),
         challenger_places=np.zeros((E, H, there), np.int64),
         challenger_a=np.zeros((E, H, p.T * there)),

@@ -130,6 +130,7 @@ static SSM_INLINE error_scale::Scale place_scale(const EngineState& state, const
     const Scratch& w = state.learner.w;
     const error_scale::Scale scale(state, at.k, at.e);
     error_scale::predict(scale, answer, when, w.flag[MANY] ? w.entity : w.fleet, rounding_of(state, y, answer));
+    error_scale::widen(scale, w.unsure[0]);
     return scale;
 }
 // Distances from the prediction to the bounds of its interval.
@@ -138,7 +139,8 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
     if (error_scale::rests(scale, answer, rounding)) return {error_scale::nothing(scale, rounding), error_scale::nothing(scale, rounding)};
-    return {max(half * scale.room[error_scale::LOWER], rounding), max(half * scale.room[error_scale::UPPER], rounding)};
+    const double wider = half * scale.room[error_scale::WIDER];
+    return {max(wider * scale.room[error_scale::LOWER], rounding), max(wider * scale.room[error_scale::UPPER], rounding)};
 }
 
 // How often a budget lets a score pass, and which channel's score is the largest.
@@ -197,7 +199,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const error_scale::Scale context(state, j.k, e);
     const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
     const bool stood = error_scale::stands(context, j.y) && size <= error_scale::nothing(context, rounding);
-    const double scale = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
+    const double wider = context.room[error_scale::WIDER];
+    const double scale = wider * context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
     const auto [found, channel] = anomaly_score(state, e, j, events, scale, context, absorb);
     double score = found / allowed;
     if (j.allowance && j.n >= r.warmup) *j.allowance = found;
@@ -217,9 +220,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     if (r.drift && allowed == 1.0) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
-        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / context.room[error_scale::BOTH], OVER_MOST) : 0.0;
+        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !stood) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
+        if (error_scale::is_known(context) && !stood && wider < error_scale::WIDER_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             const double longest = absorb_after(r, episodes::DRIFT, budget);

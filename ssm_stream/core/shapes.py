@@ -36,6 +36,9 @@ Q_CLIP = 6.0  # standardised targets and answers
 ERROR_CLIP = 3.0  # errors of the gradient heads
 WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
+HOLDINGS = 4  # rows of what is known of how alike a feature's values are over time
+AGE_MOST = 1e9  # events since its last known value
+SQUARE_MOST = 1e300  # squares of changes of a feature, and of what unknown ones do to the target
 LATELY_RATE = 0.04  # of the inputs' means lately: some 25 events of the entity
 LATELY_FROM = 100  # events of an entity from which on they are learned: before, its statistics follow as fast
 OFF_CENTRE = 1.0  # deviations from which on an input stands off its mean
@@ -140,6 +143,8 @@ class EntityState(NamedTuple):
     v_mean, v_var, v_count (E, F): running mean and variance of the numeric inputs; values seen of each, at most 2,000
     u_last (E, U): last known features; with U = features · (1 + k) and feature_lags k > 1 also those of the last k
         events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
+    holding (E, 4, features): how alike values are over time, by which an unknown feature is held near its last known
+        value: events since that, and decayed sums over values: how many, events that each came after, squared change
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
@@ -157,6 +162,7 @@ class EntityState(NamedTuple):
     v_mean: NDArray[np.float64]
     v_var: NDArray[np.float64]
     v_count: NDArray[np.float64]
+    holding: NDArray[np.float64]
     u_last: NDArray[np.float64]
     y_last: NDArray[np.float64]
     missed: NDArray[np.float64]
@@ -316,7 +322,8 @@ class Scratch(NamedTuple):
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
-        judged (1,): the answer that is judged, of the gates and the challenger;
+        judged (1,): the answer that is judged, of the gates and the challenger; unsure (1,): mean square of what it is
+        wrong by for features that are unknown;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
@@ -350,6 +357,7 @@ class Scratch(NamedTuple):
     gate: NDArray[np.float64]
     made: NDArray[np.float64]
     judged: NDArray[np.float64]
+    unsure: NDArray[np.float64]
     g: NDArray[np.float64]
     off: NDArray[np.float64]
     attend: NDArray[np.float32]

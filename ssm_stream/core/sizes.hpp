@@ -38,6 +38,9 @@ constexpr double Q_CLIP = 6.0;         // standardised targets and answers
 constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
+constexpr i64 HOLDINGS = 4;            // rows of what is known of how alike a feature's values are over time
+constexpr double AGE_MOST = 1e9;       // events since its last known value
+constexpr double SQUARE_MOST = 1e300;  // squares of changes of a feature, and of what unknown ones do to the target
 constexpr double LATELY_RATE = 0.04;   // of the inputs' means lately: some 25 events of the entity
 constexpr i64 LATELY_FROM = 100;       // events of an entity from which on they are learned: before, its statistics follow as fast
 constexpr double OFF_CENTRE = 1.0;     // deviations from which on an input stands off its mean
@@ -83,7 +86,7 @@ struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on;
     float *fleet, *norm, *entity, *centred, *size, *phi;
-    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *g, *off;
+    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *unsure, *g, *off;
     float* attend;
     double* least;
     float* past;

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import LEAN
-from ssm_stream.core.shapes import FLOOR_RATE, LOG_RESIDUAL, RESIDUAL, VALUE, WINSOR, Z_CLIP, LearnerParams
+from ssm_stream.core.shapes import (
+    AGE_MOST,
+    FLOOR_RATE,
+    LOG_RESIDUAL,
+    RESIDUAL,
+    SQUARE_MOST,
+    VALUE,
+    WINSOR,
+    Z_CLIP,
+    LearnerParams,
+)
 from ssm_stream.reference import codes as learner_codes
 from ssm_stream.reference.seasons import answer_seasons, learn_seasons, usual_hours
 from ssm_stream.reference.state import EntityState, Event, ProductState, Running, State
@@ -24,15 +34,16 @@ Numbers = TypeVar("Numbers", Running, ProductState)
 class Inputs(NamedTuple):
     """What is known before the target, of the event's entities.
 
-    v (B, F): numeric inputs; seasons (B, seasonal): seasonal answers, NaN where there are none; many (B,): has the pool
-        a second entity? base, log_base, mean, last (B,): what residuals count from, its logarithm, the entity's mean
-        target, and its last one
+    v (B, F): numeric inputs; values (B, F): v with NaN where a feature is unknown and held; seasons (B, seasonal):
+        seasonal answers, NaN where there are none; many (B,): has the pool a second entity? base, log_base, mean,
+        last (B,): what residuals count from, its logarithm, the entity's mean target, and its last one
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
         standardised by pool and by entity; q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
     low, high (B,): bounds of all predictions
     """
 
     v: Tensor
+    values: Tensor
     seasons: Tensor
     many: Tensor
     base: Tensor
@@ -65,10 +76,49 @@ def standardise(running: Numbers, v: Tensor) -> Tensor:
     return torch.where(usable, z, 0.0).float().double()
 
 
-def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean: Tensor) -> Tensor:
-    """v = [features, cycles, changes, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last].
+def held(p: LearnerParams, own: EntityState) -> Tensor:
+    """(B, features) what a feature is taken for where it is unknown: m + r (u − m), NaN where nothing is known of r.
 
-    The changes are u_t − the last known value (`differences`), then u_t − u_{t−2}, …, u_t − u_{t−k} (`feature_lags` k),
+    u is the last known value, m the mean, and r their correlation now: of values that are a usual gap g apart it is
+    r₁ = 1 − mean squared change / (2 variance), and as in an autoregression of the first order r₁^(events since / g)
+    after another number of events, n/(n + 10) of it where n changes are known.
+    """
+    age, known, passed, moved = own.holding.unbind(1)
+    mean, variance = own.running.v_mean[:, : p.features], own.running.v_var[:, : p.features]
+    last = own.u_last[:, : p.features]
+    there = (known > 0) & (variance > 0) & ~last.isnan()
+    alike = torch.where(there, 1.0 - moved / torch.where(there, 2.0 * known * variance, 1.0), 0.0)
+    gaps = (age + 1.0) * known / torch.where(there, passed, 1.0)
+    near = known / (known + LEAN) * (gaps * alike.clamp(1e-300, 1.0).log()).exp()
+    return torch.where(alike > 0, mean + near * (last - mean), math.nan)
+
+
+def learn_holding(p: LearnerParams, own: EntityState, u: Tensor) -> Tensor:
+    """Events since each feature's last known value; decayed sums over values: n, events before them, (u − last)²."""
+    age, known, passed, moved = own.holding.unbind(1)
+    here, last = ~u.isnan(), own.u_last[:, : p.features]
+    age = (age + 1.0).clamp_max(AGE_MOST)
+    there = here & ~last.isnan() & (own.running.n > 0)[:, None]
+    square = ((u - last) ** 2).clamp_max(SQUARE_MOST)
+    limit = WINSOR * WINSOR * moved / known.clamp_min(1.0)
+    change = torch.where((known > 30) & (limit > 0), torch.minimum(square, limit), square)
+    keep = 1.0 - FLOOR_RATE
+    return torch.stack(
+        [
+            torch.where(here, 0.0, age),
+            torch.where(there, keep * known + 1.0, known),
+            torch.where(there, keep * passed + age, passed),
+            torch.where(there, keep * moved + change, moved),
+        ],
+        1,
+    )
+
+
+def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """v, and with NaN where a feature is unknown and held.
+
+    v = [features, cycles, changes, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last]. The changes are
+    u_t − the last known value (`differences`), then u_t − u_{t−2}, …, u_t − u_{t−k} (`feature_lags` k),
     unknown where either is, and before the entity has had so many events.
     """
     new = (own.running.n == 0)[:, None]
@@ -84,7 +134,8 @@ def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean
         hour, week = usual_hours(own, event).unbind(1)
         usual = torch.where(hour.isnan(), mean, hour)
         parts.append(torch.stack([usual, torch.where(week.isnan(), usual, week)], 1) - last[:, None])
-    return torch.cat(parts, 1)
+    taken = torch.where(parts[0].isnan() & ~new, held(p, own), parts[0])
+    return torch.cat([taken, *parts[1:]], 1), torch.cat(parts, 1)
 
 
 def scales(p: LearnerParams, s: State, own: EntityState) -> tuple[Tensor, Tensor]:
@@ -140,7 +191,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     mean = torch.where(new, s.running.y_mean, own.running.y_mean)
     last = torch.where(new, mean, own.y_last[:, 0]) if p.lags or p.known else mean
     base = last if p.lags else torch.zeros_like(mean)
-    v = numbers(p, own, event, last, mean)
+    v, values = numbers(p, own, event, last, mean)
     codes = find_codes(p, s, event)
     z, z_own, one = standardise(s.running, v), standardise(own.running, v), torch.ones(B, 1, dtype=torch.float64)
     if p.seasons and p.lags:  # their statistics are learned from the first event on
@@ -152,7 +203,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     past = torch.where(deviation > 0, past / torch.where(deviation > 0, deviation, 1.0), 0.0).clamp(-Z_CLIP, Z_CLIP)
     reach = torch.where(s.running.n > 0, 0.5 * (s.high - s.low), math.inf)
     return Inputs(
-        v=v, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1, base=base,
+        v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1, base=base,
         log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
         fleet=torch.cat([one, z, codes], 1), entity=torch.cat([one, z_own, codes], 1),
         norm=torch.cat([one, z_own, z, codes], 1), past=past, q_mean=q_mean, q_deviation=q_deviation,
@@ -260,6 +311,7 @@ def learn_past(
     u = event.u[:, : p.features]
     known_last = torch.where(u.isnan() & ~new[:, None], own.u_last[:, : p.features], u)
     back = torch.where(new[:, None], math.nan, own.u_last[:, p.features : -p.features]) if p.feature_lags > 1 else None
+    own = own._replace(holding=learn_holding(p, own, u))
     own = own._replace(u_last=known_last if back is None else torch.cat([known_last, u, back], 1))
     own = learn_seasons(p, own, event, y)
     if s.codes:

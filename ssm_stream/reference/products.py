@@ -18,31 +18,32 @@ from ssm_stream.reference.state import Meta, ProductState
 
 
 class ProductRead(NamedTuple):
-    """x (B, X): inputs; raw (B, J): products before they are standardised, NaN where unknown; answers (B, 1 or 2)."""
+    """x (B, X): inputs; answers (B, 1 or 2)."""
 
     x: Tensor
-    raw: Tensor
     answers: Tensor
 
 
-def _multiply(p: LearnerParams, s: ProductState, x: Inputs) -> Tensor:
-    """Products (B, J) of the chosen numbers, row by row of their upper triangle; NaN before the choice."""
-    z = torch.where(x.v.isnan(), math.nan, x.fleet[:, 1 : 1 + p.F])
+def _multiply(p: LearnerParams, s: ProductState, x: Inputs, v: Tensor) -> Tensor:
+    """Products (B, J) of the chosen numbers, row by row of their upper triangle; NaN before the choice.
+
+    v (B, F): the numbers, NaN where their products are to be
+    """
+    z = torch.where(v.isnan(), math.nan, x.fleet[:, 1 : 1 + p.F])
     chosen = torch.where(s.of > 0, z.gather(1, (s.of - 1).clamp_min(0)), math.nan)
     i, j = torch.triu_indices(chosen.shape[1], chosen.shape[1])
     return chosen[:, i] * chosen[:, j]
 
 
-def _place(p: LearnerParams, s: ProductState, x: Inputs) -> tuple[Tensor, Tensor]:
-    raw = _multiply(p, s, x)
+def _place(p: LearnerParams, s: ProductState, x: Inputs) -> Tensor:
     at = 1 + p.F
-    return torch.cat([x.fleet[:, :at], standardise(s, raw), x.fleet[:, at:]], 1), raw
+    return torch.cat([x.fleet[:, :at], standardise(s, _multiply(p, s, x, x.v)), x.fleet[:, at:]], 1)
 
 
 def read_products(p: LearnerParams, s: ProductState, x: Inputs) -> ProductRead:
     """Inputs and standardised answers."""
-    inputs, raw = _place(p, s, x)
-    return ProductRead(inputs, raw, torch.einsum("bhd,bd->bh", s.W, inputs))
+    inputs = _place(p, s, x)
+    return ProductRead(inputs, torch.einsum("bhd,bd->bh", s.W, inputs))
 
 
 def _choose(p: LearnerParams, s: ProductState) -> ProductState:
@@ -75,7 +76,7 @@ def learn_products(
     max_waiting (B,): `may_wait`
     """
     s = _choose(p, s)
-    inputs, raw = _place(p, s, x)
+    inputs = _place(p, s, x)
     now = s.waiting >= max_waiting
     touched = s.touched | (inputs != 0) | (torch.arange(p.X) < p.X - p.K)
     on = touched & now[:, None]
@@ -92,4 +93,4 @@ def learn_products(
         n=s.n + 1.0, S=S, R=R - (S @ step).mT, W=s.W + step.mT, waiting=torch.where(now, 0.0, s.waiting + 1.0),
         touched=touched & ~now[:, None],
     )  # fmt: skip
-    return learn_inputs(s, raw)
+    return learn_inputs(s, _multiply(p, s, x, x.values))

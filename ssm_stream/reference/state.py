@@ -16,6 +16,7 @@ from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.shapes import (
     BANDS,
     DAY_BINS,
+    HOLDINGS,
     HOURS,
     LEVELS,
     VIEWS,
@@ -82,7 +83,8 @@ class Running(NamedTuple):
 class EntityState(NamedTuple):
     """Of the entities, leading shape (B, E); of one event's entities, (B,).
 
-    time (): of the last labelled event, ms; u_last (U,): past features, as in `shapes.EntityState`
+    time (): of the last labelled event, ms; u_last (U,): past features, and holding (4, features): how alike values
+        are over time, as in `shapes.EntityState`
     y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
     bin (4,), day (96,), season (672,): quarter of an hour that is not over, the last day's, the week's usual targets,
         as in `shapes.EntityState`
@@ -94,6 +96,7 @@ class EntityState(NamedTuple):
     running: Running
     time: Tensor
     u_last: Tensor
+    holding: Tensor
     y_last: Tensor
     missed: Tensor
     bin: Tensor
@@ -279,7 +282,8 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
     return State(
         running=running(),
         entity=EntityState(
-            running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
+            running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)),
+            holding=zeros(E, HOLDINGS, p.features), y_last=zeros(E, max(p.lags, 1)),
             missed=zeros(E, len(corrected_heads(p))), bin=zeros(E, 4 * p.seasons), day=zeros(E, DAY_BINS * p.seasons),
             season=zeros(E, WEEK_BINS * p.seasons),
             W=zeros(E, p.prox + (p.prox > 0), p.L), lately=zeros(E, p.F), loss=zeros(E, 2, experts),

@@ -2,7 +2,7 @@
 
     python tests/golden/make.py NAME
 
-NAME is the folder, such as `format-7`: the format's version, with a letter after it where a release changed what arrays
+NAME is the folder, such as `format-8`: the format's version, with a letter after it where a release changed what arrays
 mean without a change of the format. A folder that a release has shipped with is never made again: what it holds must
 stay loadable, or be refused with the release to use (see docs/state.md).
 """

@@ -98,8 +98,9 @@ class Event(Section):
     `product: [a, b]`, `difference: [a, b]`, `log: a` and `rolling_mean: a` with `over: 20` (events of the entity);
     with `lag: 1` the value of the event before. Each is a feature, listed there or not."""
     features: Annotated[Literal["auto"] | list[Path], Field(validate_default=True)] = []
-    """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. A column of 3 to 32 whole
-    numbers is also read as a category, until it has another value. `auto`: selected from the first events at start."""
+    """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero: it is held near its last
+    known value, as far as its values resemble each other over time. A column of 3 to 32 whole numbers is also read as a
+    category, until it has another value. `auto`: selected from the first events at start."""
     categories: list[Path] = []
     """Paths of inputs that are names (text, numbers or true/false): each of the first 32 values is an input of its own,
     later ones share one."""

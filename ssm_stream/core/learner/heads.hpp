@@ -131,9 +131,13 @@ SSM_INLINE void learn_gradient(float* W, const float* x, i64 n, double step, dou
 
 // The direction of a step about the centre c of the inputs z, where that of [1, z, codes] would be for steps about 0:
 // [1 − c·(z − c), z − c, codes], the gradient by what the head answers at c and its slopes, as weights of [1, z, codes].
-// lately: [0, running means of z], a centre where an input has stood off its mean. Returns ‖[1, z − c, codes]‖²: so much a step of 1
+// lately: [0, running means of z], a centre where an input has stood off its mean. size: ‖[1, z − c, codes]‖², so much a step of 1
 // along this direction changes the answer.
-SSM_INLINE float place_centred(const Params& p, const Scratch& w, const float* lately, i64 n) {
+struct Direction { const float* x; float size; };
+SSM_INLINE Direction centred(const Params& p, const Scratch& w, const float* lately, i64 n) {
+    bool off = false;  // mostly none is
+    for (i64 j = 1; j <= p.F; ++j) off |= std::fabs(lately[j]) > static_cast<float>(OFF_CENTRE);
+    if (!off) return {w.entity, dot(w.entity, w.entity, n)};
     std::memcpy(w.centred, w.entity, sizeof(float) * n);
     float across = 0.0f;
     for (i64 j = 1; j <= p.F; ++j) {
@@ -143,7 +147,7 @@ SSM_INLINE float place_centred(const Params& p, const Scratch& w, const float* l
     }
     const float size = dot(w.centred, w.centred, n);
     w.centred[0] = 1.0f - across;
-    return size;
+    return {w.centred, size};
 }
 SSM_INLINE void learn_lately(const Params& p, const Scratch& w, float* lately) {
     constexpr float rate = static_cast<float>(LATELY_RATE);

@@ -78,6 +78,49 @@ inline void find_codes(const Params& p, const Scratch& w, const Pool& pool, cons
     w.flag[FRESH] = min(fresh, SLOTS - pool.used);
 }
 
+// Of each feature, how alike its values are over time, by which an unknown one is held at the last known: events since that,
+// and decayed sums over known values: how many, the events that each came after, the squared change. Rows of `Entity::holding`.
+enum Holding { AGE, KNOWN, PASSED, MOVED };
+constexpr double HOLDING_KEEP = 1.0 - FLOOR_RATE;
+
+// An event's known features are the last ones. All is computed for each, and then chosen, so that vectors do it.
+SSM_INLINE void learn_holding(const Params& p, Entity& s, const double* __restrict u, bool first) {
+    const i64 f = p.features;
+    double* __restrict age = s.holding + AGE * f;
+    double* __restrict known = s.holding + KNOWN * f;
+    double* __restrict passed = s.holding + PASSED * f;
+    double* __restrict moved = s.holding + MOVED * f;
+    const double* __restrict last = s.u_last;
+    for (i64 j = 0; j < f; ++j) {
+        const bool here = u[j] == u[j], counts = here & (last[j] == last[j]) & !first;
+        const double since = min(age[j] + 1.0, AGE_MOST), change = u[j] - last[j], square = min(change * change, SQUARE_MOST);
+        const double limit = WINSOR * WINSOR * moved[j] / known[j], bounded = (known[j] > 30.0) & (limit > 0.0) ? min(square, limit) : square;
+        const double more = HOLDING_KEEP * moved[j] + bounded, longer = HOLDING_KEEP * passed[j] + since, again = HOLDING_KEEP * known[j] + 1.0;
+        moved[j] = counts ? more : moved[j];
+        passed[j] = counts ? longer : passed[j];
+        known[j] = counts ? again : known[j];
+        age[j] = here ? 0.0 : since;
+    }
+}
+
+// How much feature j, unknown in this event, is still like its last known value: their correlation, 0 where nothing is known of
+// that. Values a usual gap apart correlate by 1 − mean squared change / (2 variance), and less with every gap, as in an
+// autoregression of the first order.
+inline double nearness(const Params& p, const Entity& s, i64 j) {
+    const i64 f = p.features;
+    const double known = s.holding[KNOWN * f + j], variance = s.v_var[j];
+    if (!(known > 0.0) || !(variance > 0.0) || unknown(s.u_last[j])) return 0.0;
+    const double alike = 1.0 - s.holding[MOVED * f + j] / (2.0 * known * variance);
+    if (!(alike > 0.0)) return 0.0;
+    const double gaps = (s.holding[AGE * f + j] + 1.0) * known / s.holding[PASSED * f + j];
+    return known / (known + LEAN) * series::exp(gaps * series::log(min(alike, 1.0)));
+}
+// What it is taken for: from its mean as near to that value as it is like it.
+SSM_ALONE double held(const Params& p, const Entity& s, i64 j) {
+    const double near = nearness(p, s, j);
+    return near > 0.0 ? s.v_mean[j] + near * (s.u_last[j] - s.v_mean[j]) : UNKNOWN;
+}
+
 // Numeric inputs v and the slots of the codes. first: the entity has no earlier event to differ from
 inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool norm, const Event& event, bool first) {
     double* v = w.v;
@@ -96,7 +139,7 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     w.base[HIGH] = pool.high + reach;
     const i64 f = p.features;
     i64 at = f;
-    for (i64 j = 0; j < f; ++j) v[j] = event.u[j];
+    for (i64 j = 0; j < f; ++j) v[j] = unknown(event.u[j]) && !first ? held(p, s, j) : event.u[j];
     for (i64 j = 0; j < p.cycles; ++j) v[at + j] = event.u[f + p.categories + j];
     at += p.cycles;
     if (p.differences) {
@@ -337,6 +380,7 @@ inline void learn_gap(double* gaps, double gap) {
 // Last features, those of the events before, and the gap since the entity's event before.
 inline void follow(const Params& p, Entity& s, Pool& pool, const Event& event, bool first) {
     const i64 f = p.features;
+    learn_holding(p, s, event.u, first);
     for (i64 j = 0; j < f; ++j) {
         if (!unknown(event.u[j])) s.u_last[j] = event.u[j];
         else if (first) s.u_last[j] = UNKNOWN;

@@ -145,6 +145,34 @@ inline void past_keys(const Learner& l) {
     }
 }
 
+// Mean square of what the prediction is wrong by for what the features that are unknown in the event are in truth: by the long
+// memory's moment head, which weighs them, and their changes with them. Errors of events before are of such events as well, in so
+// far as a feature has often been unknown.
+SSM_ALONE double unsure_of(const Learner& l, const double* u) {
+    const Params& p = l.p;
+    const Entity& s = l.s;
+    if (p.M == 0) return 0.0;
+    const i64 f = p.features, changes = f + p.cycles;
+    const float* W = l.fleet.W + 1;
+    const double* deviation = l.w.deviation;
+    double sum = 0.0;
+    for (i64 j = 0; j < f; ++j) {
+        if (!unknown(u[j]) || !(deviation[j] > 0.0)) continue;
+        const double near = nearness(p, s, j), known = s.holding[KNOWN * f + j];
+        const double seen = known > 0.0 ? known / (s.holding[PASSED * f + j] + s.holding[AGE * f + j] + 1.0) : 0.0;
+        double weight = W[j] / deviation[j];
+        if (p.differences && deviation[changes + j] > 0.0) weight += W[changes + j] / deviation[changes + j];
+        sum += seen * series::exp(-LATELY_RATE * s.holding[AGE * f + j]) * s.v_var[j] * (1.0 - near * near) * weight * weight;
+    }
+    const double of = l.w.scale[2 * RESIDUAL + 1];
+    return min(sum * of * of, SQUARE_MOST);
+}
+SSM_INLINE bool any_unknown(const Params& p, const double* u) {
+    bool any = false;
+    for (i64 j = 0; j < p.features; ++j) any = any || unknown(u[j]);
+    return any;
+}
+
 // The answer for an event; fills the scratch only. first: the entity has had no event before, labelled or not
 SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     const Params& p = l.p;
@@ -155,6 +183,7 @@ SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     scales(p, w, l.s, l.pool, p.log && l.pool.negative == 0);  // nothing answers in log space once a target was negative
     if (p.window) past_keys(l);
     if (p.seasons) answer_seasons(p, w, l.s, l.pool, event.steps, event.ts + p.ahead);
+    w.unsure[0] = any_unknown(p, event.u) ? unsure_of(l, event.u) : 0.0;
     w.places[0] = answers(l);
     return mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
 }
@@ -242,10 +271,10 @@ inline double kept_by(const Learner& l, double y) {
     return series::exp(-strength * excess);
 }
 
-inline void learn_heads(Learner& l, double ts, double y) {
+inline void learn_heads(Learner& l, const Event& event, double y) {
     const Params& p = l.p;
     const Scratch& w = l.w;
-    const double gap = max(ts - l.pool.time, 0.0), kept = kept_by(l, y);
+    const double gap = max(event.ts - l.pool.time, 0.0), kept = kept_by(l, y);
     for (i64 m = 0; m < p.decays; ++m) {
         const double keep = p.half_life[m] == 0.0 ? p.decay[m] : series::exp2(-gap / p.half_life[m]);
         w.decay[m] = m > 0 || p.decays == 1 ? keep * kept : keep;  // the first of several is sure, whatever happens
@@ -255,16 +284,15 @@ inline void learn_heads(Learner& l, double ts, double y) {
     learn_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, lesson);
     if (p.products) {
         const Targets target = standard_targets(w, w.scale, lesson.y, lesson.logs);
-        learn_products(p, w, l.pool, target.residual, target.log_residual, lesson.logs, lesson.most);
+        learn_products(p, w, l.pool, event.u, target.residual, target.log_residual, lesson.logs, lesson.most);
     }
     if (!w.flag[MANY]) return;
     if (p.prox) {
         const double *scale = w.scale + 8, *q = w.q + ENTITY * p.heads;
         const double target = standard_target(scale, RESIDUAL, y - w.base[BASE]), value = standard_target(scale, VALUE, y);
-        const float size = place_centred(p, w, l.s.lately, whole(D));
-        for (i64 r = 0; r < p.prox; ++r)
-            learn_gradient(l.s.W + r * p.wide_L, w.centred, whole(D), p.steps[r], target - q[r], size);
-        learn_gradient(l.s.W + p.prox * p.wide_L, w.centred, whole(D), p.slow_step, value - q[p.prox], size);
+        const auto [x, size] = centred(p, w, l.s.lately, whole(D));
+        for (i64 r = 0; r < p.prox; ++r) learn_gradient(l.s.W + r * p.wide_L, x, whole(D), p.steps[r], target - q[r], size);
+        learn_gradient(l.s.W + p.prox * p.wide_L, x, whole(D), p.slow_step, value - q[p.prox], size);
         if (l.s.n >= LATELY_FROM) learn_lately(p, w, l.s.lately);
     }
     learn_scope(p, w, l.norm, scope_of(p, w, NORM), D + p.F, lesson);
@@ -276,9 +304,12 @@ SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool 
     const Scratch& w = l.w;
     register_codes(p, w, l.pool, event);
     if (heads) {
-        learn_heads(l, event.ts, y);
+        learn_heads(l, event, y);
         if (gates) learn_gates(p, w, l.s, l.pool, {w.places[0], event.steps[0], y, may_wait(p.window, l.pool.entities, l.pool.n)});
     }
+    // What an unknown feature was taken for has been an input, and is no value.
+    for (i64 j = 0; j < p.features; ++j)
+        if (unknown(event.u[j])) w.v[j] = UNKNOWN;
     learn_inputs(p.F, w.v, statistics_of(p, w, l.pool));
     learn_inputs(p.F, w.v, statistics_of(p, w, l.s));
     learn_target(p, w, l.s, l.pool, y);

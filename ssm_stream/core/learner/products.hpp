@@ -75,7 +75,23 @@ SSM_ALONE void choose_products(const Params& p, Pool& pool) {
     pool.product_waiting = 0;
 }
 
-SSM_ALONE void learn_products(const Params& p, const Scratch& w, Pool& pool, double residual, double log_residual, bool logs, i64 most) {
+// Products with a feature that is unknown in u are no values, whatever it was taken for.
+SSM_INLINE void blank_unknown(const Params& p, const Scratch& w, const Pool& pool, const double* u) {
+    bool off[FACTORS], any = false;
+    for (i64 i = 0; i < p.factors; ++i) {
+        const i64 j = pool.product_of[i] - 1;
+        off[i] = j < p.features && unknown(u[j]);
+        any = any || off[i];
+    }
+    if (!any) return;
+    double* to = w.product_raw;
+    for (i64 i = 0; i < p.factors; ++i)
+        for (i64 k = i; k < p.factors; ++k, ++to)
+            if (off[i] || off[k]) *to = UNKNOWN;
+}
+
+// u: the event's columns
+SSM_ALONE void learn_products(const Params& p, const Scratch& w, Pool& pool, const double* u, double residual, double log_residual, bool logs, i64 most) {
     const i64 heads = 1 + (p.log && logs);
     if (p.factors > 0 && !has_chosen(p, pool) && pool.product_n > 0 && pool.product_n % CHOOSE_AT == 0) choose_products(p, pool), multiply(p, w, pool);
     place_product_codes(p, w, pool);
@@ -93,7 +109,7 @@ SSM_ALONE void learn_products(const Params& p, const Scratch& w, Pool& pool, dou
     decay(moments, 0, D, n);
     add(pool.product_R, w.product, rate[PULL], n);
     if (heads > 1) add(pool.product_R + p.wide_X, w.product, rate[PUSH] * static_cast<float>(log_residual - q[1]), n);
-    if (has_chosen(p, pool)) learn_inputs(p.pairs, w.product_raw, product_statistics(w, pool));
+    if (has_chosen(p, pool)) blank_unknown(p, w, pool, u), learn_inputs(p.pairs, w.product_raw, product_statistics(w, pool));
     ++pool.product_n;
     if (wait(moments, 1, most, w.product, n)) return;
     sweep_waiting<true>(moments, heads, w.product, {lead, w.others, codes_to_sweep(moments, w.product, lead, D, w.others), n});

@@ -51,6 +51,8 @@ constexpr double INPUT_MOST = 5.0, CENTRED_MOST = 6.0;  // of φ
 constexpr double FEW = 10.0;             // events before which φ is 0
 constexpr double BOUND_FROM = 1.0 + 1.0 / 64;  // times the prior's variance, so that P is not bounded at every event
 constexpr i64 BOUND_EVERY = 16;          // errors of an entity: P grows by 1/3000 of itself with each
+constexpr double WIDER_MOST = 100.0;     // times the scale, for unknown features
+constexpr double WIDER_HEARD = 1.1;      // from which on the drift detector leaves an event out
 constexpr double SMALLEST = 1e-300, LARGEST = 1e300;
 
 // inputs; then the features
@@ -71,8 +73,8 @@ enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMEN
 enum { TOTAL, WEIGHT, MOMENT, STEP };
 // of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
 // one; of the context alone; ρ; φ'Pφ; log of the scale without sides over the plain one; exp of the halved log ratio; log of
-// the recent size
-enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG };
+// the recent size; what the scales are to be multiplied by for features that are unknown in this event
+enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG, WIDER };
 
 // sin and cos of the hour's angle
 constexpr double WAVES[HOURS][2] = {
@@ -215,6 +217,13 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
     room[BARE] = series::exp(log_plain + share * room[OVER_PLAIN]);
     const double lean = series::exp(share * room[SIDED]);
     room[UPPER] = room[BARE] * lean, room[LOWER] = room[BARE] / lean;
+}
+
+// What is unknown of an event's features adds to its errors: interval, score and drift detector judge it over a wider scale,
+// which errors of other events do not tell. unsure: mean square of what it adds, 0: nothing
+SSM_INLINE void widen(const Scale& s, double unsure) {
+    const double bare = s.room[BARE];
+    s.room[WIDER] = unsure > 0.0 && bare > 0.0 ? min(std::sqrt(1.0 + unsure / (bare * bare)), WIDER_MOST) : 1.0;
 }
 
 // What does not vary must not be forgotten for ever: its row and its column of P shrink to the prior's variance.

@@ -24,6 +24,8 @@ def entity_array(inputs: InputMap, name: str, array: Array, gone: Array) -> Arra
     """Return an array of `EntityState`. gone (E, K) bool: slots whose column is gone, by entity"""
     if name in BY_NUMBER:
         return take(array, inputs.numbers, 1)
+    if name == "holding":
+        return take(array, inputs.features, 2)
     if name == "u_last":
         return past_features(inputs, array)
     if name == "y_last":

@@ -135,7 +135,9 @@ class TargetArrays:
     def _map_pending(self, name: str, array: Array) -> Array:
         """Return an array of the predictions that wait for their targets, or of what else follows the pools."""
         if name == "v":
-            return take(array, self._inputs.numbers, 1, math.nan)
+            F, inputs = self._inputs.old.F, self._inputs
+            numbers = take(array[:, :F], inputs.numbers, 1, math.nan)
+            return np.concatenate([numbers, take(array[:, F:], inputs.features, 1, math.nan)], 1)
         if name == "named":
             return take(array, self._inputs.categories, 1, math.nan)
         window = self._inputs.new.window
