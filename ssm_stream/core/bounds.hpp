@@ -79,7 +79,6 @@ inline void check_entity(Bounds& bounds, const LearnerState& of, i64 e) {
     char* row = of.entity.row(e);
     const EntityFields& f = of.entity_fields;
     bounds.check("learner.n", f.n.in(row), 1, 0, MAX_COUNT);
-    bounds.check("learner.holding", f.holding.in(row), (HOLDINGS - 1) * of.p.features, 0, MAX_COUNT);  // the last row is in squared units
     bounds.check("learner.lately", f.lately.in(row), of.p.prox > 0 ? 1 + of.p.F : 0, -Z_CLIP, Z_CLIP);
     if (!of.p.seasons) return;
     const double* bin = f.bin.in(row);

@@ -45,8 +45,9 @@ class ErrorScaleState(NamedTuple):
 class ErrorScalePoolState(NamedTuple):
     """P pools, a row each; zeros are a fresh pool.
 
-    number (P, 4): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
-        a target, 0: none yet
+    number (P, 9): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
+        a target, 0: none yet; log of what unknown features do to squared errors by what they would in theory, and
+        events that it was learned from; the same of gaps; other errors over their scale, less 1
     tail (P, 3): mean and mean square of the excess of large errors, exceedances (`interval.hpp`)
     w, v (P, D): weights; P (P, D, D): inverse of the inputs' decayed second moments
     """

@@ -11,6 +11,7 @@
 #include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
 #include "monitor/shape.hpp"
+#include "monitor/wider.hpp"
 
 #define SSM_TEXT(name) #name
 #define SSM_NAME(name) SSM_TEXT(name)
@@ -130,12 +131,15 @@ static SSM_INLINE error_scale::Scale place_scale(const EngineState& state, const
     const Scratch& w = state.learner.w;
     const error_scale::Scale scale(state, at.k, at.e);
     error_scale::predict(scale, answer, when, w.flag[MANY] ? w.entity : w.fleet, rounding_of(state, y, answer));
-    error_scale::widen(scale, w.unsure[0]);
+    error_scale::widen(scale, w.unsure);
     return scale;
 }
 // Distances from the prediction to the bounds of its interval.
 struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
+    const double* clock = clock_of(state, at.e);
+    const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * clock[GAP]);
+    state.learner.w.unsure[1] = error_scale::after_gap(state.learner, at.e, gaps);
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
     if (error_scale::rests(scale, answer, rounding)) return {error_scale::nothing(scale, rounding), error_scale::nothing(scale, rounding)};
@@ -222,7 +226,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !stood && wider < error_scale::WIDER_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
+        if (error_scale::is_known(context) && !stood && context.room[error_scale::BY_UNKNOWN] < error_scale::UNKNOWN_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             const double longest = absorb_after(r, episodes::DRIFT, budget);
@@ -244,8 +248,11 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         interval::hold(interval_of(state, {j.k, e}), learned, r.level, j.context[0]);
         return score;
     }
-    error_scale::learn(context, j.answer, error, heard_size, moment_of(state, j.k, j.context, j.time), entities);
     const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
+    error_scale::learn_wider(context, over);
+    // A gap is over with its event: what it did to the error says nothing of the next ones.
+    const double by_gap = std::sqrt(1.0 + context.room[error_scale::BY_GAP]);
+    error_scale::learn(context, j.answer, error / by_gap, heard_size / by_gap, moment_of(state, j.k, j.context, j.time), entities);
     interval::observe(interval_of(state, {j.k, e}), learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }

@@ -37,6 +37,7 @@ ERROR_CLIP = 3.0  # errors of the gradient heads
 WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
 HOLDINGS = 4  # rows of what is known of how alike a feature's values are over time
+ALIKE_MOST = 1.0 - 1e-9  # correlation of neighbouring values
 AGE_MOST = 1e9  # events since its last known value
 SQUARE_MOST = 1e300  # squares of changes of a feature, and of what unknown ones do to the target
 LATELY_RATE = 0.04  # of the inputs' means lately: some 25 events of the entity
@@ -322,8 +323,8 @@ class Scratch(NamedTuple):
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
-        judged (1,): the answer that is judged, of the gates and the challenger; unsure (1,): mean square of what it is
-        wrong by for features that are unknown;
+        judged (1,): the answer that is judged, of the gates and the challenger; unsure (2,): mean square of what it is
+        wrong by for features that are unknown; squared error more after a gap, over the usual one;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least

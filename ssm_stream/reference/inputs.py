@@ -14,6 +14,7 @@ from torch import Tensor
 from ssm_stream.core.constants import LEAN
 from ssm_stream.core.shapes import (
     AGE_MOST,
+    ALIKE_MOST,
     FLOOR_RATE,
     LOG_RESIDUAL,
     RESIDUAL,
@@ -76,21 +77,38 @@ def standardise(running: Numbers, v: Tensor) -> Tensor:
     return torch.where(usable, z, 0.0).float().double()
 
 
+def alike(p: LearnerParams, own: EntityState) -> Tensor:
+    """(B, features) correlation a of each feature's values in neighbouring events; NaN where nothing is known of it.
+
+    Values that are a usual gap of g events apart correlate by 1 − mean squared change / (2 variance), and as in an
+    autoregression of the first order a is the g-th root of that; 0 where it is not positive.
+    """
+    _, known, passed, moved = own.holding.unbind(1)
+    variance = own.running.v_var[:, : p.features]
+    there = (known > 0) & (variance > 0) & ~own.u_last[:, : p.features].isnan()
+    one = 1.0 - moved / torch.where(there, 2.0 * known * variance, 1.0)
+    near = (one.clamp(1e-300, ALIKE_MOST).log() * known / torch.where(there, passed, 1.0)).exp()
+    return torch.where(there, torch.where(one > 0, near, 0.0), math.nan)
+
+
 def held(p: LearnerParams, own: EntityState) -> Tensor:
     """(B, features) what a feature is taken for where it is unknown: m + r (u − m), NaN where nothing is known of r.
 
-    u is the last known value, m the mean, and r their correlation now: of values that are a usual gap g apart it is
-    r₁ = 1 − mean squared change / (2 variance), and as in an autoregression of the first order r₁^(events since / g)
-    after another number of events, n/(n + 10) of it where n changes are known.
+    u is the last known value, of so many events before, m the mean, and r = n/(n + 10) a^events where n changes are
+    known.
     """
-    age, known, passed, moved = own.holding.unbind(1)
-    mean, variance = own.running.v_mean[:, : p.features], own.running.v_var[:, : p.features]
-    last = own.u_last[:, : p.features]
-    there = (known > 0) & (variance > 0) & ~last.isnan()
-    alike = torch.where(there, 1.0 - moved / torch.where(there, 2.0 * known * variance, 1.0), 0.0)
-    gaps = (age + 1.0) * known / torch.where(there, passed, 1.0)
-    near = known / (known + LEAN) * (gaps * alike.clamp(1e-300, 1.0).log()).exp()
-    return torch.where(alike > 0, mean + near * (last - mean), math.nan)
+    age, known, *_ = own.holding.unbind(1)
+    mean, near = own.running.v_mean[:, : p.features], alike(p, own) ** (age + 1.0) * known / (known + LEAN)
+    return torch.where(near > 0, mean + near * (own.u_last[:, : p.features] - mean), math.nan)
+
+
+def before(p: LearnerParams, own: EntityState, u: Tensor) -> Tensor:
+    """(B, features) each feature's value in the event before, by u in this one where it was unknown in that."""
+    age, mean, last = own.holding[:, 0], own.running.v_mean[:, : p.features], own.u_last[:, : p.features]
+    a = alike(p, own)
+    b = a**age
+    now, then = a * (1.0 - b * b) * (u - mean), b * (1.0 - a * a) * (last - mean)
+    return torch.where((age > 0) & ~a.isnan(), mean + (now + then) / (1.0 - a * a * b * b), last)
 
 
 def learn_holding(p: LearnerParams, own: EntityState, u: Tensor) -> Tensor:
@@ -124,7 +142,7 @@ def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean
     new = (own.running.n == 0)[:, None]
     parts = [event.u[:, : p.features], event.u[:, p.features + p.categories :]]
     if p.differences:
-        parts.append(torch.where(new, 0.0, parts[0] - own.u_last[:, : p.features]))
+        parts.append(torch.where(new, 0.0, parts[0] - before(p, own, parts[0])))
     if p.feature_lags > 1:
         back = own.u_last[:, 2 * p.features :]
         parts.append(torch.where(new, math.nan, parts[0].repeat(1, p.feature_lags - 1) - back))

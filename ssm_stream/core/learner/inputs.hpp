@@ -103,22 +103,36 @@ SSM_INLINE void learn_holding(const Params& p, Entity& s, const double* __restri
     }
 }
 
-// How much feature j, unknown in this event, is still like its last known value: their correlation, 0 where nothing is known of
-// that. Values a usual gap apart correlate by 1 − mean squared change / (2 variance), and less with every gap, as in an
-// autoregression of the first order.
-inline double nearness(const Params& p, const Entity& s, i64 j) {
+// Correlation of feature j's values in neighbouring events, in the logarithm; NaN where nothing is known of that, −∞ where it is not
+// positive. Values a usual gap apart correlate by 1 − mean squared change / (2 variance), and as in an autoregression of the first order
+// the more the nearer they are.
+inline double log_alike(const Params& p, const Entity& s, i64 j) {
     const i64 f = p.features;
     const double known = s.holding[KNOWN * f + j], variance = s.v_var[j];
-    if (!(known > 0.0) || !(variance > 0.0) || unknown(s.u_last[j])) return 0.0;
-    const double alike = 1.0 - s.holding[MOVED * f + j] / (2.0 * known * variance);
-    if (!(alike > 0.0)) return 0.0;
-    const double gaps = (s.holding[AGE * f + j] + 1.0) * known / s.holding[PASSED * f + j];
-    return known / (known + LEAN) * series::exp(gaps * series::log(min(alike, 1.0)));
+    if (!(known > 0.0) || !(variance > 0.0) || unknown(s.u_last[j])) return UNKNOWN;
+    const double alike = min(1.0 - s.holding[MOVED * f + j] / (2.0 * known * variance), ALIKE_MOST);
+    return alike > 0.0 ? series::log(alike) * known / s.holding[PASSED * f + j] : -INFINITE;
+}
+// How much it is like its last known value where it is unknown in this event: their correlation, 0 where nothing is known of that.
+inline double nearness(const Params& p, const Entity& s, i64 j) {
+    const i64 f = p.features;
+    const double log = log_alike(p, s, j), known = s.holding[KNOWN * f + j];
+    return log > -INFINITE ? known / (known + LEAN) * series::exp((s.holding[AGE * f + j] + 1.0) * log) : 0.0;
 }
 // What it is taken for: from its mean as near to that value as it is like it.
 SSM_ALONE double held(const Params& p, const Entity& s, i64 j) {
     const double near = nearness(p, s, j);
     return near > 0.0 ? s.v_mean[j] + near * (s.u_last[j] - s.v_mean[j]) : UNKNOWN;
+}
+// Its value in the event before, unknown there, where it is `now` in this one: between that and its last known value. open: share of the
+// variance that this leaves open.
+struct Bridged { double value, open; };
+SSM_ALONE Bridged bridged(const Params& p, const Entity& s, i64 j, double now) {
+    const double last = s.u_last[j], mean = s.v_mean[j], log = log_alike(p, s, j);
+    if (unknown(log)) return {last, 0.0};
+    if (log == -INFINITE) return {mean, 1.0};
+    const double a = series::exp(log), b = series::exp(s.holding[AGE * p.features + j] * log), all = 1.0 - a * a * b * b;
+    return {mean + (a * (1.0 - b * b) * (now - mean) + b * (1.0 - a * a) * (last - mean)) / all, (1.0 - a * a) * (1.0 - b * b) / all};
 }
 
 // Numeric inputs v and the slots of the codes. first: the entity has no earlier event to differ from
@@ -143,7 +157,9 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     for (i64 j = 0; j < p.cycles; ++j) v[at + j] = event.u[f + p.categories + j];
     at += p.cycles;
     if (p.differences) {
-        for (i64 j = 0; j < f; ++j) v[at + j] = first ? 0.0 : event.u[j] - s.u_last[j];
+        const double* age = s.holding + AGE * f;
+        for (i64 j = 0; j < f; ++j)
+            v[at + j] = first ? 0.0 : event.u[j] - (age[j] == 0.0 || unknown(event.u[j]) ? s.u_last[j] : bridged(p, s, j, event.u[j]).value);
         at += f;
     }
     for (i64 i = 2; i <= p.feature_lags; ++i) {

@@ -145,31 +145,37 @@ inline void past_keys(const Learner& l) {
     }
 }
 
-// Mean square of what the prediction is wrong by for what the features that are unknown in the event are in truth: by the long
-// memory's moment head, which weighs them, and their changes with them. Errors of events before are of such events as well, in so
-// far as a feature has often been unknown.
+// Mean square of what the prediction is wrong by for what the features that are unknown in the event, or were before it, are in truth:
+// by the long memory's moment head, which weighs them and their changes. Errors of events before are of such events as well, in so
+// far as a feature has often been unknown; and what an absence does, other heads and the recent past of errors learn in time.
 SSM_ALONE double unsure_of(const Learner& l, const double* u) {
     const Params& p = l.p;
     const Entity& s = l.s;
     if (p.M == 0) return 0.0;
     const i64 f = p.features, changes = f + p.cycles;
     const float* W = l.fleet.W + 1;
-    const double* deviation = l.w.deviation;
+    const double *deviation = l.w.deviation, *age = s.holding + AGE * f, *known = s.holding + KNOWN * f, *passed = s.holding + PASSED * f;
     double sum = 0.0;
     for (i64 j = 0; j < f; ++j) {
-        if (!unknown(u[j]) || !(deviation[j] > 0.0)) continue;
-        const double near = nearness(p, s, j), known = s.holding[KNOWN * f + j];
-        const double seen = known > 0.0 ? known / (s.holding[PASSED * f + j] + s.holding[AGE * f + j] + 1.0) : 0.0;
-        double weight = W[j] / deviation[j];
-        if (p.differences && deviation[changes + j] > 0.0) weight += W[changes + j] / deviation[changes + j];
-        sum += seen * series::exp(-LATELY_RATE * s.holding[AGE * f + j]) * s.v_var[j] * (1.0 - near * near) * weight * weight;
+        const bool here = !unknown(u[j]);
+        if ((here && age[j] == 0.0) || !(known[j] > 0.0)) continue;
+        double weight = p.differences && deviation[changes + j] > 0.0 ? W[changes + j] / deviation[changes + j] : 0.0, open;
+        if (here) {
+            open = bridged(p, s, j, u[j]).open;
+        } else {
+            const double near = nearness(p, s, j);
+            open = series::exp(-LATELY_RATE * age[j]) * (1.0 - near * near);
+            if (deviation[j] > 0.0) weight += W[j] / deviation[j];
+        }
+        sum += known[j] / (passed[j] + age[j] + 1.0) * s.v_var[j] * open * weight * weight;
     }
     const double of = l.w.scale[2 * RESIDUAL + 1];
     return min(sum * of * of, SQUARE_MOST);
 }
-SSM_INLINE bool any_unknown(const Params& p, const double* u) {
+SSM_INLINE bool any_unknown(const Params& p, const Entity& s, const double* u) {
+    const double* age = s.holding + AGE * p.features;
     bool any = false;
-    for (i64 j = 0; j < p.features; ++j) any = any || unknown(u[j]);
+    for (i64 j = 0; j < p.features; ++j) any |= unknown(u[j]) | (age[j] > 0.0);
     return any;
 }
 
@@ -183,7 +189,7 @@ SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     scales(p, w, l.s, l.pool, p.log && l.pool.negative == 0);  // nothing answers in log space once a target was negative
     if (p.window) past_keys(l);
     if (p.seasons) answer_seasons(p, w, l.s, l.pool, event.steps, event.ts + p.ahead);
-    w.unsure[0] = any_unknown(p, event.u) ? unsure_of(l, event.u) : 0.0;
+    w.unsure[0] = any_unknown(p, l.s, event.u) ? unsure_of(l, event.u) : 0.0;
     w.places[0] = answers(l);
     return mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
 }

@@ -21,8 +21,7 @@
 // error.
 //
 // Far from the contexts that are known (φ'Pφ large), the context counts as at their edge. The scale of interval and anomaly score
-// leans on the plain running mean of |e| as far as that has explained recent errors better (a logistic gate on decayed
-// losses log s + |e|/s).
+// leans on the plain running mean of |e| as far as that has explained recent errors better (a gate on decayed log s + |e|/s).
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
@@ -51,8 +50,6 @@ constexpr double INPUT_MOST = 5.0, CENTRED_MOST = 6.0;  // of φ
 constexpr double FEW = 10.0;             // events before which φ is 0
 constexpr double BOUND_FROM = 1.0 + 1.0 / 64;  // times the prior's variance, so that P is not bounded at every event
 constexpr i64 BOUND_EVERY = 16;          // errors of an entity: P grows by 1/3000 of itself with each
-constexpr double WIDER_MOST = 100.0;     // times the scale, for unknown features
-constexpr double WIDER_HEARD = 1.1;      // from which on the drift detector leaves an event out
 constexpr double SMALLEST = 1e-300, LARGEST = 1e300;
 
 // inputs; then the features
@@ -69,12 +66,13 @@ enum { NO_TARGET, MOVED, STOOD };
 // columns of `value`: recent size of whitened errors, mean of its log; losses; c; u, and the decayed sum of ρ²; the last error
 // over its scale; products of neighbours and squares; usual size of whitened errors
 enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, VALUES_OF };
-// columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²; the smallest step of a target, 0: none yet
-enum { TOTAL, WEIGHT, MOMENT, STEP };
+// columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²; the smallest step of a target, 0: none yet; of
+// `widen`, for unknown features and after gaps: log of their true part in it, and events that it was learned from; usual error over its scale, less 1
+enum { TOTAL, WEIGHT, MOMENT, STEP, LOG_UNKNOWN, UNKNOWNS, LOG_GAP, AFTER_GAPS, USUAL_MORE };
 // of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
 // one; of the context alone; ρ; φ'Pφ; log of the scale without sides over the plain one; exp of the halved log ratio; log of
-// the recent size; what the scales are to be multiplied by for features that are unknown in this event
-enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG, WIDER };
+// the recent size; of `widen`: what to multiply the scales by, and the parts of its square
+enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG, WIDER, BY_UNKNOWN, BY_GAP };
 
 // sin and cos of the hour's angle
 constexpr double WAVES[HOURS][2] = {
@@ -217,13 +215,6 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
     room[BARE] = series::exp(log_plain + share * room[OVER_PLAIN]);
     const double lean = series::exp(share * room[SIDED]);
     room[UPPER] = room[BARE] * lean, room[LOWER] = room[BARE] / lean;
-}
-
-// What is unknown of an event's features adds to its errors: interval, score and drift detector judge it over a wider scale,
-// which errors of other events do not tell. unsure: mean square of what it adds, 0: nothing
-SSM_INLINE void widen(const Scale& s, double unsure) {
-    const double bare = s.room[BARE];
-    s.room[WIDER] = unsure > 0.0 && bare > 0.0 ? min(std::sqrt(1.0 + unsure / (bare * bare)), WIDER_MOST) : 1.0;
 }
 
 // What does not vary must not be forgotten for ever: its row and its column of P shrink to the prior's variance.
