@@ -1,9 +1,10 @@
-"""Inputs that are unknown for a while, and gaps between events: intervals, alerts and errors of such events.
+"""Inputs that are unknown for a while or jump, and gaps between events: intervals, alerts and errors of such events.
 
     python benchmarks/absences.py [--seeds 20 21 22 23] [--data FOLDER] [--json]
 
 Generated machines: of inputs that are autoregressions, one is unknown at random, or away for 20 events in the mean; and
-targets that are autoregressions, with rare long gaps, frequent short ones, irregular times, or times without a target.
+targets that are autoregressions, with rare long gaps, frequent short ones, irregular times, or times without a target;
+an input that is a valve, opened and closed for 60 events in the mean, or that has a bad reading now and then.
 With --data, values are taken at random from recordings. Each row of the tables has the share of these events inside
 their interval of 90 %, that of the other events, and alerts by those that the budgets allow.
 """
@@ -134,6 +135,25 @@ def with_gaps(seed: int, alike: float, kind: str) -> Stream:
     return joined(machines)
 
 
+def with_jumps(seed: int, kind: str) -> Stream:
+    """Machines with an input that jumps. kind: `valve`, which the target follows; `bad readings`, of no consequence"""
+    rng = np.random.default_rng(seed)
+    machines = []
+    for _ in range(MACHINES):
+        x = autoregression(rng, EVENTS, 2, 0.9)
+        target = 50 + x @ [2.0, 1.0] + 0.5 * rng.normal(size=EVENTS)
+        features = 20 + 3 * x
+        if kind == "valve":
+            opened = np.cumsum(rng.random(EVENTS) < 1 / 60) % 2
+            features[:, 0], target = 100.0 * opened, 50.0 * opened + 0.3 * rng.normal(size=EVENTS)
+            special = np.diff(opened, prepend=0) != 0
+        else:
+            special = absent(rng, EVENTS, 0.005, 1.0)
+            features[special, 0] = 9999.0
+        machines.append((np.arange(EVENTS, dtype=np.float64), features, target, special))
+    return joined(machines)
+
+
 def figures_of(stream: Stream, lags: dict[str, Any]) -> Figures:
     """What the production engine makes of a stream."""
     predicted, alerts = Engine(configuration(stream.features, "fast", {"event": lags})).process(stream.events)
@@ -162,6 +182,9 @@ def generated(seeds: list[int]) -> Iterator[dict[str, Any]]:
     for alike in (0.9, 0.99, 0.999):
         for kind in (*GAPS, "irregular", "no target"):
             yield row(f"gaps, {kind}", alike, "past", [with_gaps(seed, alike, kind) for seed in seeds], {})
+    for kind in ("valve", "bad readings"):
+        for cell, lags in CELLS.items():
+            yield row(f"jumps, {kind}", 0.9, cell, [with_jumps(seed, kind) for seed in seeds], lags)
 
 
 def row(kind: str, alike: float, cell: str, streams: list[Stream], lags: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +236,7 @@ def of_recordings(folder: Path) -> Iterator[dict[str, Any]]:
 
 def checks_of(rows: list[dict[str, Any]]) -> list[Check]:
     checks = []
-    for what in ("absent input", "gaps"):
+    for what in ("absent input", "gaps", "jumps"):
         some = [each for each in rows if each["kind"].startswith(what)]
         others = max(abs(each["others inside"] - 0.9) for each in some if "irregular" not in each["kind"])
         checks += [
