@@ -11,6 +11,7 @@ import pytest
 import yaml
 from brokers import LocalKafka, local_obstacle, start_local
 from certificates import Authority
+from confluent_kafka import KafkaError
 from forked import ran
 from structlog.testing import capture_logs
 from tls import Proxy
@@ -19,9 +20,10 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
+from ssm_stream.config.sections import Source
 from ssm_stream.flow.runtime import prepare
 from ssm_stream.kafka.admin import create_topics
-from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.client import BrokerError, LastError
 from ssm_stream.kafka.cluster import check_broker
 
 PASSWORD = "pw-of-the-test"
@@ -109,6 +111,23 @@ def test_no_verification_is_what_it_says(broker: LocalKafka, authority: Authorit
             prepare(config)  # as `run` does
         (warned,) = (line for line in logs if line["event"] == "weak_protection")
         assert "is not authenticated" in warned["what"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        ("Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required", "ssl.*"),
+        (
+            "Send failed: error:80000068:system library::Connection reset by peer: tls_retry_write_records failure",
+            "ssl.*",
+        ),
+        ("Connect to ipv4#127.0.0.1:9092 failed: Connection refused", "start the broker"),
+    ],
+)
+def test_a_refused_handshake_is_no_broker_that_is_away(text: str, cure: str) -> None:
+    last = LastError(Source(brokers="localhost:9092", topic="events"))
+    last(KafkaError(KafkaError._TRANSPORT, text))
+    assert cure in last.cure
 
 
 def test_a_certificate_of_the_client_may_be_needed(

@@ -227,7 +227,7 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
 }
 // D: inputs, with the features
 inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
-    put("number", f.number, {11});
+    put("number", f.number, {9});
     put("value", f.value, {11});
     put("mean", f.mean, {CONTEXT});
     const i64 beyond = rounded(D, 8) - D;  // to whole vectors
@@ -281,7 +281,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("gate", f.gate, {GATES, p.answers}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
-    put("unsure", f.unsure, {3});
+    put("unsure", f.unsure, {2});
     put("g", f.g, {p.answers}, 8);
     put("off", f.off, {p.answers}, 8);
     put("attend", f.attend, {4, p.window});

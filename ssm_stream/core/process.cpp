@@ -139,9 +139,7 @@ struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
     const double* clock = clock_of(state, at.e);
     const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * clock[GAP]);
-    double* unsure = state.learner.w.unsure;
-    unsure[error_scale::GAP] = error_scale::after_gap(state.learner, at.e, gaps);
-    unsure[error_scale::JUMP] = error_scale::jump_of(state.learner, at.e, event.u);
+    state.learner.w.unsure[error_scale::GAP] = error_scale::after_gap(state.learner, at.e, gaps);
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
     if (error_scale::rests(scale, answer, rounding)) return {error_scale::nothing(scale, rounding), error_scale::nothing(scale, rounding)};
@@ -252,9 +250,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     }
     const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
     error_scale::learn_wider(context, state.learner.w.unsure, over);
-    // A gap or a jump is over with its event: what it did to the error says nothing of the next ones.
-    const double passing = std::sqrt(1.0 + context.room[error_scale::IN_PASSING]);
-    error_scale::learn(context, j.answer, error / passing, heard_size / passing, moment_of(state, j.k, j.context, j.time), entities);
+    // A gap is over with its event: what it did to the error says nothing of the next ones.
+    const double by_gap = std::sqrt(1.0 + context.room[error_scale::BY_GAP]);
+    error_scale::learn(context, j.answer, error / by_gap, heard_size / by_gap, moment_of(state, j.k, j.context, j.time), entities);
     interval::observe(interval_of(state, {j.k, e}), learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }

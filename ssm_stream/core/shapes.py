@@ -323,8 +323,8 @@ class Scratch(NamedTuple):
     base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
-        judged (1,): the answer that is judged, of the gates and the challenger; unsure (3,): mean square of what it is
-        wrong by for features that are unknown; what a gap and a jump of a feature add to squared errors, over usual;
+        judged (1,): the answer that is judged, of the gates and the challenger; unsure (2,): mean square of what it is
+        wrong by for features that are unknown; squared error more after a gap, over the usual one;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least

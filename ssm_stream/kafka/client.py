@@ -113,8 +113,10 @@ class LastError:
 
     @property
     def cure(self) -> str:
-        # A broker that ends the handshake because it requires a client certificate shows as a broken connection.
-        code = KafkaError._SSL if "SSL routines" in self.text else self.code
+        # A broker that ends the handshake because it requires a client certificate, or another one, shows as a broken
+        # connection: with its alert, or in the write that comes too late for that.
+        refused = "SSL routines" in self.text or "tls_retry_write_records" in self.text
+        code = KafkaError._SSL if refused else self.code
         return CURES.get(code, CURES[KafkaError._TRANSPORT])
 
 

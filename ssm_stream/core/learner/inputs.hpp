@@ -157,9 +157,9 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     for (i64 j = 0; j < p.cycles; ++j) v[at + j] = event.u[f + p.categories + j];
     at += p.cycles;
     if (p.differences) {
-        const double* age = s.holding + AGE * f;
+        const double* away = s.holding + AGE * f;
         for (i64 j = 0; j < f; ++j)
-            v[at + j] = first ? 0.0 : event.u[j] - (age[j] == 0.0 || unknown(event.u[j]) ? s.u_last[j] : bridged(p, s, j, event.u[j]).value);
+            v[at + j] = first ? 0.0 : event.u[j] - (away[j] == 0.0 || unknown(event.u[j]) ? s.u_last[j] : bridged(p, s, j, event.u[j]).value);
         at += f;
     }
     for (i64 i = 2; i <= p.feature_lags; ++i) {

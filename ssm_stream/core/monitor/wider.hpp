@@ -1,4 +1,4 @@
-// An event of which the events before do not tell how large its error is: a feature is unknown in it or jumps, or it comes after a gap.
+// An event of which the events before do not tell how large its error is: a feature is unknown in it, or it comes after a gap.
 //
 // What that adds to the square of the usual error follows from how alike neighbouring values are. How much of it there is in truth,
 // a pool learns from such events: unknown features may matter less than their weights say, and what is predicted from features
@@ -14,7 +14,6 @@ constexpr double WIDER_PRIOR = 3.0, WIDER_MEMORY = 30.0;  // events
 constexpr double USUAL_RATE = 0.002;      // of the other events' errors over their scale
 constexpr double WIDER_LOG_LEAST = -8.0, WIDER_LOG_MOST = 3.0;
 constexpr double UNKNOWN_HEARD = 0.2;    // from which on the drift detector leaves an event out, for unknown features
-constexpr double JUMP_KNOWN = 30.0, JUMP_FROM = 20.0, JUMP_MOST = 100.0;
 constexpr double GAPS_LEAST = 30.0, GAP_FROM = 1.5;  // gaps that are known before one is long; usual ones from which on it is
 
 // What a prediction that leans on the last target adds to the square of its error, over the usual square, so many usual gaps after it.
@@ -29,49 +28,32 @@ SSM_ALONE double after_gap(const LearnerState& state, i64 e, double gaps) {
 }
 
 // How much an event's error is in doubt, by kind, over the square of the usual one and by theory alone.
-enum Doubt { UNKNOWNS, GAP, JUMP, DOUBTS };
+enum Doubt { UNKNOWNS, GAP, DOUBTS };
 struct Doubts { double of[DOUBTS]; };
 SSM_INLINE Doubts doubts_of(const Scale& s, const double* unsure) {
     const double square = s.room[BARE] * s.room[BARE];
-    return {unsure[UNKNOWNS] > 0.0 ? min(unsure[UNKNOWNS] / square, WIDER_MOST) : 0.0, unsure[GAP], unsure[JUMP]};
-}
-
-// How far a feature has jumped from one event of the entity to the next: the largest square of a change over the usual one, where it is
-// beyond JUMP_FROM, in units of that; what the target does then is not known from smaller ones. u: features
-SSM_INLINE double jump_of(const LearnerState& state, i64 e, const double* u) {
-    const i64 f = state.p.features;
-    const double* holding = state.entity_fields.holding.in(state.entity.row(e));
-    const double *last = state.entity_fields.u_last.in(state.entity.row(e)), *age = holding, *known = holding + f, *moved = holding + 3 * f;
-    double most = 0.0;
-    for (i64 j = 0; j < f; ++j) {
-        const double change = u[j] - last[j], square = change * change * known[j];
-        const bool jumps = (known[j] >= JUMP_KNOWN) & (age[j] == 0.0) & (square > JUMP_FROM * moved[j]);
-        if (jumps) most = max(most, min(square / (JUMP_FROM * moved[j]), JUMP_MOST));
-    }
-    return most;
+    return {unsure[UNKNOWNS] > 0.0 ? min(unsure[UNKNOWNS] / square, WIDER_MOST) : 0.0, unsure[GAP]};
 }
 
 // The scale of an event, in the scratch as what the usual one is multiplied by. unsure: `Scratch::unsure`
 SSM_INLINE void widen(const Scale& s, const double* unsure) {
-    s.room[WIDER] = 1.0, s.room[BY_UNKNOWN] = s.room[IN_PASSING] = 0.0;
-    if (!(s.room[BARE] > 0.0) || unsure[UNKNOWNS] + unsure[GAP] + unsure[JUMP] == 0.0) return;
+    s.room[WIDER] = 1.0, s.room[BY_UNKNOWN] = s.room[BY_GAP] = 0.0;
+    if (!(s.room[BARE] > 0.0) || unsure[UNKNOWNS] + unsure[GAP] == 0.0) return;
     const Doubts doubts = doubts_of(s, unsure);
-    double part[DOUBTS];
     for (int kind = 0; kind < DOUBTS; ++kind)
-        part[kind] = doubts.of[kind] > 0.0 ? min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], WIDER_MOST) : 0.0;
-    s.room[BY_UNKNOWN] = part[UNKNOWNS], s.room[IN_PASSING] = part[GAP] + part[JUMP];
-    s.room[WIDER] = std::sqrt(1.0 + part[UNKNOWNS] + part[GAP] + part[JUMP]);
+        if (doubts.of[kind] > 0.0) s.room[BY_UNKNOWN + kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], WIDER_MOST);
+    s.room[WIDER] = std::sqrt(1.0 + s.room[BY_UNKNOWN] + s.room[BY_GAP]);
 }
 // Learn what such an event was like beside the others. over: its error over its scale
 SSM_INLINE void learn_wider(const Scale& s, const double* unsure, double over) {
     double* number = s.pool_number;
     over = min(over, CLIP);
-    if (unsure[UNKNOWNS] + unsure[GAP] + unsure[JUMP] == 0.0) {
+    if (unsure[UNKNOWNS] + unsure[GAP] == 0.0) {
         number[USUAL_MORE] += USUAL_RATE * (over - 1.0 - number[USUAL_MORE]);
         return;
     }
     const Doubts doubts = doubts_of(s, unsure);
-    const double all = doubts.of[UNKNOWNS] + doubts.of[GAP] + doubts.of[JUMP];
+    const double all = doubts.of[UNKNOWNS] + doubts.of[GAP];
     if (!(all >= WIDER_TAUGHT)) return;
     const double surprise = over / (1.0 + number[USUAL_MORE]) - 1.0;
     for (int kind = 0; kind < DOUBTS; ++kind) {
