@@ -118,7 +118,7 @@ def test_no_verification_is_what_it_says(broker: LocalKafka, authority: Authorit
     [
         ("Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required", "ssl.*"),
         (
-            "Send failed: error:80000068:system library::Connection reset by peer: tls_retry_write_records failure",
+            "Send failed: system library::Connection reset by peer: tls_retry_write_records failure",
             "ssl.*",
         ),
         ("Connect to ipv4#127.0.0.1:9092 failed: Connection refused", "start the broker"),
