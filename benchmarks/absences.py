@@ -31,6 +31,7 @@ from ssm_stream.ingest.events import Events
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+HOUR = 3_600_000
 MACHINES, EVENTS, CALM = 4, 6_000, 500
 """Of a stream: machines, events of each, and those of each before anything is away."""
 JUDGED_FROM = 1_500
@@ -203,6 +204,27 @@ def row(kind: str, alike: float, cell: str, streams: list[Stream], lags: dict[st
     }
 
 
+def closed_at_night(folder: Path) -> dict[str, Any]:
+    """Car parks that send nothing at night: the first events of the day, and the others."""
+    recording = read(folder / "parking_birmingham.csv.gz", 40_000)
+    events, last = events_of(configuration(recording.features, "fast"), recording.rows), dict[str, int]()
+    first = np.zeros(len(events), np.bool_)
+    for i, (entity, ts) in enumerate(zip(events.entity, events.ts.tolist(), strict=True)):
+        first[i] = ts - last.get(entity, ts) > 4 * HOUR
+        last[entity] = ts
+    found = figures_of(Stream(recording.features, events, first), {})
+    return {
+        "recording": "parking_birmingham",
+        "taken": "nothing: closed at night",
+        "inputs": "past",
+        "inside": found.inside,
+        "others inside": found.others,
+        "error by whole": 1.0,
+        "anomalies": str(found.anomalies),
+        "drifts": str(found.drifts),
+    }
+
+
 def of_recordings(folder: Path) -> Iterator[dict[str, Any]]:
     """A row for each recording from which values are taken: share inside, and errors by those without that."""
     for name in RECORDINGS:
@@ -270,7 +292,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="checks and figures on standard output")
     options = parser.parse_args()
     rows = list(generated(options.seeds))
-    recordings = list(of_recordings(options.data)) if options.data else []
+    recordings = [closed_at_night(options.data), *of_recordings(options.data)] if options.data else []
     checks = checks_of(rows)
     if options.json:
         print(json.dumps({"checks": checks, "generated": rows, "recordings": recordings}))

@@ -12,7 +12,7 @@
 namespace ssm::SSM_ISA {
 
 // columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share; `Scratch::unsure`
-enum { BELOW, ABOVE, SHARE, UNSURE, NUMBERS_OF_RECORD = UNSURE + 2 };
+enum { BELOW, ABOVE, SHARE, UNSURE, NUMBERS_OF_RECORD = UNSURE + DOUBTS };
 static_assert(NUMBERS_OF_RECORD == static_cast<int>(RECORD_NUMBERS));
 struct Issued { double below, above, share; };
 enum { MATCHED, DROPPED, MISSED };  // places of `tally`
@@ -56,7 +56,7 @@ inline void remember(const PendingTables& q, i64 at, const Learner& l, const Eve
     flag[YOUNG] = l.s.n == 0, flag[KNEW] = l.pool.n > 0;
     double* number = q.number + RECORD_NUMBERS * at;
     number[BELOW] = issued.below, number[ABOVE] = issued.above, number[SHARE] = issued.share;
-    copy(number + UNSURE, w.unsure, 2);
+    copy(number + UNSURE, w.unsure, DOUBTS);
     double* v = q.v + at * (p.F + p.features);
     copy(v, w.v, p.F);
     copy(v, events.u + t * p.C, p.features);
@@ -98,7 +98,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     w.places[0] = q.at[at];
     mix(p, w, l.s, l.pool, w.places[0], room.steps[0]);
     copy(w.made, q.made + at * MADE, MADE);
-    copy(w.unsure, q.number + RECORD_NUMBERS * at + UNSURE, 2);
+    copy(w.unsure, q.number + RECORD_NUMBERS * at + UNSURE, DOUBTS);
 }
 
 }  // namespace ssm::SSM_ISA

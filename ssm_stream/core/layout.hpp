@@ -239,7 +239,7 @@ inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
 }
 inline void place_fields(Placer& put, ErrorScalePoolFields& f, i64 D) {
     const i64 n = rounded(D, 8);
-    put("number", f.number, {9});
+    put("number", f.number, {5 + 2 * DOUBTS});
     put("tail", f.tail, {3});
     put("w", f.w, {D}, 8);
     put("v", f.v, {D}, 8);
@@ -281,7 +281,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("gate", f.gate, {GATES, p.answers}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
-    put("unsure", f.unsure, {2});
+    put("unsure", f.unsure, {DOUBTS});
     put("g", f.g, {p.answers}, 8);
     put("off", f.off, {p.answers}, 8);
     put("attend", f.attend, {4, p.window});

@@ -38,6 +38,7 @@ constexpr double Q_CLIP = 6.0;         // standardised targets and answers
 constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
+constexpr i64 DOUBTS = 2;              // kinds of what the events before do not tell: see `Doubt`
 constexpr i64 HOLDINGS = 4;            // rows of what is known of how alike a feature's values are over time
 constexpr double ALIKE_MOST = 1.0 - 1e-9;  // correlation of neighbouring values
 constexpr double AGE_MOST = 1e9;       // events since its last known value

@@ -68,7 +68,7 @@ enum { NO_TARGET, MOVED, STOOD };
 enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, VALUES_OF };
 // columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²; the smallest step of a target, 0: none yet; of
 // `widen`: usual error over its scale, less 1; by kind of doubt the log of its true part, and events that it was learned from
-enum { TOTAL, WEIGHT, MOMENT, STEP, USUAL_MORE, LOG_PART, DOUBTED = LOG_PART + 2, NUMBERS_OF_POOL = DOUBTED + 2 };
+enum { TOTAL, WEIGHT, MOMENT, STEP, USUAL_MORE, LOG_PART, DOUBTED = LOG_PART + DOUBTS };
 // of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
 // one; of the context alone; ρ; φ'Pφ; log of the scale without sides over the plain one; exp of the halved log ratio; log of
 // the recent size; of `widen`: what to multiply the scales by, and the parts of its square
