@@ -1,12 +1,13 @@
-"""Inputs that are unknown for a while or jump, and gaps between events: intervals, alerts and errors of such events.
+"""Inputs that are unknown, jump or are misread, and gaps between events: intervals, alerts and errors of such events.
 
     python benchmarks/absences.py [--seeds 20 21 22 23] [--data FOLDER] [--json]
 
 Generated machines: of inputs that are autoregressions, one is unknown at random, or away for 20 events in the mean; and
 targets that are autoregressions, with rare long gaps, frequent short ones, irregular times, or times without a target;
-an input that is a valve, opened and closed for 60 events in the mean, or that has a bad reading now and then.
-With --data, values are taken at random from recordings. Each row of the tables has the share of these events inside
-their interval of 90 %, that of the other events, and alerts by those that the budgets allow.
+an input that is a valve, opened and closed for 60 events in the mean; and inputs with a bad reading now and then, or
+with five at a time in the mean. With --data, values of recordings are taken at random, or misread. Each row of the
+tables has the share of these events inside their interval of 90 %, that of the other events, and alerts by those that
+the budgets allow.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ BUDGET = 10_000
 INSIDE_LEAST, OTHERS_WITHIN = 0.85, 0.01
 ALERTS_MOST = 1.2
 ABSENCES = {"1 % at random": (0.01, 1.0), "10 % at random": (0.1, 1.0), "5 %, 20 at a time": (0.05, 20.0)}
-"""Share of the events, and how many at a time in the mean."""
+"""Share of the events, and how many at a time in the mean: of unknown values, and of bad readings."""
+LASTING = "bad readings, 5 at a time"
+"""A sensor that is out of order for so long is worth an alert: the channel `levels` has one of its level."""
+BAD = {"bad readings": (0.005, 1.0), LASTING: (0.005, 5.0)}
+BAD_READING = 9999.0
 GAPS = {"1 % of 30": (0.01, 30), "0.2 % of 480": (0.002, 480)}
 """Share of the events that come after a gap, and usual gaps that it has."""
 RECORDINGS = ("gas_turbine_nox", "steel_energy", "bike_sharing_hourly", "tep_shared", "skab_shared")
@@ -137,7 +142,7 @@ def with_gaps(seed: int, alike: float, kind: str) -> Stream:
 
 
 def with_jumps(seed: int, kind: str) -> Stream:
-    """Machines with an input that jumps. kind: `valve`, which the target follows; `bad readings`, of no consequence"""
+    """Machines with an input that jumps. kind: `valve`, which the target follows, or of BAD, of no consequence"""
     rng = np.random.default_rng(seed)
     machines = []
     for _ in range(MACHINES):
@@ -149,8 +154,8 @@ def with_jumps(seed: int, kind: str) -> Stream:
             features[:, 0], target = 100.0 * opened, 50.0 * opened + 0.3 * rng.normal(size=EVENTS)
             special = np.diff(opened, prepend=0) != 0
         else:
-            special = absent(rng, EVENTS, 0.005, 1.0)
-            features[special, 0] = 9999.0
+            special = absent(rng, EVENTS, *BAD[kind])
+            features[special, 0] = BAD_READING
         machines.append((np.arange(EVENTS, dtype=np.float64), features, target, special))
     return joined(machines)
 
@@ -183,9 +188,9 @@ def generated(seeds: list[int]) -> Iterator[dict[str, Any]]:
     for alike in (0.9, 0.99, 0.999):
         for kind in (*GAPS, "irregular", "no target"):
             yield row(f"gaps, {kind}", alike, "past", [with_gaps(seed, alike, kind) for seed in seeds], {})
-    for kind in ("valve", "bad readings"):
+    for kind in ("valve", *BAD):
         for cell, lags in CELLS.items():
-            yield row(f"jumps, {kind}", 0.9, cell, [with_jumps(seed, kind) for seed in seeds], lags)
+            yield row(kind, 0.9, cell, [with_jumps(seed, kind) for seed in seeds], lags)
 
 
 def row(kind: str, alike: float, cell: str, streams: list[Stream], lags: dict[str, Any]) -> dict[str, Any]:
@@ -230,14 +235,14 @@ def of_recordings(folder: Path) -> Iterator[dict[str, Any]]:
     for name in RECORDINGS:
         recording = read(folder / f"{name}.csv.gz", ROWS)
         events = events_of(configuration(recording.features, "fast"), recording.rows)
-        for kind, (share, length) in ABSENCES.items():
+        for kind, (share, length) in (ABSENCES | BAD).items():
             away: Mask = np.isnan(events.features) & False
             rng = np.random.default_rng(1)
             for entity in dict.fromkeys(events.entity):
                 here = np.flatnonzero([each == entity for each in events.entity])
                 for j in range(len(recording.features)):
                     away[here, j] = absent(rng, len(here), share, length, calm=100)
-            taken = replace(events, features=np.where(away, np.nan, events.features))
+            taken = replace(events, features=np.where(away, BAD_READING if kind in BAD else np.nan, events.features))
             for cell, lags in CELLS.items():
                 special: Mask = np.logical_or.reduce(away, axis=1)
                 found = [figures_of(Stream(recording.features, one, special), lags) for one in (events, taken)]
@@ -258,7 +263,7 @@ def of_recordings(folder: Path) -> Iterator[dict[str, Any]]:
 
 def checks_of(rows: list[dict[str, Any]]) -> list[Check]:
     checks = []
-    for what in ("absent input", "gaps", "jumps"):
+    for what in ("absent input", "gaps", "valve", "bad readings"):
         some = [each for each in rows if each["kind"].startswith(what)]
         others = max(abs(each["others inside"] - 0.9) for each in some if "irregular" not in each["kind"])
         checks += [
@@ -266,7 +271,7 @@ def checks_of(rows: list[dict[str, Any]]) -> list[Check]:
             check(f"{what}: others inside, off 0.90, the worst row", others, "<=", OTHERS_WITHIN),
             check(
                 f"{what}: anomaly alerts by allowed, the worst row",
-                max(each["anomalies by allowed"] for each in some), "<=", ALERTS_MOST,
+                max(each["anomalies by allowed"] for each in some if each["kind"] != LASTING), "<=", ALERTS_MOST,
             ),
             check(
                 f"{what}: drift alerts by allowed, the worst row",

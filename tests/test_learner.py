@@ -334,7 +334,7 @@ def defined(case: Case, s: Stream) -> Run:
             a[t, :, :places], active[t, :, :places] = answer.experts.a.numpy(), answer.experts.active.numpy()
             made[t, :, :G], made[t, :, VIEWED:ANSWER] = answer.mixed.made.numpy(), answer.mixed.seen.views.numpy()
             made[t, :, ANSWER], made[t, :, PREDICTION] = answer.mixed.top.numpy(), answer.yhat.numpy()
-            state = learner.learn(p, meta, state, event, answer, torch.from_numpy(s.y[t]))
+            state = learner.learn(p, meta, state, answer, torch.from_numpy(s.y[t]))
     return Run(made[:, :, PREDICTION], a, active, made)
 
 
@@ -548,7 +548,7 @@ def test_meta_parameters_have_gradients() -> None:
                 + ((answer.yhat - y) / 30).square().mean()
                 + ((answer.experts.a - y[:, None]) / 30).square().mean()
             )
-            state = learner.learn(p, meta, state, event, answer, y)
+            state = learner.learn(p, meta, state, answer, y)
         return total
 
     leaves = learner.Meta(*(part.clone().requires_grad_(name not in fixed) for name, part in meta._asdict().items()))
@@ -799,7 +799,7 @@ def predict_by_definition(config: Config, events: Events, count: int) -> NDArray
             )  # fmt: skip
             answer = learner.predict(p, meta, state, event)
             found[t] = float(answer.yhat)
-            state = learner.learn(p, meta, state, event, answer, torch.from_numpy(events.target[at]))
+            state = learner.learn(p, meta, state, answer, torch.from_numpy(events.target[at]))
     return found
 
 

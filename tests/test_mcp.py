@@ -326,15 +326,19 @@ def test_processes(call: Callable[..., Any], flow: Flow) -> None:
 
 def test_a_current_prediction_is_explained_by_its_process(call: Callable[..., Any], flow: Flow) -> None:
     assert "not reachable" in call("explain_entity", entity="press-1")["notes"][0]
-    part = {"input": "a", "value": 2.0, "weight": 0.25, "contribution": 0.5}
+    part = {"input": "a", "value": 2.0, "weight": 0.25, "contribution": 0.5, "reading": None}
     explanation = {
         "yhat": 10.5, "base": 10.0, "constant": 0.0, "rest": 0.0, "fleet": 0.3, "parts": [part],
         "other_inputs": {"number": 0, "contribution": 0.0}, "heads": [{"head": "fleet: moments", "weight": 1.0}],
     }  # fmt: skip
     known = {"known": True, "explanation": explanation}
+    misread = {"input": "b", "value": None, "weight": 0.25, "contribution": 0.0, "reading": 9999.0}
+    explanation["parts"].append(misread)  # type: ignore[attr-defined]
     with served(flow.port, {"/ui/api/entity": orjson.dumps(known)}):
         found = call("explain_entity", entity="press-1")
-    assert "a contributes +0.5" in " ".join(found["explanation"])
+    said = " ".join(found["explanation"])
+    assert "a contributes +0.5: its value is 2, its weight" in said
+    assert "its value is unknown (its reading, 9999, is too far off to be believed)" in said
     with served(flow.port, {"/ui/api/entity": b'{"known": true, "explanation": null}'}):
         assert "call again" in call("explain_entity", entity="press-1")["notes"][0]
     assert "target: found 'b'; the configuration has" in call("explain_entity", entity="press-1", target="b")

@@ -185,6 +185,8 @@ inline std::string out_of_bounds(const PendingTables& q, const Params& p, i64 en
     if (!norm) bounds.check("flag (many)", q.flag + WITH_MANY, records, 0, 0, RECORD_FLAGS);
     bounds.check("steps (hour)", q.steps, records, 0, HOURS - 1, 2);
     bounds.check("steps (weekday)", q.steps + 1, records, 0, 6, 2);
+    const double features = static_cast<double>(p.features);
+    bounds.check("number (wild)", q.number + WILD, records, -features, features, RECORD_NUMBERS);
     bounds.check("places", q.at, records, 0, answers);
     bounds.check("active", q.active, records * p.T, 0, 1);
     return bounds.found();

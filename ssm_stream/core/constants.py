@@ -9,6 +9,11 @@ MIN_GAP_WEEKDAY, MAX_GAP_WEEKDAY = 60.0, DAY
 WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
 LEAN = 10.0  # events in which an entity's scale leans on the pool's
 
+# wild readings
+WILD_FROM = 500.0  # known values of a feature before one is wild
+WILD_MOST = 10.0  # events after which it is usual
+BELIEF_KEEP, BELIEF_CLIP = 0.9, 3.0  # of what it has gained to believe them, in usual errors
+
 # seasons
 QUARTER = 900_000  # of an hour, ms
 USUAL_RATE = 0.3  # of a bin's usual target, once it is known

@@ -11,9 +11,6 @@
 
 namespace ssm::SSM_ISA {
 
-// columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share; `Scratch::unsure`
-enum { BELOW, ABOVE, SHARE, UNSURE, NUMBERS_OF_RECORD = UNSURE + DOUBTS };
-static_assert(NUMBERS_OF_RECORD == static_cast<int>(RECORD_NUMBERS));
 struct Issued { double below, above, share; };
 enum { MATCHED, DROPPED, MISSED };  // places of `tally`
 
@@ -56,6 +53,7 @@ inline void remember(const PendingTables& q, i64 at, const Learner& l, const Eve
     flag[YOUNG] = l.s.n == 0, flag[KNEW] = l.pool.n > 0;
     double* number = q.number + RECORD_NUMBERS * at;
     number[BELOW] = issued.below, number[ABOVE] = issued.above, number[SHARE] = issued.share;
+    number[WILD] = static_cast<double>(w.wild[0]), number[OTHERWISE] = w.otherwise[0];
     copy(number + UNSURE, w.unsure, DOUBTS);
     double* v = q.v + at * (p.F + p.features);
     copy(v, w.v, p.F);
@@ -89,7 +87,10 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     copy(room.steps, q.steps + 2 * at, 2);
     copy(w.base, q.base + BASES * at, BASES);
     if (p.window) copy(w.past, q.past + at * 2 * p.lags, 2 * p.lags);
-    find_codes(p, w, l.pool, {room.u, room.steps, static_cast<double>(q.ts[at])});
+    const double* number = q.number + RECORD_NUMBERS * at;
+    take(p, w, static_cast<i64>(number[WILD]), room.u);
+    w.otherwise[0] = number[OTHERWISE];
+    find_codes(p, w, l.pool, l.taken({room.u, room.steps, static_cast<double>(q.ts[at])}));
     place(p, w, l.s, l.pool);
     scales(p, w, l.s, l.pool, p.log);  // in log space has been answered where the first negative target came after it
     answers(l);
@@ -98,7 +99,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     w.places[0] = q.at[at];
     mix(p, w, l.s, l.pool, w.places[0], room.steps[0]);
     copy(w.made, q.made + at * MADE, MADE);
-    copy(w.unsure, q.number + RECORD_NUMBERS * at + UNSURE, DOUBTS);
+    copy(w.unsure, number + UNSURE, DOUBTS);
 }
 
 }  // namespace ssm::SSM_ISA

@@ -113,6 +113,7 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
+    put("believed", f.believed, {p.features});
     put("gaps", f.gaps, {GAPS + 1});
     put("differs", f.differs, {p.Q, 2});
     put("seen", f.seen, {p.Q});
@@ -256,8 +257,8 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, season, q, scale, base, a, active, gate, made, judged, unsure, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
-    Field<i64> slots, flag, on, places, others;
+    Field<double> v, season, q, scale, base, a, active, gate, made, judged, unsure, taken, otherwise, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
+    Field<i64> slots, flag, on, wild, places, others;
     Field<float> fleet, norm, entity, centred, size, phi, attend, past, rate, product, product_rate;
 };
 // Vectors write up to eight numbers at once: there is room behind what Python sees.
@@ -267,6 +268,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("slots", f.slots, {p.Q + 2});
     put("flag", f.flag, {FLAGS});
     put("on", f.on, {2});
+    put("wild", f.wild, {1});
     put("fleet", f.fleet, {p.wide_L}, 16, 16);
     put("norm", f.norm, {p.wide_N}, 16, 16);
     put("entity", f.entity, {p.wide_L}, 16, 16);
@@ -282,6 +284,8 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
     put("unsure", f.unsure, {DOUBTS});
+    put("taken", f.taken, {p.C});
+    put("otherwise", f.otherwise, {1});
     put("g", f.g, {p.answers}, 8);
     put("off", f.off, {p.answers}, 8);
     put("attend", f.attend, {4, p.window});
@@ -305,11 +309,11 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
 }
 inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     Scratch w;
-    w.v = f.v.in(row), w.season = f.season.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
+    w.v = f.v.in(row), w.season = f.season.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row), w.wild = f.wild.in(row);
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.centred = f.centred.in(row), w.size = f.size.in(row);
     w.phi = f.phi.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
-    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.unsure = f.unsure.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
+    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.unsure = f.unsure.in(row), w.taken = f.taken.in(row), w.otherwise = f.otherwise.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);

@@ -15,6 +15,7 @@ struct PoolFields {
     Field<double> spread;                     // (4,) running mean square deviation of each scale
     Field<double> target;                     // (10,) statistics of the target
     Field<double> v_mean, v_var, v_count;     // (F,) of the numeric inputs
+    Field<double> believed;                   // (f,) what it has gained to believe a wild reading of each feature, decayed
     Field<double> gaps;                       // (GAPS + 1,) gaps between an entity's events, s, and how many are known
     Field<i64> differs;                       // (Q, 2) does the column say something else than the hour, the weekday?
     Field<i64> seen, dead, missing, other;    // (Q,) values of each coded column; no category after all; slots
@@ -47,7 +48,7 @@ struct Pool {
     i64 &n, &entities;
     double &time, &begun, &low, &high;
     i64 &negative, &used;
-    double &unit, &losses, *surprise, *spread, *target, *v_mean, *v_var, *v_count, *gaps;
+    double &unit, &losses, *surprise, *spread, *target, *v_mean, *v_var, *v_count, *believed, *gaps;
     i64 *differs, *seen, *dead, *missing, *other;
     double *top, *top2, *view, *carry, *band, *regret, *regret2;
     float *hour_view, *difference_view, *level_view, *hour_regret, *hour_regret2, *level_regret, *level_regret2;
@@ -63,7 +64,7 @@ struct Pool {
         : n(*f.n.in(row)), entities(*f.entities.in(row)), time(*f.time.in(row)), begun(*f.begun.in(row)), low(*f.low.in(row)),
           high(*f.high.in(row)), negative(*f.negative.in(row)), used(*f.used.in(row)), unit(*f.unit.in(row)),
           losses(*f.losses.in(row)), surprise(f.surprise.in(row)), spread(f.spread.in(row)), target(f.target.in(row)),
-          v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), gaps(f.gaps.in(row)),
+          v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), believed(f.believed.in(row)), gaps(f.gaps.in(row)),
           differs(f.differs.in(row)), seen(f.seen.in(row)), dead(f.dead.in(row)), missing(f.missing.in(row)),
           other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), view(f.view.in(row)), carry(f.carry.in(row)), band(f.band.in(row)),
           regret(f.regret.in(row)), regret2(f.regret2.in(row)), hour_view(f.hour_view.in(row)), difference_view(f.difference_view.in(row)),

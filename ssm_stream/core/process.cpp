@@ -352,14 +352,14 @@ static SSM_INLINE double* enter(const EngineState& state, i64 k, i64 e) {
 static SSM_INLINE void learn_or_follow(Learner& l, const Event& event, double y, bool learned) {
     if (learned) return learn(l, event, y);
     widen(l.pool, y);
-    learn_past(l.p, l.s, l.pool, event, y);
+    learn_past(l.p, l.s, l.pool, l.taken(event), y);
 }
 // The challenger of learner `l` meets the target, before `l` learns it.
 static SSM_ALONE void challenge(const EngineState& state, const Place& at, const Event& event, double y, const Learner& l, double* trial) {
     Learner challenger(state.challenger.learner, at.k, at.e);
     const double kept = l.w.made[PREDICTION], fresh = challenger.w.made[PREDICTION];
     if (challenger.s.n > 0) compare(trial, y, kept, fresh, usual_error(l.s, l.pool, ROUNDING * std::fabs(y), 0.0));
-    learn_or_follow(challenger, event, y, state.told.phase[LEARNS]);
+    learn_or_follow(challenger, l.taken(event), y, state.told.phase[LEARNS]);
 }
 
 // Events start, start + 1, … until the end, a report, an expired entity or lack of room.
@@ -391,7 +391,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         Said said{l.w.made[ANSWER], prediction};
         if (challenged) {
             const Learner challenger(state.challenger.learner, k, e);
-            said = consult(challenger, trial, event, said, challenger.s.n == 0);
+            said = consult(challenger, trial, l.taken(event), said, challenger.s.n == 0);
             if (want == ENOUGH) want = wants(challenger, !unknown(y));
         }
         if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
@@ -483,7 +483,7 @@ static void learn_record(const LateState& late, Learner& l, const Meeting& m, co
     const std::int8_t* flag = q.flag + m.at * RECORD_FLAGS;
     if (counts && learned) {
         const bool heads = l.pool.n > 0 && (p.lags == 0 || flag[YOUNG] != 1);
-        teach(l, event, m.y, heads, heads && flag[KNEW] == 1);
+        teach(l, l.taken(event), m.y, heads, heads && flag[KNEW] == 1);
     } else if (counts) {
         widen(l.pool, m.y);
     }
@@ -515,6 +515,7 @@ static SSM_ALONE void challenge_record(const EngineState& state, const LateState
     }
     const double kept = m.q.made[m.at * MADE + PREDICTION], fresh = q.made[m.at * MADE + PREDICTION];
     if (q.flag[m.at * RECORD_FLAGS + YOUNG] != 1) compare(trial, m.y, kept, fresh, usual_error(l.s, l.pool, ROUNDING * std::fabs(m.y), 0.0));
+    challenger.w.otherwise[0] = UNKNOWN;  // of the learner's answers alone
     const Meeting own{m.t, m.row, m.at, m.k, q, true, m.y, m.own, m.push, m.allowance, m.time};
     learn_record(late, challenger, own, {late.room.u, late.room.steps, then}, counts_for(challenger, q, m.at), learned);
 }
@@ -608,15 +609,15 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 if (both) {
                     Learner challenger(state.challenger.learner, k, e);
                     const bool fresh = challenger.s.time == 0.0;
-                    said = consult(challenger, trial, event, said, fresh);
+                    said = consult(challenger, trial, l.taken(event), said, fresh);
                     if (wants(challenger, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
-                    follow(p, challenger.s, challenger.pool, event, fresh);
+                    follow(p, challenger.s, challenger.pool, l.taken(event), fresh);
                     remember(late.challenger, at, challenger, events, t, {});
                 }
                 *mark_of = mark;
                 const HalfWidths half = tell(state, l, out, t, {k, e}, said, event);
                 advance(clock, time, mark);
-                follow(p, l.s, l.pool, event, first);
+                follow(p, l.s, l.pool, l.taken(event), first);
                 remember(late.q, at, l, events, t, {half.below, half.above, out.fleet[t]});
                 if (late.predicted) {
                     double* kept = late.predicted + at * PREDICTED;
@@ -693,7 +694,7 @@ static double predict_event(const EngineState& state, i64 k, i64 e, const double
     if (!trial || trial[STAGE_OF_TRIAL] != TRIAL_ON) return prediction;
     const Learner challenger(state.challenger.learner, k, e);
     const bool first = challenger.s.n == 0 && challenger.s.time == 0.0;
-    return consult(challenger, trial, event, {l.w.made[ANSWER], prediction}, first).prediction;
+    return consult(challenger, trial, l.taken(event), {l.w.made[ANSWER], prediction}, first).prediction;
 }
 
 // The learner alone: predict, then learn.

@@ -190,6 +190,7 @@ class PoolState(NamedTuple):
         after all
     slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
         one, of any further one. used (P,) int64: slots given out
+    believed (P, features): what it has gained to believe a wild reading of each feature, in usual errors, decayed
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
     differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
     regret, regret2 (P, 2, T), hour_regret, hour_regret2 (P, 24, T), level_regret, level_regret2 (P, LEVELS, T) float32,
@@ -216,6 +217,7 @@ class PoolState(NamedTuple):
     v_mean: NDArray[np.float64]
     v_var: NDArray[np.float64]
     v_count: NDArray[np.float64]
+    believed: NDArray[np.float64]
     target: NDArray[np.float64]
     spread: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -314,7 +316,9 @@ class Scratch(NamedTuple):
     v (F,) numeric inputs; season: seasonal answers, NaN where there are none
     slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
         will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
-        hour and weekday are codes
+        hour and weekday are codes; wild (1,) int64: the feature with a wild reading, plus one, 0 if no reading is wild,
+        negative if it is unknown in taken (C,), the event as it is learned; otherwise (1,): what would be predicted if
+        that were the other way round
     fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; centred (L,) float32: the direction of a step
         of the entity's own heads, about their centre; size (1,): squared norm of fleet
     phi (R,) float32: embedding
@@ -344,6 +348,7 @@ class Scratch(NamedTuple):
     slots: NDArray[np.int64]
     flag: NDArray[np.int64]
     on: NDArray[np.int64]
+    wild: NDArray[np.int64]
     fleet: NDArray[np.float32]
     norm: NDArray[np.float32]
     entity: NDArray[np.float32]
@@ -359,6 +364,8 @@ class Scratch(NamedTuple):
     made: NDArray[np.float64]
     judged: NDArray[np.float64]
     unsure: NDArray[np.float64]
+    taken: NDArray[np.float64]
+    otherwise: NDArray[np.float64]
     g: NDArray[np.float64]
     off: NDArray[np.float64]
     attend: NDArray[np.float32]

@@ -86,9 +86,9 @@ struct Params {
 // What is known of one event before its target; a row each as `Scratch` in shapes.py has it.
 struct Scratch {
     double *v, *season;
-    i64 *slots, *flag, *on;
+    i64 *slots, *flag, *on, *wild;
     float *fleet, *norm, *entity, *centred, *size, *phi;
-    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *unsure, *g, *off;
+    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *unsure, *taken, *otherwise, *g, *off;
     float* attend;
     double* least;
     float* past;

@@ -108,7 +108,10 @@ struct Late {
     bool is_ahead() const { return events > 0 || ahead > 0.0; }  // are targets those of later events or times?
 };
 enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
-enum { RECORD_NUMBERS = 5, EPISODE_NUMBERS = 9 };  // columns of PendingTables.number, of an episode
+// columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share; of a wild reading
+// `Scratch::wild` and `Scratch::otherwise`; `Scratch::unsure`
+enum { BELOW, ABOVE, SHARE, WILD, OTHERWISE, UNSURE, RECORD_NUMBERS = UNSURE + DOUBTS };
+enum { EPISODE_NUMBERS = 9 };  // columns of an episode
 enum { BOTH, BOTH_ANSWER, BOTH_PREDICTION, PREDICTED };  // columns of LateState.predicted
 // Rings of records an entity; places: H.
 struct PendingTables {

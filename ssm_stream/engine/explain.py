@@ -40,12 +40,14 @@ class Contribution:
     value: of the input, in its own unit (None: unknown; codes: 1 or 0; a product: of its inputs in standard deviations)
     weight: target's unit per standard deviation of the input
     contribution: what it adds to the base, in the target's unit
+    reading: what the event has for it, where that is so far off that it was taken for unknown; None otherwise
     """
 
     feature: str
     value: float | None
     weight: float
     contribution: float
+    reading: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,9 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     for j in range(1, len(names)):
         if names[j]:
             value = float(w.v[j - 1]) if j <= p.F else float(x[j])
-            parts.append(Contribution(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
+            known = None if value != value else value
+            reading = float(trace.columns[j - 1]) if w.wild[0] == -j else None
+            parts.append(Contribution(names[j], known, float(weights[j]), float(moved[j]), reading))
     for product in product_parts(p, w, trace.learner.pool, pool):
         both = product_name(names[1 + product.i], names[1 + product.j])
         known = None if product.value != product.value else product.value

@@ -23,7 +23,7 @@ from xxhash import xxh3_64, xxh3_64_hexdigest
 from ssm_stream.core import native
 
 MAGIC = b"SSMS"
-VERSION = 8
+VERSION = 9
 PREFIX = struct.Struct("<4sHHQQQQ")
 BLOCK = 1 << 20
 """Bytes that are written, read and added to the checksum at once: few enough to stay in the processor's cache."""

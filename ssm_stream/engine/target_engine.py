@@ -36,7 +36,10 @@ from ssm_stream.ingest.single_event import SingleEvent
 
 
 class PredictionTrace(NamedTuple):
-    """A prediction and all that it was made of: the learner's arrays and scratch, and the event's rows in them."""
+    """A prediction and all that it was made of: the learner's arrays and scratch, and the event's rows in them.
+
+    columns (C,): of the event
+    """
 
     params: shapes.LearnerParams
     learner: shapes.Learner
@@ -44,6 +47,7 @@ class PredictionTrace(NamedTuple):
     pool: int
     row: int
     yhat: float
+    columns: NDArray[np.float64]
 
 
 class TargetInputs:
@@ -244,7 +248,7 @@ class TargetEngine:
         u, steps = kernel_columns(self.plan, events.features, ahead)
         learner = shapes.Learner(store.state.learner, *store.shared[:3])
         yhat = store.bind(self.rules).predict(pool, row, u[0], steps[0], float(events.ts[0]))
-        return PredictionTrace(store.params, learner, store.scratch, pool, row, yhat)
+        return PredictionTrace(store.params, learner, store.scratch, pool, row, yhat, u[0])
 
     @property
     def resolved(self) -> Settled:

@@ -159,7 +159,7 @@ class DeviceEngine:
         state: State = _map_tensors(lambda part: part[e], self._tensors)._replace(codes=codes)
         event = learner.Event(torch.zeros_like(e), u, steps, ts)
         answer = learner.predict(self.params, self._meta, state, event)
-        after = learner.learn(self.params, self._meta, state, event, answer, y)
+        after = learner.learn(self.params, self._meta, state, answer, y)
         for i, each in zip(rows.tolist(), after.codes, strict=True):
             self._codes[i] = each
         _map_tensors(lambda part, new: part.index_copy_(0, e, new), self._tensors, after._replace(codes=()))

@@ -6,7 +6,7 @@ docstring. Nothing is changed in place; what differs between pools is chosen wit
 
     s = new_state(p, B)
     prediction = predict(p, meta, s, event)
-    s = learn(p, meta, s, event, prediction, y)
+    s = learn(p, meta, s, prediction, y)
 
 Glossary: pool, scope, head, prediction, gate and code as in `shapes.py`.
     scale    what a head predicts, standardised: the residual y − base, the value y, or, in log space,
@@ -21,7 +21,7 @@ Symbols, with a leading batch of B pools of E entities each
 
 `state.py` has the state, `inputs.py` the inputs and running statistics, `codes.py` the codes, `heads.py` and
 `attention.py` and `products.py` the heads, `gates.py` the gates, `corrections.py` what corrects answers,
-`seasons.py` what the target was at this time.
+`seasons.py` what the target was at this time, `wild_readings.py` what is done with readings that are hardly true.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ from ssm_stream.reference.state import (
     new_state,
     put_entity,
 )
+from ssm_stream.reference.wild_readings import Doubt, find_wild, learn_belief, with_unknown
 
 __all__ = ["Event", "Meta", "Prediction", "State", "learn", "new_meta", "new_state", "predict"]
 
@@ -73,11 +74,14 @@ __all__ = ["Event", "Meta", "Prediction", "State", "learn", "new_meta", "new_sta
 class Prediction(NamedTuple):
     """Inputs and predictions of an event before its target.
 
+    event: as it is taken; doubt: None where no reading is wild
     own: state of the event's entities; fleet, norm: of these scopes; products: of the heads on products
     own_heads (B, H + 1): predictions of the entity's
         own heads; experts: of all, in the target's unit; mixed: of the gates
     """
 
+    event: Event
+    doubt: Doubt | None
     own: EntityState
     inputs: Inputs
     fleet: Read
@@ -130,6 +134,18 @@ def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
 def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
     """Predict one event a pool; changes no state."""
     own = entity_of(s.entity, event.e)
+    wild = find_wild(p, s, own, event)
+    if not wild.any():
+        return _answer(p, meta, s, own, event)
+    believes = (torch.where(wild, s.believed, 0.0) > 0).any(1)
+    held = wild & ~believes[:, None]
+    otherwise = _answer(p, meta, s, own, with_unknown(event, wild & ~held)).yhat
+    prediction = _answer(p, meta, s, own, with_unknown(event, held))
+    return prediction._replace(doubt=Doubt(wild, believes, otherwise))
+
+
+def _answer(p: LearnerParams, meta: Meta, s: State, own: EntityState, event: Event) -> Prediction:
+    """Predict one event a pool as it is."""
     x = compute_inputs(p, s, own, event)
     always, logs = torch.ones_like(s.negative), ~s.negative
     bases, bases_on = _bases(p, x)
@@ -170,7 +186,7 @@ def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
     given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
     given = correct(p, s.gates, own, x, given)
     mixed = mix(p, meta, s.gates, own, x, given, event.steps[:, 0])
-    return Prediction(own, x, fleet, products, norm, own_heads, given, mixed)
+    return Prediction(event, None, own, x, fleet, products, norm, own_heads, given, mixed)
 
 
 def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:
@@ -236,10 +252,12 @@ def _learn_heads(
     return s._replace(fleet=fleet, products=products, norm=norm, gates=gates, surprise=means), own
 
 
-def learn(p: LearnerParams, meta: Meta, s: State, event: Event, prediction: Prediction, y: Tensor) -> State:
+def learn(p: LearnerParams, meta: Meta, s: State, prediction: Prediction, y: Tensor) -> State:
     """The state after targets y (B,) of the event that was predicted; pools whose y is NaN learn nothing."""
-    known = ~y.isnan()
+    known, event = ~y.isnan(), prediction.event
     before, y = s, torch.where(known, y, 0.0)
+    if prediction.doubt is not None:
+        s = learn_belief(s, prediction.own, prediction.doubt, prediction.yhat, y)
     s, x = register(p, s, prediction.inputs, event, known)
     own = prediction.own
     # An entity's first event has no past: as its own base it teaches no residual.

@@ -193,6 +193,7 @@ class State(NamedTuple):
         deviation of each scale within the entities
     negative (B,): has a target been below zero?
     surprise (B, 3): fast and slow mean of |error| of the first moment head; events that the slow one holds
+    believed (B, features): what it has gained to believe a wild reading of each feature
     products: None where those heads are off; norm: None where a pool has one entity only
     codes: of each pool; empty where there are neither codes nor seasons
     """
@@ -206,6 +207,7 @@ class State(NamedTuple):
     high: Tensor
     negative: Tensor
     surprise: Tensor
+    believed: Tensor
     gates: GateState
     fleet: HeadsState
     products: ProductState | None
@@ -290,7 +292,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             view=zeros(E, 2, G), unit=zeros(E),
         ),
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
-        surprise=zeros(3),
+        surprise=zeros(3), believed=zeros(p.features),
         gates=GateState(
             regret=zeros(2, experts), regret2=zeros(2, experts), hour_regret=zeros(HOURS, experts),
             hour_regret2=zeros(HOURS, experts), level_regret=zeros(LEVELS, experts),

@@ -189,7 +189,7 @@ def explanation_content(found: Explanation) -> dict[str, Any]:
         "constant": found.constant,
         "rest": found.rest,
         "fleet": found.fleet,
-        "parts": [[p.feature, p.value, p.weight, p.contribution] for p in found.parts[:MAX_PARTS]],
+        "parts": [[p.feature, p.value, p.weight, p.contribution, p.reading] for p in found.parts[:MAX_PARTS]],
         "others": [len(others), sum(part.contribution for part in others)],
         "answers": [[a.head, a.answer, a.weight] for a in found.answers[:MAX_ANSWERS]],
     }

@@ -160,7 +160,7 @@ def _explained(content: Mapping[str, Any] | None) -> Content | None:
     """Return an explanation with names in place of the browser's positions."""
     if content is None:
         return None
-    inputs, heads = ("input", "value", "weight", "contribution"), ("head", "prediction", "weight")
+    inputs, heads = ("input", "value", "weight", "contribution", "reading"), ("head", "prediction", "weight")
     return {
         "time": content["ts"],
         **{name: content[name] for name in ("yhat", "base", "constant", "rest", "fleet")},

@@ -218,14 +218,14 @@ struct World {
         late.late = {labels, true, 1e12, PLACES, choice.fleet, labels ? 0 : choice.ahead, 0.0, 0.0};
         using i8 = std::int8_t;
         late.q = {PLACES, ring<i64>(1), ring<i64>(1), ring<i64>(1), ring<i8>(PLACES), ring<i64>(PLACES), ring<i64>(PLACES),
-                  ring<i64>(PLACES), ring<i8>(PLACES * RECORD_FLAGS), ring<double>(RECORD_NUMBERS * PLACES), ring<double>(PLACES * p.F),
+                  ring<i64>(PLACES), ring<i8>(PLACES * RECORD_FLAGS), ring<double>(RECORD_NUMBERS * PLACES), ring<double>(PLACES * (p.F + p.features)),
                   ring<double>(PLACES * p.categories), ring<i8>(2 * PLACES), ring<double>(BASES * PLACES), ring<i64>(PLACES),
                   ring<double>(PLACES * p.T), ring<i8>(PLACES * p.T), ring<double>(PLACES * MADE),
                   ring<float>(2 * PLACES * (p.window ? p.lags : 0))};
         late.challenger = late.q;
         if (choice.challenger) {
             PendingTables& of = late.challenger;
-            of.flag = ring<i8>(PLACES * RECORD_FLAGS), of.v = ring<double>(PLACES * p.F), of.base = ring<double>(BASES * PLACES);
+            of.flag = ring<i8>(PLACES * RECORD_FLAGS), of.v = ring<double>(PLACES * (p.F + p.features)), of.base = ring<double>(BASES * PLACES);
             of.at = ring<i64>(PLACES), of.a = ring<double>(PLACES * p.T), of.active = ring<i8>(PLACES * p.T);
             of.made = ring<double>(PLACES * MADE), of.past = ring<float>(2 * PLACES * (p.window ? p.lags : 0));
             late.predicted = ring<double>(PLACES * PREDICTED);

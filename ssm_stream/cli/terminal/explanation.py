@@ -60,8 +60,9 @@ def print_explanation(found: Explanation, top: int, text: Words) -> None:
     table.add_row(text("base"), "", "", f"{found.base:.6g}")
     table.add_row(text("constant"), "", "", f"{found.constant:+.4g}")
     for part in found.parts[:top]:
-        value = text("unknown") if part.value is None else f"{part.value:.5g}"
-        table.add_row(text.name(part.feature), value, f"{part.weight:+.4g}", f"{part.contribution:+.4g}")
+        value = text.value(part.value, part.reading)
+        shown = value if isinstance(value, str) else f"{value:.5g}"
+        table.add_row(text.name(part.feature), shown, f"{part.weight:+.4g}", f"{part.contribution:+.4g}")
     others = found.parts[top:]
     if others:
         total = sum(part.contribution for part in others)

@@ -33,9 +33,11 @@ SSM_INLINE double share_of_challenger(const double* trial) {
 
 // What both say together, of an event that the learner has just predicted; fills the challenger's own scratch. While the challenger
 // has learned few events of the pool its part grows with them: that it is young is no doubt about what goes on.
-// first: the challenger has met no event of the entity
+// 
+// event: as the learner takes it; first: the challenger has met no event of the entity
 SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept, bool first) {
-    predict(challenger, event, first);
+    challenger.w.wild[0] = 0;
+    answer(challenger, event, first);
     const double* made = challenger.w.made;
     const double share = share_of_challenger(trial) * min(static_cast<double>(challenger.pool.n) / YOUTH, 1.0);
     return {kept.answer + share * (made[ANSWER] - kept.answer), kept.prediction + share * (made[PREDICTION] - kept.prediction)};

@@ -135,6 +135,33 @@ SSM_ALONE Bridged bridged(const Params& p, const Entity& s, i64 j, double now) {
     return {mean + (a * (1.0 - b * b) * (now - mean) + b * (1.0 - a * a) * (last - mean)) / all, (1.0 - a * a) * (1.0 - b * b) / all};
 }
 
+// A reading is wild that is off its feature's mean, and off the last value, by more than the running statistics let a value count for.
+// A bad one is rarely in company: where several are wild the plant has changed. And what stays for WILD_MOST events is usual now.
+constexpr double WILD_FROM = 500.0;  // known values of a feature before one is wild
+constexpr double WILD_MOST = 10.0;   // events
+constexpr double BELIEF_KEEP = 0.9, BELIEF_CLIP = 3.0;  // of what it has gained to believe such readings
+// The feature of which this event has a wild reading, plus one; 0 where there is none.
+SSM_INLINE i64 wild_reading(const Params& p, const Entity& s, const Pool& pool, const double* __restrict u) {
+    const i64 f = p.features;
+    const double *__restrict age = s.holding + AGE * f, *__restrict known = s.holding + KNOWN * f, *__restrict moved = s.holding + MOVED * f;
+    const double *__restrict last = s.u_last, *__restrict mean = s.v_mean, *__restrict variance = s.v_var;
+    const auto is_wild = [&](i64 j) SSM_STEP {
+        const double change = u[j] - last[j], off = u[j] - mean[j], most = WINSOR * WINSOR;
+        return (off * off > most * variance[j]) & (change * change * known[j] > most * moved[j]) & (moved[j] > 0.0) & (known[j] > WILD_FROM) &
+               (age[j] < WILD_MOST);
+    };
+    bool any = false;
+    for (i64 j = 0; j < f; ++j) any |= is_wild(j);
+    if (!any) return 0;
+    i64 found = 0;
+    for (i64 j = 0; j < f; ++j) {
+        if (!is_wild(j)) continue;
+        if (found > 0) return 0;
+        found = j + 1;
+    }
+    return pool.dead[found - 1] != 0 ? found : 0;  // what may be a category is none
+}
+
 // Numeric inputs v and the slots of the codes. first: the entity has no earlier event to differ from
 inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool norm, const Event& event, bool first) {
     double* v = w.v;

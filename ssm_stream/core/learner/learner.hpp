@@ -30,6 +30,8 @@ struct Learner {
     // Another entity of the pool.
     SSM_INLINE void enter(const LearnerState& of, i64 e) { std::construct_at(&s, of.entity_fields, of.entity.row(e)); }
     SSM_INLINE i64 inputs_in_use() const { return 1 + p.F + pool.used; }  // of the fleet's scope
+    // The event that was predicted last, with a wild reading that is not believed as unknown.
+    SSM_INLINE Event taken(const Event& event) const { return w.wild[0] < 0 ? Event{w.taken, event.steps, event.ts} : event; }
 };
 
 // The answers are put one after another.
@@ -179,8 +181,8 @@ SSM_INLINE bool any_unknown(const Params& p, const Entity& s, const double* u) {
     return any;
 }
 
-// The answer for an event; fills the scratch only. first: the entity has had no event before, labelled or not
-SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
+// The answer for an event as it is; fills the scratch only. first: the entity has had no event before, labelled or not
+SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     const Params& p = l.p;
     const Scratch& w = l.w;
     look(p, w, l.s, l.pool, l.has_norm, event, first);
@@ -192,6 +194,39 @@ SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     w.unsure[0] = any_unknown(p, l.s, event.u) ? unsure_of(l, event.u) : 0.0;
     w.places[0] = answers(l);
     return mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
+}
+
+// The event in the scratch as `Learner::taken` is to have it. wild: the feature of its wild reading, plus one; negative where it is unknown
+inline void take(const Params& p, const Scratch& w, i64 wild, const double* u) {
+    w.wild[0] = wild;
+    if (wild >= 0) return;
+    std::memcpy(w.taken, u, sizeof(double) * p.C);
+    w.taken[-wild - 1] = UNKNOWN;
+}
+// An event with a wild reading: as it is, or with that unknown, whichever has predicted such events of the pool better.
+SSM_ALONE double answer_wild(const Learner& l, const Event& event, i64 wild) {
+    const bool believes = l.pool.believed[wild - 1] > 0.0;
+    take(l.p, l.w, -wild, event.u);
+    const Event unknown = l.taken(event);
+    l.w.otherwise[0] = answer(l, believes ? unknown : event, false);
+    if (believes) l.w.wild[0] = wild;
+    return answer(l, believes ? event : unknown, false);
+}
+SSM_ALONE void learn_belief(const Learner& l, double y) {
+    const i64 wild = l.w.wild[0];
+    const double error = std::fabs(y - l.w.made[PREDICTION]), other = std::fabs(y - l.w.otherwise[0]);
+    const double unit = usual_error(l.s, l.pool, ROUNDING * std::fabs(y), max(error, other));
+    if (!(unit > 0.0)) return;
+    const double gain = clip((other - error) / unit, BELIEF_CLIP);
+    double& believed = l.pool.believed[(wild > 0 ? wild : -wild) - 1];
+    believed = BELIEF_KEEP * believed + (wild > 0 ? gain : -gain);
+}
+
+// The answer for an event, of which a wild reading may be taken for unknown: see `taken`.
+SSM_INLINE double predict(const Learner& l, const Event& event, bool first) {
+    l.w.wild[0] = 0;
+    const i64 wild = wild_reading(l.p, l.s, l.pool, event.u);
+    return wild > 0 ? answer_wild(l, event, wild) : answer(l, event, first);
 }
 
 // What the arrays need before the event that was predicted can be told, and learned where it is labelled.
@@ -308,6 +343,7 @@ inline void learn_heads(Learner& l, const Event& event, double y) {
 SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool gates) {
     const Params& p = l.p;
     const Scratch& w = l.w;
+    if (w.wild[0] != 0 && !unknown(w.otherwise[0])) learn_belief(l, y);
     register_codes(p, w, l.pool, event);
     if (heads) {
         learn_heads(l, event, y);
@@ -322,7 +358,8 @@ SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool 
 }
 
 // Learn target y of the event that `predict` has just answered (its scratch is used).
-inline void learn(Learner& l, const Event& event, double y) {
+inline void learn(Learner& l, const Event& as_it_is, double y) {
+    const Event event = l.taken(as_it_is);
     // An entity's first event has no past: as its own base it teaches no residual.
     const bool taught = l.pool.n > 0 && (l.p.lags == 0 || l.s.n > 0);
     teach(l, event, y, taught, taught);

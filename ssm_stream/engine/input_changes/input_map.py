@@ -45,6 +45,13 @@ class InputMap(NamedTuple):
         had = self.old.features + self.old.categories > 0
         return had and bool((self.features == NEW).all() and (self.categories == NEW).all())
 
+    def place_of_feature(self, former: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return places of features, counted from 1 and with a sign, as they are now; 0 for one that is gone."""
+        now = np.zeros(self.old.features + 1)
+        kept = np.flatnonzero(self.features != NEW)
+        now[self.features[kept] + 1] = kept + 1
+        return np.sign(former) * now[np.abs(former).astype(np.int64)]
+
     @property
     def fleet(self) -> Indices:
         """Inputs (L,) of the fleet and entity scope: the constant, the numbers, the slots of codes."""

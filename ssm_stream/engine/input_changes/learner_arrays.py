@@ -55,6 +55,8 @@ def pool_array(inputs: InputMap, name: str, array: Array) -> Array:
     """Return an array of `PoolState`."""
     if name in BY_NUMBER:
         return take(array, inputs.numbers, 1)
+    if name == "believed":
+        return take(array, inputs.features, 1)
     if name.startswith(GATES) and inputs.none_kept:  # what the answers were worth has become another question
         return np.zeros_like(array)
     if name == "differs":  # so that hour and weekday go on as codes

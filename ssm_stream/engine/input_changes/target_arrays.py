@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.pending import OF_CHALLENGER, Pending
+from ssm_stream.core.pending import OF_CHALLENGER, WILD, Pending
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.input_changes import detector_arrays, learner_arrays
 from ssm_stream.engine.input_changes.input_map import input_map, removed_inputs, take
@@ -138,6 +138,9 @@ class TargetArrays:
             F, inputs = self._inputs.old.F, self._inputs
             numbers = take(array[:, :F], inputs.numbers, 1, math.nan)
             return np.concatenate([numbers, take(array[:, F:], inputs.features, 1, math.nan)], 1)
+        if name == "number":
+            place = self._inputs.place_of_feature(array[:, WILD])
+            return np.concatenate([array[:, :WILD], place[:, None], array[:, WILD + 1 :]], 1)
         if name == "named":
             return take(array, self._inputs.categories, 1, math.nan)
         window = self._inputs.new.window

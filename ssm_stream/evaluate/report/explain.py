@@ -27,7 +27,7 @@ def explanation_section(found: Explanation, language: Language = "en") -> Sectio
     residual = None if y is None else y - found.yhat
     rows: list[list[Cell]] = [[text("base"), "", "", found.base], [text("constant"), "", "", found.constant]]
     rows += [
-        [text.name(part.feature), text("unknown") if part.value is None else part.value, part.weight, part.contribution]
+        [text.name(part.feature), text.value(part.value, part.reading), part.weight, part.contribution]
         for part in found.parts[:SHOWN]
     ]
     others = found.parts[SHOWN:]

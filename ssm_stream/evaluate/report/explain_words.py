@@ -39,6 +39,13 @@ class Words(Texts):
         column, _, value = name.partition("=")
         return f"{self.name(column)}={value}" if value and f"name.{column}" in self.texts else name
 
+    def value(self, value: float | None, reading: float | None) -> float | str:
+        """Return an input's value for a table; one that was taken in the place of a reading, with that."""
+        shown = self("unknown") if value is None else value
+        if reading is None:
+            return shown
+        return self("reading", value=shown if isinstance(shown, str) else f"{shown:.5g}", reading=f"{reading:.5g}")
+
 
 @functools.cache
 def words(language: Language) -> Words:

@@ -67,8 +67,11 @@ class LiveTools:
 def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"The prediction is {found['yhat']:.6g}: the base {found['base']:.6g}, and what follows."
     for each in found["parts"][:MAX_INPUTS]:
+        value = "unknown" if each["value"] is None else f"{each['value']:.4g}"
+        if each["reading"] is not None:
+            value += f" (its reading, {each['reading']:.4g}, is too far off to be believed)"
         yield (
-            f"{each['input']} contributes {each['contribution']:+.4g}: its value is {each['value']:.4g}, its weight "
+            f"{each['input']} contributes {each['contribution']:+.4g}: its value is {value}, its weight "
             f"{each['weight']:.4g} a standard deviation of the input."
         )
     if found["other_inputs"]["number"]:

@@ -261,8 +261,10 @@ export class Entity {
     const rows = [
       row(t("base"), "", "", look.base, "sum"),
       row(t("constant"), "", "", look.constant, "quiet"),
-      ...look.parts.map(([name, value, weight, moved]) =>
-        row(printable(name), value === null ? t("unknown_value") : number(value, 4), number(weight, 3), moved, "")),
+      ...look.parts.map(([name, value, weight, moved, reading]) => {
+        const taken = value === null ? t("unknown_value") : number(value, 4);
+        return row(printable(name), reading === null ? taken : t("taken_for", { value: taken, reading: number(reading, 4) }), number(weight, 3), moved, "");
+      }),
     ];
     if (look.others[0]) rows.push(row(t("others", { n: count(look.others[0]) }), "", "", look.others[1], "quiet"));
     rows.push(row(t("rest"), "", "", look.rest, "quiet"), row(t("predicted"), "", "", look.yhat, "sum total"));
