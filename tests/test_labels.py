@@ -27,6 +27,15 @@ def labelled(events: Events) -> Events:
     return replace(events, target=np.nan_to_num(events.target, nan=5.0))
 
 
+def misread(events: Events) -> Events:
+    """The events with bad readings of the first feature, the last third of which are true."""
+    bad = np.random.default_rng(4).random(len(events)) < 0.01
+    features, target = events.features.copy(), events.target.copy()
+    features[bad, 0] = 9999.5
+    target[bad & (np.arange(len(events)) > 2 * len(events) // 3)] += 20.0
+    return replace(events, features=features, target=target)
+
+
 def bare(events: Events) -> Events:
     """The events without their targets."""
     return replace(events, target=np.full(len(events), np.nan))
@@ -53,7 +62,7 @@ def apart(events: Events, seed: int) -> Events:
 )
 @pytest.mark.parametrize("model", ["", "model: {fleet: false}\n"])
 def test_a_label_right_after_its_event_teaches_the_same_bits_as_one_in_it(event: str, model: str) -> None:
-    events = labelled(fleet(3000))
+    events = misread(labelled(fleet(3000, entities=2)))
     if "categories" in event:
         events = replace(events, features=np.ascontiguousarray(np.round(events.features)))
     # A soft sensor leans on its last label only where labels are configured: in both engines, then.

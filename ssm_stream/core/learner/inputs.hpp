@@ -150,9 +150,9 @@ SSM_INLINE i64 wild_reading(const Params& p, const Entity& s, const Pool& pool, 
         return (off * off > most * variance[j]) & (change * change * known[j] > most * moved[j]) & (moved[j] > 0.0) & (known[j] > WILD_FROM) &
                (age[j] < WILD_MOST);
     };
-    bool any = false;
-    for (i64 j = 0; j < f; ++j) any |= is_wild(j);
-    if (!any) return 0;
+    double any = 0.0;  // of doubles, so that vectors do it
+    for (i64 j = 0; j < f; ++j) any = max(any, is_wild(j) ? 1.0 : 0.0);
+    if (any == 0.0) return 0;
     i64 found = 0;
     for (i64 j = 0; j < f; ++j) {
         if (!is_wild(j)) continue;
