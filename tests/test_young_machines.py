@@ -1,4 +1,4 @@
-"""What comes again in the first events of a pool's machines is usual there; once is a spike; an old one is as it was."""
+"""What comes again in the first events of a pool's machines is usual; once is a spike, and old ones have theirs."""
 
 from __future__ import annotations
 
