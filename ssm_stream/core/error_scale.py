@@ -50,11 +50,13 @@ class ErrorScalePoolState(NamedTuple):
         they do to squared errors by what they would in theory, and the events that these were learned from
     tail (P, 6): mean and mean square of the excess of large errors, exceedances; of young entities the largest error
         over its scale, the second largest, and the time of the last one that was nearly so large, ms (`interval.hpp`)
+    caution (P,): of the drift detectors of the pool's entities: what the log of their threshold is raised by at least
     w, v (P, D): weights; P (P, D, D): inverse of the inputs' decayed second moments
     """
 
     number: NDArray[np.float64]
     tail: NDArray[np.float64]
+    caution: NDArray[np.float64]
     w: NDArray[np.float64]
     v: NDArray[np.float64]
     P: NDArray[np.float64]

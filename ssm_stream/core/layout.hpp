@@ -242,6 +242,7 @@ inline void place_fields(Placer& put, ErrorScalePoolFields& f, i64 D) {
     const i64 n = rounded(D, 8);
     put("number", f.number, {5 + 2 * DOUBTS});
     put("tail", f.tail, {6});
+    put("caution", f.caution, {});
     put("w", f.w, {D}, 8);
     put("v", f.v, {D}, 8);
     put("P", f.P, {D, n}, 8);

@@ -224,7 +224,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     }
     if (r.drift && allowed == 1.0) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
-        const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
+        double* caution = state.monitor.error_scale_pool_fields.caution.in(state.monitor.error_scale_pool.row(j.k));
+        const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM, caution);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
         double evidence = 0.0;
         if (error_scale::is_known(context) && !stood && context.room[error_scale::BY_UNKNOWN] < error_scale::UNKNOWN_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);

@@ -22,7 +22,9 @@
 //
 // After an alarm the next errors are still ranked in the old reference. If they fit it (a false alarm, a fault that has
 // passed, or a change that the learner has taken up), it stays; if not, a new reference is made of them. Where it stays, the
-// threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too.
+// threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too. What one entity
+// of a pool learns so, all do: each might see its first false alarm long before a budget's worth of its own events. Alarms of large
+// changes, which a learner takes up and which then fit, say nothing of the others.
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
@@ -52,7 +54,8 @@ constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.1
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
 // Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.
-constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
+constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0, POOL_CAUTION_MOST = 3.0;
+enum { NOT, ALARMED, ALARMED_AT_LARGE };  // of TESTING: after an alarm, after one of a bet on a large change
 // Shifts ±¼, ±½, ±1; standard deviations ½, √½, √2, 2; on block means: shifts ±½, ±1
 constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
                                       1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0};
@@ -61,12 +64,12 @@ constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
        TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION, WANDER, WANDER_SQUARE };
 
-// before: errors of the entity that came before the first that is observed
+// before: errors of the entity that came before the first that is observed; caution: of its pool, null where there is none
 struct Drift {
-    double *number, *bets;
+    double *number, *bets, *caution;
     float *histogram, *blocks, *waiting, *blocks_waiting;
     double before;
-    SSM_INLINE Drift(const MonitorState& m, i64 e, double before = 0.0) : before(before) {
+    SSM_INLINE Drift(const MonitorState& m, i64 e, double before = 0.0, double* caution = nullptr) : caution(caution), before(before) {
         char* row = m.drift.row(e);
         number = m.drift_fields.number.in(row);
         bets = m.drift_fields.bets.in(row);
@@ -183,7 +186,7 @@ inline void restart(const Drift& s, double events) {
 // The errors of now are the reference from here on.
 inline void rebase(const Drift& s) {
     for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
-    s.number[TESTING] = 0.0;
+    s.number[TESTING] = NOT;
     if (s.number[SCALE] > 0.0 && s.number[SPREAD] > 0.0) restart(s, 0.0);
 }
 
@@ -197,7 +200,8 @@ inline void alarm(const Drift& s) {
     else if (best < BETS) number[CHANGE] = best < 8 ? 3.0 : 4.0;
     else number[CHANGE] = best < BETS + 2 ? 5.0 : 6.0;
     for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
-    number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
+    const bool large = best == 2 || best == 5 || best == 6 || best == 9;  // a shift by 1; a standard deviation of 1/2, of 2
+    number[TESTING] = large ? ALARMED_AT_LARGE : ALARMED, number[WARM] = static_cast<double>(AGAIN);
     number[WAITING] = number[BLOCK_WAITING] = number[IN_BLOCK] = number[BLOCK_SUM] = 0.0;
 }
 
@@ -268,13 +272,15 @@ inline double test(const Drift& s, bool hold) {
     double* number = s.number;
     number[WARM] -= 1.0;
     if (number[WARM] > 0.0) return 0.0;
-    number[TESTING] = 0.0;
+    const bool large = number[TESTING] == ALARMED_AT_LARGE;
+    number[TESTING] = NOT;
     if (fits(number)) {
         number[CAUTION] = min(2.0 * number[CAUTION] + MORE_CAUTION, CAUTION_MOST);
+        if (s.caution && !large) *s.caution = min(2.0 * *s.caution + MORE_CAUTION, POOL_CAUTION_MOST);
         return 0.0;
     }
     // It is no false alarm: said once more, should the change have come after it.
-    if (hold) number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
+    if (hold) number[TESTING] = ALARMED, number[WARM] = static_cast<double>(AGAIN);
     else restart(s, 0.0);
     return 1.0;
 }
@@ -290,7 +296,8 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
     number[CAUTION] = max(number[CAUTION] - LESS_CAUTION / budget, 0.0);
     const double threshold = OVERSHOOT * budget, youth = 1.0 - (s.before + number[SEEN]) / YOUNG;
-    const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
+    const double raised = s.caution ? max(number[CAUTION], *s.caution) : number[CAUTION];
+    const double caution = raised + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
     const double evidence = total / (caution > 0.0 ? threshold * series::exp(caution) : threshold);
     if (evidence >= 1.0) alarm(s);
     return evidence;
@@ -310,6 +317,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
     double* number = s.number;
     const double seen = number[SEEN];
     number[SEEN] = seen + 1.0;
+    if (s.caution) *s.caution = max(*s.caution - LESS_CAUTION / budget, 0.0);
     double rate = max(1.0 / (seen + 1.0), 0.02), step = error - number[MEAN_OF];
     if (seen > 30.0) step = min(max(step, -10.0 * number[SPREAD]), 10.0 * number[SPREAD]);
     number[MEAN_OF] += rate * step;
