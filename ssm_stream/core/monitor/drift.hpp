@@ -54,7 +54,7 @@ constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.1
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
 // Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.
-constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0, POOL_CAUTION_MOST = 3.0;
+constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0, POOL_CAUTION_MOST = 2.0;
 enum { NOT, ALARMED, ALARMED_AT_LARGE };  // of TESTING: after an alarm, after one of a bet on a large change
 // Shifts ±¼, ±½, ±1; standard deviations ½, √½, √2, 2; on block means: shifts ±½, ±1
 constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
