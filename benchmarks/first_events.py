@@ -36,7 +36,7 @@ FAULTS = {"spike of 20": (20.0, 1), "spike of 60": (60.0, 1), "five of 15": (15.
 """Deviations, and events."""
 AT, WITHIN = (300, 600, 900), 20
 WORST_MOST, MEAN_MOST, FOUND_LEAST = 3.0, 1.0, 0.85
-"""What has been reached; the budget allows 0.1 in 1,000 events, once it is known what is usual."""
+"""The budget allows 0.1 in 1,000 events, once it is known what is usual."""
 
 
 def target_of(kind: str, rng: np.random.Generator) -> tuple[Floats, Floats]:

@@ -140,7 +140,7 @@ def test_the_dashboard_asks_for_what_there_is(query: dict[str, Any], served: Ser
     followed = served.page.followed.follow("m3", 0)
     followed.explanation = {
         "ts": 1, "n": 1, "yhat": 1.0, "base": 0.5, "constant": 0.1, "rest": 0.0, "fleet": 0.0,
-        "parts": [["a", 1.0, 0.5, 0.5]], "others": [0, 0.0], "answers": [["fleet: moments", 1.0, 1.0]],
+        "parts": [["a", 1.0, 0.5, 0.5, None]], "others": [0, 0.0], "answers": [["fleet: moments", 1.0, 1.0]],
     }  # fmt: skip
     followed.explained = 1
     url = query["url"]

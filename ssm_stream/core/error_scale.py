@@ -48,8 +48,7 @@ class ErrorScalePoolState(NamedTuple):
     number (P, 9): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
         a target, 0: none yet; usual errors over their scale, less 1; of unknown features and of gaps the log of what
         they do to squared errors by what they would in theory, and the events that these were learned from
-    tail (P, 6): mean and mean square of the excess of large errors, exceedances; of young entities the largest error
-        over its scale, the second largest, and the time of the last one that was nearly so large, ms (`interval.hpp`)
+    tail (P, 3): mean and mean square of the excess of large errors, exceedances (`interval.hpp`)
     caution (P,): of the drift detectors of the pool's entities: what the log of their threshold is raised by at least
     w, v (P, D): weights; P (P, D, D): inverse of the inputs' decayed second moments
     """

@@ -39,7 +39,7 @@ def half_width(s: IntervalState, e: int, hour: int = 0) -> float:
 def anomaly_bound(s: IntervalState, e: int, rate: float, tail: NDArray[np.float64] | None = None) -> float:
     """|error| that one event in 1/rate exceeds while nothing changes, in the unit of the errors that were observed.
 
-    tail: (6,) of the entity's pool (`ErrorScalePoolState`)
+    tail: (3,) of the entity's pool (`ErrorScalePoolState`)
     """
     return native.anomaly_bound(s, e, rate, tail)
 

@@ -159,8 +159,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     double floor = max(1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300, error_scale::HALF * context.pool_number[error_scale::STEP]);
     if (context.number[error_scale::SIZE] <= 0.0 && context.number[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
-    const interval::Interval interval = interval_of(state, {j.k, e});
-    const double bound = max(scale * max(interval::anomaly_bound(interval, 1.0 / events), interval::bound_in_youth(interval, j.n)), floor);
+    const double bound = max(scale * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events), floor);
     if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
@@ -255,9 +254,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     // A gap is over with its event: what it did to the error says nothing of the next ones.
     const double by_gap = std::sqrt(1.0 + context.room[error_scale::BY_GAP]);
     error_scale::learn(context, j.answer, error / by_gap, heard_size / by_gap, moment_of(state, j.k, j.context, j.time), entities);
-    const interval::Interval interval = interval_of(state, {j.k, e});
-    interval::observe(interval, learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
-    if (allowed == 1.0) interval::learn_in_youth(interval, j.n, over, j.time, 1000.0 * gap * interval::REST);
+    interval::observe(interval_of(state, {j.k, e}), learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }
 

@@ -37,7 +37,7 @@ constexpr double REST = 50.0;        // events after an alarm in which others ar
 
 // scale: running mean of |error|; width: log of the half-width over scale; tail (6,)
 enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING };
-// pool: (6,) the tail of all entities of the pool, as EXCESS, SQUARE and EXCEEDED of `tail`, and the largest errors of young ones; null: none
+// pool: (3,) the tail of all entities of the pool, as EXCESS, SQUARE and EXCEEDED of `tail`; null: none
 struct Interval {
     double &scale, &width, *tail, *pool;
     std::int16_t* hours;
@@ -45,34 +45,7 @@ struct Interval {
         : scale(*m.interval_fields.scale.in(m.interval.row(e))), width(*m.interval_fields.width.in(m.interval.row(e))),
           tail(m.interval_fields.tail.in(m.interval.row(e))), pool(pool), hours(m.interval_fields.hours.in(m.interval.row(e))) {}
 };
-enum { POOL_EXCESS, POOL_SQUARE, POOL_EXCEEDED, LARGEST, SECOND, LARGEST_TIME };
-
-// What comes again in the first events of a pool's entities, at one or at several, is usual there: a machine that switches, or a batch
-// that begins. So a young entity's bound is no less than the second largest error over its scale, with a margin; the tail does
-// not learn it. Once is a spike and sets no bound, and errors that come together are one.
-constexpr double YOUTH = 500.0;         // events of an entity; after as many again the bound is none
-constexpr double MARGIN = 1.5;
-constexpr double RECORD_RATE = 1e-4;    // of both errors, an event of the pool
-constexpr i64 FIRST_TELLS = 30;         // events of an entity after which errors are its own, not those of a beginning
-SSM_INLINE double bound_in_youth(const Interval& s, i64 n) {
-    const double age = static_cast<double>(n) / YOUTH;
-    return s.pool && age < 2.0 ? MARGIN * s.pool[SECOND] * min(2.0 - age, 1.0) : 0.0;
-}
-// error: over its scale; together: ms within which errors are one
-SSM_INLINE void learn_in_youth(const Interval& s, i64 n, double error, double time, double together) {
-    if (!s.pool) return;
-    double &largest = s.pool[LARGEST], &second = s.pool[SECOND], &at = s.pool[LARGEST_TIME];
-    largest *= 1.0 - RECORD_RATE, second *= 1.0 - RECORD_RATE;
-    if (n < FIRST_TELLS || static_cast<double>(n) >= YOUTH || !(error > second)) return;
-    const bool again = at == 0.0 || time - at > together;
-    if (error > largest) {
-        if (again) second = largest;
-        largest = error;
-    } else if (again) {
-        second = error;
-    }
-    if (error > 0.5 * largest) at = time;
-}
+enum { POOL_EXCESS, POOL_SQUARE, POOL_EXCEEDED };
 
 // Distance from the prediction to the interval's bounds, in the target's unit.
 SSM_INLINE double half_width(const Interval& s, i64 hour) { return s.scale * series::exp(s.width + HOUR_UNIT * s.hours[hour]); }
