@@ -6,25 +6,16 @@ import numpy as np
 import pytest
 from engines import HOUR, config, made, run
 from numpy.typing import NDArray
+from test_unknown_features import FROM, MACHINES, SOFT, Floats, plant
+from test_unknown_features import events_of as with_absences
 
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import explain_target
 from ssm_stream.engine.input_changes.input_map import NEW, InputMap
 from ssm_stream.ingest.events import Events
 
-Floats = NDArray[np.float64]
-SOFT = "features: [a, b], lags: 0"
-MACHINES, EVENTS, FROM = 4, 16_000, 4_000
+EVENTS = 16_000
 BAD = 9_999.0
-
-
-def plant(alike: float, seed: int = 0) -> tuple[Floats, Floats]:
-    """Features (n, 2) of machines in turn, whose values correlate so from one to the next; y = 50 + 2a + b + noise."""
-    rng = np.random.default_rng(seed)
-    features = rng.normal(size=(EVENTS, 2))
-    for i in range(MACHINES, EVENTS):
-        features[i] = alike * features[i - MACHINES] + np.sqrt(1 - alike**2) * features[i]
-    return features, 50 + features @ [2.0, 1.0] + 0.5 * rng.normal(size=EVENTS)
 
 
 def now_and_then(length: int = 1, seed: int = 1) -> NDArray[np.bool_]:
@@ -38,14 +29,15 @@ def now_and_then(length: int = 1, seed: int = 1) -> NDArray[np.bool_]:
 
 
 def events_of(features: Floats, y: Floats) -> Events:
-    return made(y, features, [f"m{i % MACHINES}" for i in range(EVENTS)], np.arange(EVENTS) // MACHINES * (HOUR // 12))
+    """The events of those machines, with all that is known."""
+    return with_absences(features, y, np.zeros(EVENTS, np.bool_))
 
 
 @pytest.mark.parametrize("event", [SOFT, "features: [a, b]"])
 @pytest.mark.parametrize("length", [1, 5])
 @pytest.mark.parametrize("alike", [0.0, 0.9, 0.99])
 def test_bad_readings_cost_no_more_than_unknown_values(event: str, length: int, alike: float) -> None:
-    features, y = plant(alike)
+    features, y = plant(EVENTS, alike)
     bad, errors, inside = now_and_then(length), list[float](), list[float]()
     for value in (BAD, np.nan):
         read = features.copy()
@@ -58,7 +50,7 @@ def test_bad_readings_cost_no_more_than_unknown_values(event: str, length: int, 
 
 
 def test_the_events_after_a_bad_reading_are_predicted_as_if_there_had_been_none() -> None:
-    features, y = plant(0.9)
+    features, y = plant(EVENTS, 0.9)
     bad = now_and_then()
     read = features.copy()
     read[bad, 0] = BAD
@@ -68,7 +60,7 @@ def test_the_events_after_a_bad_reading_are_predicted_as_if_there_had_been_none(
 
 
 def test_readings_that_are_true_are_believed_once_they_have_proved_so() -> None:
-    features, y = plant(0.9)
+    features, y = plant(EVENTS, 0.9)
     high = now_and_then()
     size = 15 * np.random.default_rng(2).normal(size=high.sum())
     features[high, 0] += size
@@ -90,7 +82,7 @@ def wild_of(features: Floats, y: Floats, last: Floats) -> int:
 
 
 def test_one_wild_reading_is_doubted_and_several_at_once_are_not() -> None:
-    features, y = plant(0.9)
+    features, y = plant(EVENTS, 0.9)
     assert wild_of(features, y, np.array([BAD, 0.0])) == -1
     assert wild_of(features, y, np.array([0.0, -BAD])) == -2
     assert wild_of(features, y, np.array([BAD, -BAD])) == 0
@@ -98,13 +90,13 @@ def test_one_wild_reading_is_doubted_and_several_at_once_are_not() -> None:
 
 
 def test_a_category_is_not_doubted() -> None:
-    features, y = plant(0.9)
+    features, y = plant(EVENTS, 0.9)
     features[:, 0] = np.random.default_rng(3).random(EVENTS) < 0.001  # a flag, far from its mean whenever it is set
     assert wild_of(features, y, np.array([1.0, 0.0])) == 0
 
 
 def test_what_stays_is_usual_after_ten_events() -> None:
-    features, y = plant(0.9)
+    features, y = plant(EVENTS, 0.9)
     moved = np.arange(EVENTS) >= EVENTS // 2
     features[moved, 0] += 100.0
     engine = Engine(config(SOFT))
@@ -121,7 +113,7 @@ def test_what_stays_is_usual_after_ten_events() -> None:
 
 
 def test_an_explanation_names_the_reading_that_was_not_believed() -> None:
-    features, y = plant(0.9)
+    features, y = plant(EVENTS, 0.9)
     engine = Engine(config(SOFT))
     run(engine, events_of(features, y))
     one = made(np.array([50.0]), np.array([[BAD, 0.5]]), ["m0"], np.array([EVENTS // MACHINES * (HOUR // 12)]))

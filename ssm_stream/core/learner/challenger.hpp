@@ -33,7 +33,6 @@ SSM_INLINE double share_of_challenger(const double* trial) {
 
 // What both say together, of an event that the learner has just predicted; fills the challenger's own scratch. While the challenger
 // has learned few events of the pool its part grows with them: that it is young is no doubt about what goes on.
-// 
 // event: as the learner takes it; first: the challenger has met no event of the entity
 SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Event& event, const Said& kept, bool first) {
     challenger.w.wild[0] = 0;
