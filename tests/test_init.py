@@ -907,3 +907,35 @@ def test_single_operations_become_windows() -> None:
     assert decided(requests(), targets=["latency_ms"]).event.aggregate is None
     outcomes = [{**row, "status": "error" if row["status"] == 500 else "ok"} for row in requests()]
     assert "errors: {share: {status: error}}" in render_config(decided(outcomes), "t", "a", {}, "rows")
+
+
+def machines(*, one_after_another: bool = False) -> list[dict[str, Any]]:
+    """Four machines of 200 rows."""
+    rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
+    for machine in range(4):
+        temp = rng.normal(60.0, 5.0, 200).round(3)
+        load = rng.normal(5.0, 1.0, 200).round(3)
+        for i in range(200):
+            ts = 1_767_225_600 + 60 * (i + 200 * machine * one_after_another)
+            rows.append({"machine": f"m{machine}", "ts": ts, "load": float(load[i]), "temp": float(temp[i])})
+    return sorted(rows, key=lambda row: row["ts"])
+
+
+def switches(rows: list[dict[str, Any]]) -> list[str]:
+    text = render_config(draft_event(rows, Choices(targets=["temp"]), "plant"), "t", "a", {}, "rows")
+    parse_config(text)
+    return [line.strip() for line in text.splitlines() if "silence:" in line or "stuck:" in line]
+
+
+def test_what_stops_is_watched() -> None:
+    assert [line.split("   #")[0] for line in switches(machines())] == ["silence: {after: auto}", "stuck: true"]
+    config = parse_config(render_config(decided(machines(), targets=["temp"]), "t", "a", {}, "rows", 5.0))
+    assert config.alerts.stuck
+    assert config.alerts.silence is not None
+    assert not parse_config(render_config(decided(requests()), "t", "a", {}, "rows")).alerts.stuck
+
+
+def test_the_ends_of_machines_are_no_alerts_where_all_end() -> None:
+    silence, stuck = switches(machines(one_after_another=True))
+    assert silence == "# silence: {after: auto}   # left out: 3 of 4 machines end within the sample"
+    assert stuck.startswith("stuck: true")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -167,23 +169,49 @@ def test_what_was_too_long_is_forgotten_in_time() -> None:
     assert (messages[-1]["ts"] - messages[-1]["since"]) / MINUTE < 5
 
 
-def test_no_batch_and_no_restart_changes_where() -> None:
-    events = without(fleet("jittered", 12, 400), "m03", 200 * 60_000, 260 * 60_000)
-    whole = found(Engine(config()), events)
+def away() -> tuple[Config, Events]:
+    return config(), without(fleet("jittered", 12, 400), "m03", 200 * 60_000, 260 * 60_000)
+
+
+def frozen() -> tuple[Config, Events]:
+    """Columns stop together at the middle; the first of them goes on sooner than the others."""
+    made, events = wide(events=400)
+    mine = own_rows(events, "m01")
+    events.features[mine[190:230], 1:] = 0.5
+    events.features[mine[190:210], 0] = 0.5
+    return made, events
+
+
+@pytest.mark.parametrize("case", [away, frozen])
+def test_no_batch_and_no_restart_changes_where(case: Callable[[], tuple[Config, Events]]) -> None:
+    made, events = case()
+    whole = found(Engine(made), events)
     assert len(starts(whole)) >= 1
     n = len(events)
     for cuts in ((1,), (n // 3, n // 2), tuple(range(500, n, 137))):
-        assert found(Engine(config()), events, cuts) == whole
+        assert found(Engine(made), events, cuts) == whole
     for cut in (n // 2 - 40, n // 2 + 7, n // 2 + 200):
-        engine = Engine(config())
+        engine = Engine(made)
         first = found(engine, events.take(np.arange(cut)))
-        engine = Engine.restore(config(), engine.snapshot())
+        engine = Engine.restore(made, engine.snapshot())
         ids = EventIds("events", 0, list(range(cut, n)))
         rest = [
             a.message | {"row": cut + a.row, "id": ids.alert_id(a)}
             for a in engine.process(events.take(np.arange(cut, n)), 0, ids)[1]
         ]
-        assert first + [m for m in rest if m["kind"] == "silence"] == whole
+        assert first + [m for m in rest if m["kind"] in ("silence", "stuck")] == whole
+
+
+def test_a_state_of_another_layout_is_counted_anew() -> None:
+    made, events = frozen()
+    rules = SilenceAlerts(made)
+    rules.process(events, 0, [])
+    content = rules.dump()
+    kept, anew = SilenceAlerts(made), SilenceAlerts(made)
+    kept.load(content)
+    assert kept.dump()["names"] == content["names"]
+    anew.load(content | {"entity": base64.b64encode(base64.b64decode(content["entity"])[: -8 * 5]).decode()})
+    assert anew.dump()["names"] == []
 
 
 def test_a_clock_that_is_a_year_ahead_silences_nobody() -> None:
@@ -224,6 +252,71 @@ def test_a_column_without_values_and_one_that_repeats() -> None:
     assert 604 <= told[2][3] <= 610
     assert messages[2]["value"] == 1.25
     assert messages[2]["summary"].startswith("m01: temp is stuck at 1.250 (since ")
+
+
+def wide(columns: int = 6, entities: int = 5, events: int = 800) -> tuple[Config, Events]:
+    """Noise in so many columns; all entities come at the same times."""
+    features = [f"x{j}" for j in range(columns)]
+    made = parse_config(config_text("silence: {}, stuck: true").replace("[load]", f"[{', '.join(features)}]"))
+    out = at_once(entities, events)
+    return made, replace(out, features=np.random.default_rng(1).normal(size=(len(out), columns)))
+
+
+def own_rows(events: Events, entity: str) -> NDArray[np.int64]:
+    return np.flatnonzero(np.array(events.entity) == entity)
+
+
+def test_columns_that_stop_together_are_one_alert() -> None:
+    """A source that sends what it had, and then a module that sends nothing for its columns."""
+    made, events = wide()
+    mine = own_rows(events, "m01")
+    events.features[mine[500:560]] = events.features[mine[500]]
+    events.target[mine[500:560]] = 1.25
+    events.features[mine[600:660], :4] = np.nan
+    messages = found(Engine(made), events)
+    told = [(m["kind"], m["phase"], int(np.searchsorted(mine, m["row"]))) for m in messages]
+    assert [each[:2] for each in told] == [
+        ("stuck", "started"), ("stuck", "recovered"), ("silence", "started"), ("silence", "recovered"),
+    ]  # fmt: skip
+    assert {m["entity"] for m in messages} == {"m01"}
+    assert told[0][2] <= 510
+    assert (told[1][2], told[3][2]) == (560, 660)
+    assert ", and 6 more with it (since " in messages[0]["summary"]
+    assert ", and 3 more with it (since " in messages[2]["summary"]
+    assert "more" not in messages[1]["summary"] + messages[3]["summary"]
+
+
+def test_when_the_first_goes_on_one_of_those_that_do_not_is_an_alert() -> None:
+    made, events = wide()
+    mine = own_rows(events, "m01")
+    events.features[mine[500:600]] = events.features[mine[500]]
+    first = found(Engine(made), events)[0]["column"]
+    j = int(first[1:])
+    events.features[mine[550:600], j] = np.random.default_rng(2).normal(size=50)
+    messages = found(Engine(made), events)
+    told = [(m["phase"], m["column"] == first, int(np.searchsorted(mine, m["row"]))) for m in messages]
+    assert told[1:] == [("recovered", True, 550), ("started", False, 550), ("recovered", False, 600)]
+    assert messages[2]["since"] == events.ts[mine[500]]
+    assert ", and 4 more with it (since " in messages[2]["summary"]
+
+
+def test_what_stops_later_is_an_alert_of_its_own() -> None:
+    made, events = wide()
+    mine = own_rows(events, "m01")
+    events.features[mine[500:700], 0] = 1.25
+    events.features[mine[600:700], 1] = 0.75
+    messages = found(Engine(made), events)
+    assert [(m["column"], m["phase"]) for m in messages[:2]] == [("x0", "started"), ("x1", "started")]
+    assert not any("more with it" in m["summary"] for m in messages)
+
+
+@pytest.mark.parametrize(("least", "alerts"), [(0.0, 0), (-1.0, 1)])
+def test_zero_is_rest_of_what_is_never_on_both_sides_of_it(least: float, alerts: int) -> None:
+    """A machine that is off has no load, no flow; a signal about zero may be stuck there."""
+    events = fleet("regular", 5, 800)
+    events.features[:] = np.random.default_rng(0).uniform(least, 1.0, (len(events), 1))
+    events.features[own_rows(events, "m01")[600:700], 0] = 0.0
+    assert len(starts(found(Engine(config("stuck: true")), events))) == alerts
 
 
 def test_a_stop_ends_nothing_that_is_stuck_or_missing() -> None:

@@ -43,6 +43,7 @@ from ssm_stream.autoconfig.readings import (
 )
 from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
+from ssm_stream.autoconfig.stops import Stops, find_stops
 from ssm_stream.autoconfig.target import find_target, is_part_of_time, no_signal_reason, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
@@ -73,6 +74,7 @@ class Draft(NamedTuple):
         notes: further observations for the user
         rows: number of rows examined; entities: among them; step: median seconds between rows of an entity, or NaN
         alone: the target to take if it is to be one, where every signal is one as none stands out
+        stops: whether to watch for silence and stuck signals; None: not
     """
 
     event: Event
@@ -83,6 +85,7 @@ class Draft(NamedTuple):
     entities: int
     step: float
     alone: str | None = None
+    stops: Stops | None = None
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -163,7 +166,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
     left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
-    return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone)
+    stops = find_stops(event, rows)
+    return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone, stops)
 
 
 def _of_readings(

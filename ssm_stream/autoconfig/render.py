@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from ssm_stream.autoconfig.draft import Draft
+from ssm_stream.autoconfig.stops import Stops
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.operating import Quality
@@ -89,6 +90,7 @@ def render_config(
     ]
     lines += [
         *(_entity_budgets(draft.step) if alerts_per_week is None else _team_budget(alerts_per_week, draft.entities)),
+        *_stopped(draft.stops),
         "",
         "sinks:",
         "  predictions: predictions",
@@ -123,6 +125,20 @@ def _team_budget(alerts_per_week: float, entities: int) -> list[str]:
         "# will be others.",
         "alerts:",
         f"  budget: {{alerts: {alerts_per_week:g}, per: 7d, entities: {entities}}}",
+    ]
+
+
+def _stopped(stops: Stops | None) -> list[str]:
+    """Return the switches of the section `alerts` for what stops; in a comment those that do not suit the sample."""
+    if stops is None:
+        return []
+    switches = [
+        ("silence: {after: auto}", "machines whose events stop, columns without values", stops.silence),
+        ("stuck: true", "signals that repeat one value as they never did", stops.stuck),
+    ]
+    return [
+        f"  {setting}   # {what}" if left_out is None else f"  # {setting}   # left out: {left_out}"
+        for setting, what, left_out in switches
     ]
 
 

@@ -9,7 +9,7 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS, MAINTENANCE, SHADOW
-from ssm_stream.engine.alert_summary import Summarizer
+from ssm_stream.engine.alert_summary import Evidence, Summarizer
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.counts.batch_labels import LabelledEvents, merge
 from ssm_stream.engine.entity_store import EntityStore
@@ -126,7 +126,8 @@ class AlertPipeline:
             alert = alert._replace(message=alert.message | fields)
         if alert.message["summary"]:
             return alert
-        summary = self.summarizer(alert.message, entities=alert.entities)  # no event of its entity caused it
+        evidence = Evidence(stopped=alert.others)  # no event of its entity caused it
+        summary = self.summarizer(alert.message, evidence, alert.entities)
         return alert._replace(message=alert.message | {"summary": summary})
 
     def release(self, row: int) -> list[Alert]:

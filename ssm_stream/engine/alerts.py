@@ -57,6 +57,7 @@ class Alert(NamedTuple):
     place: of its own event, if the alert has waited (`episodes.waiting`): `row` is then the event at which it is sent
     waits: it is not sent at `row`, but later; only its place is noted
     gap: mean time between labelled events of the entity, ms
+    others: columns that stopped with its own, and have no alert therefore
     """
 
     row: int
@@ -70,6 +71,7 @@ class Alert(NamedTuple):
     place: EventPlace | None = None
     waits: bool = False
     gap: float = 0.0
+    others: int = 0
 
 
 def render(alert: Alert) -> Alert:

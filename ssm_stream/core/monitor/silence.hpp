@@ -35,6 +35,8 @@ constexpr double TAIL = 0.05, CALM = 1.5;            // share of lengths in the 
 constexpr double COUNTED = 0.4;                      // of an event: least mean of the tail of a run of equal values
 constexpr double MORE = 0.02;                        // of an event: least mean by which a gap in the tail is longer than the first in it
 constexpr double DOUBT = 2.0;                        // rarer than asked for: mean and deviation are estimates
+constexpr double FIRST_OF = 1.0, ONE_OF = 2.0, NEW = 3.0;  // a column that has stopped: of those that did together, as of this event
+constexpr double POSITIVE = 1.0, NEGATIVE = 2.0, BOTH = POSITIVE + NEGATIVE;  // that a column has had
 constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 4.0;  // lengths that are never too long
 // Of the limit after a length that was too long: times that length; at most so many times the limit before, as one outage is no
 // usual gap. It keeps that margin for a budget's worth of lengths or for so many times itself, as a day may have many events.
@@ -49,7 +51,7 @@ constexpr i64 GAPS = 0, LAST = LENGTHS, TS = LAST + 1, DEADLINE = TS + 1, KEY = 
               SILENT = OF_SOURCE + 1, ENTITY = SILENT + 1;
 // Of a column of an entity: gaps between values, runs of equal ones.
 constexpr i64 MISSING = 0, RUN = LENGTHS, MISSED = RUN + 1, MISSED_TS = MISSED + 1, EQUAL = MISSED_TS + 1, SAME = EQUAL + LENGTHS,
-              VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, COLUMN = STUCK_TS + 1;
+              VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, SIGNS = STUCK_TS + 1, COLUMN = SIGNS + 1;
 // Of a source.
 constexpr i64 TAU = 0, MEDIAN = 1, USUAL = 2, TURN = 3, HELD = 4, ROWS = 5, TIMES = ROWS + RING, TURNS = TIMES + RING, POOL = TURNS + RING,
               SOURCE = POOL + ALL_LENGTHS;
@@ -139,8 +141,11 @@ void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, b
 // A false alarm in so many events, or in so much event time (ms); `after`: the longest gap, ms, in place of both.
 struct Limits { double events, ms, after; i64 parts; bool columns; };
 enum What : i64 { GONE, BACK, EMPTY, FILLED, FIXED, MOVES };
-// since: ms; value: of a column that repeats it
-struct Found { i64 event, row, what, column; double since, value; };
+// since: ms; value: of a column that repeats it; others: columns that stopped with it
+struct Found { i64 event, row, what, column; double since, value, others; };
+// What a column may stop to do; where its lengths, and those of the source, are.
+struct Part { i64 lengths, run, flag, since, pool; What stops, goes; };
+constexpr Part MISSES{MISSING, RUN, MISSED, MISSED_TS, 0, EMPTY, FILLED}, REPEATS{EQUAL, SAME, STUCK, STUCK_TS, ALL_LENGTHS, FIXED, MOVES};
 
 class Silence {
   public:
@@ -166,7 +171,7 @@ class Silence {
         for (i64 i = 0; i < n; ++i) {
             found_.clear();
             step(s, at, i, rows[i], static_cast<double>(ts[i]), values.size(1) ? &values[i * columns_] : nullptr);
-            for (const Found& each : found_) out.append(nb::make_tuple(each.event, each.row, each.what, each.column, each.since, each.value));
+            for (const Found& each : found_) out.append(nb::make_tuple(each.event, each.row, each.what, each.column, each.since, each.value, each.others));
         }
         return out;
     }
@@ -219,15 +224,17 @@ class Silence {
         // Until every place of the ring has been filled twice the clock has not begun.
         if (known && s[TURN] > 2.0 * static_cast<double>(RING))
             learn(e + GAPS, s + POOL, s[TAU] - e[LAST], [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); });
-        if (silent) found_.push_back({i, row, BACK, -1, e[TS], NAN});
+        if (silent) found_.push_back({i, row, BACK, -1, e[TS], NAN, 0.0});
         e[LAST] = s[TAU];
         e[TS] = ts;
         e[SILENT] = 0.0;
         e[OF_SOURCE] = static_cast<double>(at);
         e[DEADLINE] = s[TAU] + (limits_.after > 0.0 ? limits_.after : judged(e, s + POOL) ? limit(e + GAPS, usual(e, s)) : INFINITY);
         if (e[DEADLINE] < e[KEY]) push(at, row, e);
-        if (values != nullptr)
-            for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, ts, values[j]);
+        unsettled_ = false;
+        for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, ts, values[j]);
+        if (unsettled_)
+            for (const Part& part : {MISSES, REPEATS}) settle(e, s, part, i, row);
         expire(s, at, i);
     }
     double usual(const double* e, const double* s) const { return allowed(e + GAPS, s + POOL, rarity(1.0, e[MEAN])); }
@@ -283,19 +290,29 @@ class Silence {
             if (e[SILENT] != 0.0 || !(e[DEADLINE] < INFINITY) || e[OF_SOURCE] != static_cast<double>(at)) continue;
             if (e[DEADLINE] <= s[TAU]) {
                 e[SILENT] = 1.0;
-                found_.push_back({i, row, GONE, -1, e[TS], NAN});
+                found_.push_back({i, row, GONE, -1, e[TS], NAN, 0.0});
             } else if (e[DEADLINE] < e[KEY]) push(at, row, e);
         }
+    }
+
+    // The longest length of a column that is usual. pools: of the column
+    double usual(const Part& part, const double* c, const double* pools, double gap) const {
+        const double *own = c + part.lengths, *pool = pools + part.pool, rare = rare_of(part, c, gap);
+        return part.flag == MISSED ? most(allowed_missing(own, pool, rare), UNKNOWN_EVENTS) : most(allowed(own, pool, rare, 1.0), EQUAL_EVENTS);
+    }
+    double rare_of(const Part& part, const double* c, double gap) const { return rarity(most(c[part.lengths + MEAN], 1.0), gap); }
+    void learn_length(const Part& part, double* c, double* pools, double gap, double length) const {
+        learn(c + part.lengths, pools + part.pool, length, [&] { return usual(part, c, pools, gap); }, [&] { return rare_of(part, c, gap); }, part.flag == MISSED);
+    }
+    // Whether so many events without a value, or with the same, are too long: by so many times.
+    bool too_long(const Part& part, const double* c, const double* pools, double gap, double length, double times = 1.0) const {
+        const double *own = c + part.lengths, least_length = part.flag == MISSED ? UNKNOWN_EVENTS : EQUAL_EVENTS;
+        return length > times * least_length && judged(own, pools + part.pool) && length > times * limit(own, usual(part, c, pools, gap));
     }
 
     // A column's value at an event: is it missing for too long, or the same for too long? Infinite: not judged, and the
     // lengths that it cuts are not learned. What is stuck or missing stays so until a value shows that it is not.
     void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
-        double *missing = pools, *equal = pools + ALL_LENGTHS;
-        const auto rare_missing = [&] { return rarity(most(c[MISSING + MEAN], 1.0), gap); };
-        const auto rare_equal = [&] { return rarity(most(c[EQUAL + MEAN], 1.0), gap); };
-        const auto usual_missing = [&] { return most(allowed_missing(c + MISSING, missing, rare_missing()), UNKNOWN_EVENTS); };
-        const auto usual_equal = [&] { return most(allowed(c + EQUAL, equal, rare_equal(), 1.0), EQUAL_EVENTS); };
         if (std::isinf(value)) {
             if (c[MISSED] == 0.0) c[RUN] = 0.0;
             if (c[STUCK] == 0.0) {
@@ -307,34 +324,64 @@ class Silence {
         if (value != value) {
             if (c[RUN] == 0.0) c[MISSED_TS] = ts;
             c[RUN] += 1.0;
-            const double length = c[RUN] + 1.0;
-            if (c[MISSED] == 0.0 && length > UNKNOWN_EVENTS && judged(c + MISSING, missing) && length > limit(c + MISSING, usual_missing())) {
-                c[MISSED] = 1.0;
-                found_.push_back({i, row, EMPTY, j, c[MISSED_TS], NAN});
+            if (c[MISSED] == 0.0 && too_long(MISSES, c, pools, gap, c[RUN] + 1.0)) {
+                c[MISSED] = NEW;
+                unsettled_ = true;
             }
             return;
         }
-        learn(c + MISSING, missing, c[RUN] + 1.0, usual_missing, rare_missing, true);
-        if (c[MISSED] != 0.0) found_.push_back({i, row, FILLED, j, c[MISSED_TS], value});
-        c[RUN] = c[MISSED] = 0.0;
+        learn_length(MISSES, c, pools, gap, c[RUN] + 1.0);
+        go_on(MISSES, c, i, row, j, value);
+        c[RUN] = 0.0;
+        if (value > 0.0 && c[SIGNS] != POSITIVE && c[SIGNS] != BOTH) c[SIGNS] += POSITIVE;
+        if (value < 0.0 && c[SIGNS] < NEGATIVE) c[SIGNS] += NEGATIVE;
         if (value == c[VALUE]) {
             c[SAME] += 1.0;
-            if (c[STUCK] == 0.0 && c[SAME] > EQUAL_EVENTS && judged(c + EQUAL, equal) && c[SAME] > limit(c + EQUAL, usual_equal())) {
-                c[STUCK] = 1.0;
-                found_.push_back({i, row, FIXED, j, c[STUCK_TS], value});
+            if (c[STUCK] == 0.0 && too_long(REPEATS, c, pools, gap, c[SAME])) {
+                c[STUCK] = NEW;
+                unsettled_ = true;
             }
             return;
         }
-        if (c[SAME] > 0.0) learn(c + EQUAL, equal, c[SAME], usual_equal, rare_equal);
-        if (c[STUCK] != 0.0) found_.push_back({i, row, MOVES, j, c[STUCK_TS], value});
-        c[STUCK] = 0.0;
-        c[SAME] = 1.0;
-        c[VALUE] = value;
+        if (c[SAME] > 0.0) learn_length(REPEATS, c, pools, gap, c[SAME]);
+        go_on(REPEATS, c, i, row, j, value);
+        // Zero, of what is never on both sides of it, is rest: a machine that is off has no load, no current, no flow.
+        const bool rests = value == 0.0 && c[SIGNS] != BOTH;
+        c[SAME] = rests ? 0.0 : 1.0;
+        c[VALUE] = rests ? NAN : value;
         c[STUCK_TS] = ts;
+    }
+    void go_on(const Part& part, double* c, i64 i, i64 row, i64 j, double value) {
+        if (c[part.flag] == 0.0) return;
+        if (c[part.flag] == FIRST_OF) {
+            found_.push_back({i, row, part.goes, j, c[part.since], value, 0.0});
+            unsettled_ = true;
+        }
+        c[part.flag] = 0.0;
+    }
+
+    // Columns that stop together, as all of a source that is frozen do, are one alert: that of the first. When it goes on, one of
+    // those that do not is the first. Together: stopped for at least half as long, and for half of what is too long for it alone.
+    void settle(double* e, const double* s, const Part& part, i64 i, i64 row) {
+        for (i64 j = 0; j < columns_; ++j) {
+            double* c = e + ENTITY + j * COLUMN;
+            if (c[part.flag] < ONE_OF) continue;
+            bool first = true;
+            double others = 0.0;
+            for (i64 k = 0; k < columns_; ++k) {
+                const double *o = e + ENTITY + k * COLUMN, *pools = s + SOURCE + 2 * k * ALL_LENGTHS;
+                if (k == j || 2.0 * least(c[part.run], o[part.run]) < most(c[part.run], o[part.run])) continue;
+                if (o[part.flag] == FIRST_OF) first = false;
+                if (o[part.flag] != 0.0 || too_long(part, o, pools, e[MEAN], o[part.run], 0.5)) others += 1.0;
+            }
+            c[part.flag] = first ? FIRST_OF : ONE_OF;
+            if (first) found_.push_back({i, row, part.stops, j, c[part.since], part.flag == MISSED ? NAN : c[VALUE], others});
+        }
     }
 
     double* entities_ = nullptr;
     i64 columns_ = 0, count_ = 0;
+    bool unsettled_ = false;  // whether a column of the event's entity has stopped or goes on
     Limits limits_{};
     std::vector<std::priority_queue<Entry, std::vector<Entry>, Later>> heaps_;
     std::vector<Found> found_;

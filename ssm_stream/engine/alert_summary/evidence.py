@@ -99,12 +99,14 @@ class Evidence(NamedTuple):
     """What is known of an alert's cause.
 
     moved: the columns whose levels moved most, the first the most; cycle: events of a cycle of the target
+    stopped: other columns that stopped with the alert's own
     """
 
     moved: Sequence[MovedLevel] = ()
     new: NewValue | None = None
     errors: ErrorChange | None = None
     cycle: float | None = None
+    stopped: int = 0
 
 
 NO_EVIDENCE = Evidence()

@@ -70,7 +70,7 @@ class Summarizer:
         else:
             who = _name(str(message["entity"]))
             if message["kind"] in ("limit", "silence", "stuck"):
-                what = self._rule(message)
+                what = self._rule(message, evidence.stopped)
             else:
                 what = self._end(message) if message["phase"] == "recovered" else self._open(message, evidence)
         return self._text("sentence", who=who, what=what, when=self._when(message))
@@ -230,8 +230,8 @@ class Summarizer:
         key = "learned" if drift else "recovered" if _side(message) == 0 else "calm"
         return self._text(key, target=target, events=events)
 
-    def _rule(self, message: Message) -> str:
-        """Return what a rule has found, or that it no longer holds."""
+    def _rule(self, message: Message, stopped: int) -> str:
+        """Return what a rule has found, or that it no longer holds. stopped: other columns that stopped as well"""
         kind, ended = message["kind"], message.get("ended_by")
         if ended not in (None, "recovered"):
             return self._text(str(ended))
@@ -240,7 +240,8 @@ class Summarizer:
         value = message["value"]
         key = kind if message["column"] is not None else "silence_all"
         shown = rounded(value, 0.0) if isinstance(value, float) else str(value)
-        return self._text(f"{key}_over" if ended else key, column=_name(str(message["column"])), value=shown)
+        what = self._text(f"{key}_over" if ended else key, column=_name(str(message["column"])), value=shown)
+        return self._text("others_stopped", what=what, n=stopped) if stopped else what
 
     def _limit(self, message: Message) -> str:
         """Return by which limit a value is beyond what is allowed, or that it no longer is."""

@@ -198,6 +198,7 @@ TEXTS: dict[str, Text] = {
     "silence_over": Text("{column} has a value again ({value})", "{column} の値が再び届いています（{value}）"),
     "stuck": Text("{column} is stuck at {value}", "{column} が {value} のまま動きません"),
     "stuck_over": Text("{column} moves again ({value})", "{column} が再び変化しています（{value}）"),
+    "others_stopped": Text("{what}, and {n} more with it", "{what}。ほか {n} 件も同様です"),
     # The end.
     "recovered": Text("{target} is as expected again after {events}", "{target} は{events}で予測どおりに戻りました"),
     "calm": Text("nothing unusual any more in {target} after {events}", "{target} は{events}で平常に戻りました"),

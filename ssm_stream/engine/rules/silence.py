@@ -37,8 +37,8 @@ MISSED, VALUE, IS_STUCK = ENTITY + 6, ENTITY + 14, ENTITY + 15
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
 """Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
-Found = tuple[int, int, int, int, float, float]
-"""Event, row, what, column (−1: the entity), since (ms), value."""
+Found = tuple[int, int, int, int, float, float, float]
+"""Event, row, what, column (−1: the entity), since (ms), value, and how many columns stopped with it."""
 
 
 class SilenceAlerts:
@@ -145,7 +145,7 @@ class SilenceAlerts:
         return values
 
     def _alert(self, events: Events, source: int, found: Found) -> Alert | None:
-        event, row, what, column, since, value = found
+        event, row, what, column, since, value, others = found
         kind = STUCK if what in (FIXED, MOVES) else SILENCE
         if (kind == STUCK and not self._stuck) or (kind == SILENCE and self._silence is None):
             return None
@@ -160,7 +160,7 @@ class SilenceAlerts:
             "value": None if np.isnan(value) else value,
         }
         pool = (shard_of(entity, self._config.state.shards), source)
-        return Alert(event, message, pool, suffix=OTHER if what == GONE else "")
+        return Alert(event, message, pool, suffix=OTHER if what == GONE else "", others=int(others))
 
     def move(self, place: Callable[[str, int], int]) -> int:
         """Let entities be judged by the clock of another source; returns how many. place: entity, source → source"""
@@ -226,8 +226,9 @@ class SilenceAlerts:
         }
 
     def load(self, content: dict[str, Any]) -> None:
-        """Load what `dump` returned; where it is of other columns, lengths are counted anew."""
-        if content["columns"] != self.columns:
+        """Load what `dump` returned; where it is of other columns or of another layout, lengths are counted anew."""
+        width = len(base64.b64decode(content["entity"])) // (8 * max(len(content["names"]), 1))
+        if content["columns"] != self.columns or width not in (0, self._width):
             return
         self._names = list(content["names"])
         self._rows = {name: i for i, name in enumerate(self._names)}
