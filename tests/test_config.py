@@ -87,6 +87,17 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("alerts:\n  anomaly:\n    buget: 1 per 30d\n", "f.yaml:10: alerts.anomaly.buget", "did you mean `budget`?"),
         ("sink: {}\n", "f.yaml:8: sink", "did you mean `sinks`?"),
         ("recovery:\n  zzz: 1\n", "f.yaml:9: recovery.zzz", "known here: directory, epoch_interval"),
+        (
+            "alerts:\n  limits:\n    - {column: a, abov: 1}\n",
+            "f.yaml:10: alerts.limits[0].abov",
+            "did you mean `above`?",
+        ),
+        (
+            "alerts:\n  maintenance:\n    - {start: 2026-08-10}\n",
+            "f.yaml:10: alerts.maintenance[0].start",
+            "known here: entities, from, learn,",
+        ),
+        ("  when: {a: {befow: 1}}\n", "f.yaml:8: event.when[0].condition.a.befow", "did you mean `below`?"),
     ],
 )
 def test_unknown_keys_are_refused_with_the_nearest_right_name(added: str, where: str, cure: str) -> None:

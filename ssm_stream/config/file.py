@@ -323,20 +323,32 @@ def _place(name: str, root: yaml.Node, path: tuple[str | int, ...]) -> str:
 
 
 def _keys_of(path: tuple[str | int, ...]) -> list[str]:
-    """Return the keys of the section at `path`."""
-    section: Any = Config
-    by_name = False
+    """Return the keys of the section at `path`, as files have them."""
+    kind: Any = Config
     for part in path:
-        if by_name:  # any name; the section of each is the same
-            by_name = False
-            continue
-        field = section.model_fields.get(str(part)) if _is_section(section) else None
-        if field is None:
-            return []
-        options = [field.annotation, *typing.get_args(field.annotation)]
-        section = next((o for o in options if _is_section(o)), None)
-        by_name = typing.get_origin(field.annotation) is dict
-    return sorted(section.model_fields) if _is_section(section) else []
+        kind = next((below for option in _options(kind) if (below := _below(option, part)) is not None), None)
+    section = next(filter(_is_section, _options(kind)), None)
+    return sorted(field.alias or name for name, field in section.model_fields.items()) if section is not None else []
+
+
+def _options(kind: Any) -> Iterator[Any]:
+    """Return the types that an annotation allows."""
+    if typing.get_origin(kind) is typing.Annotated:
+        yield from _options(typing.get_args(kind)[0])
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType):
+        for each in typing.get_args(kind):
+            yield from _options(each)
+    else:
+        yield kind
+
+
+def _below(kind: Any, part: str | int) -> Any:
+    """Return the annotation of what a value of this type has at `part`; None if it has no such part."""
+    if _is_section(kind):
+        return next((f.annotation for name, f in kind.model_fields.items() if part in (name, f.alias)), None)
+    if typing.get_origin(kind) in (list, dict):
+        return typing.get_args(kind)[-1]
+    return None
 
 
 def _is_section(kind: object) -> bool:

@@ -79,13 +79,20 @@ class EngineRun:
     def __len__(self) -> int:
         return len(self.ts)
 
-    def alarms(self, messages: Iterable[tuple[int, dict[str, Any]]] | None = None) -> list[Alarm]:
-        """Return the model's episodes that started, in their order. messages: of another engine over the same events"""
+    def alarms(
+        self, messages: Iterable[tuple[int, dict[str, Any]]] | None = None, *, rules: bool = False
+    ) -> list[Alarm]:
+        """Return the episodes that started, in their order: those of the model.
+
+        Args:
+            messages: of another engine over the same events
+            rules: those of limits, silence and stuck signals as well
+        """
         number = {name: i for i, name in enumerate(self.names)}
         out, messages = [], self.messages if messages is None else list(messages)
         ends = {m["episode"]: int(self.ts[row]) for row, m in messages if m["phase"] == "recovered" and m["episode"]}
         for row, message in messages:
-            if message["phase"] != "started" or message["kind"] not in KINDS:
+            if message["phase"] != "started" or not (rules or message["kind"] in KINDS):
                 continue
             fleet = message["scope"] == "fleet"
             names = [each["entity"] for each in message["entities"]] if fleet else [message["entity"]]

@@ -82,6 +82,8 @@ def tally_methods(context: AlarmContext, alarms: list[Alarm], detected: dict[str
     out = {"product": tally(alarms, judged, blocks)}
     for kind in KINDS:
         out[f"product_{kind}"] = tally([alarm for alarm in alarms if alarm.kind == kind], judged, blocks)
+    if by_rules := [alarm for alarm in alarms if alarm.kind not in KINDS]:
+        out["product_rules"] = tally(by_rules, judged, blocks)
     out["never"] = tally([], judged, blocks)
     out["always"] = tally(alarms_at(run, rows), judged, blocks)
     out["random"] = tally_random(run, rows, judged, blocks, len(alarms), context.seed)
@@ -214,6 +216,7 @@ def operating_point(
         "alarms": result.alarms,
         "anomalies": kinds.count("anomaly"),
         "drifts": kinds.count("drift"),
+        "by_rules": sum(kind not in KINDS for kind in kinds),
         "alarms_a_week": result.alarms / weeks if weeks else None,
         "false": false if labelled else None,
         "false_a_week": false / weeks if weeks and labelled else None,
@@ -227,26 +230,31 @@ def slider_draws(context: AlarmContext, result: Tally) -> Floats:
     return context.bootstrap.sums(result.sums)[:, [FALSE, WARNED]]
 
 
+def rows_until(split: Split, alarm: Alarm) -> int:
+    """Return how many rows the entity of an alarm has until it."""
+    return int(np.searchsorted(split.rows[alarm.entities[0]], alarm.row, side="right"))
+
+
 def alert_list(run: EngineRun, split: Split, alarms: list[Alarm], outcomes: dict[int, Outcome]) -> list[dict[str, Any]]:
     """Return the alerts as rows. outcomes: by place among the alarms, if there are true events"""
-    recovered = {
-        (m["entity"], m["kind"], m["since"]): int(run.ts[row]) for row, m in run.messages if m["phase"] == "recovered"
-    }
     out = []
     for i, alarm in enumerate(alarms[:MAX_ALERTS]):
         m = alarm.message
+        # An entity that is silent has no row: an event of another one tells it.
+        own = alarm.kind in KINDS or not alarm.entities
+        row = int(run.position[alarm.row]) + 1 if own else rows_until(split, alarm)
         out.append(
             {
                 "id": m["episode"], "entity": m["entity"], "scope": m["scope"], "kind": m["kind"],
                 "severity": m["severity"], "summary": m["summary"],
-                "ts": alarm.ts, "row": int(run.position[alarm.row]) + 1, "score": m["score"], "y": m["y"],
+                "ts": alarm.ts, "row": row, "score": m["score"], "y": m["y"],
                 "yhat": m["yhat"], "yhat_lower": m["yhat_lower"], "yhat_upper": m["yhat_upper"],
                 "channel": m.get("channel"), "change": m.get("change"), "contributions": m.get("contributions") or [],
                 "entities": [run.names[e] for e in alarm.entities] if m["scope"] == "fleet" else None,
-                "recovered": recovered.get((m["entity"], m["kind"], m["since"])),
+                "recovered": alarm.end,
                 "judged": bool(alarm.row >= split.first[alarm.entities[0]]) if alarm.entities else False,
                 "truth": outcomes.get(i),
-                **({name: m[name] for name in ("target", "targets") if name in m}),
+                **({name: m[name] for name in ("target", "targets", "column") if name in m}),
             }
         )  # fmt: skip
     return out

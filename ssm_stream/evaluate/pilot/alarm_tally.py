@@ -105,21 +105,32 @@ def row_blocks(run: EngineRun, split: Split, blocks: Blocks) -> Ints:
     return out
 
 
-def judge_events(run: EngineRun, split: Split, true_events: Iterable[TrueEvent]) -> JudgedEvents:
-    """Return which true events are judged; an event ends with its entity's last row."""
+def judge_events(
+    run: EngineRun, split: Split, true_events: Iterable[TrueEvent], *, silence: bool = False
+) -> JudgedEvents:
+    """Return which true events are judged; an event ends with its entity's last row.
+
+    Args:
+        run, split: all rows, and those that are judged
+        true_events: of any entity of the run
+        silence: an entity without rows is an alarm: an event that none of its rows falls into is judged, and ends with
+            the last row of all
+    """
     number = {name: e for e, name in enumerate(run.names)}
     out = JudgedEvents()
     for event in true_events:
         e = number[event.entity]
         rows = split.rows[e]
         ts = run.ts[rows]
+        last = int(run.ts.max()) if silence else int(ts.max(initial=event.start))
         inside = rows[(ts >= event.start) & (ts <= event.end)]
-        if not len(inside) or split.first[e] >= len(run):
+        known = len(inside) or (silence and len(rows) and int(ts.min()) < event.start <= last)
+        if not known or split.first[e] >= len(run):
             out.outside += 1
-        elif inside[0] < split.first[e] or event.start < int(run.ts[rows[rows >= split.first[e]]].min()):
+        elif (inside < split.first[e]).any() or event.start < int(run.ts[rows[rows >= split.first[e]]].min()):
             out.ignored.append((e, event))
         else:
-            out.events.append((e, event._replace(end=min(event.end, int(ts.max())))))
+            out.events.append((e, event._replace(end=min(event.end, last))))
     return out
 
 

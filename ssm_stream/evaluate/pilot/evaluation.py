@@ -119,7 +119,7 @@ def run_pilot(
     events = [] if true_events is None else true_events(run.names)
     blocks = cut_blocks(run, split)
     bootstrap = Bootstrap(len(blocks.start), seed)
-    judged = judge_events(run, split, events)
+    judged = judge_events(run, split, events, silence=config.alerts.silence is not None)
     context = AlarmContext(run, split, judged, blocks, bootstrap, costs or default_costs(language), seed)
 
     def at(part: str, done: int) -> None:
@@ -184,7 +184,7 @@ def _compare(
     ]
     by_path = {part.path: part for part in parts}
     at("other detectors", 1)
-    all_alarms = run.alarms()
+    all_alarms = run.alarms(rules=True)
     alarms, places = judged_alarms(context, all_alarms)
     rule = config.alerts.anomaly
     values = together([signals(*own) for own in targets], run.entity)
@@ -268,8 +268,9 @@ def _split(config: Config, runs: list[EngineRun], first: float) -> tuple[Split, 
 def _allowed_false(config: Config, context: AlarmContext) -> float:
     """Return the false alarms that the budgets allow in the judged part, while nothing changes."""
     events, seconds = float(context.split.judged.sum()), 3600.0 * float(context.blocks.hours.sum())
-    rules = (config.alerts.anomaly, config.alerts.drift)
-    budgets = [rule.budget for rule in rules if rule.enabled]
+    alerts = config.alerts
+    budgets = [section.budget for section in (alerts.anomaly, alerts.drift) if section.enabled]
+    budgets += [alerts.anomaly.budget] if alerts.silence is not None or alerts.stuck else []
     return sum(events / each.events if each.events else seconds / each.seconds for each in budgets)
 
 
@@ -281,7 +282,7 @@ def _slider_positions(
     for i, factor in enumerate(FACTORS):
         at("other budgets", 2 + i)
         other = config if factor == 1.0 else with_budget(config, factor)
-        raised = alarms if factor == 1.0 else context.run.alarms(rerun_alerts(other, context.run))
+        raised = alarms if factor == 1.0 else context.run.alarms(rerun_alerts(other, context.run), rules=True)
         budgets = (other.alerts.anomaly.budget.text, other.alerts.drift.budget.text)
         point, drawn = alarm_figures.operating_point(context, factor, budgets, raised)
         points.append(point)

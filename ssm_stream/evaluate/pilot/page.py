@@ -25,7 +25,8 @@ from ssm_stream.evaluate.report.render import render
 from ssm_stream.evaluate.report.texts import Language
 
 ALARM_METHODS = (
-    "product", "product_anomaly", "product_drift", "never", "always", "random", "three_sigma", "sigma", "ewma", "adwin",
+    "product", "product_anomaly", "product_drift", "product_rules", "never", "always", "random", "three_sigma", "sigma",
+    "ewma", "adwin",
 )  # fmt: skip
 DRIFT_STYLES = {"least_squares": "squares", "frozen": "frozen", "product": "own"}
 """Methods in the charts of drifts, in the order in which they are drawn, and their lines."""
@@ -39,6 +40,8 @@ EVENTS_BEFORE, EVENTS_AFTER = 120, 80
 """Labelled events of the entity before and after an alert that its chart shows."""
 MAX_WATCHED = 6
 """Targets that the head of the page names."""
+RULE_SCORE = 1.0
+"""Rank of an alert of a rule among the scores."""
 MAX_MARKS = 200
 """Alerts marked in the chart of an entity."""
 
@@ -51,6 +54,7 @@ def page(p: Pilot, language: Language, file: str) -> str:
     errors = [m["relative"]["value"] for m in p.report["errors"]["methods"].values()]
     widest = max((value for value in errors if value is not None), default=1.0)
     first_sections = [stages.section, *([targets.section] if targets.has_several(p.report) else [])]
+    has_rules = any(alarm.kind not in KINDS for alarm in p.alarms)
     untidy = sorted(q["by_entity"], key=lambda each: -each["gaps"] - each["duplicates"] - each["out_of_order"])
     return render(
         "pilot.html.j2",
@@ -63,6 +67,8 @@ def page(p: Pilot, language: Language, file: str) -> str:
         checks=p.checks,
         alarm_methods=ALARM_METHODS,
         event_legend=[("event", f.text("legend.event"))] if p.true_events else [],
+        rule_legend=[("rule", f.text("legend.rule"))] if has_rules else [],
+        has_rules=has_rules,
         what_if=_what_if(f, p),
         alerts=_Alerts(f, p),
         inside=_inside(f),
@@ -154,7 +160,9 @@ class _Alerts:
 
     def __init__(self, f: Format, p: Pilot) -> None:
         alerts = f.report["alerts"]
-        ranked = sorted(range(len(alerts)), key=lambda i: (not alerts[i]["judged"], -alerts[i]["score"]))
+        ranked = sorted(
+            range(len(alerts)), key=lambda i: (not alerts[i]["judged"], -(alerts[i]["score"] or RULE_SCORE))
+        )
         self._f, self.count = f, len(p.alarms)
         self.listed = sorted(ranked[:ALERT_ROWS])
         chosen, charts = list[int](), Counter[int]()
@@ -168,7 +176,8 @@ class _Alerts:
     def entity(self, m: dict[str, Any]) -> str:
         """Return the entity of an alert, or how many a fleet alert stands for; with several targets, which began."""
         name = self._f.text("fleet", count=len(m["entities"])) if m["scope"] == "fleet" else str(m["entity"])
-        return f"{name} · {m['target']}" if "target" in m else name
+        what = m.get("target") or m.get("column")
+        return name if what is None else f"{name} · {what}"
 
     def reason(self, m: dict[str, Any]) -> str:
         """Return what an alert found and the inputs that contributed most."""
@@ -192,13 +201,18 @@ class _Alerts:
             f"{self.entity(m)}, {f.time(m['ts'])}: {f.text('kind.' + m['kind'])}",
             [Line("hat", x, run.yhat[rows]), Line("value", x, run.y[rows])],
             zone=f.zone.key, band=(x, run.lower[rows], run.upper[rows]), shaded=_true_events(p, e),
-            marks=[Mark(float(alarm.ts), alarm.kind)],
+            marks=[_mark(alarm)],
         )  # fmt: skip
 
 
+def _mark(alarm: Alarm) -> Mark:
+    return Mark(float(alarm.ts), alarm.kind if alarm.kind in KINDS else "rule")
+
+
 def _target_of(p: Pilot, alarm: Alarm) -> str:
-    """Return the target that started an alarm."""
-    return str(alarm.message.get("target", next(iter(p.targets))))
+    """Return the target that started an alarm, or that a rule is about; else the first."""
+    named = (alarm.message.get("target"), alarm.message.get("column"))
+    return next((path for path in named if path in p.targets), next(iter(p.targets)))
 
 
 def _titled(p: Pilot, alarm: Alarm) -> str:
@@ -310,7 +324,7 @@ def _strips(f: Format, p: Pilot) -> list[tuple[str, Plot]]:
         plot = Plot(
             f"{name}: {f.text('legend.value')}", [Line("value", x, y)], STRIP, zone=f.zone.key,
             shaded=[(float(x[0]), until, "learning"), *_true_events(p, e)],
-            marks=[Mark(float(alarm.ts), alarm.kind) for alarm in mine][:MAX_MARKS],
+            marks=[_mark(alarm) for alarm in mine[:MAX_MARKS]],
         )  # fmt: skip
         strips.append((name, plot))
     return strips

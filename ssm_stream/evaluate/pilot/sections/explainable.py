@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alert_summary.words import TEXTS
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Table
@@ -33,8 +34,9 @@ def explainable(config: Config, alerts: list[dict[str, Any]], language: Language
     for i, alert in enumerate(alerts):
         if alert["judged"]:
             directed, driver = names_direction(alert["summary"], language), driver_of(alert["contributions"], columns)
+            directed |= alert["kind"] not in KINDS  # a rule says what it is about
             found.append((i, directed, driver))
-    ranked = sorted(found, key=lambda each: -alerts[each[0]]["score"])
+    ranked = sorted(found, key=lambda each: -(alerts[each[0]]["score"] or 0.0))
     shown = [each for usable in (True, False) for each in [e for e in ranked if usable_cause(e) is usable][:EXAMPLES]]
     count = sum(usable_cause(each) for each in found)
     return {

@@ -80,8 +80,12 @@ def _touched(section: BaseModel, above: str) -> list[dict[str, Any]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(map(format_value, value)) or "–"
-    return str(value.text) if hasattr(value, "text") else format_value(value)
+        return ", ".join(map(_text, value)) or "–"
+    if hasattr(value, "text"):
+        return str(value.text)
+    if isinstance(value, BaseModel):
+        return value.model_dump_json(exclude_unset=True, by_alias=True)
+    return format_value(value)
 
 
 def section(f: Format) -> Section:
