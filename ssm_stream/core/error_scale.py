@@ -49,13 +49,11 @@ class ErrorScalePoolState(NamedTuple):
         a target, 0: none yet; usual errors over their scale, less 1; of unknown features and of gaps the log of what
         they do to squared errors by what they would in theory, and the events that these were learned from
     tail (P, 3): mean and mean square of the excess of large errors, exceedances (`interval.hpp`)
-    caution (P,): of the drift detectors of the pool's entities: what the log of their threshold is raised by at least
     w, v (P, D): weights; P (P, D, D): inverse of the inputs' decayed second moments
     """
 
     number: NDArray[np.float64]
     tail: NDArray[np.float64]
-    caution: NDArray[np.float64]
     w: NDArray[np.float64]
     v: NDArray[np.float64]
     P: NDArray[np.float64]

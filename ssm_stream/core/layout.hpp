@@ -187,7 +187,7 @@ inline void place_fields(Placer& put, IntervalFields& f) {
     put.finish();
 }
 inline void place_fields(Placer& put, DriftFields& f) {
-    put("number", f.number, {26});
+    put("number", f.number, {30});
     put("bets", f.bets, {14});
     put("histogram", f.histogram, {2, 136});
     put("waiting", f.waiting, {272});
@@ -242,7 +242,6 @@ inline void place_fields(Placer& put, ErrorScalePoolFields& f, i64 D) {
     const i64 n = rounded(D, 8);
     put("number", f.number, {5 + 2 * DOUBTS});
     put("tail", f.tail, {3});
-    put("caution", f.caution, {});
     put("w", f.w, {D}, 8);
     put("v", f.v, {D}, 8);
     put("P", f.P, {D, n}, 8);

@@ -216,15 +216,14 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     } else if (r.anomaly) {
         phase[CHANNEL] = channel;
         double* episode = episodes::episode(state.monitor, e, episodes::ANOMALY);
-        phase[0] = episodes::step(episode, episodes::ANOMALY, {j.n, j.time, score, counts, !counts, absorb}, r, phase + ENDED);
+        phase[0] = episodes::step(episode, episodes::ANOMALY, {j.n, j.time, score, counts, !counts && (allowed == 1.0 || found <= 1.0), absorb}, r, phase + ENDED);
         if (phase[ENDED] == episodes::ABSORBED && r.channels[LEVELS_CHANNEL])
             mean_shift::rebase(mean_shift::Levels(state.monitor, e), whole_doubles(2 * (state.learner.p.features + 1)));
         number[0] = score;
     }
     if (r.drift && allowed == 1.0) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
-        double* caution = state.monitor.error_scale_pool_fields.caution.in(state.monitor.error_scale_pool.row(j.k));
-        const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM, caution);
+        const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
         double evidence = 0.0;
         if (error_scale::is_known(context) && !stood && context.room[error_scale::BY_UNKNOWN] < error_scale::UNKNOWN_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);

@@ -8,7 +8,7 @@ namespace ssm {
 struct IntervalFields { Field<double> scale, width, tail; Field<std::int16_t> hours; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
 struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
-struct ErrorScalePoolFields { Field<double> number, tail, caution, w, v, P; };
+struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
 struct ShapeFields { Field<double> number, tail; Field<float> distance; Field<std::int16_t> past; Field<std::int8_t> usual; };
 struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms, visit; Field<std::uint16_t> events, crossings; };

@@ -1,7 +1,7 @@
 // Has the relation changed? A Shiryaev–Roberts e-detector on the normal scores of whitened errors.
 //
-// error → whitened by an online AR(1) → rank p among the entity's own past → z = Φ⁻¹(p), standard normal while nothing
-// changes → likelihood ratios of shifted and of rescaled normals against N(0, 1), `R ← (R + 1)·LR(z)`. A weighted mean of
+// error → whitened by what the last one and their slow mean say of it → rank p among the entity's own past → z = Φ⁻¹(p), standard
+// normal while nothing changes → likelihood ratios of shifted and of rescaled normals against N(0, 1), `R ← (R + 1)·LR(z)`. A weighted mean of
 // the R is an e-detector: while the z are independent and standard normal, the mean number of events to a false alarm is at
 // least the threshold (Shin, Ramdas & Rinaldo 2022). Whitening makes that nearly so for a model's errors; not for any data.
 // A second scale does the same with the means of blocks of errors, not whitened, and a longer memory: for what creeps too
@@ -22,9 +22,7 @@
 //
 // After an alarm the next errors are still ranked in the old reference. If they fit it (a false alarm, a fault that has
 // passed, or a change that the learner has taken up), it stays; if not, a new reference is made of them. Where it stays, the
-// threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too. What one entity
-// of a pool learns so, all do: each might see its first false alarm long before a budget's worth of its own events. Alarms of large
-// changes, which a learner takes up and which then fit, say nothing of the others.
+// threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too.
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
@@ -47,6 +45,8 @@ constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many eve
 // The evidence of a young entity counts for less, by so much more of its logarithm: scores that are not quite standard normal
 // yet grow evidence of nothing at a rate of their own, so that the rarer a budget, the more it would be passed. It ends with youth.
 constexpr double AT_FIRST = 0.3;
+// Of the slow mean that an error may follow as well: its memory, how soon that is learned, standard error of what is learned.
+constexpr double LEVEL_RATE = 1.0 / 64, LEVEL_LEARN = 1.0 / 8000, LEVEL_ERROR = 0.15;
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // Of the squares of the running means of z and z², over those of independent ones: events' memory; the most that one counts;
 // standard error of what is learned, as of independent z.
@@ -54,22 +54,22 @@ constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.1
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
 // Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.
-constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0, POOL_CAUTION_MOST = 2.0;
-enum { NOT, ALARMED, ALARMED_AT_LARGE };  // of TESTING: after an alarm, after one of a bet on a large change
+constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
 // Shifts ±¼, ±½, ±1; standard deviations ½, √½, √2, 2; on block means: shifts ±½, ±1
 constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
                                       1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0};
 
 // columns of `number`
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
-       TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION, WANDER, WANDER_SQUARE };
+       TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION, WANDER, WANDER_SQUARE,
+       LEVEL, LEVEL_CROSS, LEVEL_LAST, LEVEL_POWER };
 
-// before: errors of the entity that came before the first that is observed; caution: of its pool, null where there is none
+// before: errors of the entity that came before the first that is observed
 struct Drift {
-    double *number, *bets, *caution;
+    double *number, *bets;
     float *histogram, *blocks, *waiting, *blocks_waiting;
     double before;
-    SSM_INLINE Drift(const MonitorState& m, i64 e, double before = 0.0, double* caution = nullptr) : caution(caution), before(before) {
+    SSM_INLINE Drift(const MonitorState& m, i64 e, double before = 0.0) : before(before) {
         char* row = m.drift.row(e);
         number = m.drift_fields.number.in(row);
         bets = m.drift_fields.bets.in(row);
@@ -155,8 +155,18 @@ inline void bet_block(double* R, double z) {
     R[BETS + 3] = (R[BETS + 3] + 1.0) * down * down * 0.6065306597126334;
 }
 
-// Autocorrelation. A negative one stays: taking it out would raise slow waves, which look like shifts.
-SSM_INLINE double phi(const double* number) { return min(max(number[CROSS] / (number[POWER] + 1e-9), 0.0), 0.95); }
+// What the next error follows: the last one, and the slow mean of those before. What wanders over hundreds of events (weather,
+// fouling, a load that no input has) hardly shows from one error to the next, and would be a shift all the time.
+struct Followed { double last, level; };
+// Least squares of both together. A negative autocorrelation stays: taking it out would raise slow waves, which are as shifts are.
+// Of the level, what may be chance counts for little.
+SSM_INLINE Followed followed(const double* number) {
+    const double power = number[POWER] + 1e-9, alone = number[CROSS] / power, shared = number[LEVEL_LAST] / power;
+    const double left = max(number[LEVEL_POWER] - shared * number[LEVEL_LAST], 0.0) + 1e-9;
+    const double c = min(max((number[LEVEL_CROSS] - alone * number[LEVEL_LAST]) / left, 0.0), 1.0), square = c * c;
+    const double level = c * square / (square + LEVEL_ERROR * LEVEL_ERROR);
+    return {min(max(alone - level * shared, 0.0), 0.95), level};
+}
 
 // Centre and scale move with the learner. x: the error in their unit, clipped; 1.25: |x| is 0.8 in the mean.
 SSM_INLINE void follow(double* number, double x, double age) {
@@ -168,8 +178,9 @@ SSM_INLINE void follow(double* number, double x, double age) {
 // A new reference, centred and scaled on the latest errors, of the last of those that wait.
 inline void restart(const Drift& s, double events) {
     double* number = s.number;
-    const double ar = phi(number), centre = number[MEAN_OF], scale = 1.25 * number[SPREAD];
-    const double moved = (1.0 - ar) * (number[CENTRE] - centre), wider = number[SCALE];
+    const double centre = number[MEAN_OF], scale = 1.25 * number[SPREAD];
+    const Followed by = followed(number);
+    const double wider = number[SCALE], moved = (1.0 - by.last) * (number[CENTRE] - centre) + by.level * number[LEVEL] * wider;
     if (number[SCALE] > 0.0)
         number[LAST] = min(max((number[LAST] * number[SCALE] + number[CENTRE] - centre) / scale, -4.0), 4.0);
     number[CENTRE] = centre, number[SCALE] = scale, number[WARM] = events;
@@ -180,13 +191,13 @@ inline void restart(const Drift& s, double events) {
     for (i64 i = seen - few; i < seen; ++i)
         insert(s.histogram, bin((static_cast<double>(s.waiting[i % LAG]) * wider + moved) / scale), 1.0);
     number[TOTAL] = static_cast<double>(few);
-    number[WAITING] = number[BLOCK_WAITING] = 0.0;
+    number[WAITING] = number[BLOCK_WAITING] = number[LEVEL] = 0.0;
 }
 
 // The errors of now are the reference from here on.
 inline void rebase(const Drift& s) {
     for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
-    s.number[TESTING] = NOT;
+    s.number[TESTING] = 0.0;
     if (s.number[SCALE] > 0.0 && s.number[SPREAD] > 0.0) restart(s, 0.0);
 }
 
@@ -200,8 +211,7 @@ inline void alarm(const Drift& s) {
     else if (best < BETS) number[CHANGE] = best < 8 ? 3.0 : 4.0;
     else number[CHANGE] = best < BETS + 2 ? 5.0 : 6.0;
     for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
-    const bool large = best == 2 || best == 5 || best == 6 || best == 9;  // a shift by 1; a standard deviation of 1/2, of 2
-    number[TESTING] = large ? ALARMED_AT_LARGE : ALARMED, number[WARM] = static_cast<double>(AGAIN);
+    number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
     number[WAITING] = number[BLOCK_WAITING] = number[IN_BLOCK] = number[BLOCK_SUM] = 0.0;
 }
 
@@ -272,15 +282,13 @@ inline double test(const Drift& s, bool hold) {
     double* number = s.number;
     number[WARM] -= 1.0;
     if (number[WARM] > 0.0) return 0.0;
-    const bool large = number[TESTING] == ALARMED_AT_LARGE;
-    number[TESTING] = NOT;
+    number[TESTING] = 0.0;
     if (fits(number)) {
         number[CAUTION] = min(2.0 * number[CAUTION] + MORE_CAUTION, CAUTION_MOST);
-        if (s.caution && !large) *s.caution = min(2.0 * *s.caution + MORE_CAUTION, POOL_CAUTION_MOST);
         return 0.0;
     }
     // It is no false alarm: said once more, should the change have come after it.
-    if (hold) number[TESTING] = ALARMED, number[WARM] = static_cast<double>(AGAIN);
+    if (hold) number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
     else restart(s, 0.0);
     return 1.0;
 }
@@ -296,8 +304,7 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
     number[CAUTION] = max(number[CAUTION] - LESS_CAUTION / budget, 0.0);
     const double threshold = OVERSHOOT * budget, youth = 1.0 - (s.before + number[SEEN]) / YOUNG;
-    const double raised = s.caution ? max(number[CAUTION], *s.caution) : number[CAUTION];
-    const double caution = raised + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
+    const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
     const double evidence = total / (caution > 0.0 ? threshold * series::exp(caution) : threshold);
     if (evidence >= 1.0) alarm(s);
     return evidence;
@@ -317,7 +324,6 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
     double* number = s.number;
     const double seen = number[SEEN];
     number[SEEN] = seen + 1.0;
-    if (s.caution) *s.caution = max(*s.caution - LESS_CAUTION / budget, 0.0);
     double rate = max(1.0 / (seen + 1.0), 0.02), step = error - number[MEAN_OF];
     if (seen > 30.0) step = min(max(step, -10.0 * number[SPREAD]), 10.0 * number[SPREAD]);
     number[MEAN_OF] += rate * step;
@@ -329,11 +335,17 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         return 0.0;
     }
     const double x = min(max((error - number[CENTRE]) / number[SCALE], -1000.0), 1000.0), clipped = min(max(x, -4.0), 4.0);
-    const double w = x - phi(number) * number[LAST];
+    const Followed by = followed(number);
+    const double slow = by.level * number[LEVEL], w = x - by.last * number[LAST] - slow;
     rate = max(AR_RATE, 1.0 / (seen - SETTLE + 3.0));
     if (number[TESTING] == 0.0) {  // an offset that lasts would pass for autocorrelation
         number[CROSS] += rate * (clipped * number[LAST] - number[CROSS]);
         number[POWER] += rate * (clipped * clipped - number[POWER]);
+        rate = max(LEVEL_LEARN, 1.0 / (seen - SETTLE + 3.0));
+        number[LEVEL_CROSS] += rate * (clipped * number[LEVEL] - number[LEVEL_CROSS]);
+        number[LEVEL_LAST] += rate * (number[LAST] * number[LEVEL] - number[LEVEL_LAST]);
+        number[LEVEL_POWER] += rate * (number[LEVEL] * number[LEVEL] - number[LEVEL_POWER]);
+        number[LEVEL] += LEVEL_RATE * (clipped - number[LEVEL]);
     }
     number[LAST] = clipped;
     if (s.before + seen < YOUNG && number[TESTING] == 0.0) follow(number, clipped, s.before + number[SEEN]);
@@ -349,7 +361,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         number[Z_SQUARE] += Z_RATE * (z * z - number[Z_SQUARE]);
         if (number[TESTING] == 0.0) learn_wander(number);
         join(s, w);
-        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, z, budget);
+        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x - slow, z, budget);
     }
     age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;

@@ -47,7 +47,7 @@ constexpr double VISIT_MOST = 100.0;  // events of an excursion that teach what 
 constexpr double STEP_LIMIT = 0.1;    // of the limits' log, an alarm
 constexpr double LIMIT_MOST = 3.0;    // of that correction: more than four times in size
 constexpr double PRIOR_DF = 4.0;   // columns that count as independent of each other before more is known
-constexpr double VARIANCE_LEAST = 1e-3, SCORE_MOST = 1e3;
+constexpr double JOINT_LEAST = 0.03, SCORE_MOST = 1e3;  // least mean and deviation of the joint statistic
 
 // Columns of `number`: what the limits' log is off by; mean and mean square of the joint statistic, minus the prior's; events in
 // a row in which the baseline is held; 1 if one of them was an alarm.
@@ -93,10 +93,11 @@ inline double normal_limit(double events) {
     const double r = std::sqrt(2.0 * series::log(max(events, 2.0)));
     return r - (2.515517 + r * (0.802853 + r * 0.010328)) / (1.0 + r * (1.432788 + r * (0.189269 + r * 0.001308)));
 }
-// What a scaled χ² of this mean and variance exceeds as often as a normal number exceeds z (Wilson & Hilferty 1931).
+// What a scaled χ² of this mean and variance exceeds as often as a normal number exceeds z (Wilson & Hilferty 1931). The fewer the
+// degrees of freedom, the further it is off; from where it would turn back, it stays.
 inline double chi_square_limit(double mean, double variance, double z) {
     const double df = 2.0 * mean * mean / variance;
-    const double h = 2.0 / (9.0 * df), cube = max(1.0 - h + z * std::sqrt(h), 0.1);
+    const double h = min(2.0 / (9.0 * df), 0.25 * z * z), cube = max(1.0 - h + z * std::sqrt(h), 0.1);
     return mean * cube * cube * cube;
 }
 // The limits of a budget and so many columns; most events have those of the event before.
@@ -286,7 +287,7 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     if (used > 0) {
         const double joint = total / static_cast<double>(used), variance = 2.0 / min(PRIOR_DF, static_cast<double>(used));
         const double mean = 1.0 + number[JOINT], square = 1.0 + variance + number[JOINT_SQUARE];
-        const double limit = chi_square_limit(mean, max(square - mean * mean, VARIANCE_LEAST), room.limit[JOINT_Z]);
+        const double limit = chi_square_limit(max(mean, JOINT_LEAST), max(square - mean * mean, JOINT_LEAST * JOINT_LEAST), room.limit[JOINT_Z]);
         score = min(max(joint / (limit * correction), largest / single), SCORE_MOST);
         if (score < 1.0) {
             number[JOINT] += SLOW * (joint - mean);
