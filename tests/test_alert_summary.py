@@ -72,8 +72,8 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**INSIDE, "score": 0.3, "phase": "ongoing"},
         NO_EVIDENCE,
-        "PUMP-3: temp is unusual again and again; now 71, as predicted (70 ± 4) (since 06:10).",
-        "PUMP-3（06:10 から）：temp が断続的に普段と異なります（現在 71 で予測どおり、70 ± 4）。",
+        "PUMP-3: temp is unusual again and again; now 71.2, as predicted (70 ± 4) (since 06:10).",
+        "PUMP-3（06:10 から）：temp が断続的に普段と異なります（現在 71.2 で予測どおり、70 ± 4）。",
     ),
     (
         {**INSIDE, "channel": "levels"},
@@ -85,23 +85,23 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         {**INSIDE, "channel": "levels"},
         Evidence(moved=[LOAD, MOVED]),
         "PUMP-3: the levels of load (41 to 61), temp (71 to 75) moved; "
-        "temp is 71, as predicted (70 ± 4) (since 06:10).",
+        "temp is 71.2, as predicted (70 ± 4) (since 06:10).",
         "PUMP-3（06:10 から）：load（41 から 61）、temp（71 から "
-        "75）の水準が変わりました（temp は 71 で予測どおり、70 ± 4）。",
+        "75）の水準が変わりました（temp は 71.2 で予測どおり、70 ± 4）。",
     ),
     (
         {"channel": "levels"},
         Evidence(moved=[MovedLevel("load", "steps", 0.5, 0.01, 0.5, 61.04)]),
-        "PUMP-3: load hardly changes any more and stays at 61.0; temp is 92, expected 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：load が 61.0 のままほとんど変化しなくなりました（temp は 92、予測は 70 ± 4）。",
+        "PUMP-3: load hardly changes any more and stays at 61.04; temp is 92, expected 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：load が 61.04 のままほとんど変化しなくなりました（temp は 92、予測は 70 ± 4）。",
     ),
     (
         {**INSIDE, "channel": "levels"},
         Evidence(moved=[MovedLevel("load", "steps", 0.5, 1.55, 0.5, 61.04)]),
         "PUMP-3: load fluctuates at least 3.1 × as much as usual from event to event; "
-        "temp is 71, as predicted (70 ± 4) (since 06:10).",
+        "temp is 71.2, as predicted (70 ± 4) (since 06:10).",
         "PUMP-3（06:10 から）：load のイベントごとの変動が普段の 3.1 "
-        "倍以上に増えました（temp は 71 で予測どおり、70 ± 4）。",
+        "倍以上に増えました（temp は 71.2 で予測どおり、70 ± 4）。",
     ),
     (
         {**INSIDE, "channel": "levels"},
@@ -128,38 +128,38 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {"y": 11.44, "yhat": 11.3, "yhat_lower": -1100.0, "yhat_upper": 400.0, "channel": "tank-level"},
         NO_EVIDENCE,
-        "PUMP-3: temp is 11, as predicted (11 [-1100 to 400]), but the channel tank-level scores 2.1 (unusual above 1) "
-        "(since 06:10).",
-        "PUMP-3（06:10 から）：temp は 11 で予測どおり（11、-1100 〜 400）ですが、"
+        "PUMP-3: temp is 11.44, as predicted (11 [-1100 to 400]), but the channel tank-level scores 2.1 "
+        "(unusual above 1) (since 06:10).",
+        "PUMP-3（06:10 から）：temp は 11.44 で予測どおり（11、-1100 〜 400）ですが、"
         "チャネル tank-level のスコアが 2.1 です（1 超で異常）。",
     ),
     (
         {"y": 10.0, "yhat": 0.0033, "yhat_lower": -0.046, "yhat_upper": 0.053},
         NO_EVIDENCE,
-        "PUMP-3: temp is 10.00, expected 0 ± 0.05 (since 06:10).",
-        "PUMP-3（06:10 から）：temp が 10.00 です（予測は 0 ± 0.05）。",
+        "PUMP-3: temp is 10, expected 0 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 10 です（予測は 0）。",
     ),
     (
         {"y": 74.43},
         NO_EVIDENCE,
-        "PUMP-3: temp is 74.43, expected 70.24 ± 4.15 (since 06:10).",
-        "PUMP-3（06:10 から）：temp が 74.43 です（予測は 70.24 ± 4.15）。",
+        "PUMP-3: temp is 74.43, expected 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 74.43 です（予測は 70 ± 4）。",
     ),
     (
         {**INSIDE, "channel": "novelty"},
         Evidence(new=NewValue("hour", 8765, 35, 55.2, 1.0)),
-        "PUMP-3: temp is 71, as predicted (70 ± 4), but unlike what it last was at this hour of the week (about 55) "
+        "PUMP-3: temp is 71.2, as predicted (70 ± 4), but unlike what it last was at this hour of the week (about 55) "
         "(since 06:10).",
-        "PUMP-3（06:10 から）：temp は 71 で予測どおり（70 ± 4）ですが、"
+        "PUMP-3（06:10 から）：temp は 71.2 で予測どおり（70 ± 4）ですが、"
         "この曜日と時間帯の最近の値（約 55）と異なります。",
     ),
     (
         {**INSIDE, "channel": "shape"},
         Evidence(cycle=47.8),
-        "PUMP-3: the cycle of temp (about 48 events) has another shape; temp is 71, as predicted (70 ± 4) "
+        "PUMP-3: the cycle of temp (about 48 events) has another shape; temp is 71.2, as predicted (70 ± 4) "
         "(since 06:10).",
         "PUMP-3（06:10 から）：temp の周期（約 48 件）の波形がこれまでと異なります"
-        "（temp は 71 で予測どおり、70 ± 4）。",
+        "（temp は 71.2 で予測どおり、70 ± 4）。",
     ),
     (
         {"channel": "shape"},
@@ -170,35 +170,34 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**INSIDE, "channel": "tank-level"},
         NO_EVIDENCE,
-        "PUMP-3: temp is 71, as predicted (70 ± 4), but the channel tank-level scores 2.1 (unusual above 1) "
+        "PUMP-3: temp is 71.2, as predicted (70 ± 4), but the channel tank-level scores 2.1 (unusual above 1) "
         "(since 06:10).",
-        "PUMP-3（06:10 から）：temp は 71 で予測どおり（70 ± 4）ですが、"
+        "PUMP-3（06:10 から）：temp は 71.2 で予測どおり（70 ± 4）ですが、"
         "チャネル tank-level のスコアが 2.1 です（1 超で異常）。",
     ),
     (
         {**DRIFT, "change": "larger"},
-        Evidence(errors=ErrorChange(0.1, 12, 1.7712)),
-        "PUMP-3: errors of temp are about 1.8 × as large as usual; now 71, predicted 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：temp の予測誤差が普段の約 1.8 倍に増えました（現在 71、予測は 70 ± 4）。",
+        Evidence(errors=ErrorChange(0.1, 12, 1.7712, 1)),
+        "PUMP-3: errors of temp are about 1.8 × as large as usual; now 71.2, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の約 1.8 倍に増えました（現在 71.2、予測は 70 ± 4）。",
     ),
     (
         {**DRIFT, "change": "lower"},
-        Evidence(errors=ErrorChange(-3.04, 12, 1.1)),
-        "PUMP-3: temp has been about 3 lower than predicted in its last 12 events; now 71, predicted 70 ± 4 "
-        "(since 06:10).",
-        "PUMP-3（06:10 から）：temp が直近 12 件で予測より約 3 低い状態です（現在 71、予測は 70 ± 4）。",
+        Evidence(errors=ErrorChange(-3.04, 12, 1.1, -1)),
+        "PUMP-3: temp has been about 3 lower than predicted in its last 12 events (since 06:10).",
+        "PUMP-3（06:10 から）：temp が直近 12 件で予測より約 3 低い状態です。",
     ),
     (
         {**DRIFT, "change": "higher", "phase": "ongoing", "ts": SIX_TEN + 60_000},
-        Evidence(errors=ErrorChange(3.0, 12, 1.1)),
-        "PUMP-3: temp is higher against its prediction than usual; now 71, predicted 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：temp が予測に対して普段より高めの状態です（現在 71、予測は 70 ± 4）。",
+        Evidence(errors=ErrorChange(3.0, 12, 1.1, 1)),
+        "PUMP-3: temp is higher against its prediction than usual; now 71.2, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が予測に対して普段より高めの状態です（現在 71.2、予測は 70 ± 4）。",
     ),
     (
         SEVERAL,
         NO_EVIDENCE,
-        "PUMP-3: temp is 92, expected 70 ± 4; also vibration 5.1 (expected 3.2 ± 0.4), flow (since 06:10).",
-        "PUMP-3（06:10 から）：temp が 92 です（予測は 70 ± 4）、ほかに vibration 5.1（予測は 3.2 ± 0.4）、flow。",
+        "PUMP-3: temp is 92, expected 70 ± 4; also vibration 5.13 (expected 3.2 ± 0.4), flow (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 92 です（予測は 70 ± 4）、ほかに vibration 5.13（予測は 3.2 ± 0.4）、flow。",
     ),
     (
         {
@@ -211,8 +210,8 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
             "yhat_upper": 3.6,
         },
         NO_EVIDENCE,
-        "PUMP-3: vibration is 5.1, expected 3.2 ± 0.4; also temp, flow (since 06:10).",
-        "PUMP-3（06:10 から）：vibration が 5.1 です（予測は 3.2 ± 0.4）、ほかに temp、flow。",
+        "PUMP-3: vibration is 5.13, expected 3.2 ± 0.4; also temp, flow (since 06:10).",
+        "PUMP-3（06:10 から）：vibration が 5.13 です（予測は 3.2 ± 0.4）、ほかに temp、flow。",
     ),
     (
         FLEET,
@@ -293,7 +292,7 @@ evidence = st.builds(
     Evidence,
     st.lists(moved, max_size=6),
     st.none() | st.builds(NewValue, senses, st.integers(1, 16_000), st.integers(1, 59), floats, finite.map(abs)),
-    st.none() | st.builds(ErrorChange, floats, st.integers(8, 128), floats.map(abs)),
+    st.none() | st.builds(ErrorChange, floats, st.integers(8, 128), floats.map(abs), st.sampled_from([-1, 0, 1])),
     st.none() | st.floats(8, 2_304),
 )
 values = st.fixed_dictionaries({name: st.none() | finite for name in ("y", "yhat", "yhat_lower", "yhat_upper")})

@@ -251,7 +251,7 @@ def test_a_column_without_values_and_one_that_repeats() -> None:
     assert (told[1][3], told[3][3]) == (560, 700)
     assert 604 <= told[2][3] <= 610
     assert messages[2]["value"] == 1.25
-    assert messages[2]["summary"].startswith("m01: temp is stuck at 1.250 (since ")
+    assert messages[2]["summary"].startswith("m01: temp is stuck at 1.25 (since ")
 
 
 def wide(columns: int = 6, entities: int = 5, events: int = 800) -> tuple[Config, Events]:

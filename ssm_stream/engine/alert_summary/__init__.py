@@ -1,7 +1,7 @@
 """The sentence of an alert: entity, target, value, what was expected, what changed, since when, in English or Japanese.
 
 `evidence` reads what the message does not have from the state captured at the event, `numbers` and `times` round,
-`words` has the templates, `summarizer` puts the sentence together.
+`values` writes a value and its prediction, `words` has the templates, `summarizer` puts the sentence together.
 """
 
 from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, Evidence, read_evidence

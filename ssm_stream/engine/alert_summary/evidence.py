@@ -1,7 +1,7 @@
 """What a sentence needs beyond the message, read from the state that was captured at the alert's event.
 
 Levels that moved: from where to where, and what is noise there. A new value: new in which sense. Errors that changed:
-by how much.
+by how much, and which way. The steps that the target is measured in.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ MIN_ERRORS, MAX_ERRORS = 8, 128
 """Latest errors that the size of a change is measured over."""
 RESTARTED = 50
 """Errors that a reference of the drift detector begins with."""
-MAX_STANDING = 0.05
-"""Share of the events at which the target stood still, as predicted, up to which errors are those of the events."""
+MAX_STANDING, MAX_MIXED = 0.05, 0.4
+"""Share of the events at which the target stood still, as predicted, up to which errors are those of the events; and up
+to which those of the others have the sign of all."""
 MAX_LAST, PLAIN_RATE = 4.0, 0.01
 """Bound of the error that the next one is whitened by; rate of the running mean of the errors' sizes."""
+STEP_DIGITS = 6
+"""Significant digits of the smallest step."""
 MAX_SCALES = 1.6
 """Ratio of two estimates of the errors' scale up to which a mean is given in the target's unit."""
 MAX_CLIPPED = 8.0
@@ -87,12 +90,14 @@ class ErrorChange(NamedTuple):
     """How errors (target − prediction) changed.
 
     shift: mean of the latest, in the target's unit; NaN: not known well enough; events: how many these are
-    ratio: by which their size changed
+    ratio: by which their size changed; NaN: not known
+    side: 1 or −1, by whether their mean is above or below the usual; 0: not known
     """
 
     shift: float
     events: int
     ratio: float
+    side: int
 
 
 class Evidence(NamedTuple):
@@ -100,6 +105,7 @@ class Evidence(NamedTuple):
 
     moved: the columns whose levels moved most, the first the most; cycle: events of a cycle of the target
     stopped: other columns that stopped with the alert's own
+    step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
     """
 
     moved: Sequence[MovedLevel] = ()
@@ -107,6 +113,7 @@ class Evidence(NamedTuple):
     errors: ErrorChange | None = None
     cycle: float | None = None
     stopped: int = 0
+    step: float = 0.0
 
 
 NO_EVIDENCE = Evidence()
@@ -123,15 +130,18 @@ def read_evidence(
         columns: names of the columns that the level channel watches (D,), the target last
         shifts: signed parts of the columns, then of their steps, in the level channel's score (2 D,); None: unknown
     """
+    pool = rows("pool_error_scale.number")
+    # Without the rounding of differences of large values.
+    step = 0.0 if pool is None else float(f"{pool[error_scale.STEP]:.{STEP_DIGITS}g}")
     if kind == "drift":
-        return Evidence(errors=_error_change(rows))
+        return Evidence(errors=_error_change(rows), step=step)
     if channel == "levels" and shifts is not None:
-        return Evidence(moved=_moved_levels(rows, columns, shifts))
+        return Evidence(moved=_moved_levels(rows, columns, shifts), step=step)
     if channel == "novelty":
-        return Evidence(new=_new_value(rows))
+        return Evidence(new=_new_value(rows), step=step)
     if channel == "shape":
-        return Evidence(cycle=_cycle(rows))
-    return NO_EVIDENCE
+        return Evidence(cycle=_cycle(rows), step=step)
+    return Evidence(step=step)
 
 
 def _moved_levels(rows: Rows, columns: Sequence[str], shifts: NDArray[np.float64]) -> list[MovedLevel]:
@@ -258,7 +268,10 @@ def _view(x: float, low: float, width: float, now: int, last: int) -> tuple[floa
 
 
 def _error_change(rows: Rows) -> ErrorChange | None:
-    """Return how the latest errors differ from those before; None if there are too few, or many events had none."""
+    """Return how the latest errors differ from those before, as far as those of the events that had one show it.
+
+    None: there are too few.
+    """
     names = ("detector.number", "detector.waiting", "error_scale.number", "learner.n")
     number, ring, context, events = (rows(name) for name in names)
     if number is None or ring is None or context is None or events is None:
@@ -267,7 +280,7 @@ def _error_change(rows: Rows) -> ErrorChange | None:
     # Of those since the reference was made: what the ring holds of before is in another unit.
     count = min(int(seen - FIRST), LAG, int(number[detect.TOTAL] / max(number[detect.MASS], 1.0) - RESTARTED))
     stood = int(events) - float(context[error_scale.SEEN])
-    if count < 2 * MIN_ERRORS or not scale > 0.0 or stood > MAX_STANDING * int(events):
+    if count < 2 * MIN_ERRORS or not scale > 0.0:
         return None
     # Whitened, the latest first.
     whitened = np.nan_to_num(np.asarray(ring, np.float64)[(seen - 1 - np.arange(count)) % LAG])
@@ -277,11 +290,14 @@ def _error_change(rows: Rows) -> ErrorChange | None:
     means, sizes = np.cumsum(errors) / n, np.cumsum(np.abs(errors)) / n
     # Over the number of latest errors that is most unlike no change: of normal errors, and of exponential sizes.
     latest = int(n[at][np.argmax(np.abs(means[at]) * np.sqrt(n[at]))])
+    if stood > MAX_STANDING * int(events):
+        side = 0 if stood > MAX_MIXED * int(events) else int(np.sign(means[latest - 1]))
+        return ErrorChange(math.nan, latest, math.nan, side)
     before = (sizes[-1] * count - sizes[at] * n[at]) / (count - n[at])
     ratios = np.maximum(sizes[at], 1e-9) / np.maximum(before, 1e-9)
     widest = int(n[at][np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
     ratio = float(np.abs(whitened[:widest]).mean() / max(np.abs(errors[widest:]).mean(), 1e-9))
-    return ErrorChange(_shift(number, whitened, latest, context), latest, ratio)
+    return ErrorChange(_shift(number, whitened, latest, context), latest, ratio, int(np.sign(means[latest - 1])))
 
 
 def _shift(

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel, NewValue
-from ssm_stream.engine.alert_summary.numbers import factor, measured, number_of, round_count, rounded
+from ssm_stream.engine.alert_summary.numbers import exact, factor, measured, next_step, number_of, round_count, rounded
 from ssm_stream.engine.alert_summary.times import clock, zone_of
+from ssm_stream.engine.alert_summary.values import FINER, Message, places_of, shown_value, shows, side_of, size_of
 from ssm_stream.engine.alert_summary.words import text
 
 MAX_NAME = 60
 """Characters of a name in a sentence."""
 MAX_COLUMNS, MAX_TARGETS, MAX_ENTITIES = 3, 3, 3
 """Columns, targets and entities that a sentence names."""
-MINOR, FAR, WIDE = 50.0, 10.0, 100.0
-"""An error is shown to a fiftieth where the interval is narrower; where it is ten times narrower, it is left out.
-Where the interval is far wider than the values, these keep two digits, unless they are a hundred times smaller."""
-FINER = 4
-"""Powers of ten that numbers become finer by, until what is outside of its interval is so as written."""
-UNEVEN = 0.2
-"""Share of the half-width by which the prediction may be off the middle of its interval to be written with ±."""
-Message = Mapping[str, Any]
 CHANGE_KEYS = {
     "higher": "shift_up",
     "lower": "shift_down",
@@ -95,16 +87,17 @@ class Summarizer:
     def _open(self, message: Message, evidence: Evidence) -> str:
         """Return what is wrong, the other targets included."""
         what = self._cause(message, evidence)
-        others = [each for each in message.get("targets") or () if each["target"] != message.get("target")]
+        # A target whose level moved is named already.
+        named = {message.get("target"), *(each.column for each in evidence.moved[:MAX_COLUMNS] if each.what == "level")}
+        others = [each for each in message.get("targets") or () if each["target"] not in named]
         if evidence.moved and evidence.moved[0].column != message.get("target"):
-            others = [each for each in others if _side(each)]  # each target has reported the same column
+            others = [each for each in others if side_of(each)]  # each target has reported the same column
         if not others:
             return what
         names = []
         for each in others[:MAX_TARGETS]:
-            key = "other_outside" if _side(each) else None
-            name = _name(str(each["target"]))
-            names.append(self._text(key, **self._value(each, name)) if key and message["kind"] == "anomaly" else name)
+            name, valued = _name(str(each["target"])), side_of(each) and message["kind"] == "anomaly"
+            names.append(self._text("other_outside", **self._value(each, name, 0.0)) if valued else name)
         return self._text("also", what=what, others=self._list(names, len(others)))
 
     def _cause(self, message: Message, evidence: Evidence) -> str:
@@ -112,7 +105,8 @@ class Summarizer:
         return self._drift(message, evidence) if message["kind"] == "drift" else self._anomaly(message, evidence)
 
     def _anomaly(self, message: Message, evidence: Evidence) -> str:
-        values, side, channel = self._value(message, self._target(message)), _side(message), message.get("channel")
+        values = self._value(message, self._target(message), evidence.step)
+        side, channel = side_of(message), message.get("channel")
         score = message.get("score") or 0.0
         if side is None:
             return self._text("no_value", target=values["target"])
@@ -130,35 +124,38 @@ class Summarizer:
             return self._levels(values, evidence.moved, outside=side != 0, brief=brief)
         lead = self._text("outside_and" if side else "inside_but", **values)
         if channel == "novelty":
-            return self._novelty(message, evidence.new)
+            return self._novelty(message, evidence.new, evidence.step)
         if channel is None or channel in CHANNELS:
             return self._text("outside", **values) if side else lead + self._text("far")
         return lead + self._text("own", channel=_name(str(channel)), score=rounded(score, score / 4))
 
-    def _novelty(self, message: Message, new: NewValue | None) -> str:
-        """Return a value and in which sense it is new."""
-        key, target = "outside_and" if _side(message) else "inside_but", self._target(message)
-        size = _size(message)
+    def _novelty(self, message: Message, new: NewValue | None, step: float) -> str:
+        """Return a value and in which sense it is new. step: as of `Evidence`"""
+        key, target, y = "outside_and" if side_of(message) else "inside_but", self._target(message), message["y"]
+        size = size_of(message)
         if new is None:
-            return self._text(key, **self._value(message, target)) + self._text("new")
+            return self._text(key, **self._value(message, target, step)) + self._text("new")
         latest = {"events": round_count(new.events), "latest": f"{new.latest:,}"}
         earlier = self._text("before" if new.latest <= 1 else "before_latest", **latest)
-        side = {"higher": 1, "lower": -1}.get(new.sense, 0)
-        bound, digits = "?", max(new.size, size)
+        side, places = {"higher": 1, "lower": -1}.get(new.sense, 0), places_of(y, step)
+        digits, shown = max(new.size, size), ""
         if side and not math.isnan(new.bound):
+            # What is read in steps has no values between the bound and the nearest of these within it.
+            bound = next_step(new.bound, places, side) if step else new.bound
             # As written, too, the value is beyond all others, and none of them is beyond the bound.
-            for finer in range(FINER):
-                bound = rounded(new.bound, digits / 10.0**finer, side)
-                size = min(size, digits / 10.0**finer) if finer else size
-                if (number_of(measured(message["y"], size)) - number_of(bound)) * side > 0.0:
+            for finer in [digits / 10.0**each for each in range(FINER)]:
+                shown = rounded(bound, finer, side, places)
+                if (number_of(measured(y, min(size, finer))) - number_of(shown)) * side > 0.0:
+                    size = min(size, finer)
                     break
             else:
-                bound = rounded(new.bound, 0.0)
+                shown = ""
         elif new.sense in ("hour", "usual"):
-            bound = measured(new.bound, min(digits, abs(message["y"] - new.bound)))
-        return self._text(key, **self._value(message, target, size)) + self._text(
-            new.sense, earlier=earlier, bound=bound
-        )
+            shown = rounded(new.bound, min(digits, abs(y - new.bound), abs(new.bound) / 5.0), most=places + 1)
+        what = self._text(new.sense, earlier=earlier, bound=shown)
+        if side and shown:
+            what = self._text("at_most" if side > 0 else "at_least", what=what, bound=shown)
+        return self._text(key, **self._value(message, target, step, size)) + what
 
     def _levels(self, values: Mapping[str, str], moved: Sequence[MovedLevel], *, outside: bool, brief: bool) -> str:
         """Return which levels moved, and the target's value unless it is one of them, or `brief`."""
@@ -200,24 +197,28 @@ class Summarizer:
         return self._text("steps_up" if ratio > 1.0 else "steps_down", column=column, times=factor(ratio))
 
     def _drift(self, message: Message, evidence: Evidence) -> str:
-        target, side, errors = self._target(message), _side(message), evidence.errors
-        if side is None:
-            return self._text("drift_no_value", target=target)
-        values = self._value(message, target)
-        now = self._text("now", **values)
-        key = CHANGE_KEYS.get(message.get("change") or "")
-        if key is None:
-            return self._text("drift", target=target, now=now)
+        target, errors = self._target(message), evidence.errors
+        if side_of(message) is None:
+            return self._text("drift", target=target)
+        key = CHANGE_KEYS.get(message.get("change") or "", "drift")
+        level = 1 if key.endswith("_up") else -1 if key.endswith("_down") else 0
+        # The ranks of errors may go one way and their mean another, as where the target is mostly zero.
+        if level and errors is not None and errors.side != level:
+            key, level = "drift", 0
+        shown: dict[str, object] = {}
         # Later, the errors before are no longer those before the change.
-        if errors is None or message["ts"] != _since(message):
-            return self._text(f"{key}_some", target=target, now=now)
-        if key.startswith("errors"):
-            clear = errors.ratio >= 1.05 if key == "errors_larger" else errors.ratio <= 0.95
-            shown: dict[str, object] = {"times": factor(errors.ratio)}
-        else:
-            clear = errors.shift > 0.0 if key.endswith("_up") else errors.shift < 0.0
+        clear = errors is not None and message["ts"] == _since(message)
+        if errors is not None and level:
+            clear = clear and errors.shift * level > 0.0
             shown = {"shift": rounded(abs(errors.shift), abs(errors.shift)), "events": errors.events}
-        return self._text(key if clear else f"{key}_some", target=target, now=now, **shown)
+        elif errors is not None and key != "drift":
+            clear = clear and (errors.ratio >= 1.05 if key == "errors_larger" else errors.ratio <= 0.95)
+            shown = {"times": factor(errors.ratio)}
+        what = self._text(key if clear or key == "drift" else f"{key}_some", target=target, **shown)
+        if not shows(message, key, places_of(message["y"], evidence.step)):
+            return what
+        now = self._text("now", **self._value(message, target, evidence.step))
+        return self._text("with_now", what=what, now=now)
 
     def _end(self, message: Message) -> str:
         target, drift = self._target(message), message["kind"] == "drift"
@@ -227,7 +228,7 @@ class Summarizer:
             return self._text("absorbed_drift" if drift else "absorbed", target=target, events=events)
         if ended != "recovered":
             return self._text(ended)
-        key = "learned" if drift else "recovered" if _side(message) == 0 else "calm"
+        key = "learned" if drift else "recovered" if side_of(message) == 0 else "calm"
         return self._text(key, target=target, events=events)
 
     def _rule(self, message: Message, stopped: int) -> str:
@@ -239,7 +240,7 @@ class Summarizer:
             return self._limit(message)
         value = message["value"]
         key = kind if message["column"] is not None else "silence_all"
-        shown = rounded(value, 0.0) if isinstance(value, float) else str(value)
+        shown = exact(value) if isinstance(value, float) else str(value)
         what = self._text(f"{key}_over" if ended else key, column=_name(str(message["column"])), value=shown)
         return self._text("others_stopped", what=what, n=stopped) if stopped else what
 
@@ -251,10 +252,10 @@ class Summarizer:
         size = min((abs(value - bound) for bound in bounds.values()), default=0.0) if isinstance(value, float) else 0.0
         shown = _name(str(value))
         if isinstance(value, float):
-            shown = measured(value, size) if size else f"{value:.6g}"
+            shown = measured(value, size) if size else exact(value)
         if ended == "recovered":
             return self._text("within_limit", column=column, value=shown)
-        words = [self._text(f"limit_{word}", bound=f"{bound:.15g}") for word, bound in bounds.items()]
+        words = [self._text(f"limit_{word}", bound=exact(bound)) for word, bound in bounds.items()]
         key = "beyond_limit" if words else "forbidden"
         return self._text(key, column=column, value=shown, limit=self._text("list").join(words))
 
@@ -271,35 +272,15 @@ class Summarizer:
         names = [_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
         kind = "fleet_drift" if message["kind"] == "drift" else "fleet_anomaly"
         what = self._text(kind, target=target, names=self._text("list").join(names) or "?")
-        if _side(message) is None:
+        if side_of(message) is None:
             return who, what
         return who, self._text("last", what=what, last=self._cause(message, evidence))
 
-    def _value(self, values: Message, target: str, size: float | None = None) -> dict[str, str]:
-        """Return target, value and prediction, rounded to `size`; None: of the interval, or of an error beyond."""
-        side, least = _side(values), _size(values) if size is None else size
-        y, yhat, lower, upper = (values.get(name) for name in ("y", "yhat", "yhat_lower", "yhat_upper"))
-        known, half = [math.nan if x is None else x for x in (y, yhat)], _half(values)
-        if lower is None or upper is None or y is None or yhat is None or half < _error(values) / FAR:
-            shown = (measured(known[0], least), rounded(known[1], least))
-            return {"target": target, "y": shown[0], "expected": shown[1]}
-        even = abs((lower / 2 + upper / 2) - yhat) <= UNEVEN * half
-        found = list[dict[str, str]]()
-        for finer in [10.0**each for each in range(FINER)]:
-            size, width = least / finer, half / finer
-            numbers = {"y": measured(y, size), "yhat": rounded(yhat, size), "half": rounded(half, width)}
-            bounds = {"lower": rounded(lower, width), "upper": rounded(upper, width)}
-            at, middle, reach = (number_of(numbers[name]) for name in ("y", "yhat", "half"))
-            for key, low, high in (
-                ("interval", middle - reach, middle + reach),
-                ("bounds", number_of(bounds["lower"]), number_of(bounds["upper"])),
-            ):
-                if key == "bounds" or even:
-                    expected = self._text(key, **numbers, **bounds)
-                    found.append({"target": target, "y": numbers["y"], "expected": expected})
-                    if side == (1 if at > high else -1 if at < low else 0):
-                        return found[-1]
-        return found[0]
+    def _value(self, values: Message, target: str, step: float, size: float | None = None) -> dict[str, str]:
+        """Return target, value and prediction. step: as of `Evidence`; size: as of `shown_value`"""
+        shown = shown_value(values, step, size)
+        expected = self._text(shown.key, yhat=shown.yhat, **shown.interval) if shown.key else shown.yhat
+        return {"target": target, "y": shown.y, "expected": expected}
 
     def _list(self, names: Sequence[str], count: int) -> str:
         """Return names as a list, of so many."""
@@ -307,45 +288,11 @@ class Summarizer:
         return self._text("list").join(names) + (self._text("and_more", n=more) if more > 0 else "")
 
 
-def _side(values: Message) -> int | None:
-    """Return 1 for a value above its interval, −1 below, 0 inside or where rounding hides it; None if it has none."""
-    y, yhat, lower, upper = (values.get(name) for name in ("y", "yhat", "yhat_lower", "yhat_upper"))
-    if y is None or yhat is None or lower is None or upper is None:
-        return None
-    size = _size(values)
-    if lower <= y <= upper or rounded(y, size) == rounded(yhat, size):
-        return 0
-    return 1 if y > upper else -1
-
-
-def _size(values: Message) -> float:
-    """Return what is small for a value: half the width of its interval, or a part of an error that is far beyond.
-
-    Where that is far wider than the values are large, it is a part of these.
-    """
-    y, yhat = (abs(values.get(name) or 0.0) for name in ("y", "yhat"))
-    half, own = _half(values), max(y, yhat) / 5.0
-    size = max(half, _error(values))
-    return min(size, max(own, half / WIDE)) if own > 0.0 else size
-
-
-def _error(values: Message) -> float:
-    """Return a part of the error, to which it is shown."""
-    y, yhat = values.get("y"), values.get("yhat")
-    return 0.0 if y is None or yhat is None else abs(y / MINOR - yhat / MINOR)
-
-
 def _since(message: Message) -> int:
     """Return when the episode began: of the target that the message is about, while it is open."""
     own = [each["since"] for each in message.get("targets") or () if each["target"] == message.get("target")]
     since = own[0] if own else message.get("since")
     return int(message["ts"] if since is None else since)
-
-
-def _half(values: Message) -> float:
-    """Return half the width of the interval; 0 without one."""
-    lower, upper = values.get("yhat_lower"), values.get("yhat_upper")
-    return 0.0 if lower is None or upper is None else abs(upper / 2 - lower / 2)
 
 
 def _signed(value: float) -> str:

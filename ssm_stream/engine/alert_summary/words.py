@@ -79,12 +79,10 @@ TEXTS: dict[str, Text] = {
     # Of what is new.
     "before": Text("the {events} events before", "それまでの {events} 件"),
     "before_latest": Text("the {events} events before the latest {latest}", "最新の {latest} 件より前の {events} 件"),
-    "higher": Text(
-        "higher than all of {earlier} (at most {bound})", "{earlier}のどの値よりも高い値です（最大 {bound}）"
-    ),
-    "lower": Text(
-        "lower than all of {earlier} (at least {bound})", "{earlier}のどの値よりも低い値です（最小 {bound}）"
-    ),
+    "higher": Text("higher than all of {earlier}", "{earlier}のどの値よりも高い値です"),
+    "lower": Text("lower than all of {earlier}", "{earlier}のどの値よりも低い値です"),
+    "at_most": Text("{what} (at most {bound})", "{what}（最大 {bound}）"),
+    "at_least": Text("{what} (at least {bound})", "{what}（最小 {bound}）"),
     "between": Text("a value between those of {earlier}, at none of them", "{earlier}が一度も取らなかった中間の値です"),
     "hour": Text(
         "unlike what it last was at this hour of the week (about {bound})",
@@ -114,58 +112,54 @@ TEXTS: dict[str, Text] = {
         "チャネル {channel} のスコアが {score} です（1 超で異常）",
     ),
     # Drift.
+    "with_now": Text("{what}; {now}", "{what}（{now}）"),
     "shift_up": Text(
-        "{target} has been about {shift} higher than predicted in its last {events} events; {now}",
-        "{target} が直近 {events} 件で予測より約 {shift} 高い状態です（{now}）",
+        "{target} has been about {shift} higher than predicted in its last {events} events",
+        "{target} が直近 {events} 件で予測より約 {shift} 高い状態です",
     ),
     "shift_down": Text(
-        "{target} has been about {shift} lower than predicted in its last {events} events; {now}",
-        "{target} が直近 {events} 件で予測より約 {shift} 低い状態です（{now}）",
+        "{target} has been about {shift} lower than predicted in its last {events} events",
+        "{target} が直近 {events} 件で予測より約 {shift} 低い状態です",
     ),
     "creep_up": Text(
-        "{target} has crept above its prediction, by about {shift} in its last {events} events; {now}",
-        "{target} が予測より徐々に高くなり、直近 {events} 件で差が約 {shift} になりました（{now}）",
+        "{target} has crept above its prediction, by about {shift} in its last {events} events",
+        "{target} が予測より徐々に高くなり、直近 {events} 件で差が約 {shift} になりました",
     ),
     "creep_down": Text(
-        "{target} has crept below its prediction, by about {shift} in its last {events} events; {now}",
-        "{target} が予測より徐々に低くなり、直近 {events} 件で差が約 {shift} になりました（{now}）",
+        "{target} has crept below its prediction, by about {shift} in its last {events} events",
+        "{target} が予測より徐々に低くなり、直近 {events} 件で差が約 {shift} になりました",
     ),
     "errors_larger": Text(
-        "errors of {target} are about {times} × as large as usual; {now}",
-        "{target} の予測誤差が普段の約 {times} 倍に増えました（{now}）",
+        "errors of {target} are about {times} × as large as usual",
+        "{target} の予測誤差が普段の約 {times} 倍に増えました",
     ),
     "errors_smaller": Text(
-        "errors of {target} are only about {times} × as large as usual; {now}",
-        "{target} の予測誤差が普段の約 {times} 倍に減りました（{now}）",
+        "errors of {target} are only about {times} × as large as usual",
+        "{target} の予測誤差が普段の約 {times} 倍に減りました",
     ),
     "shift_up_some": Text(
-        "{target} is higher against its prediction than usual; {now}",
-        "{target} が予測に対して普段より高めの状態です（{now}）",
+        "{target} is higher against its prediction than usual",
+        "{target} が予測に対して普段より高めの状態です",
     ),
     "shift_down_some": Text(
-        "{target} is lower against its prediction than usual; {now}",
-        "{target} が予測に対して普段より低めの状態です（{now}）",
+        "{target} is lower against its prediction than usual",
+        "{target} が予測に対して普段より低めの状態です",
     ),
     "creep_up_some": Text(
-        "{target} is creeping up against its prediction; {now}",
-        "{target} が予測に対して徐々に高くなっています（{now}）",
+        "{target} is creeping up against its prediction",
+        "{target} が予測に対して徐々に高くなっています",
     ),
     "creep_down_some": Text(
-        "{target} is creeping down against its prediction; {now}",
-        "{target} が予測に対して徐々に低くなっています（{now}）",
+        "{target} is creeping down against its prediction",
+        "{target} が予測に対して徐々に低くなっています",
     ),
     "errors_larger_some": Text(
-        "errors of {target} have been larger than usual; {now}", "{target} の予測誤差が普段より大きい状態です（{now}）"
+        "errors of {target} have been larger than usual", "{target} の予測誤差が普段より大きい状態です"
     ),
     "errors_smaller_some": Text(
-        "errors of {target} have been smaller than usual; {now}", "{target} の予測誤差が普段より小さい状態です（{now}）"
+        "errors of {target} have been smaller than usual", "{target} の予測誤差が普段より小さい状態です"
     ),
-    "drift": Text(
-        "{target} does not behave as it did before; {now}", "{target} の振る舞いがこれまでと変わっています（{now}）"
-    ),
-    "drift_no_value": Text(
-        "{target} does not behave as it did before", "{target} の振る舞いがこれまでと変わっています"
-    ),
+    "drift": Text("{target} does not behave as it did before", "{target} の振る舞いがこれまでと変わっています"),
     # Many entities.
     "fleet": Text("{count} of {total} entities (pool {pool})", "プール {pool} の {total} 件中 {count} 件"),
     "fleet_uncounted": Text("{count} entities (pool {pool})", "プール {pool} の {count} 件"),
