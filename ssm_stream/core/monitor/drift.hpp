@@ -1,11 +1,11 @@
 // Has the relation changed? A Shiryaev–Roberts e-detector on the normal scores of whitened errors.
 //
 // error → whitened by what the last one and their slow mean say of it → rank p among the entity's own past → z = Φ⁻¹(p), standard
-// normal while nothing changes → likelihood ratios of shifted and of rescaled normals against N(0, 1), `R ← (R + 1)·LR(z)`. A weighted mean of
-// the R is an e-detector: while the z are independent and standard normal, the mean number of events to a false alarm is at
+// normal while nothing changes → likelihood ratios of shifted and of rescaled normals against N(0, 1), `R ← (R + 1)·LR(z)`. A
+// weighted mean of the R is an e-detector: while the z are independent and standard normal, the mean number of events to a false alarm is at
 // least the threshold (Shin, Ramdas & Rinaldo 2022). Whitening makes that nearly so for a model's errors; not for any data.
 // A second scale does the same with the means of blocks of errors, not whitened, and a longer memory: for what creeps too
-// slowly for the first.
+// slowly for the first. Their scores shrink by how much more their running mean moves than that of independent ones.
 //
 // An error joins the reference that later ones are ranked in after a lag, so that a change does not hide itself. The lag is
 // a share of the reference's size: ranks in a small reference that stands still share its error, ranks in one that grows at
@@ -45,8 +45,11 @@ constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many eve
 // The evidence of a young entity counts for less, by so much more of its logarithm: scores that are not quite standard normal
 // yet grow evidence of nothing at a rate of their own, so that the rarer a budget, the more it would be passed. It ends with youth.
 constexpr double AT_FIRST = 0.3;
-// Of the slow mean that an error may follow as well: its memory, how soon that is learned, standard error of what is learned.
-constexpr double LEVEL_RATE = 1.0 / 64, LEVEL_LEARN = 1.0 / 8000, LEVEL_ERROR = 0.15;
+// Of the slow mean that an error may follow as well: its memory; how soon that is learned, and from which event on that is known at
+// all; square of the standard error of what is learned. Of blocks: memory of their running mean, and of how much more than of
+// independent ones it moves.
+constexpr double LEVEL_RATE = 1.0 / 64, LEVEL_LEARN = 1.0 / 8000, LEVEL_FROM = 2000.0, LEVEL_ERROR = 0.02;
+constexpr double BLOCK_RATE = 0.1, BLOCK_LEARN = 1.0 / 256;
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // Of the squares of the running means of z and z², over those of independent ones: events' memory; the most that one counts;
 // standard error of what is learned, as of independent z.
@@ -62,7 +65,7 @@ constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 
 // columns of `number`
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
        TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION, WANDER, WANDER_SQUARE,
-       LEVEL, LEVEL_CROSS, LEVEL_LAST, LEVEL_POWER };
+       LEVEL, LEVEL_CROSS, LEVEL_LAST, LEVEL_POWER, BLOCK_Z, BLOCK_WANDER };
 
 // before: errors of the entity that came before the first that is observed
 struct Drift {
@@ -164,7 +167,7 @@ SSM_INLINE Followed followed(const double* number) {
     const double power = number[POWER] + 1e-9, alone = number[CROSS] / power, shared = number[LEVEL_LAST] / power;
     const double left = max(number[LEVEL_POWER] - shared * number[LEVEL_LAST], 0.0) + 1e-9;
     const double c = min(max((number[LEVEL_CROSS] - alone * number[LEVEL_LAST]) / left, 0.0), 1.0), square = c * c;
-    const double level = c * square / (square + LEVEL_ERROR * LEVEL_ERROR);
+    const double level = number[SEEN] < LEVEL_FROM ? 0.0 : c * square / (square + LEVEL_ERROR + 2.0 / (LEVEL_RATE * number[SEEN]));
     return {min(max(alone - level * shared, 0.0), 0.95), level};
 }
 
@@ -257,7 +260,12 @@ inline void end_block(const Drift& s) {
     number[IN_BLOCK] = number[BLOCK_SUM] = 0.0;
     if (number[BLOCK_TOTAL] >= BLOCK_FIRST * number[BLOCK_MASS]) {
         const double dither = next_dither(number);
-        bet_block(s.bets, score(s.blocks, bin(w), number[BLOCK_TOTAL], number[BLOCK_MASS], dither));
+        const double z = score(s.blocks, bin(w), number[BLOCK_TOTAL], number[BLOCK_MASS], dither);
+        bet_block(s.bets, independent(number[BLOCK_WANDER]) * z);
+        double& mean = number[BLOCK_Z];
+        mean += BLOCK_RATE * (z - mean);
+        const double rate = max(BLOCK_LEARN, 1.0 / (number[BLOCK_SEEN] + 1.0));
+        number[BLOCK_WANDER] += rate * ((2.0 - BLOCK_RATE) / BLOCK_RATE * mean * mean - 1.0 - number[BLOCK_WANDER]);
     }
     const i64 seen = static_cast<i64>(number[BLOCK_SEEN]);
     number[BLOCK_SEEN] += 1.0;
@@ -336,7 +344,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
     }
     const double x = min(max((error - number[CENTRE]) / number[SCALE], -1000.0), 1000.0), clipped = min(max(x, -4.0), 4.0);
     const Followed by = followed(number);
-    const double slow = by.level * number[LEVEL], w = x - by.last * number[LAST] - slow;
+    const double w = x - by.last * number[LAST] - by.level * number[LEVEL];
     rate = max(AR_RATE, 1.0 / (seen - SETTLE + 3.0));
     if (number[TESTING] == 0.0) {  // an offset that lasts would pass for autocorrelation
         number[CROSS] += rate * (clipped * number[LAST] - number[CROSS]);
@@ -361,7 +369,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         number[Z_SQUARE] += Z_RATE * (z * z - number[Z_SQUARE]);
         if (number[TESTING] == 0.0) learn_wander(number);
         join(s, w);
-        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x - slow, z, budget);
+        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, z, budget);
     }
     age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;

@@ -32,6 +32,7 @@ constexpr double SHAPE_MAX = 0.45;
 // taken as rarer by as much again, since a tail goes on as fitted only as far as anyone has seen it.
 constexpr double SEEN_RATIO = 1000.0;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
+constexpr i64 SCALED = 30;           // errors before the scale is known: until then one may be any number of times as large
 constexpr double LEAST_HELD = -0.36651292058166435;  // log of the half-width over scale within which half of Laplace's errors lie: ln ln 2
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 
@@ -117,14 +118,14 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
             tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
             tail[RESTING] = REST;
         }
-        if (!beyond || (alarm && tail[CORRECTION] > BOUND_MOST - STEP_BOUND)) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
+        if (n >= SCALED && (!beyond || (alarm && tail[CORRECTION] > BOUND_MOST - STEP_BOUND))) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
         tail[THRESHOLD] += tail_step * (1.0 - TAIL);
     } else {
         tail[THRESHOLD] -= tail_step * TAIL;
     }
     tail[THRESHOLD] = min(max(tail[THRESHOLD], -7.0), 7.0);
     const double weight = max(1.0 / (count + 1.0), SCALE_RATE);
-    error = min(error, 10.0 * (n > 30 ? s.scale : max(s.scale, 1.0)));  // over its scale an error is about 1
+    error = min(error, 10.0 * (n > SCALED ? s.scale : max(s.scale, 1.0)));  // over its scale an error is about 1
     s.scale += weight * (error - s.scale);
 }
 
