@@ -109,12 +109,12 @@ def test_totals_are_no_inputs_also_where_a_machine_stands_still() -> None:
     assert "hour" in decided(hourly, "y").event.numbers, "a day of the calendar"
 
 
-def machine(n: int = 2400, daily: float = 8.0, seed: int = 0) -> list[dict[str, Any]]:
+def machine(n: int = 2400, seed: int = 0) -> list[dict[str, Any]]:
     """Load by shifts, air with a daily course and a little weather; oil follows both, and vibration follows load."""
     rng = np.random.default_rng(seed)
     hour = np.arange(n) / 12 % 24
     load = np.where((hour >= 6) & (hour < 22), 75.0, 45.0) + 4 * rng.normal(size=n)
-    air = 12 + daily * np.sin(2 * np.pi * (hour - 9) / 24) + 0.3 * rng.normal(size=n)
+    air = 12 + 8 * np.sin(2 * np.pi * (hour - 9) / 24) + 0.3 * rng.normal(size=n)
     oil = 30 + 0.3 * load + air + 0.3 * rng.normal(size=n)
     vibration = 1 + 0.02 * load + 0.02 * rng.normal(size=n)
     made = {"load": load, "oil": oil, "vibration": vibration, "air": air}
@@ -137,6 +137,10 @@ def test_actuators_are_no_symptoms_and_weather_follows_nothing() -> None:
     assert "cooling_valve" in decided(rows, "oil").event.numbers
     rows = renamed(machine(), air="outdoor_temp")
     assert decided(rows).event.inputs == ["load", "outdoor_temp"]
+    x = np.random.default_rng(0).normal(size=1200)
+    rows = plant(1200, a=lambda i, m: float(x[i]), c=noise(seed=5), b=lambda i, m: float(x[i] ** 2))
+    assert decided(rows).event.inputs == ["a"]
+    assert decided(renamed(rows, b="ambient")).event.inputs == []
 
 
 def test_the_target_that_is_suggested_is_a_signal_that_the_others_explain() -> None:

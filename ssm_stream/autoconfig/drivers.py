@@ -140,7 +140,8 @@ def _choose(names: Sequence[str], explained: _Explained, places: Sequence[int]) 
         left = explained.by(chosen)
         best, most = -1, (False, 0.0)
         for k in range(len(names)):
-            others = [j for j in range(len(names)) if j != k and j not in chosen]
+            # What explains the weather, or a command, does not drive it.
+            others = [j for j in range(len(names)) if j != k and j not in chosen and named[j] <= named[k]]
             if k in places or k in chosen or not others:
                 continue
             gains = np.log((1.0 - left[others]) / (1.0 - explained.by([*chosen, k])[others])).clip(0.0)
