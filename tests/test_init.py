@@ -338,7 +338,7 @@ def test_a_target_stands_out_by_its_name_or_every_signal_is_one() -> None:
     assert any("for one target, predicted from the others: --target temp" in note for note in draft.notes)
     one = [{**row, "load": "low" if row["load"] < 5 else "high"} for row in plant(speed=None)]
     assert decided(one).event.target == "temp"
-    modes = [{**row, "load": round(row["load"]) % 4} for row in plant(speed=None)]
+    modes = [{**row, "load": i // 30 % 4} for i, row in enumerate(plant(speed=None))]
     draft = decided(modes)
     assert draft.event.target == "temp", "one signal and a mode"
     assert any("`temp` is a guess; name another with --target: load" in note for note in draft.notes)

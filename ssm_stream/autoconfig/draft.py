@@ -21,12 +21,14 @@ from ssm_stream.autoconfig.columns import (
     median_step,
     name_words,
 )
+from ssm_stream.autoconfig.drivers import MIN_GAIN, is_named_driver
 from ssm_stream.autoconfig.entity import find_entity
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
+from ssm_stream.autoconfig.lots import lot_reason
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
@@ -44,7 +46,13 @@ from ssm_stream.autoconfig.readings import (
 from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.stops import Stops, find_stops
-from ssm_stream.autoconfig.target import find_target, is_part_of_time, no_signal_reason, numbers_rows
+from ssm_stream.autoconfig.target import (
+    Target,
+    counter_reason,
+    find_target,
+    is_part_of_time,
+    no_signal_reason,
+)
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
@@ -155,7 +163,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     notes += made.narrowed.notes
     if made.refused:
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
-    notes += mark_notes([found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found])
+    used = [found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found]
+    notes += mark_notes(used, sample.owners)
     entities = len(set(events.entity))
     if len(events) < WARMUP * entities:
         notes.append(
@@ -253,9 +262,7 @@ def _proposed(
         else:
             why |= reasons
             reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
-            signals = made.narrowed.event.targets
-            # What is a sum or a copy of others is no signal of its own, and no target to suggest.
-            one = next((path for path in (target.path, *target.others) if path in signals), signals[0])
+            one = _one_target(made.narrowed, target)
             several = f"for one target, predicted from the others: --target {shlex.quote(one)}"
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
@@ -266,6 +273,19 @@ def _proposed(
     if target.others:
         made.narrowed.notes.insert(0, note)
     return made
+
+
+def _one_target(narrowed: Narrowed, target: Target) -> str:
+    """Return the signal to suggest as the target: of those that are no drivers, the one that the inputs explain most.
+
+    What is a sum or a copy of others is no signal of its own, and none to suggest.
+    """
+    signals = narrowed.event.targets
+    shares = {path: share for path, share in narrowed.followed.items() if path in signals and share >= MIN_GAIN}
+    if followed := [path for path in shares if not is_named_driver(path)]:
+        return max(followed, key=lambda path: shares[path])
+    usable = [path for path in (target.path, *target.others, *signals) if path in signals]
+    return next((path for path in usable if not is_named_driver(path)), usable[0])
 
 
 def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -> _Made:
@@ -300,8 +320,7 @@ def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict
         notes += narrowed.notes
         if narrowed.left_out:
             events, _ = EventReader(event).read(sample.rows)
-        if narrow is without_idle_columns:
-            notes += collinear_notes(event, events)
+    notes += collinear_notes(event, events)
     remarks = [remark for remark in remarks if remark.partition(":")[0] in (*event.columns, *event.targets)]
     return _Made(Narrowed(event, left_out, {}, notes), events, refused, remarks)
 
@@ -318,11 +337,10 @@ def _inputs(
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
     for path in selected.columns:
-        if (reason := label_reason(sample.columns[path])) is not None:
+        column, owners = sample.columns[path], sample.owners
+        if reason := label_reason(column) or counter_reason(column, owners) or lot_reason(column, owners):
             left_out[path] = reason
-        elif numbers_rows(sample.columns[path], sample.owners):
-            left_out[path] = "it counts the rows"
-        elif is_part_of_time(sample.columns[path]):
+        elif is_part_of_time(column):
             left_out[path] = "a part of the time"
     for path, reason in left_out.items():
         if reason.startswith("text") and path in sample.columns and _holds_quoted_numbers(sample.columns[path]):

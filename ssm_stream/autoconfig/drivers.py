@@ -13,13 +13,14 @@ as the model has them anyway.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import name_words
 
 Floats = NDArray[np.float64]
 MIN_ROWS = 500
@@ -32,12 +33,14 @@ MAX_EXPLAINED, MAX_CALENDAR = 0.9, 0.995
 """More than this share counts as this: what copies of it add is no evidence. A signal that the hour of the day and the
 categories explain to the second is a part of the calendar."""
 MIN_FOLLOWED = 0.7
-"""Share of a signal that drivers, hour and categories must explain for it to follow them."""
+"""Share of a signal that drivers, hour and categories must explain for it to follow them; and of what the hour leaves,
+drivers and categories must explain `MIN_GAIN`: what has only its daily course in common with them follows the sun."""
 NAMED_DRIVERS = frozenset([
-    "load", "speed", "rpm", "setpoint", "sp", "set", "command", "cmd", "demand", "ambient", "outdoor", "weather",
-    "throughput", "rate", "feed", "valve", "position",
+    "load", "speed", "rpm", "setpoint", "sp", "set", "command", "cmd", "demand", "ambient", "outdoor", "outside",
+    "weather", "inlet", "intake", "throughput", "rate", "feed", "valve", "position",
 ])  # fmt: skip
-"""Words for what drives a process: such a signal is chosen before others, if it explains anything."""
+"""Words for what drives a process: such a signal is chosen before others, if it explains anything, and is no symptom:
+a controller that moves a valve with the load makes it follow the load, and the process still follows the valve."""
 RANGES = 8
 """Ranges of equal numbers of rows, each with a level of its own."""
 RATES = (1 / 8, 1 / 64)
@@ -71,15 +74,28 @@ class Drivers(NamedTuple):
     chosen: the drivers, the one with most information first
     followed: other signal → share of it that drivers, hour and categories explain, in the half where they explain more,
         as the other may have a fault
+    beyond_hour: other signal → share that drivers and categories explain of what the hour leaves
     """
 
     chosen: list[str]
     followed: dict[str, float]
+    beyond_hour: dict[str, float]
 
     def symptoms(self) -> list[str]:
-        """Return the signals that follow the drivers, the one that follows most first."""
+        """Return the signals that follow the drivers, the one that follows most first; none that is named a driver."""
+        if not self.chosen:
+            return []
         followed = sorted(self.followed, key=lambda path: -self.followed[path])
-        return [path for path in followed if self.followed[path] >= MIN_FOLLOWED] if self.chosen else []
+        return [
+            path
+            for path in followed
+            if self.followed[path] >= MIN_FOLLOWED and self.beyond_hour[path] >= MIN_GAIN and not is_named_driver(path)
+        ]
+
+
+def is_named_driver(path: str) -> bool:
+    """Return whether a word of its name means what drives a process."""
+    return not NAMED_DRIVERS.isdisjoint(name_words(path))
 
 
 def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
@@ -94,7 +110,7 @@ def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
     complete = sorted(sample.signals, key=lambda path: (path not in targets, np.isnan(sample.signals[path]).sum()))
     names = [path for path in sample.signals if path in complete[:MAX_SIGNALS]]
     rows = np.arange(0, n, -(-n // MAX_ROWS))
-    nuisance = _nuisance(sample, rows)
+    nuisance, hours = _nuisance(sample, rows), _nuisance(sample._replace(categories=()), rows)
     values = {path: _standardized(sample.signals[path], sample.groups) for path in names}
     left = {path: _without(nuisance, z[rows, None]) for path, z in values.items()}
     # A constant, or a part of the calendar, is neither driver nor symptom.
@@ -107,22 +123,25 @@ def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
     chosen = _choose(names, explained, places)
     rest = [j for j in range(len(names)) if j not in chosen and j not in places]
     share = explained.halves(chosen).max(0)
-    followed = {}
+    followed, beyond_hour = {}, {}
     for j in rest:
-        own, whole = float((left[names[j]] ** 2).sum()), float((values[names[j]][rows] ** 2).sum())
-        followed[names[j]] = 1.0 - (1.0 - min(max(float(share[j]), 0.0), 1.0)) * own / whole
-    return Drivers([names[k] for k in chosen], followed)
+        z = values[names[j]][rows, None]
+        unknown = (1.0 - min(max(float(share[j]), 0.0), 1.0)) * float((left[names[j]] ** 2).sum())
+        followed[names[j]] = 1.0 - unknown / float((z**2).sum())
+        beyond_hour[names[j]] = 1.0 - unknown / max(float((_without(hours, z) ** 2).sum()), unknown, 1e-300)
+    return Drivers([names[k] for k in chosen], followed, beyond_hour)
 
 
 def _choose(names: Sequence[str], explained: _Explained, places: Sequence[int]) -> list[int]:
     """Return the drivers, in the order in which they were chosen. places: of the targets"""
-    named = [bool(NAMED_DRIVERS & set(re.findall("[a-z]+", path.lower()))) for path in names]
+    named = [is_named_driver(path) for path in names]
     chosen: list[int] = []
     while len(chosen) < MAX_DRIVERS:
         left = explained.by(chosen)
         best, most = -1, (False, 0.0)
         for k in range(len(names)):
-            others = [j for j in range(len(names)) if j != k and j not in chosen]
+            # What explains the weather, or a command, does not drive it.
+            others = [j for j in range(len(names)) if j != k and j not in chosen and named[j] <= named[k]]
             if k in places or k in chosen or not others:
                 continue
             gains = np.log((1.0 - left[others]) / (1.0 - explained.by([*chosen, k])[others])).clip(0.0)

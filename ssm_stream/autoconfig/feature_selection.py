@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
 from ssm_stream.config.paths import PathError, head_of, is_message_field, parse_path
-from ssm_stream.ingest.events import MAX_NUMBER, EventReader
+from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events
 from ssm_stream.ingest.json_values import is_utf8
 from ssm_stream.ingest.timestamps import UNITS_PER_MS, YEAR_2000_MS, is_iso_time
 
@@ -29,6 +30,8 @@ MAX_CATEGORY_VALUES = 32
 """A column with more values is an identifier of each event, such as a serial number, and no category."""
 MAX_INVALID = 0.05
 """Share of events that may have no usable number in some feature. They are refused, so all columns share it."""
+MIN_OWN = 10
+"""Events without which an entity does not show that it never has a column."""
 HIGH_CORRELATION = 0.98
 """Correlation with the target from which a remark is made: the feature may be another form of it."""
 MIN_CORRELATED = 20
@@ -88,13 +91,13 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
     event = config.event
     if event.features != "auto":
         return FeatureSelection(config, 0, {}, [])
-    usable, ts, targets = _usable(event, documents[:SAMPLE])
+    usable, events, targets = _usable(event, documents[:SAMPLE])
     columns, left_out = values_by_column(usable)
     flags = event.quality.flags if event.quality is not None else []
     for path in (event.entity, event.timestamp, *event.targets, *event.categories, *event.derive, *flags):
         columns.pop(path, None)
 
-    roles = {path: _role(columns[path], ts, targets, bool(event.categories)) for path in sorted(columns)}
+    roles = {path: _role(columns[path], events, targets, bool(event.categories)) for path in sorted(columns)}
     remarks = [
         f"the target `{path}` is in none of these events" for path, y in targets.items() if not np.isfinite(y).any()
     ]
@@ -177,8 +180,8 @@ def with_columns(config: Config, features: list[str], categories: list[str]) -> 
 
 def _usable(
     event: Event, documents: Sequence[Any]
-) -> tuple[list[dict[str, Any]], NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-    """Return the documents that are events whatever their inputs, with times (n,) in ms and each target (n,)."""
+) -> tuple[list[dict[str, Any]], Events, dict[str, NDArray[np.float64]]]:
+    """Return the documents that are events whatever their inputs, as events, too, and each target (n,)."""
     if not documents:
         raise ConfigError("event.features: auto: there is no event to select from; name features, or send events first")
     bare = event.model_copy(update={"features": [], "categories": []})
@@ -188,7 +191,7 @@ def _usable(
             f"event.features: auto: none of the first {len(documents)} documents is an event: {refused[0].reason}"
         )
     columns = events.target.reshape(len(events), -1).T
-    return [documents[i] for i in events.position.tolist()], events.ts, dict(zip(event.targets, columns, strict=True))
+    return [documents[i] for i in events.position.tolist()], events, dict(zip(event.targets, columns, strict=True))
 
 
 def values_by_column(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int, Any]], dict[str, str]]:
@@ -248,16 +251,16 @@ def _is_nameable(path: str, *, nested: bool) -> bool:
 
 
 def _role(
-    column: dict[int, Any], ts: NDArray[np.int64], targets: dict[str, NDArray[np.float64]], categories_given: bool
+    column: dict[int, Any], events: Events, targets: dict[str, NDArray[np.float64]], categories_given: bool
 ) -> _Role:
     """Return what a column is used for.
 
     Args:
         column: document → value, without nulls
-        ts: times (n,) ms of all documents; targets: each target (n,) of them
+        events: all documents, without inputs; targets: each target (n,) of them
         categories_given: whether the configuration names its categories
     """
-    n, known = len(ts), column.values()
+    n, known = len(events), column.values()
     if not column:
         return _Role("none", "always null")
     for name, target in targets.items():
@@ -271,10 +274,10 @@ def _role(
     invalid = frozenset(i for i, value in column.items() if not is_number(value))
     numbers = len(known) - flags - len(invalid)
     unusable = len(invalid) - len(texts)
-    if _is_time(column, texts, ts):
+    if _is_time(column, texts, events.ts):
         return _Role("none", "a time")
     if numbers and len(invalid) <= MAX_INVALID * numbers:
-        return _as_feature(numbers + flags, n, invalid)
+        return _as_feature(numbers + flags, count_expected(column, events.entity), invalid)
     if unusable:
         found = "lists or objects" if any(type(v) in (list, dict) for v in known) else "numbers that cannot be used"
         return _Role("none", f"{found} in {unusable} of {n} events")
@@ -282,7 +285,7 @@ def _role(
         return _Role("none", f"text of more than {MAX_NAME_LENGTH} characters, or not UTF-8")
     distinct = len(set(known))
     if not texts and (distinct == 1 or categories_given):
-        return _as_feature(flags, n, frozenset())
+        return _as_feature(flags, count_expected(column, events.entity), frozenset())
     if categories_given:
         return _Role("none", "text; event.categories names others")
     if distinct == 1:
@@ -301,6 +304,17 @@ def _as_feature(numbers: int, n: int, invalid: frozenset[int]) -> _Role:
     if 2 * numbers < n:
         return _Role("none", f"a number in only {numbers} of {n} events")
     return _Role("feature", invalid=invalid)
+
+
+def count_expected(rows: Collection[int], owners: Sequence[Any]) -> int:
+    """Return how many rows a column may be expected in: all, but those of entities that never have it.
+
+    Args:
+        rows: that have a value
+        owners: of each row, the name of its entity; with few rows it does not show that it never has it
+    """
+    having = {owners[i] for i in rows}
+    return sum(n for name, n in Counter(owners).items() if name in having or n < MIN_OWN)
 
 
 def is_number(value: Any) -> bool:

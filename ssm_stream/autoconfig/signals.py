@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from ssm_stream.ingest.factorize import factorize
 
 MAX_MODES = 8
 """Values of a column of whole numbers that is a mode, no signal."""
+MIN_LASTING = 0.5
+"""Share of the rows off the most frequent value that the same value follows where values are modes: a mode lasts, and a
+count from zero on (rejects) is another in each row."""
 MAX_LISTED = 3
 """Drivers that a reason names."""
 MAX_COST = 0.05
@@ -26,12 +30,14 @@ MAX_JUDGED, MAX_TRIED = 8_000, 12
 
 
 class Narrowed(NamedTuple):
-    """event: with the inputs that are left; left_out: path → why; why: setting → reason; notes: for the user"""
+    """event: with the inputs that are left; left_out: path → why; why: setting → reason; notes: for the user;
+    followed: signal → share that the inputs explain of what the hour leaves, where every signal is a target"""
 
     event: Event
     left_out: dict[str, str]
     why: dict[str, str]
     notes: list[str]
+    followed: Mapping[str, float] = MappingProxyType({})
 
 
 def without_symptoms(event: Event, events: Events) -> Narrowed:
@@ -106,7 +112,8 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str]) -> Narrow
         found = ", ".join(signals) or "none"
         raise ConfigError(
             f"--target all: found {len(signals)} signals ({found}), and needs two: numbers, but flags, counters, parts "
-            f"of the calendar and whole numbers of at most {MAX_MODES} values. Name targets with --target"
+            f"of the calendar and modes, which are whole numbers of at most {MAX_MODES} values. Name targets with "
+            "--target"
         )
     left_out = {path: never[path] for path in event.numbers if path in never}
     left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
@@ -131,7 +138,7 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str]) -> Narrow
     if categories != event.categories:
         why["categories"] = "text, flags and modes with few values"
     changed = _changed(event, target="all", features=signals, categories=categories, inputs=inputs)
-    return Narrowed(changed, left_out, why, notes)
+    return Narrowed(changed, left_out, why, notes, {} if drivers is None else drivers.beyond_hour)
 
 
 def _changed(event: Event, **settings: object) -> Event:
@@ -141,23 +148,35 @@ def _changed(event: Event, **settings: object) -> Event:
 def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
     """Return the sample of the signals among the features; and for flags and modes, the number of their values."""
     numbers = event.numbers
+    entity = factorize(events.entity, {})
+    order = np.argsort(entity, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(entity[order])) + 1)
     signals: dict[str, NDArray[np.float64]] = {}
     settings: dict[str, NDArray[np.float64]] = {}
     counts: dict[str, int] = {}
     for j, path in enumerate(numbers):
         x = events.features[:, j]
         values = np.unique(x[np.isfinite(x)])
-        mode = len(values) <= 2 or (len(values) <= MAX_MODES and bool((values == np.round(values)).all()))
-        if mode:
+        few = len(values) <= MAX_MODES and bool((values == np.round(values)).all())
+        if len(values) <= 2 or (few and not _is_count(x, groups)):
             settings[path], counts[path] = x, len(values)
         else:
             signals[path] = x
     names = [events.features[:, j] for j in range(len(numbers), events.features.shape[1])]
     categories = [np.unique(x, return_inverse=True)[1].astype(np.int64) for x in [*settings.values(), *names]]
-    entity = factorize(events.entity, {})
-    order = np.argsort(entity, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(entity[order])) + 1)
     return Sample(signals, groups, events.ts, categories), counts
+
+
+def _is_count(x: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether few whole numbers are counts, not modes: from zero on, and without a state that lasts."""
+    known, n = np.isfinite(x), np.zeros(2)
+    values, often = np.unique(x[known], return_counts=True)
+    usual = values[often.argmax()]
+    for rows in groups:
+        own = x[rows[known[rows]]]
+        before = own[:-1]
+        n += np.count_nonzero(before != usual), np.count_nonzero((before != usual) & (own[1:] == before))
+    return bool(values[0] == 0 and n[1] < MIN_LASTING * n[0])
 
 
 def _listed(paths: list[str]) -> str:

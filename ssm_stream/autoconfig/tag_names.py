@@ -15,6 +15,8 @@ from typing import NamedTuple
 SEPARATORS = (".", "/", "|", ":", "\\")
 WEAK = ("_", "-", " ")
 """Separators that are also found within names: they count only where hardly a name is no tag."""
+MAX_LISTED = 4
+"""Entities that a note names."""
 MAX_OTHERS = 2
 """Names that are no tags then."""
 MIN_FILLED = 0.6
@@ -60,6 +62,24 @@ def find_tag_names(names: Sequence[str], *, later_parts_first: bool = True) -> T
             if best is None or len(found.signals) * len(found.names) > len(best.signals) * len(best.names):
                 best = found
     return best
+
+
+def family_note(names: Sequence[str]) -> str | None:
+    """Return a note where some columns are tags of machines named alike (AHU-1, AHU-2) and others those of further
+    machines (CH-1), so that the columns as a whole are no table of tags; None where none are."""
+    for separator in SEPARATORS:
+        found = _split(names, separator, True)
+        families: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+        for entity, signals in found.names.items():
+            families[re.sub("[0-9]+", "#", entity)][entity] = signals
+        if any(_is_table(TagNames(found.pattern, family)) for family in families.values()):
+            entities = list(found.names)
+            listed = ", ".join(entities[:MAX_LISTED]) + (", …" if len(entities) > MAX_LISTED else "")
+            return (
+                f"columns are named like tags of {len(entities)} machines ({listed}), and are read as those of one: "
+                f"--read tags='{found.pattern}' makes a row for each machine"
+            )
+    return None
 
 
 def match_names(names: Iterable[str], pattern: str) -> TagNames:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, name_words, time_format, word_set
-from ssm_stream.autoconfig.feature_selection import is_number
+from ssm_stream.autoconfig.feature_selection import count_expected, is_number
 from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.config import ConfigError
 
@@ -27,12 +27,14 @@ UNIT = re.compile(r"\([^)]*\)|\[[^]]*\]|(?:/|\bper)\s*[^\W\d_]+", re.IGNORECASE)
 """What stands in brackets, or after `/` or `per`, in a name."""
 MIN_COUNTED = 20
 """Rows without which a column does not show that it numbers them."""
-MIN_TOTAL, PARTS = 200, 10
-"""Rows of an entity without which a number does not show that it is a total; in each tenth of them it grows."""
+MIN_TOTAL, PARTS, MIN_STEPS = 200, 3, 20
+"""Rows of an entity without which a number does not show that it is a total; in each third of them it grows, as a clock
+stands still at nights and at weekends; and how often it grows at least: a setting is raised less often."""
+MAX_RESETS = 1
+"""How often a total of an entity begins anew: a meter is replaced once. What does so more often has a course of its
+own, as the time since a batch began has."""
 MAX_LISTED = 3
 """Columns that an error names, of each sort."""
-MIN_GROWTH = 0.2
-"""Share of the rows in which it grows."""
 MIN_RISES = 0.7
 """Share of the changes that go one way where a calendar or a counter begins anew, such as 23 of 24 hours."""
 COUNTED = "a counter or a part of the calendar, no signal"
@@ -67,11 +69,13 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
         ConfigError: no column is a number that varies.
     """
     names = found[entity].values if entity else {}
+    owners = [names.get(i) for i in range(max((column.n for column in found.values()), default=0))]
     usable = [
         column
         for column in found.values()
         if column.path not in taken and column.kind in ("number", "whole") and column.distinct > 2
-        and 2 * len(column.values) >= column.n and (rank(column, TIMES) == len(TIMES) or time_format(column) is None)
+        and 2 * len(column.values) >= count_expected(column.values, owners)
+        and (rank(column, TIMES) == len(TIMES) or time_format(column) is None)
     ]  # fmt: skip
     for tier in TARGETS:
         for word in tier:
@@ -113,7 +117,7 @@ def no_signal_reason(column: Column, names: dict[int, Any]) -> str | None:
         return None  # not by what it holds: it is the same in all rows
     if set(column.name) & KNOWN_LATER and column.name != ["target"]:
         return COUNTED
-    runs = _runs(column, names)
+    runs = runs_of(column, names)
     if column.distinct > 2 and not len(_changes(runs)):
         return "the same in all rows of each entity"
     if is_part_of_time(column) or _is_counted_by_name(column, runs):
@@ -138,24 +142,23 @@ def _is_whole(column: Column) -> bool:
 def _is_counted_by_name(column: Column, runs: Sequence[NDArray[np.float64]]) -> bool:
     """Return whether it is a part of the calendar or a counter by its name, or by a word of it and its values.
 
-    A word may be that of a unit, or one of many: Wind speed N, Steam flow t/hour, Cycle time.
+    A word may be that of a unit, or one of many: Wind speed N, Steam flow t/hour, Cycle time. What counts goes one way.
     """
     own = column.path.rpartition(".")[2]
     words = [word for word in name_words(UNIT.sub(" ", own)) if not word.isdecimal()]
     known = set(words) & (CALENDAR | COUNTERS | {"id"})
     if not known:
         return False
-    whole = _is_whole(column)
     if known == {"id"}:
-        return whole
-    if {*words} <= (CALENDAR | COUNTERS if whole else CALENDAR) | WITH_THOSE and words != ["n"]:
+        return _is_whole(column)
+    if {*words} <= CALENDAR | WITH_THOSE:
         return True
     changes = _changes(runs)
     rises = int(np.count_nonzero(changes > 0))
     return max(rises, len(changes) - rises) >= MIN_RISES * len(changes)
 
 
-def _runs(column: Column, names: dict[int, Any]) -> list[NDArray[np.float64]]:
+def runs_of(column: Column, names: dict[int, Any]) -> list[NDArray[np.float64]]:
     """Return the numbers of each entity, in the order of their rows."""
     found: dict[Any, list[float]] = {}
     for i, value in enumerate(column.numbers.tolist()):
@@ -175,16 +178,41 @@ def _never_falls(runs: Sequence[NDArray[np.float64]]) -> bool:
 
 
 def _is_total(runs: Sequence[NDArray[np.float64]]) -> bool:
-    """Return whether numbers are a total: they never fall, grow often, and in each tenth of the rows of each entity.
+    """Return whether numbers are a total: they never fall but to begin anew, and grow in many steps all along.
 
-    What is measured falls now and then, by its noise; what warms up or fills does not grow all along.
+    What is measured falls now and then, by its noise; what warms up or fills does not grow all along. A machine may
+    stand still: half of those with enough rows must grow.
     """
-    if not runs or not _never_falls(runs) or max(map(len, runs)) < MIN_TOTAL:
+    grown = [_grown(run) for run in runs]
+    if any(total is None for total in grown):
         return False
-    if len(_changes(runs)) < MIN_GROWTH * sum(map(len, runs)):
-        return False
-    long = [run[np.linspace(0, len(run) - 1, PARTS + 1).astype(int)] for run in runs if len(run) >= MIN_TOTAL]
-    return all(bool(np.all(np.diff(ends) > 0)) for ends in long)
+    long = [total for total in grown if total is not None and len(total) >= MIN_TOTAL]
+    return 0 < len(long) <= 2 * sum(map(_grows, long))
+
+
+def _grows(total: NDArray[np.float64]) -> bool:
+    """Return whether it grows in many steps, and in each part of the rows."""
+    ends = total[np.linspace(0, len(total) - 1, PARTS + 1).astype(int)]
+    return bool(np.all(np.diff(ends) > 0)) and int(np.count_nonzero(np.diff(total))) >= MIN_STEPS
+
+
+def _grown(run: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return a total as if it had never begun anew; None if numbers fall otherwise, or too often."""
+    steps = np.diff(run)
+    fallen = np.flatnonzero(steps < 0)
+    resets = 2.0 * np.abs(run[fallen + 1]) <= np.abs(run[fallen])
+    if len(fallen) > MAX_RESETS or not resets.all():
+        return None
+    return np.concatenate([[0.0], np.cumsum(np.clip(steps, 0.0, None))])
+
+
+def counter_reason(column: Column, names: dict[int, Any]) -> str | None:
+    """Return why a column is no input: it counts the rows, or is a total; None if it is none of both."""
+    if numbers_rows(column, names):
+        return "it counts the rows"
+    if column.kind not in ("number", "whole") or {*column.name} <= CALENDAR | WITH_THOSE:
+        return None  # a part of the calendar may be an input, and need not begin anew in a sample of a day
+    return TOTAL if _is_total(runs_of(column, names)) else None
 
 
 def numbers_rows(column: Column, names: dict[int, Any]) -> bool:

@@ -97,6 +97,7 @@ def init(
     from ssm_stream.autoconfig.draft import Choices, draft_event
     from ssm_stream.autoconfig.feature_selection import is_number
     from ssm_stream.autoconfig.render import render_config
+    from ssm_stream.autoconfig.tag_names import family_note
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
 
@@ -128,6 +129,8 @@ def init(
         notes = (
             [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
         )
+        if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
+            notes += filter(None, [family_note([*documents[0]])])
         if keys is not None and draft.event.entity_default is not None:
             notes.append(f"{keys}: if a key names the machine, give --entity '{KEY}'")
         draft = draft._replace(notes=[*draft.notes, *notes])

@@ -1,0 +1,220 @@
+"""`ssm-stream init` on plants: counters, counts, modes, lots, standstills, weather and actuators."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ssm_stream.autoconfig.columns import columns
+from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
+from ssm_stream.autoconfig.lots import lot_reason
+from ssm_stream.autoconfig.tag_names import family_note
+from ssm_stream.cli.app import app
+
+START = 1_772_409_600
+
+
+def plant(n: int, machines: int = 1, minutes: int = 2, **signals: Callable[[int, int], Any]) -> list[dict[str, Any]]:
+    """Rows of machines one by one, `minutes` apart. signals: name → value of a row i of a machine"""
+    return [
+        {"ts": START + 60 * minutes * i, "machine": f"M{m}", **{name: at(i, m) for name, at in signals.items()}}
+        for i in range(n)
+        for m in range(machines)
+    ]
+
+
+def noise(level: float = 10.0, size: float = 1.0, seed: int = 0, digits: int = 2) -> Callable[[int, int], Any]:
+    rng = np.random.default_rng(seed)
+
+    def at(i: int, m: int) -> Any:
+        value = round(float(level + size * rng.normal()), digits)
+        return value if digits else int(value)
+
+    return at
+
+
+def poisson(mean: float, seed: int = 1) -> Callable[[int, int], int]:
+    rng = np.random.default_rng(seed)
+    return lambda i, m: int(rng.poisson(mean))
+
+
+def decided(rows: list[dict[str, Any]], *targets: str) -> Draft:
+    return draft_event(rows, Choices(targets=targets), "line-1")
+
+
+def test_whole_numbers_named_like_a_counter_count_only_if_they_go_one_way() -> None:
+    rows = plant(600, cycle_time_ms=noise(1000, 15, digits=0), cycle_no=lambda i, m: i // 3 % 40, x=noise(seed=2))
+    draft = decided(rows)
+    assert draft.event.targets == ["cycle_time_ms", "x"]
+    assert draft.left_out["cycle_no"] == "a counter or a part of the calendar, no signal"
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.3, 1.5])
+def test_counts_are_signals_and_modes_are_none(mean: float) -> None:
+    """Few whole numbers from zero on: a count is another in each row, and a mode lasts."""
+    modes = {"phase": lambda i, m: i // 12 % 4, "speed_setpoint": lambda i, m: (0, 60, 90)[i // 200 % 3]}
+    draft = decided(plant(1500, 2, rejects=poisson(mean), x=noise(), **modes))
+    assert draft.event.targets == ["rejects", "x"]
+    assert draft.event.categories == ["phase", "speed_setpoint"]
+
+
+def test_a_column_of_one_machine_is_used_and_one_that_is_mostly_empty_is_not() -> None:
+    rows = plant(300, 4, x=noise())
+    glue, rare = noise(180, 2, seed=3), noise(seed=4)
+    for i, row in enumerate(rows):
+        row |= {"glue_temp": glue(0, 0) if row["machine"] == "M2" else None, "rare": rare(0, 0) if i % 3 == 0 else None}
+    draft = decided(rows)
+    assert draft.event.targets == ["glue_temp", "x"]
+    assert draft.left_out["rare"].startswith("a number in only ")
+    assert decided(rows, "x").event.numbers == ["glue_temp"]
+    each = [{**row, "machine": f"M{i}"} for i, row in enumerate(rows)]  # a row a machine shows nothing
+    assert "glue_temp" in decided(each, "x").left_out
+
+
+def hours(resets: int = 0) -> Callable[[int, int], float]:
+    """A running clock of a machine that stands still at night and at the weekend; 12 rows an hour."""
+
+    def at(i: int, m: int) -> float:
+        day, hour = divmod(i / 12, 24)
+        worked = 14 * sum(d % 7 < 5 for d in range(int(day))) + (min(max(hour - 6, 0), 14) if day % 7 < 5 else 0)
+        return round(5000 + worked, 1) if not resets else round(worked % (100 / resets), 1)
+
+    return at
+
+
+def test_totals_are_no_inputs_also_where_a_machine_stands_still() -> None:
+    signals = {
+        "run_hours": hours(),
+        "replaced": hours(1),
+        "phase_hours": hours(20),
+        "spare": lambda i, m: 7.5 + (m and i // 30),
+    }
+    rows = plant(12 * 24 * 9, 2, 5, x=noise(), y=noise(seed=5), **signals)
+    for draft in (decided(rows), decided(rows, "y")):
+        total = "it never falls, and grows all along the sample: a total or a running clock"
+        assert {path for path, why in draft.left_out.items() if why.startswith(total)} == {
+            "run_hours",
+            "replaced",
+            "spare",
+        }
+        assert {"x", "phase_hours"} <= {*draft.event.columns, *draft.event.targets}
+    assert decided(rows, "run_hours").event.target == "run_hours"
+    hourly = plant(1400, 1, 1, x=noise(), hour=lambda i, m: i // 60, y=noise(seed=5))
+    assert "hour" in decided(hourly, "y").event.numbers, "a day of the calendar"
+
+
+def machine(n: int = 2400, seed: int = 0) -> list[dict[str, Any]]:
+    """Load by shifts, air with a daily course and a little weather; oil follows both, and vibration follows load."""
+    rng = np.random.default_rng(seed)
+    hour = np.arange(n) / 12 % 24
+    load = np.where((hour >= 6) & (hour < 22), 75.0, 45.0) + 4 * rng.normal(size=n)
+    air = 12 + 8 * np.sin(2 * np.pi * (hour - 9) / 24) + 0.3 * rng.normal(size=n)
+    oil = 30 + 0.3 * load + air + 0.3 * rng.normal(size=n)
+    vibration = 1 + 0.02 * load + 0.02 * rng.normal(size=n)
+    made = {"load": load, "oil": oil, "vibration": vibration, "air": air}
+    return plant(n, 1, 5, **{name: lambda i, m, x=x: round(float(x[i]), 2) for name, x in made.items()})
+
+
+def renamed(rows: list[dict[str, Any]], **names: str) -> list[dict[str, Any]]:
+    return [{names.get(key, key): value for key, value in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize("name", ["air", "outside_c", "intake_air", "Inlet temp"])
+def test_what_has_only_the_daily_course_in_common_is_no_symptom(name: str) -> None:
+    draft = decided(renamed(machine(), air=name), "oil")
+    assert draft.event.numbers == sorted(["load", name])
+    assert draft.left_out["vibration"].startswith("follows load")
+
+
+def test_actuators_are_no_symptoms_and_weather_follows_nothing() -> None:
+    rows = renamed(machine(), vibration="cooling_valve")
+    assert "cooling_valve" in decided(rows, "oil").event.numbers
+    rows = renamed(machine(), air="outdoor_temp")
+    assert decided(rows).event.inputs == ["load", "outdoor_temp"]
+    x = np.random.default_rng(0).normal(size=1200)
+    rows = plant(1200, a=lambda i, m: float(x[i]), c=noise(seed=5), b=lambda i, m: float(x[i] ** 2))
+    assert decided(rows).event.inputs == ["a"]
+    assert decided(renamed(rows, b="ambient")).event.inputs == []
+
+
+def test_the_target_that_is_suggested_is_a_signal_that_the_others_explain() -> None:
+    def suggested(rows: list[dict[str, Any]]) -> str:
+        (note,) = (note for note in decided(rows).notes if note.startswith("for one target"))
+        return note.rpartition("--target ")[2]
+
+    assert suggested(renamed(machine(), air="outdoor_temp")) == "oil"
+    rows = renamed(machine(), air="outdoor_temp")
+    assert suggested([{**row, "run_hours": i / 12} for i, row in enumerate(rows)]) == "oil"
+    assert suggested(plant(300, x=noise(), ambient_temp=noise(seed=2))) == "x", "too few rows for drivers"
+
+
+def test_collinear_features_are_those_that_are_left() -> None:
+    rows = [{**row, "oil_2": row["oil"] + 0.01 * (i % 2)} for i, row in enumerate(machine())]
+    draft = decided([{**row, "y": noise(row["load"], 0.5, seed=i)(0, 0)} for i, row in enumerate(rows)], "y")
+    for note in draft.notes:
+        assert not (note.startswith("collinear") and any(path in note for path in draft.left_out)), note
+
+
+def test_a_number_of_a_standstill_is_no_mark_of_a_missing_value() -> None:
+    def marked(at: Callable[[int], bool], number: float, machines: int = 1) -> list[str]:
+        rows = plant(600, machines, power=noise(50), x=noise(seed=2))
+        for i, row in enumerate(rows):
+            row["power"] = number if at(i) else row["power"]
+        return [note for note in decided(rows).notes if "stands in" in note]
+
+    off = 0.3
+    assert not marked(lambda i: i % 100 < 30, off), "often"
+    assert not marked(lambda i: 200 <= i < 210, off), "rarely, and long"
+    (note,) = marked(lambda i: i % 80 == 7, off)
+    assert note.endswith("write such cells empty (in messages null)"), "of one machine all signals are in each row"
+    (note,) = marked(lambda i: i % 160 == 7, off, 2)
+    assert "event.when: {'power': {above: 0.3}}" in note
+    for number in (-999, 9999.0, 32767, -32768, 65535):
+        assert marked(lambda i: i % 100 < 30, number), "what programs write for no value"
+
+
+def test_names_that_never_come_again_are_no_category() -> None:
+    def reason(at: Callable[[int, int], str | None], machines: int = 1) -> str | None:
+        rows = plant(400, machines, lot=at)
+        (column,) = (column for column in columns(rows) if column.path == "lot")
+        return lot_reason(column, {i: row["machine"] for i, row in enumerate(rows)})
+
+    assert reason(lambda i, m: f"L{i // 40}") is not None
+    assert reason(lambda i, m: f"L{(i + 5 * m) // 40}", 3) is not None, "through several machines"
+    assert reason(lambda i, m: f"L{i // 40}" if i % 40 > 5 else None) is not None, "with pauses"
+    assert reason(lambda i, m: f"L{i // 100}") is None, "few"
+    assert reason(lambda i, m: f"L{i // 40 % 9}") is None, "the first comes again"
+    assert reason(lambda i, m: f"model-{m}", 12) is None, "each machine has its own"
+    rows = plant(400, lot=lambda i, m: f"L{i // 40}", x=noise(), y=noise(seed=2))
+    assert not decided(rows, "y").event.categories
+    assert "the number of a lot or an order" in decided(rows).left_out["lot"]
+
+
+def test_columns_of_several_kinds_of_machines_are_noted_as_tags(tmp_path: Path) -> None:
+    names = [
+        *(f"AHU-{i}.{signal}" for i in (1, 2) for signal in ("supply", "valve", "fan")),
+        "CH-1.flow",
+        "CH-1.power",
+        "CH-1.kpa",
+    ]
+    note = family_note(["time", *names])
+    assert note is not None
+    assert "3 machines (AHU-1, AHU-2, CH-1)" in note
+    assert family_note(["time", "plant.a", "plant.b", "other.c"]) is None
+    rng, file = np.random.default_rng(0), tmp_path / "wide.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["time", *names])
+        writer.writerows([START + 60 * i, *rng.normal(size=len(names)).round(3)] for i in range(300))
+    command = ["init", str(file), "--out", str(tmp_path / "m.yaml"), "--force"]
+    assert "--read tags='{entity}.{signal}'" in CliRunner().invoke(app, command).stderr
+    told = CliRunner().invoke(app, [*command, "--read", "tags={entity}.{signal}"])
+    assert "flow, fan" not in told.stderr
+    assert "all: fan, flow, kpa, power, supply, valve" in told.stderr
+    assert "machines (AHU-1" not in CliRunner().invoke(app, [*command, "--read", "tags=none"]).stderr
