@@ -141,12 +141,13 @@ def with_nights(days: int, seed: int = 0) -> Events:
 
 
 def test_a_machine_that_is_off_every_night_alarms_in_the_first_few() -> None:
-    """And is missed soon after its usual pause is over; one that is seldom away is missed within minutes."""
+    """And is missed soon after its usual pause is over; one that is seldom away is missed within minutes. A signal that
+    stands at the same value each night alarms in the first."""
     made, days = config("silence: {}, stuck: true"), 16
     events = with_nights(days)
     messages = starts([a.message for a in SilenceAlerts(made).process(events, 0, [])])
     nights = {(m["kind"], m["entity"], m["ts"] // int(DAY)) for m in messages}
-    assert nights == {(kind, entity, day) for kind, entity in (("silence", "m0"), ("stuck", "m1")) for day in range(4)}
+    assert nights == {("silence", "m0", day) for day in range(4)} | {("stuck", "m1", 0)}
     late = without(events, "m0", int(15 * DAY), int(15 * DAY + 4 * 60 * MINUTE))
     outages = without(without(late, "m5", int(5 * DAY), int(5.5 * DAY)), "m5", int(10 * DAY), int(10.5 * DAY))
     messages = starts([a.message for a in SilenceAlerts(made).process(outages, 0, [])])
@@ -317,6 +318,16 @@ def test_zero_is_rest_of_what_is_never_on_both_sides_of_it(least: float, alerts:
     events.features[:] = np.random.default_rng(0).uniform(least, 1.0, (len(events), 1))
     events.features[own_rows(events, "m01")[600:700], 0] = 0.0
     assert len(starts(found(Engine(config("stuck: true")), events))) == alerts
+
+
+def test_a_value_at_which_it_stood_before_is_rest() -> None:
+    """The power of a machine that is off: an alert the first time, and none when it is off again; a stuck one is found."""
+    events = fleet("regular", 5, 1200)
+    mine = own_rows(events, "m01")
+    for start, value in ((400, 0.4), (600, 0.4), (700, 0.4), (900, 0.7)):
+        events.features[mine[start : start + 40], 0] = value
+    told = starts(found(Engine(config("stuck: true")), events))
+    assert [m["value"] for m in told] == [0.4, 0.7]
 
 
 def test_a_stop_ends_nothing_that_is_stuck_or_missing() -> None:

@@ -5,6 +5,7 @@ Where machines end, as batches and test runs do, each end would be an alert.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from ssm_stream.ingest.events import EventReader
 
 MAX_ENDED = 0.1
 """Share of the entities that end up to which an end is worth an alert."""
-MAX_STUCK = 10.0
-"""Times what the default budget allows for the sample, up to which stuck signals are."""
+MAX_ALERTS = 4.0
+"""Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
 
 
 class Stops(NamedTuple):
@@ -41,9 +42,12 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
     ended, entities = [*phase_by_entity.values()].count("started"), len(set(events.entity))
-    stuck = sum(each["kind"] == STUCK and each["phase"] == "started" for each in messages)
-    allowed = len(events) / alerts.anomaly.budget.events
+    counts = Counter(each["kind"] for each in messages if each["phase"] == "started")
+    allowed = max(MAX_ALERTS * len(events) / alerts.anomaly.budget.events, entities)
+    silence, stuck = (
+        f"it would raise {counts[kind]} alerts in the sample" if counts[kind] > allowed else None
+        for kind in (SILENCE, STUCK)
+    )
     return Stops(
-        f"{ended} of {entities} machines end within the sample" if ended > MAX_ENDED * entities else None,
-        f"it would raise {stuck} alerts in the sample" if stuck > MAX_STUCK * max(allowed, 1.0) else None,
+        f"{ended} of {entities} machines end within the sample" if ended > MAX_ENDED * entities else silence, stuck
     )

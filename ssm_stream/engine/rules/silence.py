@@ -33,7 +33,7 @@ STARTS = (GONE, EMPTY, FIXED)
 ENTITY, COLUMN, SOURCE, LENGTHS = native.silence_sizes()
 LAST, TS, DEADLINE, KEY, OF_SOURCE, IS_GONE = range(5, 11)
 TAU, RING_ROWS, RING = 0, 5, 9
-MISSED, VALUE, IS_STUCK = ENTITY + 6, ENTITY + 14, ENTITY + 15
+MISSED, VALUE, IS_STUCK, REST = ENTITY + 6, ENTITY + 14, ENTITY + 15, ENTITY + 18
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
 """Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
@@ -243,7 +243,7 @@ def _new_rows(count: int, width: int) -> NDArray[np.float64]:
     rows[:, [LAST, TS]] = np.nan
     rows[:, [DEADLINE, KEY]] = np.inf
     if width > ENTITY:
-        rows[:, VALUE::COLUMN] = np.nan
+        rows[:, VALUE::COLUMN] = rows[:, REST::COLUMN] = np.nan
     return rows
 
 

@@ -1,9 +1,8 @@
-"""False drift alarms of a machine make the detectors of its pool careful: errors that wander a little are no drift."""
+"""Errors that wander a little, for hundreds of events, are no drift; and a shift in such errors is found."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from engines import config, made, run
 from numpy.typing import NDArray
 
@@ -34,13 +33,17 @@ def drifts(targets: Floats) -> list[tuple[int, int]]:
     return [divmod(alert.row, MACHINES) for alert in alerts if alert.message["phase"] == "started"]
 
 
-def test_errors_that_wander_keep_the_budget_of_the_pool() -> None:
-    allowed = MACHINES * EVENTS / 10_000  # each machine by itself came to twice as many
+def test_errors_that_wander_keep_the_budget() -> None:
+    allowed = MACHINES * EVENTS / 10_000  # it was passed twice as often
     assert np.mean([len(drifts(wandering(seed))) for seed in range(4)]) <= allowed
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_a_shift_of_one_machine_is_found_all_the_same(seed: int) -> None:
-    targets = wandering(seed)
-    targets[6_000:, 3] += 2.0
-    assert any(machine == 3 and 6_000 <= at < 6_200 for at, machine in drifts(targets))
+def test_a_shift_of_one_machine_is_found_all_the_same() -> None:
+    """By two deviations, which the model has learned after a few dozen events."""
+    first = list[int]()
+    for seed in range(8):
+        targets = wandering(seed)
+        targets[6_000:, 3] += 2.0
+        first += [at - 6_000 for at, machine in drifts(targets) if machine == 3 and 6_000 <= at < 6_200][:1]
+    assert len(first) >= 7
+    assert np.median(first) <= 15  # 21 while the pool's false alarms raised the threshold
