@@ -328,7 +328,7 @@ def _keys_of(path: tuple[str | int, ...]) -> list[str]:
     for part in path:
         kind = next((below for option in _options(kind) if (below := _below(option, part)) is not None), None)
     section = next(filter(_is_section, _options(kind)), None)
-    return sorted(field.alias or name for name, field in section.model_fields.items()) if section is not None else []
+    return sorted(field.alias or name for name, field in section.model_fields.items()) if section else []
 
 
 def _options(kind: Any) -> Iterator[Any]:
@@ -346,9 +346,7 @@ def _below(kind: Any, part: str | int) -> Any:
     """Return the annotation of what a value of this type has at `part`; None if it has no such part."""
     if _is_section(kind):
         return next((f.annotation for name, f in kind.model_fields.items() if part in (name, f.alias)), None)
-    if typing.get_origin(kind) in (list, dict):
-        return typing.get_args(kind)[-1]
-    return None
+    return typing.get_args(kind)[-1] if typing.get_origin(kind) in (list, dict) else None
 
 
 def _is_section(kind: object) -> bool:
