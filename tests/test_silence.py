@@ -321,7 +321,7 @@ def test_zero_is_rest_of_what_is_never_on_both_sides_of_it(least: float, alerts:
 
 
 def test_a_value_at_which_it_stood_before_is_rest() -> None:
-    """The power of a machine that is off: an alert the first time, and none when it is off again; a stuck one is found."""
+    """The power of a machine that is off: an alert the first time, and none when it is off again."""
     events = fleet("regular", 5, 1200)
     mine = own_rows(events, "m01")
     for start, value in ((400, 0.4), (600, 0.4), (700, 0.4), (900, 0.7)):
