@@ -179,6 +179,23 @@ def test_a_number_of_a_standstill_is_no_mark_of_a_missing_value() -> None:
         assert marked(lambda i: i % 100 < 30, number), "what programs write for no value"
 
 
+def test_an_angle_that_passes_through_north_is_no_signal() -> None:
+    rng = np.random.default_rng(0)
+    course = 350.0 + np.cumsum(rng.normal(0.0, 4.0, 2400))
+    course -= np.linspace(0.0, 1.0, 2400) * (course[-1] - 350.0)  # about north, from first to last
+    switched = np.where(np.arange(2400) // 40 % 2 == 0, 0.0, 352.0 + rng.normal(0.0, 4.0, 2400))
+    rows = plant(
+        2400,
+        direction=lambda i, _: float(np.round(course[i] % 360.0)),
+        power_kw=lambda i, _: float(np.round(np.clip(switched[i], 0.0, 360.0), 1)),
+        speed=noise(8.0, 1.0, 1),
+        temp=noise(20.0, 1.0, 2),
+    )
+    draft = decided(rows)
+    assert draft.left_out["direction"].startswith("an angle that passes through north")
+    assert {"power_kw", "speed", "temp"} <= {*draft.event.targets}
+
+
 def test_names_that_never_come_again_are_no_category() -> None:
     def reason(at: Callable[[int, int], str | None], machines: int = 1) -> str | None:
         rows = plant(400, machines, lot=at)

@@ -33,6 +33,9 @@ stands still at nights and at weekends; and how often it grows at least: a setti
 MAX_RESETS = 1
 """How often a total of an entity begins anew: a meter is replaced once. What does so more often has a course of its
 own, as the time since a batch began has."""
+TURN, NEAR_END, MIN_AT_END, MIN_TURNS, MIN_SMALL = 360.0, 10.0, 5, 3, 0.95
+"""Degrees of a turn, and of what is near its ends; values there, and steps from one to the other, that show an angle;
+share of the steps that are these or small."""
 MAX_LISTED = 3
 """Columns that an error names, of each sort."""
 MIN_RISES = 0.7
@@ -126,6 +129,8 @@ def no_signal_reason(column: Column, names: dict[int, Any]) -> str | None:
         return COUNTED
     if _is_total(runs):
         return TOTAL
+    if _is_angle(runs):
+        return "an angle that passes through north: it jumps by a whole turn; send its sine and cosine"
     return None
 
 
@@ -204,6 +209,21 @@ def _grown(run: NDArray[np.float64]) -> NDArray[np.float64] | None:
     if len(fallen) > MAX_RESETS or not resets.all():
         return None
     return np.concatenate([[0.0], np.cumsum(np.clip(steps, 0.0, None))])
+
+
+def _is_angle(runs: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether numbers are degrees that pass from one end of a turn to the other, and move by little otherwise.
+
+    A machine that is switched on and off may jump as far, but has one value at its lower end.
+    """
+    values = np.unique(np.concatenate(runs)) if runs else np.empty(0)
+    if not len(values) or not TURN - NEAR_END <= values[-1] - values[0] <= TURN:
+        return False
+    ends = (np.count_nonzero(values < values[0] + NEAR_END), np.count_nonzero(values > values[-1] - NEAR_END))
+    steps = np.abs(_changes(runs))
+    turns = int(np.count_nonzero(steps > TURN - 2 * NEAR_END))
+    small = int(np.count_nonzero(steps < TURN / 4))
+    return bool(min(ends) >= MIN_AT_END and turns >= MIN_TURNS and turns + small >= MIN_SMALL * len(steps))
 
 
 def counter_reason(column: Column, names: dict[int, Any]) -> str | None:
