@@ -179,6 +179,23 @@ def test_a_number_of_a_standstill_is_no_mark_of_a_missing_value() -> None:
         assert marked(lambda i: i % 100 < 30, number), "what programs write for no value"
 
 
+def test_states_in_which_signals_rest_are_noted() -> None:
+    """A line that runs, idles at an empty belt, and is off at night; a mode alone is no rest."""
+    rng = np.random.default_rng(0)
+    state = np.array(["run", "off", "idle"])[np.minimum(np.arange(2400) // 40 % 5, 2) * (np.arange(2400) // 40 % 5 < 3)]
+    size = np.where(state == "run", 1.0, 0.05)
+    x = 10.0 + size[:, None] * rng.normal(size=(2400, 4))
+    names = ("flow", "temp", "power", "torque")
+    signals = {name: lambda i, _, j=j: float(round(x[i, j], 3)) for j, name in enumerate(names)}
+    draft = decided(plant(2400, state=lambda i, _: str(state[i]), recipe=lambda i, _: "AB"[i // 300 % 2], **signals))
+    (note,) = [note for note in draft.notes if "event.when" in note]
+    assert note.startswith('`state` is "idle" or "off" in 40% of the rows, where many of the other signals rest')
+    assert 'event.when: {"state": ["run"]} leaves them out' in note
+    lively = {name: noise(10.0, 1.0, j) for j, name in enumerate(names)}
+    belts = plant(2400, load=lambda i, _: 0.0 if state[i] == "off" else 5.0 + float(x[i, 0]), **lively)
+    assert not [note for note in decided(belts).notes if "event.when" in note]  # they go on at no load
+
+
 def test_an_angle_that_passes_through_north_is_no_signal() -> None:
     rng = np.random.default_rng(0)
     course = 350.0 + np.cumsum(rng.normal(0.0, 4.0, 2400))

@@ -45,7 +45,7 @@ from ssm_stream.autoconfig.readings import (
 )
 from ssm_stream.autoconfig.row_order import order_notes
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
-from ssm_stream.autoconfig.stops import Stops, find_stops
+from ssm_stream.autoconfig.stops import Stops, find_stops, rest_note
 from ssm_stream.autoconfig.target import (
     Target,
     counter_reason,
@@ -165,6 +165,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
     used = [found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found]
     notes += mark_notes(used, sample.owners)
+    notes += filter(None, [rest_note(used, sample.owners)])
     entities = len(set(events.entity))
     if len(events) < WARMUP * entities:
         notes.append(

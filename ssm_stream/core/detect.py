@@ -35,7 +35,7 @@ class DetectorState(NamedTuple):
         CHANGES); 1 while an alarm is tested; then of the blocks: events in the present one, their sum, the reference's
         total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by; how
         much more than of independent z the running means of z and z² move, over 1; the slow mean of the errors, and the
-        products that say how much of it the next error follows; running mean of the blocks' z, and how much more it
+        products that show how much of it the next error follows; running mean of the blocks' z, and how much more it
         moves than of independent ones, over 1
     bets (E, K) float64: Shiryaev–Roberts statistics R
     histogram (E, 2, BINS + COARSE) float32: decayed counts of errors and of blocks, times a growing weight; their sums
