@@ -258,7 +258,7 @@ def test_a_machine_is_muted_and_the_stop_ended_from_the_page(flow: Flow, tab: An
     item.get_by_role("button", name="End it now").click()
     # at once, and in other words as soon as the page has read what it sent
     sent = re.compile("it ends with the next event that is read|end announced")
-    eventually(lambda: tab.get_by_text(sent).first.is_visible())
+    eventually(lambda: any(each.is_visible() for each in tab.get_by_text(sent).all()))
     eventually(lambda: orjson.loads(flow.kafka.read(flow.control)[-1].value() or b"").get("ends") == "0-0")
     flow.send("m20", 1.5)
     eventually(lambda: tab.get_by_text("Over: 1").is_visible())
