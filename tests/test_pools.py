@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +38,7 @@ from ssm_stream.evaluate.pools import (
 from ssm_stream.evaluate.prequential import Chunk
 from ssm_stream.evaluate.topic_partitions import parse_partitions
 from ssm_stream.flow.doctor import diagnose
+from ssm_stream.kafka.topic_reader import TopicReader
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,12 @@ def test_validate_shows_the_share_and_pools_that_the_file_makes_too_small() -> N
     )
 
 
-def test_doctor_reports_pools_and_budget_from_the_last_messages(mock_kafka: MockKafka, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_doctor_reports_pools_and_budget_from_the_last_messages(
+    batch: int, mock_kafka: MockKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the last messages, however few of them one poll returns."""
+    monkeypatch.setattr(TopicReader, "poll", functools.partialmethod(TopicReader.poll, batch=batch))
     topic = mock_kafka.topic(partitions=3)
     for i in range(30):
         name = f"m{i % 5}"

@@ -38,7 +38,7 @@ from ssm_stream.kafka.foresight.topics import report
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import RegistryError, open_registry
-from ssm_stream.kafka.records import Message, timestamp_of
+from ssm_stream.kafka.records import Message, offset_of, timestamp_of
 from ssm_stream.kafka.sample import SampleCounts, decode_sample
 from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
@@ -303,7 +303,7 @@ class Newest(NamedTuple):
 
 
 def _read(reader: TopicReader, partitions: Iterable[int]) -> tuple[Check, Newest | None, list[Message]]:
-    """Request the offsets and read the last messages, as a run will: one or more of each partition if they come.
+    """Request the offsets and read the last messages, as a run will, up to the end of each partition if they come.
 
     Raises:
         BrokerError: not allowed, or a broker does not answer.
@@ -315,9 +315,9 @@ def _read(reader: TopicReader, partitions: Iterable[int]) -> tuple[Check, Newest
     begins = {p: max(span.begin, span.end - LATEST) for p, span in spans.items() if span.begin < span.end}
     reader.require_group(spans)
     messages, left = list[Message](), set(begins)
-    for some, _ in reader.poll(begins) if begins else ():
+    for some, ended in reader.poll(begins) if begins else ():
         messages += some
-        left.difference_update(message.partition() or 0 for message in some)
+        left -= ended | {p for each in some if offset_of(each) + 1 >= spans[p := each.partition() or 0].end}
         if not left or time.monotonic() >= deadline:
             break
     waiting = sum(span.end - span.begin for span in spans.values())
