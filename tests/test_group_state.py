@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from brokers import Kafka, kafka_obstacle
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from forked import Forked
 from object_server import S3Server
@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config
 from ssm_stream.flow.doctor import Check, diagnose
+from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.membership.stopped import read_commits
 from ssm_stream.recovery.store.flow_store import FlowStore
 
@@ -219,6 +220,26 @@ def test_members_go_on_where_retention_passed_the_position(kafka: Kafka, tmp_pat
     assert log.count("messages_missing") >= 2
     assert "no_snapshot" not in log
     assert state_checks(group) == []
+
+
+def test_an_open_transaction_that_holds_back_what_is_committed_is_the_reason(kafka: Kafka, tmp_path: Path) -> None:
+    """As a member leaves it that is killed between its offsets and its commit."""
+    group = Group(kafka, tmp_path)
+    group.content["source"]["wait"] = "3s"
+    group.write()
+    source = group.config.source
+    broker = {"bootstrap.servers": source.brokers}
+    killed = Producer({**broker, "transactional.id": f"{source.group_id}-killed"})
+    killed.init_transactions(20)
+    killed.begin_transaction()
+    reader = Consumer({**broker, "group.id": source.group_id})
+    killed.send_offsets_to_transaction([TopicPartition(source.topic, 0, 5)], reader.consumer_group_metadata(), 20)
+    with pytest.raises(BrokerError, match="a transaction of a member that was killed is open") as raised:
+        read_commits(group.config, (0, 1))
+    assert "start a member, which ends it" in raised.value.cure
+    killed.abort_transaction(20)
+    reader.close()
+    assert [commit.offset for commit in read_commits(group.config, (0, 1)).values()] == [None, None]
 
 
 def test_a_topic_made_anew_is_a_failed_check(kafka: Kafka, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ssm_stream.config import Config
@@ -18,6 +18,8 @@ from ssm_stream.kafka.client import BrokerError, LastError, client_properties, k
 from ssm_stream.kafka.membership.commit import Commit, parse_commit, places_of
 
 STOP_THEM = "stop them first (SIGTERM; kubectl scale --replicas=0), and start them again afterwards"
+HELD_BACK = "a transaction of a member that was killed is open, and holds back what the group has committed"
+END_IT = "start a member, which ends it; or wait until the broker does, a minute or a few"
 
 
 class RunningMember(NamedTuple):
@@ -67,11 +69,17 @@ def read_commits(config: Config, partitions: Iterable[int]) -> dict[int, Commit]
     """Return what the group has committed.
 
     Raises:
-        BrokerError: the broker does not answer, or refuses.
+        BrokerError: the broker does not answer, or refuses, or a transaction that no member ends holds them back.
         CommitError: another program commits to the group.
     """
+    wanted = [TopicPartition(config.source.topic, p) for p in partitions]
     with _consumer(config) as consumer:
-        places = consumer.committed([TopicPartition(config.source.topic, p) for p in partitions], config.source.wait)
+        try:
+            places = consumer.committed(wanted, config.source.wait)
+        except KafkaException as error:
+            if kafka_error(error).code() == KafkaError._TIMED_OUT and _are_held_back(config, wanted):
+                raise BrokerError(f"group {config.source.group_id!r}: {HELD_BACK}", END_IT) from error
+            raise
         for place in places:
             if place.error is not None:
                 raise KafkaException(place.error)
@@ -107,10 +115,24 @@ def delete_commits(config: Config) -> None:
             raise _explain(config, error) from error
 
 
+def _are_held_back(config: Config, places: list[TopicPartition]) -> bool:
+    """Check whether the broker reports offsets that it did not report as committed: those of an open transaction."""
+    try:
+        with _consumer(config, isolation="read_uncommitted") as consumer:
+            consumer.committed(places, config.source.wait)
+    except BrokerError:
+        return False
+    return True
+
+
 @contextmanager
-def _consumer(config: Config) -> Iterator[Consumer]:
+def _consumer(config: Config, isolation: str = "read_committed") -> Iterator[Consumer]:
     """Yield a consumer that joins no group."""
-    properties: dict[str, Any] = {"group.id": config.source.group_id, "enable.auto.commit": False}
+    properties: dict[str, Any] = {
+        "group.id": config.source.group_id,
+        "enable.auto.commit": False,
+        "isolation.level": isolation,
+    }
     try:
         with open_consumer(config.source, LastError(config.source), **properties) as consumer:
             yield consumer
