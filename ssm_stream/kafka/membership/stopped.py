@@ -72,12 +72,12 @@ def read_commits(config: Config, partitions: Iterable[int]) -> dict[int, Commit]
         BrokerError: the broker does not answer, or refuses, or a transaction that no member ends holds them back.
         CommitError: another program commits to the group.
     """
-    wanted = [TopicPartition(config.source.topic, p) for p in partitions]
+    places = [TopicPartition(config.source.topic, p) for p in partitions]
     with _consumer(config) as consumer:
         try:
-            places = consumer.committed(wanted, config.source.wait)
+            places = consumer.committed(places, config.source.wait)
         except KafkaException as error:
-            if kafka_error(error).code() == KafkaError._TIMED_OUT and _are_held_back(config, wanted):
+            if kafka_error(error).code() == KafkaError._TIMED_OUT and _are_held_back(config, places):
                 raise BrokerError(f"group {config.source.group_id!r}: {HELD_BACK}", END_IT) from error
             raise
         for place in places:
