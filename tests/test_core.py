@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssm_stream import core
 from ssm_stream.core import ISA, blocks, detect, kernel, levels, lifecycle, native, novelty, shapes
 from ssm_stream.core.features import FeaturePlan, calendar_columns
 from ssm_stream.core.frozen_weights import untrained
@@ -64,26 +62,6 @@ def test_every_instruction_set_comes_to_the_same_bits(isa: str) -> None:
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
     best = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert told == [isa, best[1]]
-
-
-def test_the_digest_is_of_the_compiled_core_and_of_its_python_face(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What `tune` and `ablate` keep of runs is not used after either has changed."""
-    digests = [core.build_digest()]
-    for name in ("native", "shapes.py"):
-        folder = tmp_path / name
-        folder.mkdir()
-        for file in [*Path(core.__file__).parent.glob("*.py"), Path(native.__file__)]:
-            (folder / file.name).write_bytes(file.read_bytes())
-        changed = folder / (Path(native.__file__).name if name == "native" else name)
-        monkeypatch.setattr(native, "__file__", str(folder / Path(native.__file__).name))
-        monkeypatch.setattr(core, "__file__", str(folder / "__init__.py"))
-        assert core.build_digest.__wrapped__() == digests[0]
-        changed.write_bytes(changed.read_bytes() + b"\n")
-        digests.append(core.build_digest.__wrapped__())
-        monkeypatch.undo()
-    assert len(set(digests)) == 3
 
 
 def test_an_instruction_set_that_is_not_there_is_refused_by_name() -> None:

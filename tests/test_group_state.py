@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from ssm_stream.config import Config, load_config
 from ssm_stream.flow.doctor import Check, diagnose
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.membership.stopped import read_commits
+from ssm_stream.ops.bytewax_metrics import free_port
 from ssm_stream.recovery.store.flow_store import FlowStore
 
 pytestmark = pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
@@ -297,6 +300,38 @@ def test_the_positions_of_topics_that_go_together_move_with_the_state(kafka: Kaf
     assert learn_all(120).keys() >= after.keys() - {"m3"}
     said = {bytes(m.value() or b"") for m in group.predictions(120)}
     assert len(said) == len(group.predictions(120)), "nothing is sent a second time"
+
+
+def test_a_member_that_starts_while_the_store_is_away_answers_probes(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alive, not ready: else it would be ended for its silence while it waits."""
+    server = S3Server()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    port = free_port()
+    group = Group(kafka, tmp_path, state={"store": "s3://states/late"}, ops={"address": f"127.0.0.1:{port}"})
+    group.send(60)
+    server.stop()
+
+    def status(path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as found:
+                return int(found.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    with member(group.file, group.log):
+        deadline = time.monotonic() + 60
+        while "store_away" not in group.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert (status("/healthz"), status("/readyz")) == (200, 503)
+        server.start()
+        assert len(group.predictions(60)) == 60
+    server.stop()
 
 
 def test_members_wait_for_a_store_that_is_away(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,11 @@ def test_entities(served: Served) -> None:
     assert (first["entity"], first["open_alerts"], first["anomaly_score"]) == ("m3", "anomaly", 3.0)
     assert {"time", "target", "y", "yhat", "yhat_lower", "yhat_upper", "warmup"} <= first.keys()
     assert got(served, "/ui/api/entities?q=m1&sort=name&limit=12")["matching"] == 11
-    assert len(got(served, "/ui/api/entities?limit=1")["entities"]) == 12, "as few as a page of tiles has"
+    one = got(served, "/ui/api/entities?limit=1&q=m1&sort=name&page=3")
+    assert [each["entity"] for each in one["entities"]] == ["m12"]
+    assert (one["page"], one["pages"], one["matching"]) == (3, 11, 11)
+    assert len(got(served, "/ui/api/entities?limit=0")["entities"]) == 1
+    assert len(got(served, "/ui/api/entities?limit=x")["entities"]) == 27
     assert set(ODD) <= {each["entity"] for each in found["entities"]}
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ssm_stream.config import ConfigError
+from ssm_stream.core import loop
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.ingest.events import Events
@@ -281,6 +282,58 @@ def test_a_horizon_in_time_is_a_horizon_in_events_where_they_come_evenly() -> No
     by_time = run(Engine(config("features: [a, b], calendar: []", "model: {horizon: 3s}\n")), events)
     assert_same_bits(by_count[0], by_time[0])
     assert [said(a) for a in by_count[1]] == [said(a) for a in by_time[1]]
+
+
+YEARS = 10 * 365 * 86_400_000
+
+
+def test_a_clock_far_ahead_at_one_event_keeps_no_later_one_from_its_prediction() -> None:
+    """It waits in front of all that come after it, for ten years by their times."""
+    features, y = linear(900)
+    events = made(y, features)
+    events = replace(events, ts=1_700_000_000_000 + 60_000 * np.arange(900))
+    wrong = replace(events, ts=events.ts + np.where(np.arange(900) == 300, YEARS, 0))
+    minutes = "model: {horizon: 5m}\n"
+    on_time = Engine(config("features: [a, b]", minutes))
+    off = Engine(config("features: [a, b]", minutes))
+    run(on_time, events)
+    run(off, wrong)
+    assert on_time.label_counts["matched"] == 895
+    assert off.label_counts["matched"] >= 895 - 10, "the five that wait, and the five that would be of it"
+    assert off.label_counts["waiting"] == 5
+
+
+def test_a_clock_far_ahead_at_one_event_keeps_no_later_one_from_its_label() -> None:
+    """Nor a label that comes before its event from waiting for it: what counts is how far the entity is."""
+    features, y = linear(600)
+    events = replace(made(y, features), ts=1_700_000_000_000 + 60_000 * np.arange(600))
+    wrong = replace(events, ts=events.ts + np.where(np.arange(600) == 300, YEARS, 0))
+    engine = Engine(config(DIRECT, "labels: {topic: labels, wait: 30m}\n"))
+    early = 0
+    for i in range(600):
+        if i == 550:
+            assert not engine.learn(labels_of(cut(events, i, i + 1))).matched.any()
+            early = engine.label_counts["early"]
+        engine.process(bare(cut(wrong, i, i + 1)))
+        if i >= 3 and i - 3 not in (300, 550):
+            found = engine.learn(labels_of(cut(events, i - 3, i - 2))).matched.all()
+            assert found or 297 <= i - 3 < 300, "those that wait then are ten years old by its time"
+    assert early == 1
+    assert engine.label_counts["matched"] == 600 - 3 - 1 - 3
+    assert engine.label_counts["early"] == 0
+
+
+def test_the_gap_to_a_clock_far_ahead_is_no_gap_between_events() -> None:
+    """Else the usual one is a month from then on, and nothing that comes is after it."""
+    features, y = linear(600)
+    events = replace(made(y, features), ts=1_700_000_000_000 + 60_000 * np.arange(600))
+    wrong = replace(events, ts=events.ts + np.where(np.arange(600) == 300, YEARS, 0))
+    engine = Engine(config("features: [a, b]"))
+    run(engine, wrong)
+    store = engine.target_engines[0].store
+    last, gap = store.state.clock.number[0, [loop.LAST, loop.GAP]]
+    assert last == events.ts[-1]
+    assert gap == pytest.approx(60.0, rel=0.05)
 
 
 def test_predictions_ahead_do_not_depend_on_later_targets() -> None:

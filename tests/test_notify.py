@@ -30,10 +30,12 @@ from brokers import Kafka, LocalKafka
 from hypothesis import given
 from hypothesis import strategies as st
 from notified import Receiver, alert, config, next_phase, send, until
+from pydantic import SecretStr
 from test_cli import command
 from test_stream import PARTITIONS, Job, events
 
 from ssm_stream.config import Config, ConfigError, Notify, parse_config
+from ssm_stream.config.sections.notify import Target
 from ssm_stream.contract.message_schemas import dead_letter_headers, receipt_headers
 from ssm_stream.ingest.verdicts import AlertAcknowledgement
 from ssm_stream.kafka.dead_letter_topic import LetterFilter
@@ -47,7 +49,7 @@ from ssm_stream.notify.preview import _history
 from ssm_stream.notify.quiet import QuietHours
 from ssm_stream.notify.rendering import Links, Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
-from ssm_stream.notify.senders.apprise import PartlySentError
+from ssm_stream.notify.senders.apprise import AppriseSender, PartlySentError
 from ssm_stream.notify.senders.backoff import Backoff
 from ssm_stream.notify.senders.http import SendError, post
 from ssm_stream.notify.service import NotifyService
@@ -734,6 +736,30 @@ def test_who_has_a_message_does_not_get_it_again_as_another_is_refused(
     with pytest.raises(PartlySentError):
         sender._sender.send(Text("a", "b"), urgent=False, again=True)
     assert len(mail.reached) == before + 1, "the server had taken it"
+
+
+def test_each_channel_of_a_service_has_a_message_once(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slack, Matrix and Rocket.Chat have their recipients elsewhere than other services of Apprise."""
+    monkeypatch.setattr("apprise.plugins.slack.NotifySlack.webhook_url", f"{receiver.url}/services")
+    receiver.status = lambda n: 404 if n == 1 else 200
+    url = SecretStr("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#paint/#water")
+    sender = AppriseSender("slack", Target(apprise=url))
+    with pytest.raises(PartlySentError, match="1 of 2 recipients"):
+        sender.send(Text("a", "b"), urgent=False)
+    sender.send(Text("a", "b"), urgent=False, again=True)
+    assert [each.json["channel"] for each in receiver.accepted] == ["#paint", "#water"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "matrixs://u:p@h/#a/#b/#c",
+        "rocket://u:p@h/#a/@b/c",
+        "mailtos://u:p@h.example?to=a@x.example,b@x.example,c@x.example",
+    ],
+)
+def test_a_url_with_three_recipients_is_three_services(url: str) -> None:
+    assert len(AppriseSender("x", Target(apprise=SecretStr(url)))._notifiers) == 3
 
 
 def test_what_people_cannot_be_sent_for_long_is_a_dead_letter(

@@ -38,6 +38,7 @@ from ssm_stream.kafka.outages.classify import is_retriable, passes
 from ssm_stream.kafka.outages.patience import patiently
 from ssm_stream.kafka.partition_queue import adjust_pauses
 from ssm_stream.kafka.recorder.topic_recorder import record_topic
+from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.topic_reader import open_topic
 from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer
 from ssm_stream.kafka.watch import topic as watch
@@ -536,6 +537,48 @@ def test_what_waits_behind_an_open_transaction_is_lag(
         time.sleep(1.5)  # until the end is measured
         assert [(each.lag, each.caught_up) for each in reading.positions()] == [(0, True)]
         reading.detach(feed, graceful=False)
+
+
+@pytest.mark.parametrize("client", [None, "python"])
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_a_run_to_the_end_names_what_it_leaves_behind_an_open_transaction(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, client: str | None
+) -> None:
+    """It ends there at once, as of a topic that has no more: nothing else shows that messages were left."""
+    if client:
+        monkeypatch.setattr(consumer, "fetcher_of", lambda made, topic: MessageFetcher(made))
+    topic = kafka.topic("events", 2)
+    kafka.produce(topic, [b"{}"] * 50, partition=0)
+    kafka.produce(topic, [b"{}"] * 7, partition=1)
+    open_ = LeftOpen(kafka, topic, 10)
+    with capture_logs() as lines:
+        source = Source(brokers=kafka.bootstrap_servers, topic=topic, batch=20)
+        reading = PrefetchConsumer(source, (0, 1), until_eof=True)
+        feeds = [reading.attach(p, None, lambda chunk: list(chunk.messages)) for p in (0, 1)]
+        until(lambda: all(reading.take(feed, 1000)[1] for feed in feeds))
+        assert [(each.next, each.lag) for each in reading.positions()] == [(50, 10), (7, 0)]
+        for feed in feeds:
+            reading.detach(feed, graceful=False)
+    open_.abort()
+    (found,) = [line for line in lines if line["event"] == "open_transaction"]
+    assert "partition 0: 10 messages from offset 50 on wait for a transaction of another program" in found["error"]
+    assert found["error"].endswith("; this run ends before them")
+    assert f"--topic {topic} --partition 0 --start-offset 50" in found["cure"]
+
+
+@pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
+def test_a_topic_on_which_all_waits_for_a_transaction_is_not_called_empty(kafka: Kafka) -> None:
+    topic = kafka.topic("events", 1)
+    open_ = LeftOpen(kafka, topic, 10)
+    source = f"source: {{brokers: '{kafka.bootstrap_servers}', topic: {topic}}}"
+    config = parse_config(f"{source}\nevent: {{entity: e, timestamp: t, target: x}}")
+    try:
+        with pytest.raises(BrokerError, match=r"nothing to select features from: .* 10 messages from offset 0 on wait"):
+            first_documents(config, (0,), 200, until_eof=True)
+    finally:
+        open_.abort()
+    with pytest.raises(BrokerError, match=f"from on topic '{topic}', which is empty"):
+        first_documents(config, (0,), 200, until_eof=True)
 
 
 @pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))

@@ -291,6 +291,17 @@ def test_a_path_that_no_document_has_is_named_with_the_nearest(event: str, near:
         assert f"in the file; did you mean `{near}`?" in found[0]
 
 
+def test_a_name_with_a_dot_within_an_object_has_no_path_and_that_is_the_reason() -> None:
+    """The nearest name would be the path itself."""
+    event = "entity: e, timestamp: ts, target: y, features: [a.b.c]"
+    for found in ({"a": {"b.c": 5}}, {"a.b": {"c": 5}}):
+        (one,) = missing_paths(configured(event), [{"e": "m", "ts": 1, "y": 2.0, **found}], "plant.jsonl")
+        assert one.startswith("event.features: no path leads to `a.b.c` in plant.jsonl: a name within it has a dot")
+        assert "did you mean" not in one
+    for found in ({"a.b.c": 5}, {"a": {"b": {"c": 5}}}):
+        assert missing_paths(configured(event), [{"e": "m", "ts": 1, "y": 2.0, **found}], "plant.jsonl") == []
+
+
 def test_a_null_is_there_and_a_field_of_no_message_is_not() -> None:
     config = configured("entity: $header.machine, timestamp: ts, target: y")
     assert missing_paths(config, [{"ts": 1, "y": None, "$header.machine": "m"}], "it") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+import ssm_stream
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
+from ssm_stream.core import native
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.recordings import Recording, RecordingError
 from ssm_stream.evaluate.true_events import TrueEvent
+from ssm_stream.evaluate.tuning import digests
 from ssm_stream.evaluate.tuning import runner as running
 from ssm_stream.evaluate.tuning.ablation import ablate, parts
 from ssm_stream.evaluate.tuning.alarm_score import f1_change, score_alarms
@@ -197,6 +201,31 @@ def test_useless_columns_go_and_the_useful_stay(tmp_path: Path) -> None:
     assert "x0" in found.settings["event.features"]
     assert len(found.settings["event.features"]) < 5
     assert {t.words: t.kept for t in found.tried}["without x0"] is False
+
+
+def test_figures_before_and_after_are_of_the_same_events(tmp_path: Path) -> None:
+    """Where text in a useless column makes rows refused, more events are read without it."""
+    rng, n = np.random.default_rng(5), 2500
+    x, names = rng.normal(size=(n, 16)), [f"x{i}" for i in range(16)]
+    y = x[:, 0] + rng.normal(size=n)
+    file = tmp_path / "recording.jsonl"
+    with file.open("w") as out:
+        for i in range(n):
+            row = {"e": "m", "t": 1_700_000_000 + 3600 * i, "y": y[i], **dict(zip(names, x[i].tolist(), strict=True))}
+            out.write(json.dumps(row | ({"x9": "stopped"} if i % 5 == 0 else {})) + "\n")
+    hasty = "model: {heads: [moments], half_lives: [30 events]}\n"
+    plain = config(f"features: [{', '.join(names)}], lags: 0, calendar: []", hasty)
+    found = searched(plain, file, tmp_path / "kept", groups=["features"])
+    assert "x9" not in found.settings["event.features"]
+    assert found.after is not None
+    assert found.held is not None
+    assert found.before["rows"] == found.after["rows"] == found.held.rows
+    assert found.after["mae"] / found.before["mae"] - 1 == pytest.approx(found.held.value)
+    (note,) = [each for each in found.notes if "more events of the later part" in each]
+    assert note.endswith(f"errors are compared on the {found.after['rows']:,} that both have")
+    with Runner(file, folder=tmp_path / "kept", jobs=1) as runner:
+        parted = ablate(plain, runner, found.cut, ONE)
+    assert {each.figures["rows"] for each in parted.parts} == {parted.everything["rows"]}
 
 
 def test_a_column_is_added_only_when_it_is_named(steady: Path, tmp_path: Path) -> None:
@@ -494,6 +523,63 @@ def test_runs_are_made_once(steady: Path, tmp_path: Path, monkeypatch: pytest.Mo
     with Runner(steady, folder=tmp_path, jobs=1) as runner:
         runner.one(plain)
     assert len(made) == 4, "a torn file is made anew"
+
+
+@pytest.mark.parametrize("name", ["evaluate/engine_run.py", "core/shapes.py", "ingest/events.py", None])
+def test_a_run_of_other_code_is_not_reused(
+    name: str | None, steady: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any module, and of the compiled core: of a checkout the release stays the same for months."""
+    before = digests.package_digest()
+    folder = shutil.copytree(Path(ssm_stream.__file__).parent, tmp_path / "package")
+    changed = folder / (name or f"core/{Path(native.__file__).name}")
+    monkeypatch.setattr(ssm_stream, "__file__", str(folder / "__init__.py"))
+    monkeypatch.setattr(native, "__file__", str(folder / "core" / Path(native.__file__).name))
+    assert digests.package_digest.__wrapped__() == before
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    after = digests.package_digest.__wrapped__()
+    assert after != before
+    with Runner(steady, folder=tmp_path / "kept", jobs=1) as runner:
+        key = runner.key(config("features: [a]"), None)
+        monkeypatch.setattr(digests, "package_digest", lambda: after)
+        assert runner.key(config("features: [a]"), None) != key
+
+
+def test_a_run_with_other_facts_is_not_reused(steady: Path, tmp_path: Path) -> None:
+    file = tmp_path / "week.csv"
+    file.write_bytes(steady.read_bytes())
+    joined = parse_config(
+        "source: {brokers: 'x:1', topic: t, context: [{topic: orders, entity: e, timestamp: t, columns: [paint]}]}\n"
+        "event: {entity: e, timestamp: t, target: y, features: [n], categories: [paint], "
+        "aggregate: {every: 1h, columns: {n: count, y: {mean: y}}}}\n"
+    )
+    facts = tmp_path / "week.orders.csv"
+    keys = set[str]()
+    with Runner(file, folder=tmp_path / "kept", jobs=1) as runner:
+        for paint in ("red", "blue"):
+            facts.write_text(f"e,t,paint\nm,1700000000,{paint}\n")
+            keys.add(runner.key(joined, None))
+    assert len(keys) == 2
+
+
+def test_the_files_of_a_folder_are_one_recording(steady: Path, tmp_path: Path) -> None:
+    lines = steady.read_text().splitlines()
+    folder = tmp_path / "months"
+    folder.mkdir()
+    for name, part in (("1.csv", lines[1:900]), ("2.csv", lines[900:])):
+        (folder / name).write_text("\n".join([lines[0], *part]))
+    plain = config("features: [a]")
+    with Runner(folder, folder=tmp_path / "kept", jobs=1) as runner:
+        assert np.array_equal(runner.one(plain).error, run_trial(plain, steady).error)
+    with Runner(folder, folder=tmp_path / "kept", jobs=1) as runner:
+        runner.one(plain)
+        assert runner.reused == 1
+    (folder / "2.csv").write_text("\n".join([lines[0], *lines[900:-1]]))
+    with Runner(folder, folder=tmp_path / "kept", jobs=1) as runner:
+        runner.one(plain)
+        assert runner.reused == 0
+    with pytest.raises(RecordingError, match="is a folder without a recording"):
+        Runner(tmp_path / "kept")
 
 
 def test_processes_give_what_one_gives(steady: Path, tmp_path: Path) -> None:

@@ -122,6 +122,11 @@ def missing_path(key: str, path: str, known: Collection[str], place: str) -> str
             f"{key}: `{path}` is {what}, which {place} does not have; record the topic with this configuration "
             f"(`ssm-stream record`), or add a column `{path}`"
         )
+    if path in known:
+        return (
+            f"{key}: no path leads to `{path}` in {place}: a name within it has a dot or a bracket of its own, which "
+            "a path has as a step; have it renamed where the events are made"
+        )
     one = ""
     if key == "event.entity" and nearest_path(path, known) is None:
         one = "; if all of it is of one machine, write its name as `event.entity_default`"

@@ -7,10 +7,7 @@ results are the same, to the last bit.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
-from pathlib import Path
 
 try:
     from ssm_stream.core import _core as native
@@ -24,13 +21,4 @@ except ImportError as error:
 ISA: str = native.choose(os.environ.get("SSM_STREAM_ISA", ""))
 """The instruction set in use."""
 
-__all__ = ["ISA", "build_digest", "native"]
-
-
-@functools.cache
-def build_digest() -> str:
-    """16 hex digits over the compiled core and its Python face: what was computed with another one may differ."""
-    digest = hashlib.sha256()
-    for file in (Path(native.__file__), *sorted(Path(__file__).parent.glob("*.py"))):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+__all__ = ["ISA", "native"]

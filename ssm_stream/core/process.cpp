@@ -47,21 +47,24 @@ static SSM_INLINE double absorb_after(const Rules& r, int kind, double budget) {
     return min(max(ABSORB_SHARE * budget, ABSORB_LEAST), ABSORB_MOST);
 }
 
-// The entity's clock: its mean gap counts time that passes, not time that goes back.
-static SSM_INLINE void advance(double* clock, double ts, double mark) {
-    if (clock[GAPS_COUNTED] > 0.0 && ts > clock[LAST]) {
+// The later of an entity's last time and that of an event. An event that is further back than the TTL shows that the last
+// time was of a clock far ahead: the entity goes on from it, else nothing would be newer for years.
+static SSM_INLINE double later(double last, double ts, double ttl) { return ts < last - ttl ? ts : max(ts, last); }
+// The entity's clock: its mean gap counts time that passes, not time that goes back, or jumps by more than the TTL.
+static SSM_INLINE void advance(double* clock, double ts, double mark, double ttl) {
+    if (clock[GAPS_COUNTED] > 0.0 && ts > clock[LAST] && ts - clock[LAST] <= ttl) {
         const double rate = max(1.0 / clock[GAPS_COUNTED], GAP_RATE);
         clock[GAP] += rate * ((ts - clock[LAST]) / 1000.0 - clock[GAP]);
     }
     clock[GAPS_COUNTED] = min(max(clock[GAPS_COUNTED], 0.0) + 1.0, 1e9);
-    clock[LAST] = clock[GAPS_COUNTED] > 1.0 ? max(ts, clock[LAST]) : ts;
+    clock[LAST] = clock[GAPS_COUNTED] > 1.0 ? later(clock[LAST], ts, ttl) : ts;
     clock[MARK] = mark;
 }
 // Of an entity that has learned nothing yet, as in a planned stop: its next prediction depends on what it has seen, so its
 // TTL counts from there.
-static SSM_INLINE void advance_unlearned(double* clock, double ts, double mark) {
+static SSM_INLINE void advance_unlearned(double* clock, double ts, double mark, double ttl) {
     if (clock[GAPS_COUNTED] > 0.0) return;
-    clock[LAST] = clock[GAPS_COUNTED] < 0.0 ? max(ts, clock[LAST]) : ts;
+    clock[LAST] = clock[GAPS_COUNTED] < 0.0 ? later(clock[LAST], ts, ttl) : ts;
     clock[GAPS_COUNTED] = UNLEARNED;
     clock[MARK] = mark;
 }
@@ -401,10 +404,10 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         if (after >= 0) prefetch_entity(state, after, FOR_JUDGING);
         if (next >= 0) prefetch_further(state, next, events.steps + 2 * (t + 1));
         if (unknown(y)) {
-            advance_unlearned(clock, event.ts, mark);
+            advance_unlearned(clock, event.ts, mark, r.ttl);
             continue;
         }
-        advance(clock, event.ts, mark);
+        advance(clock, event.ts, mark, r.ttl);
         out.score[t] = judge(state, e, {k, n, event.ts, y, said.answer, n > 0, event.u, event.steps, event.steps,
                                        events.allowance ? events.allowance + t : nullptr});
         if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
@@ -419,11 +422,12 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
 }
 
 // Room for one record more: those that have waited too long, or are too many, wait no more.
-static void drop(Ring& ring, const Late& late, i64* tally, double now) {
+static void drop(Ring& ring, const Late& late, i64* tally, double now, double ttl) {
     while (ring.oldest < ring.met) {
         const i64 i = ring.oldest;
-        const bool waited = late.labels && static_cast<double>(ring.q.ts[ring.place(i)]) < now - late.wait;
-        if (i > ring.met - late.most && !waited) return;
+        const double since = static_cast<double>(ring.q.ts[ring.place(i)]);
+        const bool waited = late.labels && since < now - late.wait, ahead = since > now + ttl;
+        if (i > ring.met - late.most && !waited && !ahead) return;
         ring.close(i, tally, DROPPED);
     }
 }
@@ -437,9 +441,9 @@ static i64 due(Ring& ring, const Late& late, i64* tally, double time, bool known
         ring.close(i, tally, MISSED);
         return -1;
     }
-    while (ring.oldest < ring.met) {
-        const i64 i = ring.oldest;
-        const double at = static_cast<double>(ring.q.ts[ring.place(i)]) + late.ahead;
+    for (i64 i = ring.oldest; i < ring.met; ++i) {
+        const double since = static_cast<double>(ring.q.ts[ring.place(i)]), at = since + late.ahead;
+        if (!ring.open(i) || since > time) continue;  // a clock that is ahead keeps nothing behind it from its target
         if (at > time) return -1;
         if (time <= at + late.late) return known ? i : -1;
         ring.close(i, tally, MISSED);
@@ -597,7 +601,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 push = todo[TAKEN] == 0;
                 todo[TAKEN] = 1;
             } else if (todo[STAGE] == PREDICT) {
-                drop(ring, rule, tally, clock[GAPS_COUNTED] > 0.0 ? max(time, clock[LAST]) : time);
+                drop(ring, rule, tally, clock[GAPS_COUNTED] > 0.0 ? later(clock[LAST], time, r.ttl) : time, r.ttl);
                 if (ring.open(ring.met)) return {t, MORE_PLACES};
                 const double* trial = enter(state, k, e);
                 Learner l(state.learner, k, e);
@@ -616,7 +620,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 }
                 *mark_of = mark;
                 const HalfWidths half = tell(state, l, out, t, {k, e}, said, event);
-                advance(clock, time, mark);
+                advance(clock, time, mark, r.ttl);
                 follow(p, l.s, l.pool, l.taken(event), first);
                 remember(late.q, at, l, events, t, {half.below, half.above, out.fleet[t]});
                 if (late.predicted) {

@@ -262,14 +262,18 @@ class PrefetchConsumer:
             return
         self._next_measure = now + MEASURE_INTERVAL
         for queue in self.queues():
-            place = TopicPartition(self.source.topic, queue.partition)
-            with contextlib.suppress(KafkaException):  # nothing came yet
-                high = consumer.get_watermark_offsets(place, cached=True)[1]
-                queue.high = high if high >= 0 else queue.high
+            self._measure_end(consumer, queue)
             if not self.until_eof:
                 self._transactions.note(queue.partition, queue.end, queue.held_back)
             lag = queue.lag
             queue.caught_up = queue.caught_up or (lag is not None and lag < self.source.batch)
+
+    def _measure_end(self, consumer: Consumer, queue: PartitionQueue) -> None:
+        """Update where a partition ends, from what the broker sent with the messages."""
+        with contextlib.suppress(KafkaException):  # nothing came yet
+            place = TopicPartition(self.source.topic, queue.partition)
+            high = consumer.get_watermark_offsets(place, cached=True)[1]
+            queue.high = high if high >= 0 else queue.high
 
     def _wait_for_room(self, consumer: Consumer) -> bool:
         """Wait until the queues have room for another chunk, pause or resume partitions. Return False at the end."""
@@ -298,6 +302,9 @@ class PrefetchConsumer:
                     queue = self._queues[partition]
                     queue.at_end, queue.end = True, max(fetched.end, queue.next)
                     if self.until_eof:
+                        assert self._consumer is not None
+                        self._measure_end(self._consumer, queue)
+                        self._transactions.note_end(partition, queue.end, queue.held_back)
                         self._unassign(partition)
 
     def _is_transient(self, error: KafkaError, queue: PartitionQueue) -> bool:

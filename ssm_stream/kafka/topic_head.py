@@ -47,8 +47,13 @@ def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, unti
     messages = _first_messages(source, partitions, n, until_eof=until_eof)
     if documents := parse_documents(messages, message_format(config), MessageFields(config)):
         return documents
-    nothing = f"event.features: auto: there is nothing to select features from on topic {source.topic!r}"
+    on = f" on topic {source.topic!r}"
+    nothing = f"event.features: auto: there is nothing to select features from{on}"
     if not messages:  # no fault of the configuration: producers may come later
+        with open_topic(source) as reader:
+            held = reader.held_back(partitions)
+        if held is not None:
+            raise BrokerError(f"{nothing.removesuffix(on)}: {held[0]}", held[1])
         raise BrokerError(f"{nothing}, which is empty", "start when there are events, or list the features")
     raise ConfigError(
         f"{nothing} (none of its first {len(messages)} messages is JSON, or in event.format): start when there are "

@@ -64,8 +64,8 @@ class JsonApi:
         for name, known in (("state", tuple(STATES)), ("sort", SORTS)):
             if (given := query.get(name)) and given not in known:
                 raise QueryError(f"{name}: found {given[:60]!r}; write one of {', '.join(known)}")
-        limit = parse_int(query.get("limit"), LIMIT, *PAGE_SIZES)
-        shown = FleetView(self._page.cache, self._page.names, {**query, "size": str(limit)}).next()
+        limit = parse_int(query.get("limit"), LIMIT, 1, PAGE_SIZES[1])
+        shown = FleetView(self._page.cache, self._page.names, {**query, "size": str(limit)}, least=1).next()
         page = shown.get("page", {"names": [], "matching": 0, "total": 0, "page": 0, "pages": 1})
         opened, last = self._page.alert_episodes.open_kinds(), self._last(page["names"])
         found = [

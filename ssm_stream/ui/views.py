@@ -34,6 +34,7 @@ REORDER = 2.0
 REDRAW = 0.1
 """Seconds between two updates of the map of all entities."""
 PAGE_SIZES = (12, 240)
+"""The fewest and the most tiles of a page."""
 SUMMARY = 40
 """Episodes that are sent with the fleet."""
 MAX_LENGTH = 600
@@ -97,18 +98,22 @@ class NameOrder:
 class FleetView:
     """A page of tiles, and the level of every entity.
 
-    query: `q` (part of a name), `state` (of `STATES`), `sort` (attention, score, name, value, seen), `page`
-    (from 0), `size`, `up` (1: ascending)
+    Args:
+        query: `q` (part of a name), `state` (of `STATES`), `sort` (attention, score, name, value, seen), `page`
+            (from 0), `size`, `up` (1: ascending)
+        least: the smallest `size`; of a smaller one it is taken
     """
 
-    def __init__(self, cache: EntityCache, names: NameOrder, query: Mapping[str, str]) -> None:
+    def __init__(
+        self, cache: EntityCache, names: NameOrder, query: Mapping[str, str], *, least: int = PAGE_SIZES[0]
+    ) -> None:
         self._cache, self._names = cache, names
         self._filter = query.get("q", "")[:MAX_LENGTH].casefold()
         self._state = STATES.get(query.get("state", ""))
         self._sort = query.get("sort", "attention")
         self._up = query.get("up") == "1"
         self._page = parse_int(query.get("page"), 0, 0, 100_000)
-        self._size = parse_int(query.get("size"), 120, *PAGE_SIZES)
+        self._size = parse_int(query.get("size"), 120, least, PAGE_SIZES[1])
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)
         self._sent_totals = self._counts = (-1, -1)
         self._ordered = self._drawn = -REORDER

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.report.section import at_least
 from ssm_stream.evaluate.tuning.candidates import Settings, describe, has_numbers, heads_of, without_columns
-from ssm_stream.evaluate.tuning.comparison import Change, compare, why_not
+from ssm_stream.evaluate.tuning.comparison import Change, compare, on_rows_of, why_not
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
 from ssm_stream.evaluate.tuning.trials import Trial, with_settings
@@ -145,6 +145,7 @@ def ablate(
     rows = []
     for part, trial in zip(found, trials, strict=True):
         without = trial.part(since=cut)
-        rows.append(Worth(part, compare(everything, without, len(found), seed), without.figures()))
+        figures = on_rows_of(without, everything).figures()
+        rows.append(Worth(part, compare(everything, without, len(found), seed), figures))
     rows.sort(key=lambda row: -row.change.value if row.change is not None else 0.0)
     return Ablation(everything.figures(), rows, cut, runner.done)

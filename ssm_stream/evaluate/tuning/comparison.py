@@ -62,8 +62,7 @@ def compare(old: Trial, new: Trial, comparisons: int = 1, seed: int = 0) -> Chan
         comparisons: number of comparisons made together; their intervals hold together
     """
     m = len(old.targets)
-    keys = old.row * m + old.target, new.row * m + new.target
-    _, i, j = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
+    _, i, j = np.intersect1d(_keys(old), _keys(new), assume_unique=True, return_indices=True)
     group, step = old.entity[i] * m + old.target[i], old.step[i]
     count = np.bincount(group, minlength=m * len(old.names))
     unit = np.bincount(group, step, m * len(old.names)) / np.maximum(count, 1)
@@ -88,6 +87,16 @@ def compare(old: Trial, new: Trial, comparisons: int = 1, seed: int = 0) -> Chan
     assert low is not None
     assert high is not None
     return Change(value ** (1.0 / used) - 1.0, low, high, len(i))
+
+
+def on_rows_of(trial: Trial, other: Trial) -> Trial:
+    """Return a trial without the rows that another one does not have, as where a column makes rows of it refused."""
+    return trial.take(np.flatnonzero(np.isin(_keys(trial), _keys(other), assume_unique=True)))
+
+
+def _keys(trial: Trial) -> Ints:
+    """Return (n,) a number for each row and target, the same in trials of one recording and its targets."""
+    return trial.row * len(trial.targets) + trial.target
 
 
 def why_not(figures: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Runs configurations over one recording, each once: in several processes, and cached on disk.
 
-The key of a run is made of all that decides it: the recording's bytes, the settings, the part of the recording, and the
-code. A run that is in the cache, also from a job that was stopped, is read and not repeated.
+The key of a run is made of all that decides it: the bytes of the recording and of the facts next to it, the settings,
+the part of the recording, and the code. A run that is in the cache, also from a job that was stopped, is read and not
+repeated.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from importlib.metadata import version
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -22,10 +22,12 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.core import build_digest
 from ssm_stream.engine.parallel.cores import cores
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.recordings import RecordingError
+from ssm_stream.evaluate.recordings.context_files import find_facts
+from ssm_stream.evaluate.recordings.exports.folder import files_of
+from ssm_stream.evaluate.tuning.digests import code_digest, files_digest
 from ssm_stream.evaluate.tuning.trials import ARRAYS, Trial, run_trial
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
@@ -75,8 +77,7 @@ class Runner:
         self._others = {child.pid for child in active_children()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with file.open("rb") as stream:
-                self.digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            self.digest = files_digest(files_of(file))
         except OSError as error:
             raise RecordingError(
                 f"{error.filename}: {error.strerror}; name files and folders that can be used"
@@ -99,8 +100,8 @@ class Runner:
     def key(self, config: Config, until: int | None) -> str:
         """Return the key of a run."""
         settings = config.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
-        code = [version("ssm-stream"), build_digest()]
-        parts = [code, self.digest, self.limit, until, config.hash, settings]
+        facts = files_digest(find_facts(config, self.file)[0])
+        parts = [code_digest(config), self.digest, facts, self.limit, until, config.hash, settings]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
     def run(self, configs: Sequence[Config], until: int | None = None) -> list[Trial]:

@@ -36,7 +36,7 @@ from ssm_stream.evaluate.tuning.candidates import (
     listed,
     with_columns_added,
 )
-from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare, why_not
+from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare, on_rows_of, why_not
 from ssm_stream.evaluate.tuning.result import COVERAGE_SLACK, Tried, Tuning
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
@@ -133,7 +133,10 @@ def tune(
     now = config
     if chosen:
         after = runner.one(best).part(since=cut)
-        result.after, result.held = after.figures(), compare(judged, after, seed=seed)
+        before, same = on_rows_of(judged, after), on_rows_of(after, judged)
+        result.before, result.after = before.figures(), same.figures()
+        result.held = compare(judged, after, seed=seed)
+        notes += _other_rows(judged.events, after.events, same.events)
         if result.held is not None and result.held.better:
             result.settings, now, judged = dict(chosen), best, after
             notes += _worse_targets(result.before, result.after)
@@ -292,6 +295,16 @@ def _worse_targets(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         f"{path}: the error on the later part is larger by {change:.1%} with the proposal"
         for path, change in found
         if change > MIN_GAIN
+    ]
+
+
+def _other_rows(before: int, after: int, both: int) -> list[str]:
+    """Return a note on events that are refused with one of two configurations; all arguments are numbers of events."""
+    words = ((before - both, "as configured"), (after - both, "as chosen"))
+    return [
+        f"{count:,} more events of the later part are read {name}: errors are compared on the {both:,} that both have"
+        for count, name in words
+        if count
     ]
 
 

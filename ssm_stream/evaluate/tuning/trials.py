@@ -55,9 +55,12 @@ class Trial(NamedTuple):
     def part(self, since: int | None = None, until: int | None = None) -> Trial:
         """Return its rows and alarms of a part of the time, ms."""
         low, high = -(2**62) if since is None else since, 2**62 if until is None else until
-        at = np.flatnonzero((self.ts >= low) & (self.ts < high))
-        columns = {name: getattr(self, name)[at] for name in ARRAYS}
-        return self._replace(**columns, alarms=[alarm for alarm in self.alarms if low <= alarm.ts < high])
+        rows = self.take(np.flatnonzero((self.ts >= low) & (self.ts < high)))
+        return rows._replace(alarms=[alarm for alarm in self.alarms if low <= alarm.ts < high])
+
+    def take(self, at: NDArray[np.intp]) -> Trial:
+        """Return some of its rows, by their places, with all alarms."""
+        return self._replace(**{name: getattr(self, name)[at] for name in ARRAYS})
 
     @property
     def events(self) -> int:

@@ -26,6 +26,7 @@ from ssm_stream.kafka.membership.topic import topic_id
 from ssm_stream.operators.failures import restore_stderr
 from ssm_stream.operators.group.member import Member
 from ssm_stream.ops.observers import Observers
+from ssm_stream.ops.server import probes_of_a_start
 from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.recovery.catch_up import read_catch_up
 from ssm_stream.recovery.exclusions import read_rewinds, with_windows
@@ -52,14 +53,15 @@ def run_group(prepared: Prepared) -> None:
     if (last := max(prepared.partitions[config.source.topic])) > MAX_PARTITION:
         raise ConfigError(f"source.assignment: group: partition {last} of {config.source.topic!r}; a store has 10,000")
     require_keyed(config, len(prepared.partitions[config.source.topic]))
-    store = FlowStore(config, topic_id(config.source))
-    with local_notes(store.blobs) as notes:  # of a rewind: all members have stopped for it
-        catch_up = read_catch_up(notes)
-        config = with_windows(config, [each for made in read_rewinds(notes) for each in made.excluded])
     metrics, observers, audit = GroupMetrics(prepared.metrics), prepared.observers, None
-    if config.audit.directory is not None:
-        audit = GroupAudit(store.blobs, str(config.audit.directory), config.hash)
-        observers = Observers(observers, audit)
+    with probes_of_a_start(config):  # the store may be away for as long as it is waited for
+        store = FlowStore(config, topic_id(config.source))
+        with local_notes(store.blobs) as notes:  # of a rewind: all members have stopped for it
+            catch_up = read_catch_up(notes)
+            config = with_windows(config, [each for made in read_rewinds(notes) for each in made.excluded])
+        if config.audit.directory is not None:
+            audit = GroupAudit(store.blobs, str(config.audit.directory), config.hash)
+            observers = Observers(observers, audit)
     # As in `runtime`: the collector would walk what has no cycles, and workers would wait for each other.
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)

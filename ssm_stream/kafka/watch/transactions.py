@@ -27,7 +27,7 @@ def describe_open(source: Source, partition: int, offset: int, messages: int) ->
 
 
 class TransactionWatch:
-    """Puts into the log where a reader stands for long before a transaction, once for each."""
+    """Puts into the log where a reader stands for long before a transaction, or ends there, once for each."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -41,5 +41,13 @@ class TransactionWatch:
             self._standing[partition] = offset, now
         elif now - since >= LONG:
             self._standing[partition] = offset, float("inf")
-            found, cure = describe_open(self._source, partition, offset, messages)
-            LOG.warning("open_transaction", topic=self._source.topic, partition=partition, error=found, cure=cure)
+            self._warn(partition, offset, messages, "")
+
+    def note_end(self, partition: int, offset: int, messages: int) -> None:
+        """Note that a reader ends at this offset, and what it leaves there: nothing, mostly."""
+        if messages:
+            self._warn(partition, offset, messages, "; this run ends before them")
+
+    def _warn(self, partition: int, offset: int, messages: int, more: str) -> None:
+        found, cure = describe_open(self._source, partition, offset, messages)
+        LOG.warning("open_transaction", topic=self._source.topic, partition=partition, error=found + more, cure=cure)

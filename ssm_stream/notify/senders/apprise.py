@@ -24,6 +24,9 @@ CAUSES = ("Socket Exception", "I/O Exception", "Response Details")
 """Begins of the lines by which Apprise gives the cause of a failure, for those who debug it."""
 MAX_REASON = 300
 """Characters of a reason, the last ones, and of a line of it."""
+RECIPIENTS = ("targets", "channels", "rooms", "users")
+"""Where services of Apprise have those whom a URL names: Slack in channels, Matrix in rooms, Rocket.Chat in all but the
+first, others in targets alone."""
 PARTLY = "SMTP recipient"
 """Of the line that Apprise logs where a mail server has taken a message, but refused one who gets a copy."""
 
@@ -181,13 +184,18 @@ class AppriseSender:
 
 def _by_recipient(service: Any) -> list[Any]:
     """Return a service as one for each of its recipients: to Apprise, all of them together have a message or not."""
-    recipients = getattr(service, "targets", None)
-    if not isinstance(recipients, list) or len(recipients) < 2:
+    lists = {name: found for name in RECIPIENTS if isinstance(found := getattr(service, name, None), list)}
+    if "targets" in lists:
+        lists = {"targets": lists["targets"]}
+    recipients = [(name, each) for name, found in lists.items() for each in found]
+    if len(recipients) < 2:
         return [service]
     found = []
-    for each in recipients:
-        found.append(copy.copy(service))
-        found[-1].targets = [each]
+    for name, each in recipients:
+        one = copy.copy(service)
+        for other in lists:
+            setattr(one, other, [each] if other == name else [])
+        found.append(one)
     return found
 
 
