@@ -12,31 +12,28 @@ from ssm_stream.core import blocks, native
 CHANGES = ("", "higher", "lower", "smaller", "larger", "creeping up", "creeping down")
 """What the winning bet implies for the errors: their level, their size, or a slow change of their level."""
 
-NUMBERS = 32
+NUMBERS = 34
 # columns of DetectorState.number
 (
     SEEN, CENTRE, SCALE, WARM, MEAN, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
     TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING,
-    CAUTION, WANDER, WANDER_SQUARE, LEVEL, LEVEL_CROSS, LEVEL_LAST, LEVEL_POWER, BLOCK_Z, BLOCK_WANDER,
+    CAUTION, WANDER, WANDER_SQUARE, LEVEL, LEVEL_CROSS, LEVEL_POWER, SIZE, SIZE_CROSS, SIZE_POWER, BLOCK_Z,
+    BLOCK_WANDER,
 ) = range(NUMBERS)  # fmt: skip
-
-
-LEVEL_RATE, LEVEL_FROM, LEVEL_ERROR = 1.0 / 64.0, 2000.0, 0.02
-"""As in `monitor/drift.hpp`."""
 
 
 class DetectorState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
-    number (E, 32) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
+    number (E, 34) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
         a warm-up or of the test after an alarm; running mean and mean absolute deviation of the error; lag-one and
         lag-zero products (clipped, for whitening); the last error (clipped); the histogram's total and the weight of
         its next entry; the dither; running mean of z and of z²; errors that wait; what the last alarm found (index of
         CHANGES); 1 while an alarm is tested; then of the blocks: events in the present one, their sum, the reference's
         total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by; how
-        much more than of independent z the running means of z and z² move, over 1; the slow mean of the errors, and the
-        products that show how much of it the next error follows; running mean of the blocks' z, and how much more it
-        moves than of independent ones, over 1
+        much more than of independent z the running means of z and z² move, over 1; the slow mean of z, and the products
+        that show how much of it the next z follows; the same of z² − 1; running mean of the blocks' z, and how much
+        more it moves than of independent ones, over 1
     bets (E, K) float64: Shiryaev–Roberts statistics R
     histogram (E, 2, BINS + COARSE) float32: decayed counts of errors and of blocks, times a growing weight; their sums
     waiting (E, LAG + BLOCK_LAG) float32: whitened errors and block means that have not joined yet, rings
@@ -48,15 +45,9 @@ class DetectorState(NamedTuple):
     waiting: NDArray[np.float32]
 
 
-def followed(number: NDArray[np.float64]) -> tuple[float, float]:
-    """Return how much of the last error, and of the errors' slow mean, the next one follows. number: (32,)"""
-    power = float(number[POWER]) + 1e-9
-    alone, shared = float(number[CROSS]) / power, float(number[LEVEL_LAST]) / power
-    left = max(float(number[LEVEL_POWER]) - shared * float(number[LEVEL_LAST]), 0.0) + 1e-9
-    c = min(max((float(number[LEVEL_CROSS]) - alone * float(number[LEVEL_LAST])) / left, 0.0), 1.0)
-    seen = float(number[SEEN])
-    level = c * c * c / (c * c + LEVEL_ERROR + 2.0 / (LEVEL_RATE * seen)) if seen >= LEVEL_FROM else 0.0
-    return min(max(alone - level * shared, 0.0), 0.95), level
+def follows_last(number: NDArray[np.float64]) -> float:
+    """Return how much of the last error the next one follows. number: (34,)"""
+    return min(max(float(number[CROSS]) / (float(number[POWER]) + 1e-9), 0.0), 0.95)
 
 
 def new_detector_state(E: int) -> DetectorState:

@@ -187,7 +187,7 @@ inline void place_fields(Placer& put, IntervalFields& f) {
     put.finish();
 }
 inline void place_fields(Placer& put, DriftFields& f) {
-    put("number", f.number, {32});
+    put("number", f.number, {34});
     put("bets", f.bets, {14});
     put("histogram", f.histogram, {2, 136});
     put("waiting", f.waiting, {272});
@@ -228,7 +228,7 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
 }
 // D: inputs, with the features
 inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
-    put("number", f.number, {9});
+    put("number", f.number, {10});
     put("value", f.value, {11});
     put("mean", f.mean, {CONTEXT});
     const i64 beyond = rounded(D, 8) - D;  // to whole vectors

@@ -11,6 +11,7 @@
 #include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
 #include "monitor/shape.hpp"
+#include "monitor/rest.hpp"
 #include "monitor/wider.hpp"
 
 #define SSM_TEXT(name) #name
@@ -145,9 +146,20 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     state.learner.w.unsure[error_scale::GAP] = error_scale::after_gap(state.learner, at.e, gaps);
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
-    if (error_scale::rests(scale, answer, rounding)) return {error_scale::nothing(scale, rounding), error_scale::nothing(scale, rounding)};
+    const double least = error_scale::rest_expected(scale, answer, rounding) ? error_scale::nothing(scale, rounding) : rounding;
+    if (least > rounding && error_scale::may_rest(scale)) return {least, least};
     const double wider = half * scale.room[error_scale::WIDER];
-    return {max(wider * scale.room[error_scale::LOWER], rounding), max(wider * scale.room[error_scale::UPPER], rounding)};
+    return {max(wider * scale.room[error_scale::LOWER], least), max(wider * scale.room[error_scale::UPPER], least)};
+}
+
+constexpr double FORESEEN = 0.5;      // of the bound: errors up to here count as predicted
+constexpr double PLASTIC = 0.7548776662466927;  // its multiples, less their whole parts, fill 0 to 1 evenly
+
+// A value is known to its step only. The drift detector hears an error as if the value were any within half a step of what was read:
+// else counts, and what a sensor rounds, would follow the prediction's wander, and no change be any.
+static SSM_INLINE double within_step(i64 n, double step) {
+    const double turn = PLASTIC * static_cast<double>(n);
+    return step * (turn - std::floor(turn) - 0.5);
 }
 
 // How often a budget lets a score pass, and which channel's score is the largest.
@@ -164,10 +176,14 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
     const double bound = max(scale * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events), floor);
     if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
+    // A machine that joins a pool of days has not seen the hours of its own first day: what the pool predicts well is nothing new.
+    const bool joined = 1000.0 * clock_of(state, e)[GAP] * static_cast<double>(j.n) < error_scale::DAY_MS &&
+        moment_of(state, j.k, j.context, j.time).age >= error_scale::DAY_MS;
+    const bool foreseen = joined && out.score <= FORESEEN;
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
         const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events);
-        if (found > out.score) out = {found, NOVELTY_CHANNEL};
+        if (found > out.score && !foreseen) out = {found, NOVELTY_CHANNEL};
     }
     if (r.channels[LEVELS_CHANNEL]) {
         const double usual = error_scale::usual(context);
@@ -205,7 +221,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     // Judged is the error over the scale of its side.
     const error_scale::Scale context(state, j.k, e);
     const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
-    const bool stood = error_scale::stands(context, j.y) && size <= error_scale::nothing(context, rounding);
+    const bool rests = error_scale::stands(context, j.y) && size <= error_scale::nothing(context, rounding);
     const double wider = context.room[error_scale::WIDER];
     const double scale = wider * context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
     const auto [found, channel] = anomaly_score(state, e, j, events, scale, context, absorb);
@@ -227,9 +243,10 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     if (r.drift && allowed == 1.0) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
-        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
+        const double any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
+        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !stood && context.room[error_scale::BY_UNKNOWN] < error_scale::UNKNOWN_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
+        if (error_scale::is_known(context) && !rests && context.room[error_scale::BY_UNKNOWN] < error_scale::UNKNOWN_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             const double longest = absorb_after(r, episodes::DRIFT, budget);
@@ -245,9 +262,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
-    error_scale::take_target(context, j.y, stood);
+    error_scale::take_target(context, j.y, j.answer, rounding, 1.0 - r.level);
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);
-    if (stood) {
+    if (rests) {
         interval::hold(interval_of(state, {j.k, e}), learned, r.level, j.context[0]);
         return score;
     }

@@ -1,9 +1,10 @@
 // Has the relation changed? A Shiryaev–Roberts e-detector on the normal scores of whitened errors.
 //
-// error → whitened by what the last one and their slow mean say of it → rank p among the entity's own past → z = Φ⁻¹(p), standard
-// normal while nothing changes → likelihood ratios of shifted and of rescaled normals against N(0, 1), `R ← (R + 1)·LR(z)`. A
-// weighted mean of the R is an e-detector: while the z are independent and standard normal, the mean number of events to a false alarm is at
-// least the threshold (Shin, Ramdas & Rinaldo 2022). Whitening makes that nearly so for a model's errors; not for any data.
+// error → whitened by the last one → rank p among the entity's own past → z = Φ⁻¹(p), standard normal while nothing changes → less
+// what the slow means of z and of z² say of the next → likelihood ratios of shifted and of rescaled normals against N(0, 1),
+// `R ← (R + 1)·LR(z)`. A weighted mean of the R is an e-detector: while the z are independent and standard normal, the mean number of
+// events to a false alarm is at least the threshold (Shin, Ramdas & Rinaldo 2022). Whitening makes that nearly so for a model's
+// errors; not for any data.
 // A second scale does the same with the means of blocks of errors, not whitened, and a longer memory: for what creeps too
 // slowly for the first. Their scores shrink by how much more their running mean moves than that of independent ones.
 //
@@ -65,7 +66,7 @@ constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 
 // columns of `number`
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
        TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION, WANDER, WANDER_SQUARE,
-       LEVEL, LEVEL_CROSS, LEVEL_LAST, LEVEL_POWER, BLOCK_Z, BLOCK_WANDER };
+       LEVEL, LEVEL_CROSS, LEVEL_POWER, SIZE, SIZE_CROSS, SIZE_POWER, BLOCK_Z, BLOCK_WANDER };
 
 // before: errors of the entity that came before the first that is observed
 struct Drift {
@@ -158,17 +159,24 @@ inline void bet_block(double* R, double z) {
     R[BETS + 3] = (R[BETS + 3] + 1.0) * down * down * 0.6065306597126334;
 }
 
-// What the next error follows: the last one, and the slow mean of those before. What wanders over hundreds of events (weather,
-// fouling, a load that no input has) hardly shows from one error to the next, and would be a shift all the time.
-struct Followed { double last, level; };
-// Least squares of both together. A negative autocorrelation stays: taking it out would raise slow waves, which are as shifts are.
-// Of the level, what may be chance counts for little.
-SSM_INLINE Followed followed(const double* number) {
-    const double power = number[POWER] + 1e-9, alone = number[CROSS] / power, shared = number[LEVEL_LAST] / power;
-    const double left = max(number[LEVEL_POWER] - shared * number[LEVEL_LAST], 0.0) + 1e-9;
-    const double c = min(max((number[LEVEL_CROSS] - alone * number[LEVEL_LAST]) / left, 0.0), 1.0), square = c * c;
-    const double level = number[SEEN] < LEVEL_FROM ? 0.0 : c * square / (square + LEVEL_ERROR + 2.0 / (LEVEL_RATE * number[SEEN]));
-    return {min(max(alone - level * shared, 0.0), 0.95), level};
+// How much the next error follows the last one. A negative autocorrelation stays: taking it out would raise slow waves, which are as
+// shifts are.
+SSM_INLINE double follows_last(const double* number) { return min(max(number[CROSS] / (number[POWER] + 1e-9), 0.0), 0.95); }
+
+// What z, and z² − 1, follow of their slow means. What wanders over hundreds of events (weather, a load that no input has, part
+// programs) hardly shows from one error to the next, and would be a shift, or another size, all the time. Of scores, not of errors:
+// where most errors are small and a few large, the mean of the errors says nothing of the next one's rank.
+// first: LEVEL or SIZE, the slow mean, before its products with the next value and with itself. What may be chance counts for little.
+SSM_INLINE double expected(const double* number, int first) {
+    if (number[SEEN] < LEVEL_FROM) return 0.0;
+    const double c = min(max(number[first + 1] / (number[first + 2] + 1e-9), 0.0), 1.0), square = c * c;
+    return c * square / (square + LEVEL_ERROR + 2.0 / (LEVEL_RATE * number[SEEN])) * number[first];
+}
+SSM_INLINE void learn_level(double* number, int first, double value) {
+    const double rate = max(LEVEL_LEARN, 1.0 / number[SEEN]), level = number[first];
+    number[first + 1] += rate * (value * level - number[first + 1]);
+    number[first + 2] += rate * (level * level - number[first + 2]);
+    number[first] += LEVEL_RATE * (value - level);
 }
 
 // Centre and scale move with the learner. x: the error in their unit, clipped; 1.25: |x| is 0.8 in the mean.
@@ -182,8 +190,7 @@ SSM_INLINE void follow(double* number, double x, double age) {
 inline void restart(const Drift& s, double events) {
     double* number = s.number;
     const double centre = number[MEAN_OF], scale = 1.25 * number[SPREAD];
-    const Followed by = followed(number);
-    const double wider = number[SCALE], moved = (1.0 - by.last) * (number[CENTRE] - centre) + by.level * number[LEVEL] * wider;
+    const double wider = number[SCALE], moved = (1.0 - follows_last(number)) * (number[CENTRE] - centre);
     if (number[SCALE] > 0.0)
         number[LAST] = min(max((number[LAST] * number[SCALE] + number[CENTRE] - centre) / scale, -4.0), 4.0);
     number[CENTRE] = centre, number[SCALE] = scale, number[WARM] = events;
@@ -194,7 +201,7 @@ inline void restart(const Drift& s, double events) {
     for (i64 i = seen - few; i < seen; ++i)
         insert(s.histogram, bin((static_cast<double>(s.waiting[i % LAG]) * wider + moved) / scale), 1.0);
     number[TOTAL] = static_cast<double>(few);
-    number[WAITING] = number[BLOCK_WAITING] = number[LEVEL] = 0.0;
+    number[WAITING] = number[BLOCK_WAITING] = number[LEVEL] = number[SIZE] = 0.0;
 }
 
 // The errors of now are the reference from here on.
@@ -302,11 +309,11 @@ inline double test(const Drift& s, bool hold) {
 }
 
 // Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit
-inline double wager(const Drift& s, double x, double z, double budget) {
+inline double wager(const Drift& s, double x, double z, double size, double budget) {
     double* number = s.number;
     number[BLOCK_SUM] += min(max(x, -8.0), 8.0);
     number[IN_BLOCK] += 1.0;
-    bet(s.bets, independent(number[WANDER]) * z, 1.0 + independent(number[WANDER_SQUARE]) * (z * z - 1.0));
+    bet(s.bets, independent(number[WANDER]) * z, 1.0 + independent(number[WANDER_SQUARE]) * size);
     if (number[IN_BLOCK] >= BLOCK) end_block(s);
     double total = 0.0;
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
@@ -343,17 +350,11 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         return 0.0;
     }
     const double x = min(max((error - number[CENTRE]) / number[SCALE], -1000.0), 1000.0), clipped = min(max(x, -4.0), 4.0);
-    const Followed by = followed(number);
-    const double w = x - by.last * number[LAST] - by.level * number[LEVEL];
+    const double w = x - follows_last(number) * number[LAST];
     rate = max(AR_RATE, 1.0 / (seen - SETTLE + 3.0));
     if (number[TESTING] == 0.0) {  // an offset that lasts would pass for autocorrelation
         number[CROSS] += rate * (clipped * number[LAST] - number[CROSS]);
         number[POWER] += rate * (clipped * clipped - number[POWER]);
-        rate = max(LEVEL_LEARN, 1.0 / (seen - SETTLE + 3.0));
-        number[LEVEL_CROSS] += rate * (clipped * number[LEVEL] - number[LEVEL_CROSS]);
-        number[LEVEL_LAST] += rate * (number[LAST] * number[LEVEL] - number[LEVEL_LAST]);
-        number[LEVEL_POWER] += rate * (number[LEVEL] * number[LEVEL] - number[LEVEL_POWER]);
-        number[LEVEL] += LEVEL_RATE * (clipped - number[LEVEL]);
     }
     number[LAST] = clipped;
     if (s.before + seen < YOUNG && number[TESTING] == 0.0) follow(number, clipped, s.before + number[SEEN]);
@@ -365,11 +366,12 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
     } else {
         const double dither = next_dither(number);
         const double z = score(s.histogram, bin(w), number[TOTAL], number[MASS], dither);
-        number[Z_MEAN] += Z_RATE * (z - number[Z_MEAN]);
+        const double more = z * z - 1.0, beyond = z - expected(number, LEVEL), size = more - expected(number, SIZE);
+        number[Z_MEAN] += Z_RATE * (beyond - number[Z_MEAN]);
         number[Z_SQUARE] += Z_RATE * (z * z - number[Z_SQUARE]);
-        if (number[TESTING] == 0.0) learn_wander(number);
+        if (number[TESTING] == 0.0) learn_level(number, LEVEL, z), learn_level(number, SIZE, more), learn_wander(number);
         join(s, w);
-        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, z, budget);
+        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, beyond, size, budget);
     }
     age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;

@@ -15,10 +15,7 @@
 // P φ ψ, w in the same direction at the rate of the entity's own number of events. ψ of the context leaves ρ out, so that
 // nothing that the context can explain is left to the recent past.
 //
-// A target that stands still, as predicted, has no error from which a size could be learned: a night at rest would make the first
-// events of the morning a surprise, and what the pool's answer wanders by, of no size at all, an anomaly. So such events teach
-// nothing. As predicted is what differs by less than a part of the smallest step that a target of the pool has made, or of a usual
-// error.
+// A target at rest teaches it nothing (`rest.hpp`).
 //
 // Far from the contexts that are known (φ'Pφ large), the context counts as at their edge. The scale of interval and anomaly score
 // leans on the plain running mean of |e| as far as that has explained recent errors better (a gate on decayed log s + |e|/s).
@@ -60,8 +57,8 @@ static_assert(FEATURES == static_cast<int>(CONTEXT));
 constexpr double DAY_MS = 86'400'000.0, WEEK_MS = 7.0 * DAY_MS;
 constexpr double REPEATS_AFTER[FEATURES] = {0.0, 0.0, DAY_MS, DAY_MS, DAY_MS, DAY_MS, WEEK_MS, DAY_MS, WEEK_MS};
 // columns of `number`: errors learned; their running mean size, quick and slow; level of the prediction; b; the last scale; the
-// target before; whether there was one, and whether it stood still
-enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET, STANDING };
+// target before; whether there was one, and whether it stood still; how often it then moved, of events that it was not expected to
+enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET, STANDING, LEFT };
 enum { NO_TARGET, MOVED, STOOD };
 // columns of `value`: recent size of whitened errors, mean of its log; losses; c; u, and the decayed sum of ρ²; the last error
 // over its scale; products of neighbours and squares; usual size of whitened errors
@@ -359,30 +356,6 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     value[RECENT_MEAN] += static_cast<float>(rate * (room[RECENT_LOG] - static_cast<double>(value[RECENT_MEAN])));
     number[LAST] = room[BARE];
     number[SEEN] = n + 1.0;
-}
-
-constexpr double QUARTER = 0.25, HALF = 0.5;  // of the smallest step: the mean error of what is read in such steps, and its largest
-constexpr double TENTH = 0.1;                 // of the usual error
-constexpr double STILL = 1e-9;                // of a value: what it may move by and stand still
-
-// What differences of a target that stands still, and its prediction, are nothing. rounding: as of `predict`
-SSM_INLINE double nothing(const Scale& s, double rounding) {
-    return max(rounding, max(QUARTER * s.pool_number[STEP], TENTH * s.number[SIZE]));
-}
-SSM_INLINE bool stands(const Scale& s, double y) {
-    const double last = s.number[TARGET];
-    return s.number[STANDING] != NO_TARGET && std::fabs(y - last) <= STILL * max(std::fabs(y), std::fabs(last));
-}
-// Is the target predicted to stand still, after it did?
-SSM_INLINE bool rests(const Scale& s, double answer, double rounding) {
-    return s.number[STANDING] == STOOD && std::fabs(answer - s.number[TARGET]) <= nothing(s, rounding);
-}
-// A target is the latest. stood: still, as predicted
-SSM_INLINE void take_target(const Scale& s, double y, bool stood) {
-    const double step = std::fabs(y - s.number[TARGET]);
-    double& least = s.pool_number[STEP];
-    if (s.number[STANDING] != NO_TARGET && !stands(s, y) && (step < least || least == 0.0)) least = step;
-    s.number[TARGET] = y, s.number[STANDING] = stood ? STOOD : MOVED;
 }
 
 // Is the scale known well enough for the drift detector? Not of a young entity.

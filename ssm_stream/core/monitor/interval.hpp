@@ -26,7 +26,7 @@ constexpr double BOUND_MOST = 0.5;   // of that correction, so that entities tha
 constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: those of the entity's pool
 // Before a pool knows better: an excess as of a tail a little heavier than Laplace's (shape 0.1), mean and mean square.
 constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 2.25, POOL_RATE = 1.0 / 2000;
-constexpr double POOL_EXCESS_MOST = 20.0;  // a few spikes of young entities must not make those of all normal
+constexpr double POOL_EXCESS_MOST = 8.0;  // times the usual one: faults of some entities, and spikes of young ones, must not make those of all normal
 constexpr double SHAPE_MAX = 0.45;
 // Of the tail's share in what is asked for: the rarest level that the bound has been measured at. What is asked for beyond it is
 // taken as rarer by as much again, since a tail goes on as fitted only as far as anyone has seen it.
@@ -66,13 +66,14 @@ inline double anomaly_bound(const Interval& s, double rate) {
 
 SSM_INLINE void learn_tail(const Interval& s, double excess) {
     double *tail = s.tail, *pool = s.pool;
-    const double weight = max(1.0 / (tail[EXCEEDED] + 1.0), TAIL_RATE);
+    // Later ones weigh more: the first were made while the model learned.
+    const double weight = max(2.0 / (tail[EXCEEDED] + 2.0), TAIL_RATE);
     tail[EXCESS] += weight * (excess - tail[EXCESS]);
     tail[SQUARE] += weight * (excess * excess - tail[SQUARE]);
-    tail[EXCEEDED] = min(tail[EXCEEDED] + 1.0, 1.0 / TAIL_RATE);
+    tail[EXCEEDED] = min(tail[EXCEEDED] + 1.0, 2.0 / TAIL_RATE);
     if (!pool) return;
     if (pool[POOL_EXCEEDED] == 0.0) pool[POOL_EXCESS] = EXCESS_FIRST, pool[POOL_SQUARE] = SQUARE_FIRST;
-    excess = min(excess, POOL_EXCESS_MOST);
+    excess = min(excess, POOL_EXCESS_MOST * max(pool[POOL_EXCESS], EXCESS_FIRST));
     const double share = max(1.0 / (pool[POOL_EXCEEDED] + PRIOR + 1.0), POOL_RATE);
     pool[POOL_EXCESS] += share * (excess - pool[POOL_EXCESS]);
     pool[POOL_SQUARE] += share * (excess * excess - pool[POOL_SQUARE]);

@@ -307,12 +307,10 @@ def _shift(
 
     number, context: of the drift detector and of the scale of errors; whitened: the detector's errors, the latest first
     """
-    by_last, by_level = detect.followed(number)
-    errors, before, level = np.empty(len(whitened)), 0.0, 0.0  # off the level that they had at first
+    by_last, errors, before = detect.follows_last(number), np.empty(len(whitened)), 0.0
     for i in range(len(whitened) - 1, -1, -1):
-        errors[i] = whitened[i] + by_last * before + by_level * level
+        errors[i] = whitened[i] + by_last * before
         before = min(max(errors[i], -MAX_LAST), MAX_LAST)
-        level += detect.LEVEL_RATE * (before - level)
     # Each is over the scale of its context, which is not kept: between the last one and what fits their mean size.
     errors = errors * float(number[detect.SCALE]) + float(number[detect.CENTRE])
     weights = (1.0 - PLAIN_RATE) ** np.arange(len(errors))
