@@ -196,6 +196,54 @@ def test_states_in_which_signals_rest_are_noted() -> None:
     assert not [note for note in decided(belts).notes if "event.when" in note]  # they go on at no load
 
 
+def resting(at: Callable[[int], bool], n: int = 2400, machines: int = 2) -> list[dict[str, Any]]:
+    """Rows of signals that wander, and stand still where `at` is true of a row."""
+    rng = np.random.default_rng(0)
+    still = np.array([at(i) for i in range(n)])
+    x = np.cumsum(np.where(still[:, None], 0.0, rng.normal(size=(n, 4))), axis=0).round(3)
+    return plant(n, machines, **{f"x{j}": lambda i, _, j=j: float(x[i, j]) for j in range(4)})
+
+
+def rest_notes(rows: list[dict[str, Any]]) -> list[str]:
+    return [note for note in decided(rows).notes if "event.when" in note]
+
+
+def test_the_condition_that_is_offered_keeps_what_does_not_rest() -> None:
+    rows = resting(lambda i: i // 40 % 10 == 0)
+
+    def noted(name: str, on: Any, off: Any) -> list[str]:
+        return rest_notes([{**row, name: on if i // 80 % 10 == 0 else off} for i, row in enumerate(rows)])
+
+    (note,) = noted("standby", 1, 0)
+    assert note.startswith("`standby` is 1 in 10% of the rows")
+    assert 'event.when: {"standby": 0} leaves' in note
+    (note,) = noted("running", 0, 1)
+    assert note.startswith("`running` is 0 in 10% of the rows")
+    assert 'event.when: {"running": {above: 0}} leaves' in note
+    (note,) = noted("standby", True, False)
+    assert "`standby` is true" in note
+    assert 'event.when: {"standby": [false]} leaves' in note
+    assert "not in the sample" not in note, "there is no third truth value"
+    (note,) = noted("state", "off", "run")
+    assert 'event.when: {"state": ["run"]} leaves' in note
+    assert "A state that is not in the sample, such as a fault, is left out too unless you add it" in note
+    assert not noted("state", "pump fault", "run"), "what is to be seen"
+    assert not noted("alarm_code", 7, 0)
+
+
+def test_a_column_of_one_kind_of_machine_shows_rest_of_that_kind_alone() -> None:
+    rows = resting(lambda i: i // 40 % 10 == 0)
+    for i, row in enumerate(rows):
+        row |= {"standby": 1 if i // 80 % 10 == 0 else 0, "state": "run"}
+    others = [{"ts": START + 120 * i, "machine": "Z1", "state": "charging"} for i in range(2400)]
+    (note,) = rest_notes(rows + others)
+    assert 'event.when: [{entities: "M*", "standby": 0}] leaves' in note, "the others would be idle for good"
+    (note,) = rest_notes(rows + [{**row, "machine": "M9"} for row in others])
+    assert "1 of 3 machines never have `standby`" in note
+    unknown = [{key: value for key, value in row.items() if key != "standby"} for row in rows]
+    assert not rest_notes(unknown + others), "signals that a machine does not have do not rest"
+
+
 def test_an_angle_that_passes_through_north_is_no_signal() -> None:
     rng = np.random.default_rng(0)
     course = 350.0 + np.cumsum(rng.normal(0.0, 4.0, 2400))
