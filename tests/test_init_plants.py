@@ -77,6 +77,15 @@ def test_a_column_of_one_machine_is_used_and_one_that_is_mostly_empty_is_not() -
     assert "glue_temp" in decided(each, "x").left_out
 
 
+def test_two_batteries_among_many_inverters_keep_their_signals() -> None:
+    rows = plant(60, 40, x=noise(), z=noise(seed=2))
+    soc = noise(50, 5, seed=3)
+    for row in rows:
+        if row["machine"] in ("M3", "M30"):
+            row |= {"x": None, "z": None, "soc": soc(0, 0)}
+    assert decided(rows).event.targets == ["soc", "x", "z"]
+
+
 def hours(resets: int = 0) -> Callable[[int, int], float]:
     """A running clock of a machine that stands still at night and at the weekend; 12 rows an hour."""
 

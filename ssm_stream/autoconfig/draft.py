@@ -24,7 +24,7 @@ from ssm_stream.autoconfig.columns import (
 from ssm_stream.autoconfig.drivers import MIN_GAIN, is_named_driver
 from ssm_stream.autoconfig.entity import find_entity
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
-from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
+from ssm_stream.autoconfig.feature_selection import MIN_OWN, SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
@@ -331,8 +331,9 @@ def _inputs(
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
-    spread = [rows[i] for i in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int).tolist()]
-    selection = select_features(bare, spread)
+    n = min(max(SAMPLE, MIN_OWN * len(set(sample.owners.values()))), len(rows))  # some of each machine
+    spread = [rows[i] for i in np.linspace(0, len(rows) - 1, n).astype(int).tolist()]
+    selection = select_features(bare, spread, n)
     selected, left_out = selection.config.event, dict(selection.left_out)
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
