@@ -844,7 +844,7 @@ def test_why_there_are_no_drivers(n: int, reason: str) -> None:
     rng = np.random.default_rng(0)
     rows = [
         {"ts": f"2026-03-{1 + i // 96:02d}T{i // 4 % 24:02d}:{i % 4 * 15:02d}:00Z",
-         "sun": 1.1 * max(i // 4 % 24 - 6, 0), "temp": round(float(rng.normal(20, 1)), 2)}
+         "sun": 1.1 * max(6 - abs(i // 4 % 24 - 13), 0), "temp": round(float(rng.normal(20, 1)), 2)}
         for i in range(n)
     ]  # fmt: skip
     notes = [note for note in decided(rows, targets=["all"]).notes if "predicted from all the others" in note]

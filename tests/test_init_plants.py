@@ -118,6 +118,49 @@ def test_totals_are_no_inputs_also_where_a_machine_stands_still() -> None:
     assert "hour" in decided(hourly, "y").event.numbers, "a day of the calendar"
 
 
+def test_totals_are_known_by_the_order_of_their_times_where_rows_come_late() -> None:
+    rows = plant(900, 2, x=noise(), z=noise(seed=5), run_hours=lambda i, m: round(400 + m + i / 30, 1))
+    starts = iter(np.random.default_rng(0).integers(0, 2, len(rows)).cumsum().tolist())
+    rows = [{**row, "no_of_starts": next(starts)} for row in rows]
+    late = [*rows[:600], *rows[660:900], *rows[600:660], *rows[900:]]
+    for machines in (late, [row for row in late if row["machine"] == "M0"]):
+        for draft in (decided(machines), decided(machines, "z")):
+            assert {"run_hours", "no_of_starts"} <= {*draft.left_out}
+            assert "x" in {*draft.event.columns, *draft.event.targets}
+            assert any("sort the rows by `ts`" in note for note in draft.notes)
+
+
+def test_what_begins_anew_by_the_clock_is_a_total_and_a_tank_is_a_signal() -> None:
+    rng = np.random.default_rng(0)
+    n, minutes = 12 * 24 * 6, 5
+    grown = np.concatenate([[0.0], rng.uniform(0, 1, n).cumsum()])
+    filled, levels = 0.0, []
+    for _ in range(n):  # emptied when it is full, at any time of the day
+        filled = filled + float(rng.uniform(0, 1)) if filled < 90 else 0.0
+        levels.append(filled)
+
+    def since(begin: Callable[[int], int]) -> Callable[[int, int], float]:
+        return lambda i, m: round(float((1 + m) * (grown[i] - grown[begin(i)])), 1)
+
+    rows = plant(
+        n,
+        2,
+        minutes,
+        x=noise(),
+        energy_today=since(lambda i: max((i + 12) // 288 * 288 - 12, 0)),  # local midnight is 23:00 UTC
+        parts_of_shift=since(lambda i: i // 96 * 96),
+        tank=lambda i, m: round(levels[(i + 40 * m) % n], 1),
+        z=noise(seed=3),
+    )
+    lossy = [row for row in rows if rng.random() > 0.02]
+    for draft in (decided(lossy), decided(lossy, "z")):
+        by_clock = {path: why for path, why in draft.left_out.items() if "begins anew by the clock" in why}
+        assert {*by_clock} == {"energy_today", "parts_of_shift"}
+        assert "every 24 hours" in by_clock["energy_today"]
+        assert "every 8 hours" in by_clock["parts_of_shift"]
+        assert {"tank", "x"} <= {*draft.event.columns, *draft.event.targets}
+
+
 def machine(n: int = 2400, seed: int = 0) -> list[dict[str, Any]]:
     """Load by shifts, air with a daily course and a little weather; oil follows both, and vibration follows load."""
     rng = np.random.default_rng(seed)

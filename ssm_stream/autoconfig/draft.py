@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import (
     Column,
@@ -20,6 +21,7 @@ from ssm_stream.autoconfig.columns import (
     has_offset,
     median_step,
     name_words,
+    reordered,
 )
 from ssm_stream.autoconfig.drivers import MIN_GAIN, is_named_driver
 from ssm_stream.autoconfig.entity import find_entity
@@ -43,7 +45,7 @@ from ssm_stream.autoconfig.readings import (
     unused_signals,
     with_layout,
 )
-from ssm_stream.autoconfig.row_order import order_notes
+from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.stops import Stops, find_stops, rest_note
 from ssm_stream.autoconfig.target import (
@@ -146,13 +148,18 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
             entities = found[entity].distinct if entity else 1
             event = Event.model_validate(fixed)
             return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds)
+    as_learned, order = rows, None
     if "time_zone" not in fixed:  # else times go back where clocks did, and nowhere else
         notes += order_notes(found[entity] if entity else None, timestamp, ts)
+        order = time_order(found[entity] if entity else None, ts)
+    if order is not None:
+        rows, ts = [rows[i] for i in order.tolist()], ts[order]
+        found = {path: reordered(column, order) for path, column in found.items()}
     flags = find_flags(found, {*taken, *choices.targets})
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
         taken |= set(flags.paths)
-    sample = _Sample(rows, found, found[entity].values if entity else {})
+    sample = _Sample(rows, found, found[entity].values if entity else {}, ts)
     if choices.targets:
         why["target"] = "as given"
         made = _every_signal(fixed, sample, why) if watches_all else _these(fixed, list(choices.targets), sample, why)
@@ -176,7 +183,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
     left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
-    stops = find_stops(event, rows)
+    stops = find_stops(event, as_learned)
     return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone, stops)
 
 
@@ -232,11 +239,13 @@ def _with_grace(draft: Draft, behind: Behind) -> Draft:
 
 
 class _Sample(NamedTuple):
-    """rows: documents; columns: path → column; owners: row → name of its entity, if a column has it"""
+    """rows: documents, those of each entity in the order of their times; columns: path → column; owners: row → name of
+    its entity, if a column has it; ts: (n,) times, ms"""
 
     rows: Sequence[dict[str, Any]]
     columns: dict[str, Column]
     owners: dict[int, Any]
+    ts: NDArray[np.int64]
 
 
 class _Made(NamedTuple):
@@ -253,7 +262,7 @@ def _proposed(
     fixed: dict[str, Any], taken: Collection[str], entity: str | None, sample: _Sample, why: dict[str, str]
 ) -> _Made:
     """Return the section with the target that stands out, or with every signal as one."""
-    target = find_target(sample.columns, taken, entity)
+    target = find_target(sample.columns, taken, entity, sample.ts)
     if target.others:
         reasons = dict(why)
         try:
@@ -296,7 +305,7 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
     events, refused = EventReader(event).read(sample.rows)
     if not len(events):
         return _Made(Narrowed(event, left_out, {"target": "every signal"}, []), events, refused, [])
-    reasons = {path: no_signal_reason(sample.columns[path], sample.owners) for path in event.numbers}
+    reasons = {path: no_signal_reason(sample.columns[path], sample.owners, sample.ts) for path in event.numbers}
     never = {path: reason for path, reason in reasons.items() if reason is not None}
     derived = without_derived(event, events, never)
     if derived.left_out:
@@ -340,7 +349,8 @@ def _inputs(
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
     for path in selected.columns:
         column, owners = sample.columns[path], sample.owners
-        if reason := label_reason(column) or counter_reason(column, owners) or lot_reason(column, owners):
+        counted = counter_reason(column, owners, sample.ts)
+        if reason := label_reason(column) or counted or lot_reason(column, owners):
             left_out[path] = reason
         elif is_part_of_time(column):
             left_out[path] = "a part of the time"
