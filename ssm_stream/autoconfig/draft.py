@@ -47,7 +47,7 @@ from ssm_stream.autoconfig.readings import (
 )
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
-from ssm_stream.autoconfig.stops import Stops, find_stops, rest_note
+from ssm_stream.autoconfig.stops import Stops, find_stops, rest_note, warmup_note
 from ssm_stream.autoconfig.target import (
     Target,
     counter_reason,
@@ -55,12 +55,11 @@ from ssm_stream.autoconfig.target import (
     is_part_of_time,
     no_signal_reason,
 )
-from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
+from ssm_stream.config import ALL, Config, ConfigError, Event, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
 
-WARMUP = Model().warmup
 QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number as text."""
 
@@ -174,16 +173,14 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     notes += mark_notes(used, sample.owners)
     notes += filter(None, [rest_note(used, sample.owners)])
     entities = len(set(events.entity))
-    if len(events) < WARMUP * entities:
-        notes.append(
-            f"about {len(events) // max(entities, 1)} rows an entity in the sample: it can raise alerts from its event "
-            f"{WARMUP} on (model.warmup)"
-        )
+    notes += filter(None, [warmup_note(events, entity, found, sample.owners)])
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
     left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
     stops = find_stops(event, as_learned)
+    if stops.ttl is not None:
+        why["state.ttl"] = f"{stops.silence}: after so long without events the open alerts of one end, too"
     return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone, stops)
 
 

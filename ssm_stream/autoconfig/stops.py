@@ -6,6 +6,8 @@ Where machines end, as batches and test runs do, each end would be an alert.
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,14 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column, name_words, word_set
-from ssm_stream.config import Config, Event, Source
+from ssm_stream.autoconfig.columns import Column, median_step, name_words, word_set
+from ssm_stream.config import Config, Event, Model, Source
 from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
+from ssm_stream.config.sections.process import State
 from ssm_stream.engine.rules.silence import SilenceAlerts
-from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.events import EventReader, Events
 
 MAX_ENDED = 0.1
 """Share of the entities that end up to which an end is worth an alert."""
+MIN_DAYS, TIMES_AWAY = 7, 4
+"""Days for which a machine is remembered at least, as a sample of a few days shows no weekend; and times the longest
+absence of one that came back."""
+DAY_S, DAY_MS = 86_400.0, 86_400_000.0
+MAX_LATE = 10
+"""Times its longest step before the end of the sample up to which a machine may yet go on."""
+WARMUP = Model().warmup
 MAX_ALERTS = 4.0
 """Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
 MAX_STATES, MIN_SIGNALS = 12, 3
@@ -40,10 +50,16 @@ ABOVE_ZERO = "above 0"
 
 
 class Stops(NamedTuple):
-    """What a switch would do on the sample: why it is left out; None: it is not."""
+    """What ends and stops in the sample.
+
+    Attributes:
+        silence, stuck: why the switch is left out; None: it is not
+        ttl: `state.ttl` that suits a sample whose machines end, s; None: the default does
+    """
 
     silence: str | None = None
     stuck: str | None = None
+    ttl: float | None = None
 
 
 def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
@@ -60,16 +76,101 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
     phase_by_entity = {
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
-    ended, entities = [*phase_by_entity.values()].count("started"), len(set(events.entity))
+    times = _times_by_entity(events)
+    stopped = {name for name, phase in phase_by_entity.items() if phase == "started"}
+    # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
+    ended, entities = len(stopped | _short_lived(times, median_step(events.entity, events.ts))), len(times)
     counts = Counter(each["kind"] for each in messages if each["phase"] == "started")
     allowed = max(MAX_ALERTS * len(events) / alerts.anomaly.budget.events, entities)
     silence, stuck = (
         f"it would raise {counts[kind]} alerts in the sample" if counts[kind] > allowed else None
         for kind in (SILENCE, STUCK)
     )
-    return Stops(
-        f"{ended} of {entities} machines end within the sample" if ended > MAX_ENDED * entities else silence, stuck
-    )
+    if ended <= MAX_ENDED * entities:
+        return Stops(silence, stuck)
+    return Stops(f"{ended} of {entities} machines end within the sample", stuck, _time_to_live(times))
+
+
+def _time_to_live(times: Mapping[str, NDArray[np.int64]]) -> float | None:
+    """Return the whole days, s, after which a machine that ends may be forgotten: those that came back were away for
+    much less; None if the default does. times: of each entity, ms"""
+    gaps = [np.diff(np.sort(ts)).max(initial=0) for ts in times.values()]
+    days = math.ceil(max([MIN_DAYS, *(TIMES_AWAY * float(gap) / DAY_MS for gap in gaps)]))
+    default = State().ttl
+    return None if default is None or days * DAY_S >= default else days * DAY_S
+
+
+def _times_by_entity(events: Events) -> dict[str, NDArray[np.int64]]:
+    """Return the times of each entity, ms."""
+    rows: dict[str, list[int]] = {}
+    for i, name in enumerate(events.entity):
+        rows.setdefault(name, []).append(i)
+    return {name: events.ts[at] for name, at in rows.items()}
+
+
+def warmup_note(
+    events: Events, entity: str | None, found: Mapping[str, Column], owners: Mapping[int, Any]
+) -> str | None:
+    """Return a note where machines end before they can raise an alert, with what there is in place of them; or where
+    the sample is shorter than that.
+
+    Args:
+        events: of the sample
+        entity: path of the entity's name
+        found: path → column
+        owners: row → name of its entity
+    """
+    times = _times_by_entity(events)
+    short = _short_lived(times, median_step(events.entity, events.ts))
+    if entity is not None and len(short) > MAX_ENDED * len(times):
+        note = (
+            f"{len(short)} of {len(times)} machines (`{entity}`) end in the sample within {WARMUP} rows, before the "
+            "model may raise an alert of them (model.warmup)"
+        )
+        if (group := _group(found, owners, entity, short)) is None:
+            return f"{note}: if a column groups them, such as a service or a line, name it with --entity"
+        return (
+            f"{note}: --entity {shlex.quote(group.path)} watches what lasts ({group.distinct} values). Rows of several "
+            "machines then share a time: make one of them by event.aggregate (docs/data-shapes.md#windows)"
+        )
+    if len(events) < WARMUP * len(times):
+        return (
+            f"about {len(events) // max(len(times), 1)} rows an entity in the sample: it can raise alerts from its "
+            f"event {WARMUP} on (model.warmup)"
+        )
+    return None
+
+
+def _short_lived(times: Mapping[str, NDArray[np.int64]], step: float) -> set[str]:
+    """Return the entities that end in the sample before they may raise an alert.
+
+    Args:
+        times: of each entity, ms
+        step: usual one between rows of an entity, s
+    """
+    last = max((int(ts.max()) for ts in times.values()), default=0)
+    few = {name: ts for name, ts in times.items() if len(ts) <= WARMUP}
+    longest = {name: max(float(np.diff(np.sort(ts)).max(initial=0)), 1000.0 * step) for name, ts in few.items()}
+    return {name for name, ts in few.items() if last - ts.max() > MAX_LATE * longest[name]}
+
+
+def _group(
+    found: Mapping[str, Column], owners: Mapping[int, Any], entity: str, short: Collection[str]
+) -> Column | None:
+    """Return the column with most values of those that group the entities, and whose groups last; None if none does."""
+    groups = []
+    for column in found.values():
+        if (
+            column.path == entity
+            or not column.may_be_entity
+            or not 1 < column.distinct <= len(set(owners.values())) / 2
+        ):
+            continue
+        pairs = {(str(owners.get(i)), value) for i, value in column.values.items()}
+        lasting = {value for name, value in pairs if name not in short}
+        if len(pairs) == len(set(owners.values())) and len(lasting) >= (1.0 - MAX_ENDED) * column.distinct:
+            groups.append(column)
+    return max(groups, key=lambda column: column.distinct, default=None)
 
 
 def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
