@@ -844,7 +844,7 @@ def test_why_there_are_no_drivers(n: int, reason: str) -> None:
     rng = np.random.default_rng(0)
     rows = [
         {"ts": f"2026-03-{1 + i // 96:02d}T{i // 4 % 24:02d}:{i % 4 * 15:02d}:00Z",
-         "sun": 1.1 * max(6 - abs(i // 4 % 24 - 13), 0), "temp": round(float(rng.normal(20, 1)), 2)}
+         "sun": 1.1 * max(i // 4 % 24 - 6, 0), "temp": round(float(rng.normal(20, 1)), 2)}
         for i in range(n)
     ]  # fmt: skip
     notes = [note for note in decided(rows, targets=["all"]).notes if "predicted from all the others" in note]
@@ -909,6 +909,9 @@ def test_single_operations_become_windows() -> None:
     assert "errors: {share: {status: error}}" in render_config(decided(outcomes), "t", "a", {}, "rows")
 
 
+START = 1_767_225_600
+
+
 def machines(*, one_after_another: bool = False) -> list[dict[str, Any]]:
     """Four machines of 200 rows."""
     rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
@@ -916,7 +919,7 @@ def machines(*, one_after_another: bool = False) -> list[dict[str, Any]]:
         temp = rng.normal(60.0, 5.0, 200).round(3)
         load = rng.normal(5.0, 1.0, 200).round(3)
         for i in range(200):
-            ts = 1_767_225_600 + 60 * (i + 200 * machine * one_after_another)
+            ts = START + 60 * (i + 200 * machine * one_after_another)
             rows.append({"machine": f"m{machine}", "ts": ts, "load": float(load[i]), "temp": float(temp[i])})
     return sorted(rows, key=lambda row: row["ts"])
 
@@ -948,7 +951,7 @@ def pods(service: Callable[[int], str] = lambda pod: f"s{pod % 2}") -> list[dict
         {
             "pod": f"{service(pod)}-{pod:03x}",
             "service": service(pod),
-            "ts": 1_767_225_600 + 60 * (40 * (pod // 6) + i),
+            "ts": START + 60 * (40 * (pod // 6) + i),
             "cpu": round(float(rng.normal(40.0, 5.0)), 2),
             "memory": round(float(rng.normal(200.0, 9.0)), 2),
         }
@@ -987,3 +990,6 @@ def test_the_time_to_live_is_longer_than_the_absences_in_the_sample() -> None:
     rows = sorted(rows, key=lambda row: row["ts"])
     config = parse_config(render_config(decided(rows, targets=["temp"]), "t", "a", {}, "rows"))
     assert config.state.ttl == 20 * 86_400
+    long = [{**row, "ts": START + 10 * (row["ts"] - START) * 12} for row in machines(one_after_another=True)]
+    config = parse_config(render_config(decided(long, targets=["temp"]), "t", "a", {}, "rows"))
+    assert config.state.ttl == 17 * 86_400, "what ran for 17 days may stand still for as long"

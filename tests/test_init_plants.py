@@ -149,6 +149,7 @@ def test_what_begins_anew_by_the_clock_is_a_total_and_a_tank_is_a_signal() -> No
         x=noise(),
         energy_today=since(lambda i: max((i + 12) // 288 * 288 - 12, 0)),  # local midnight is 23:00 UTC
         parts_of_shift=since(lambda i: i // 96 * 96),
+        seconds=lambda i, m: 300 * (i % 288),
         tank=lambda i, m: round(levels[(i + 40 * m) % n], 1),
         z=noise(seed=3),
     )
@@ -158,7 +159,7 @@ def test_what_begins_anew_by_the_clock_is_a_total_and_a_tank_is_a_signal() -> No
         assert {*by_clock} == {"energy_today", "parts_of_shift"}
         assert "every 24 hours" in by_clock["energy_today"]
         assert "every 8 hours" in by_clock["parts_of_shift"]
-        assert {"tank", "x"} <= {*draft.event.columns, *draft.event.targets}
+        assert {"tank", "seconds", "x"} <= {*draft.event.columns, *draft.event.targets}
 
 
 def machine(n: int = 2400, seed: int = 0) -> list[dict[str, Any]]:

@@ -79,23 +79,32 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
     times = _times_by_entity(events)
     stopped = {name for name, phase in phase_by_entity.items() if phase == "started"}
     # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
-    ended, entities = len(stopped | _short_lived(times, median_step(events.entity, events.ts))), len(times)
+    ended = stopped | _short_lived(times, median_step(events.entity, events.ts))
+    entities = len(times)
     counts = Counter(each["kind"] for each in messages if each["phase"] == "started")
     allowed = max(MAX_ALERTS * len(events) / alerts.anomaly.budget.events, entities)
     silence, stuck = (
         f"it would raise {counts[kind]} alerts in the sample" if counts[kind] > allowed else None
         for kind in (SILENCE, STUCK)
     )
-    if ended <= MAX_ENDED * entities:
+    if len(ended) <= MAX_ENDED * entities:
         return Stops(silence, stuck)
-    return Stops(f"{ended} of {entities} machines end within the sample", stuck, _time_to_live(times))
+    return Stops(f"{len(ended)} of {entities} machines end within the sample", stuck, _time_to_live(times, ended))
 
 
-def _time_to_live(times: Mapping[str, NDArray[np.int64]]) -> float | None:
-    """Return the whole days, s, after which a machine that ends may be forgotten: those that came back were away for
-    much less; None if the default does. times: of each entity, ms"""
-    gaps = [np.diff(np.sort(ts)).max(initial=0) for ts in times.values()]
-    days = math.ceil(max([MIN_DAYS, *(TIMES_AWAY * float(gap) / DAY_MS for gap in gaps)]))
+def _time_to_live(times: Mapping[str, NDArray[np.int64]], ended: Collection[str]) -> float | None:
+    """Return the whole days, s, after which a machine that ends may be forgotten; None if the default does.
+
+    They are more than any absence in the sample, and than the life of any that ended: what ran for months may stand
+    still for weeks.
+
+    Args:
+        times: of each entity, ms
+        ended: entities that end in the sample
+    """
+    away = [TIMES_AWAY * float(np.diff(np.sort(ts)).max(initial=0)) for ts in times.values()]
+    lives = [float(np.ptp(times[name])) for name in ended]
+    days = max(MIN_DAYS, math.ceil(max([*away, *lives]) / DAY_MS))
     default = State().ttl
     return None if default is None or days * DAY_S >= default else days * DAY_S
 

@@ -257,7 +257,7 @@ def _clock_of_resets(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArra
     near_zero = [
         np.count_nonzero(run[at + 1] <= np.diff(run).max(initial=0.0)) for run, at in zip(runs, fallen, strict=True)
     ]
-    if sum(near_zero) < MIN_AT_CLOCK * len(after):
+    if sum(near_zero) < MIN_AT_CLOCK * len(after) or _repeats([run[at] for run, at in zip(runs, fallen, strict=True)]):
         return None
     for hours in CLOCKS:
         period, late = hours * HOUR_MS, HOUR_MS if hours >= 24 else 0  # local clocks change by an hour
@@ -274,6 +274,13 @@ def _clock_of_resets(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArra
             if passed <= (1.0 - MIN_AT_CLOCK) * len(hit):
                 return hours
     return None
+
+
+def _repeats(ends: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether numbers are the same before most resets: a part of the calendar, such as the seconds since
+    midnight, counts nothing of the machine. ends: of each entity, the numbers before its resets"""
+    several = [np.unique(each, return_counts=True)[1] for each in ends if len(each) > 1]
+    return 2 * sum(int(counts.max()) for counts in several) > sum(int(counts.sum()) for counts in several)
 
 
 def _passed(run: NDArray[np.float64], ts: NDArray[np.int64], period: int, late: int) -> int:
