@@ -92,6 +92,20 @@ def test_a_column_is_judged_by_what_stands_in_it(column: Any, kind: str, words: 
     assert bool(words) == bool(got[1])
 
 
+def test_a_column_of_a_rarer_kind_of_machine_is_known_by_how_often_these_have_it() -> None:
+    """Nine events of each of 22 machines, two of them batteries; a column that any machine has now and then is none."""
+    docs = documents(198, unit=lambda i: f"u{i % 22:02d}", load=lambda i: i)
+    for i, each in enumerate(docs):
+        each |= {"soc": float(i) if i % 22 < 2 and i != 22 else None, "rare": float(i) if i % 7 == 0 else None}
+        each |= {"chance": float(i) if i % 22 < 2 and i % 4 == 0 else None}
+    made = select_features(config(entity="unit"), docs)
+    assert made.config.event.features == ["load", "soc"]
+    assert made.left_out["rare"].startswith("a number in only ")
+    assert made.left_out["chance"].startswith("a number in only ")
+    once = [{**each, "unit": f"u{i}"} for i, each in enumerate(docs)]
+    assert "soc" in select_features(config(entity="unit"), once).left_out, "an event of each shows nothing"
+
+
 def test_the_event_itself_is_never_an_input() -> None:
     made = select_features(config(), documents(50, load=lambda i: i))
     assert made.config.event.columns == ["load"]

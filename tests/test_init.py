@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -909,6 +909,9 @@ def test_single_operations_become_windows() -> None:
     assert "errors: {share: {status: error}}" in render_config(decided(outcomes), "t", "a", {}, "rows")
 
 
+START = 1_767_225_600
+
+
 def machines(*, one_after_another: bool = False) -> list[dict[str, Any]]:
     """Four machines of 200 rows."""
     rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
@@ -916,7 +919,7 @@ def machines(*, one_after_another: bool = False) -> list[dict[str, Any]]:
         temp = rng.normal(60.0, 5.0, 200).round(3)
         load = rng.normal(5.0, 1.0, 200).round(3)
         for i in range(200):
-            ts = 1_767_225_600 + 60 * (i + 200 * machine * one_after_another)
+            ts = START + 60 * (i + 200 * machine * one_after_another)
             rows.append({"machine": f"m{machine}", "ts": ts, "load": float(load[i]), "temp": float(temp[i])})
     return sorted(rows, key=lambda row: row["ts"])
 
@@ -939,3 +942,54 @@ def test_the_ends_of_machines_are_no_alerts_where_all_end() -> None:
     silence, stuck = switches(machines(one_after_another=True))
     assert silence == "# silence: {after: auto}   # left out: 3 of 4 machines end within the sample"
     assert stuck.startswith("stuck: true")
+
+
+def pods(service: Callable[[int], str] = lambda pod: f"s{pod % 2}") -> list[dict[str, Any]]:
+    """Sixty pods, each of 40 rows, a row a minute, six at a time."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "pod": f"{service(pod)}-{pod:03x}",
+            "service": service(pod),
+            "ts": START + 60 * (40 * (pod // 6) + i),
+            "cpu": round(float(rng.normal(40.0, 5.0)), 2),
+            "memory": round(float(rng.normal(200.0, 9.0)), 2),
+        }
+        for i in range(40)
+        for pod in range(60)
+    ]
+
+
+def test_machines_that_end_before_they_may_alert_are_noted_with_what_groups_them(tmp_path: Path) -> None:
+    rows = sorted(pods(), key=lambda row: row["ts"])
+    draft = decided(rows)
+    (note,) = [note for note in draft.notes if "model.warmup" in note]
+    assert note.startswith("54 of 60 machines (`pod`) end in the sample within 100 rows")
+    assert "--entity service watches what lasts (2 values)" in note
+    alone = [{key: value for key, value in row.items() if key != "service"} for row in rows]
+    (note,) = [note for note in decided(alone).notes if "model.warmup" in note]
+    assert "if a column groups them, such as a service or a line, name it with --entity" in note
+    ending = sorted(pods(lambda pod: f"s{pod // 6}"), key=lambda row: row["ts"])
+    (note,) = [note for note in decided(ending).notes if "model.warmup" in note]
+    assert "if a column groups them" in note, "groups that end, too, are no cure"
+    config = parse_config(render_config(draft, "t", "a", {}, "rows"))
+    assert config.state.ttl == 7 * 86_400, "their open alerts would stay for 90 days"
+    write(rows, tmp_path / "pods.jsonl")
+    printed = ssm_stream("init", tmp_path / "pods.jsonl", "--out", tmp_path / "m.yaml").stderr
+    assert "state.ttl   7d: 54 of 60 machines end within the sample" in printed
+    assert (
+        parse_config(render_config(decided(machines(), targets=["temp"]), "t", "a", {}, "rows")).state.ttl == 7_776_000
+    )
+
+
+def test_the_time_to_live_is_longer_than_the_absences_in_the_sample() -> None:
+    rows = [
+        {**row, "ts": row["ts"] + (5 * 86_400 if i % 2 else 0)}
+        for i, row in enumerate(machines(one_after_another=True))
+    ]
+    rows = sorted(rows, key=lambda row: row["ts"])
+    config = parse_config(render_config(decided(rows, targets=["temp"]), "t", "a", {}, "rows"))
+    assert config.state.ttl == 20 * 86_400
+    long = [{**row, "ts": START + 10 * (row["ts"] - START) * 12} for row in machines(one_after_another=True)]
+    config = parse_config(render_config(decided(long, targets=["temp"]), "t", "a", {}, "rows"))
+    assert config.state.ttl == 17 * 86_400, "what ran for 17 days may stand still for as long"

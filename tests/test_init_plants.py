@@ -77,6 +77,15 @@ def test_a_column_of_one_machine_is_used_and_one_that_is_mostly_empty_is_not() -
     assert "glue_temp" in decided(each, "x").left_out
 
 
+def test_two_batteries_among_many_inverters_keep_their_signals() -> None:
+    rows = plant(60, 40, x=noise(), z=noise(seed=2))
+    soc = noise(50, 5, seed=3)
+    for row in rows:
+        if row["machine"] in ("M3", "M30"):
+            row |= {"x": None, "z": None, "soc": soc(0, 0)}
+    assert decided(rows).event.targets == ["soc", "x", "z"]
+
+
 def hours(resets: int = 0) -> Callable[[int, int], float]:
     """A running clock of a machine that stands still at night and at the weekend; 12 rows an hour."""
 
@@ -107,6 +116,50 @@ def test_totals_are_no_inputs_also_where_a_machine_stands_still() -> None:
     assert decided(rows, "run_hours").event.target == "run_hours"
     hourly = plant(1400, 1, 1, x=noise(), hour=lambda i, m: i // 60, y=noise(seed=5))
     assert "hour" in decided(hourly, "y").event.numbers, "a day of the calendar"
+
+
+def test_totals_are_known_by_the_order_of_their_times_where_rows_come_late() -> None:
+    rows = plant(900, 2, x=noise(), z=noise(seed=5), run_hours=lambda i, m: round(400 + m + i / 30, 1))
+    starts = iter(np.random.default_rng(0).integers(0, 2, len(rows)).cumsum().tolist())
+    rows = [{**row, "no_of_starts": next(starts)} for row in rows]
+    late = [*rows[:600], *rows[660:900], *rows[600:660], *rows[900:]]
+    for machines in (late, [row for row in late if row["machine"] == "M0"]):
+        for draft in (decided(machines), decided(machines, "z")):
+            assert {"run_hours", "no_of_starts"} <= {*draft.left_out}
+            assert "x" in {*draft.event.columns, *draft.event.targets}
+            assert any("sort the rows by `ts`" in note for note in draft.notes)
+
+
+def test_what_begins_anew_by_the_clock_is_a_total_and_a_tank_is_a_signal() -> None:
+    rng = np.random.default_rng(0)
+    n, minutes = 12 * 24 * 6, 5
+    grown = np.concatenate([[0.0], rng.uniform(0, 1, n).cumsum()])
+    filled, levels = 0.0, []
+    for _ in range(n):  # emptied when it is full, at any time of the day
+        filled = filled + float(rng.uniform(0, 1)) if filled < 90 else 0.0
+        levels.append(filled)
+
+    def since(begin: Callable[[int], int]) -> Callable[[int, int], float]:
+        return lambda i, m: round(float((1 + m) * (grown[i] - grown[begin(i)])), 1)
+
+    rows = plant(
+        n,
+        2,
+        minutes,
+        x=noise(),
+        energy_today=since(lambda i: max((i + 12) // 288 * 288 - 12, 0)),  # local midnight is 23:00 UTC
+        parts_of_shift=since(lambda i: i // 96 * 96),
+        seconds=lambda i, m: 300 * (i % 288),
+        tank=lambda i, m: round(levels[(i + 40 * m) % n], 1),
+        z=noise(seed=3),
+    )
+    lossy = [row for row in rows if rng.random() > 0.02]
+    for draft in (decided(lossy), decided(lossy, "z")):
+        by_clock = {path: why for path, why in draft.left_out.items() if "begins anew by the clock" in why}
+        assert {*by_clock} == {"energy_today", "parts_of_shift"}
+        assert "every 24 hours" in by_clock["energy_today"]
+        assert "every 8 hours" in by_clock["parts_of_shift"]
+        assert {"tank", "seconds", "x"} <= {*draft.event.columns, *draft.event.targets}
 
 
 def machine(n: int = 2400, seed: int = 0) -> list[dict[str, Any]]:
@@ -194,6 +247,54 @@ def test_states_in_which_signals_rest_are_noted() -> None:
     lively = {name: noise(10.0, 1.0, j) for j, name in enumerate(names)}
     belts = plant(2400, load=lambda i, _: 0.0 if state[i] == "off" else 5.0 + float(x[i, 0]), **lively)
     assert not [note for note in decided(belts).notes if "event.when" in note]  # they go on at no load
+
+
+def resting(at: Callable[[int], bool], n: int = 2400, machines: int = 2) -> list[dict[str, Any]]:
+    """Rows of signals that wander, and stand still where `at` is true of a row."""
+    rng = np.random.default_rng(0)
+    still = np.array([at(i) for i in range(n)])
+    x = np.cumsum(np.where(still[:, None], 0.0, rng.normal(size=(n, 4))), axis=0).round(3)
+    return plant(n, machines, **{f"x{j}": lambda i, _, j=j: float(x[i, j]) for j in range(4)})
+
+
+def rest_notes(rows: list[dict[str, Any]]) -> list[str]:
+    return [note for note in decided(rows).notes if "event.when" in note]
+
+
+def test_the_condition_that_is_offered_keeps_what_does_not_rest() -> None:
+    rows = resting(lambda i: i // 40 % 10 == 0)
+
+    def noted(name: str, on: Any, off: Any) -> list[str]:
+        return rest_notes([{**row, name: on if i // 80 % 10 == 0 else off} for i, row in enumerate(rows)])
+
+    (note,) = noted("standby", 1, 0)
+    assert note.startswith("`standby` is 1 in 10% of the rows")
+    assert 'event.when: {"standby": 0} leaves' in note
+    (note,) = noted("running", 0, 1)
+    assert note.startswith("`running` is 0 in 10% of the rows")
+    assert 'event.when: {"running": {above: 0}} leaves' in note
+    (note,) = noted("standby", True, False)
+    assert "`standby` is true" in note
+    assert 'event.when: {"standby": [false]} leaves' in note
+    assert "not in the sample" not in note, "there is no third truth value"
+    (note,) = noted("state", "off", "run")
+    assert 'event.when: {"state": ["run"]} leaves' in note
+    assert "A state that is not in the sample, such as a fault, is left out too unless you add it" in note
+    assert not noted("state", "pump fault", "run"), "what is to be seen"
+    assert not noted("alarm_code", 7, 0)
+
+
+def test_a_column_of_one_kind_of_machine_shows_rest_of_that_kind_alone() -> None:
+    rows = resting(lambda i: i // 40 % 10 == 0)
+    for i, row in enumerate(rows):
+        row |= {"standby": 1 if i // 80 % 10 == 0 else 0, "state": "run"}
+    others = [{"ts": START + 120 * i, "machine": "Z1", "state": "charging"} for i in range(2400)]
+    (note,) = rest_notes(rows + others)
+    assert 'event.when: [{entities: "M*", "standby": 0}] leaves' in note, "the others would be idle for good"
+    (note,) = rest_notes(rows + [{**row, "machine": "M9"} for row in others])
+    assert "1 of 3 machines never have `standby`" in note
+    unknown = [{key: value for key, value in row.items() if key != "standby"} for row in rows]
+    assert not rest_notes(unknown + others), "signals that a machine does not have do not rest"
 
 
 def test_an_angle_that_passes_through_north_is_no_signal() -> None:

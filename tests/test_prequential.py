@@ -25,6 +25,7 @@ from ssm_stream.evaluate import prequential
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.prequential import Chunk, alert_rows
 from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
 
 YAML = """
 source: {brokers: "localhost:9092", topic: events}
@@ -251,6 +252,7 @@ def test_a_file_that_is_not_sorted_is_noticed(tmp_path: Path) -> None:
     apart = sorted(rows, key=lambda row: str(row["machine"]))
     for fine in (rows, twice, clock, apart):
         assert "backward" not in backtest(CONFIG, fine)
+        assert ("late" in backtest(CONFIG, fine)) == (fine is clock)
     assert backtest(CONFIG, rows[::-1])["backward"] == 397
     mixed = [rows[i] for i in np.random.default_rng(0).permutation(400)]
     last: dict[str, int] = {}
@@ -263,6 +265,30 @@ def test_a_file_that_is_not_sorted_is_noticed(tmp_path: Path) -> None:
     told = call(tmp_path / "config.yaml", recording(tmp_path, "csv", rows[::-1]))
     assert "times go back in 397 events within their entities" in told.stdout
     assert "sorted by ts, oldest first" in told.stdout
+
+
+def test_events_that_come_late_are_counted(tmp_path: Path) -> None:
+    """All that a gateway held back, of which one alone is a step back; whatever the batches."""
+    rng = np.random.default_rng(0)
+    names = [f"m{i}" for i in rng.integers(0, 9, 3000)]
+    ts = np.arange(3000) * 1000 - np.where(rng.random(3000) < 0.05, rng.integers(0, 500_000, 3000), 0)
+    ts[1000:1100] -= 400_000
+    latest: dict[str, int] = {}
+    by = []
+    for name, time in zip(names, ts.tolist(), strict=True):
+        by.append(max(latest.get(name, time) - time, 0))
+        latest[name] = max(latest.get(name, time), time)
+    for size in (1, 7, 1000, 3000):
+        steps = BackwardSteps()
+        for i in range(0, 3000, size):
+            steps.add(names[i : i + size], ts[i : i + size])
+        assert (steps.late, steps.late_by) == (sum(each > 0 for each in by), max(by))
+    rows = [{**row, "ts": 1_767_225_600 + 60 * i} for i, row in enumerate(stream(400, entities=1))]
+    held = [*rows[:100], *rows[130:200], *rows[100:130], *rows[200:]]
+    (tmp_path / "config.yaml").write_text(YAML)
+    printed = call(tmp_path / "config.yaml", recording(tmp_path, "csv", held)).stdout
+    assert "30 events came after later ones of their entities, by up to 1.65 h: none is refused" in printed
+    assert "came after later" not in call(tmp_path / "config.yaml", recording(tmp_path, "csv", rows)).stdout
 
 
 # The command.

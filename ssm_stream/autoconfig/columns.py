@@ -96,6 +96,12 @@ class Column:
         return out
 
 
+def reordered(column: Column, order: NDArray[np.int64]) -> Column:
+    """Return the column with other places for its rows. order: the row (n,) in each place"""
+    values = ((place, column.values.get(row)) for place, row in enumerate(order.tolist()))
+    return Column(column.path, {place: value for place, value in values if value is not None}, column.n, column.index)
+
+
 def columns(documents: Sequence[dict[str, Any]], given: Sequence[str] = ()) -> list[Column]:
     """Return the columns of a sample, in the order in which they appear, without those that are always null.
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import (
     Column,
@@ -20,11 +21,12 @@ from ssm_stream.autoconfig.columns import (
     has_offset,
     median_step,
     name_words,
+    reordered,
 )
 from ssm_stream.autoconfig.drivers import MIN_GAIN, is_named_driver
 from ssm_stream.autoconfig.entity import find_entity
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
-from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
+from ssm_stream.autoconfig.feature_selection import MIN_OWN, SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
@@ -43,9 +45,9 @@ from ssm_stream.autoconfig.readings import (
     unused_signals,
     with_layout,
 )
-from ssm_stream.autoconfig.row_order import order_notes
+from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
-from ssm_stream.autoconfig.stops import Stops, find_stops, rest_note
+from ssm_stream.autoconfig.stops import Stops, find_stops, rest_note, warmup_note
 from ssm_stream.autoconfig.target import (
     Target,
     counter_reason,
@@ -53,12 +55,11 @@ from ssm_stream.autoconfig.target import (
     is_part_of_time,
     no_signal_reason,
 )
-from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
+from ssm_stream.config import ALL, Config, ConfigError, Event, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
 
-WARMUP = Model().warmup
 QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number as text."""
 
@@ -146,13 +147,18 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
             entities = found[entity].distinct if entity else 1
             event = Event.model_validate(fixed)
             return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds)
+    as_learned, order = rows, None
     if "time_zone" not in fixed:  # else times go back where clocks did, and nowhere else
         notes += order_notes(found[entity] if entity else None, timestamp, ts)
+        order = time_order(found[entity] if entity else None, ts)
+    if order is not None:
+        rows, ts = [rows[i] for i in order.tolist()], ts[order]
+        found = {path: reordered(column, order) for path, column in found.items()}
     flags = find_flags(found, {*taken, *choices.targets})
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
         taken |= set(flags.paths)
-    sample = _Sample(rows, found, found[entity].values if entity else {})
+    sample = _Sample(rows, found, found[entity].values if entity else {}, ts)
     if choices.targets:
         why["target"] = "as given"
         made = _every_signal(fixed, sample, why) if watches_all else _these(fixed, list(choices.targets), sample, why)
@@ -167,16 +173,14 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     notes += mark_notes(used, sample.owners)
     notes += filter(None, [rest_note(used, sample.owners)])
     entities = len(set(events.entity))
-    if len(events) < WARMUP * entities:
-        notes.append(
-            f"about {len(events) // max(entities, 1)} rows an entity in the sample: it can raise alerts from its event "
-            f"{WARMUP} on (model.warmup)"
-        )
+    notes += filter(None, [warmup_note(events, entity, found, sample.owners)])
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
     left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
-    stops = find_stops(event, rows)
+    stops = find_stops(event, as_learned)
+    if stops.ttl is not None:
+        why["state.ttl"] = f"{stops.silence}: after so long without events the open alerts of one end, too"
     return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone, stops)
 
 
@@ -232,11 +236,13 @@ def _with_grace(draft: Draft, behind: Behind) -> Draft:
 
 
 class _Sample(NamedTuple):
-    """rows: documents; columns: path → column; owners: row → name of its entity, if a column has it"""
+    """rows: documents, those of each entity in the order of their times; columns: path → column; owners: row → name of
+    its entity, if a column has it; ts: (n,) times, ms"""
 
     rows: Sequence[dict[str, Any]]
     columns: dict[str, Column]
     owners: dict[int, Any]
+    ts: NDArray[np.int64]
 
 
 class _Made(NamedTuple):
@@ -253,7 +259,7 @@ def _proposed(
     fixed: dict[str, Any], taken: Collection[str], entity: str | None, sample: _Sample, why: dict[str, str]
 ) -> _Made:
     """Return the section with the target that stands out, or with every signal as one."""
-    target = find_target(sample.columns, taken, entity)
+    target = find_target(sample.columns, taken, entity, sample.ts)
     if target.others:
         reasons = dict(why)
         try:
@@ -296,7 +302,7 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
     events, refused = EventReader(event).read(sample.rows)
     if not len(events):
         return _Made(Narrowed(event, left_out, {"target": "every signal"}, []), events, refused, [])
-    reasons = {path: no_signal_reason(sample.columns[path], sample.owners) for path in event.numbers}
+    reasons = {path: no_signal_reason(sample.columns[path], sample.owners, sample.ts) for path in event.numbers}
     never = {path: reason for path, reason in reasons.items() if reason is not None}
     derived = without_derived(event, events, never)
     if derived.left_out:
@@ -331,15 +337,17 @@ def _inputs(
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
-    spread = [rows[i] for i in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int).tolist()]
-    selection = select_features(bare, spread)
+    n = min(max(SAMPLE, MIN_OWN * len(set(sample.owners.values()))), len(rows))  # some of each machine
+    spread = [rows[i] for i in np.linspace(0, len(rows) - 1, n).astype(int).tolist()]
+    selection = select_features(bare, spread, n)
     selected, left_out = selection.config.event, dict(selection.left_out)
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
     for path in selected.columns:
         column, owners = sample.columns[path], sample.owners
-        if reason := label_reason(column) or counter_reason(column, owners) or lot_reason(column, owners):
+        counted = counter_reason(column, owners, sample.ts)
+        if reason := label_reason(column) or counted or lot_reason(column, owners):
             left_out[path] = reason
         elif is_part_of_time(column):
             left_out[path] = "a part of the time"

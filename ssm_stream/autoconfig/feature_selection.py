@@ -31,7 +31,9 @@ MAX_CATEGORY_VALUES = 32
 MAX_INVALID = 0.05
 """Share of events that may have no usable number in some feature. They are refused, so all columns share it."""
 MIN_OWN = 10
-"""Events without which an entity does not show that it never has a column."""
+"""Events of an entity that show whether it has a column that half of the events of other entities have."""
+MAX_CHANCE = 0.5**MIN_OWN
+"""Probability that an entity which has a column now and then, as others have it, is without it in all its events."""
 HIGH_CORRELATION = 0.98
 """Correlation with the target from which a remark is made: the feature may be another form of it."""
 MIN_CORRELATED = 20
@@ -78,12 +80,13 @@ class _Role(NamedTuple):
     invalid: frozenset[int] = frozenset()
 
 
-def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelection:
+def select_features(config: Config, documents: Sequence[Any], limit: int = SAMPLE) -> FeatureSelection:
     """Return the configuration with `event.features`, and `event.categories` if it is empty, from the first documents.
 
     Args:
         config: with `event.features: auto`; with a list it is returned as it is
-        documents: parsed JSON or rows; of the first 200, those that are events are examined
+        documents: parsed JSON or rows; of the first `limit`, those that are events are examined
+        limit: number of documents
 
     Raises:
         ConfigError: no document is an event, or no input is left.
@@ -91,7 +94,7 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
     event = config.event
     if event.features != "auto":
         return FeatureSelection(config, 0, {}, [])
-    usable, events, targets = _usable(event, documents[:SAMPLE])
+    usable, events, targets = _usable(event, documents[:limit])
     columns, left_out = values_by_column(usable)
     flags = event.quality.flags if event.quality is not None else []
     for path in (event.entity, event.timestamp, *event.targets, *event.categories, *event.derive, *flags):
@@ -309,12 +312,18 @@ def _as_feature(numbers: int, n: int, invalid: frozenset[int]) -> _Role:
 def count_expected(rows: Collection[int], owners: Sequence[Any]) -> int:
     """Return how many rows a column may be expected in: all, but those of entities that never have it.
 
+    Few rows show that an entity never has a column which others have nearly always; many are needed of one that others
+    have now and then.
+
     Args:
         rows: that have a value
-        owners: of each row, the name of its entity; with few rows it does not show that it never has it
+        owners: of each row, the name of its entity
     """
-    having = {owners[i] for i in rows}
-    return sum(n for name, n in Counter(owners).items() if name in having or n < MIN_OWN)
+    events, values = Counter(owners), Counter(owners[i] for i in rows)
+    having = sum(events[name] for name in values)
+    # How often: of each entity without one value, by which it is among those that have the column.
+    share = (len(rows) - len(values)) / (having - len(values) + 1)
+    return sum(n for name, n in events.items() if name in values or (1.0 - share) ** n > MAX_CHANCE)
 
 
 def is_number(value: Any) -> bool:

@@ -101,6 +101,7 @@ def render_config(
         "recovery:",
         "  directory: ssm-stream-state",
         "",
+        *_lifetime(draft.stops),
     ]
     return "\n".join(lines)
 
@@ -139,6 +140,19 @@ def _stopped(stops: Stops | None) -> list[str]:
     return [
         f"  {setting}   # {what}" if left_out is None else f"  # {setting}   # left out: {left_out}"
         for setting, what, left_out in switches
+    ]
+
+
+def _lifetime(stops: Stops | None) -> list[str]:
+    """Return the section `state` where machines end within the sample."""
+    if stops is None or stops.ttl is None:
+        return []
+    return [
+        f"# {stops.silence}: after so long without events the state of one goes,",
+        "# and an alert of it that is still open ends. A machine that comes back later starts afresh.",
+        "state:",
+        f"  ttl: {format_duration(stops.ttl)}",
+        "",
     ]
 
 

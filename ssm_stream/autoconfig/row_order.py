@@ -68,6 +68,28 @@ def order_notes(entity: Column | None, timestamp: str, ts: NDArray[np.int64]) ->
     return [f"times go back {often} {length}, first in row {int(rows[far[0]]) + 1}: {cure}"]
 
 
+def time_order(entity: Column | None, ts: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the row (n,) to put in each place, so that those of each entity are in the order of their times; None if
+    they are, or if they may be of several machines that no column distinguishes.
+
+    What a column does in time, such as to grow, is judged in this order: a gateway that was offline sends rows late.
+
+    Args:
+        entity: the column with its name; None: all rows are of one
+        ts: (n,) times of the rows, ms
+    """
+    n = len(ts)
+    codes = np.zeros(n, np.int64)
+    if entity is not None:
+        numbers: dict[Any, int] = {}
+        codes = np.array([numbers.setdefault(entity.values.get(i), len(numbers)) for i in range(n)], np.int64)
+    elif len(np.unique(ts)) < MIN_DIFFERENT * n:
+        return None
+    order = np.empty(n, np.int64)
+    order[np.argsort(codes, kind="stable")] = np.lexsort((ts, codes))  # stable: equal times stay as they are
+    return None if np.array_equal(order, np.arange(n)) else order
+
+
 def _steps(names: Sequence[Any], ts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows that are not the first of their entity, and the time since its row before, ms."""
     last: dict[Any, int] = {}

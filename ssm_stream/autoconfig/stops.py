@@ -6,21 +6,31 @@ Where machines end, as batches and test runs do, each end would be an alert.
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column
-from ssm_stream.config import Config, Event, Source
+from ssm_stream.autoconfig.columns import Column, median_step, name_words, word_set
+from ssm_stream.config import Config, Event, Model, Source
 from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
+from ssm_stream.config.sections.process import State
 from ssm_stream.engine.rules.silence import SilenceAlerts
-from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.events import EventReader, Events
 
 MAX_ENDED = 0.1
 """Share of the entities that end up to which an end is worth an alert."""
+MIN_DAYS, TIMES_AWAY = 7, 4
+"""Days for which a machine is remembered at least, as a sample of a few days shows no weekend; and times the longest
+absence of one that came back."""
+DAY_S, DAY_MS = 86_400.0, 86_400_000.0
+MAX_LATE = 10
+"""Times its longest step before the end of the sample up to which a machine may yet go on."""
+WARMUP = Model().warmup
 MAX_ALERTS = 4.0
 """Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
 MAX_STATES, MIN_SIGNALS = 12, 3
@@ -29,13 +39,27 @@ MIN_REST, MAX_REST, MIN_RUN = 0.03, 0.9, 5.0
 """Share of the rows in a state of rest, and rows of a stretch of it in the mean."""
 STILL, MIN_RESTING = 1 / 3, 0.4
 """A signal rests where its steps are smaller than this share of those elsewhere; more than this share of them do."""
+MIN_STEPS = 5
+"""Steps of a signal that show whether it rests: where there are fewer, as in columns of other machines, none do."""
+FAULTS = word_set(
+    "fault faults faulted faulty fail failed failure failures error errors alarm alarms alert alerts trip trips "
+    "tripped emergency breakdown broken defect defective anomaly"
+)
+"""Words of states that are to be seen, though signals rest in them."""
+ABOVE_ZERO = "above 0"
 
 
 class Stops(NamedTuple):
-    """What a switch would do on the sample: why it is left out; None: it is not."""
+    """What ends and stops in the sample.
+
+    Attributes:
+        silence, stuck: why the switch is left out; None: it is not
+        ttl: `state.ttl` that suits a sample whose machines end, s; None: the default does
+    """
 
     silence: str | None = None
     stuck: str | None = None
+    ttl: float | None = None
 
 
 def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
@@ -52,16 +76,110 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
     phase_by_entity = {
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
-    ended, entities = [*phase_by_entity.values()].count("started"), len(set(events.entity))
+    times = _times_by_entity(events)
+    stopped = {name for name, phase in phase_by_entity.items() if phase == "started"}
+    # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
+    ended = stopped | _short_lived(times, median_step(events.entity, events.ts))
+    entities = len(times)
     counts = Counter(each["kind"] for each in messages if each["phase"] == "started")
     allowed = max(MAX_ALERTS * len(events) / alerts.anomaly.budget.events, entities)
     silence, stuck = (
         f"it would raise {counts[kind]} alerts in the sample" if counts[kind] > allowed else None
         for kind in (SILENCE, STUCK)
     )
-    return Stops(
-        f"{ended} of {entities} machines end within the sample" if ended > MAX_ENDED * entities else silence, stuck
-    )
+    if len(ended) <= MAX_ENDED * entities:
+        return Stops(silence, stuck)
+    return Stops(f"{len(ended)} of {entities} machines end within the sample", stuck, _time_to_live(times, ended))
+
+
+def _time_to_live(times: Mapping[str, NDArray[np.int64]], ended: Collection[str]) -> float | None:
+    """Return the whole days, s, after which a machine that ends may be forgotten; None if the default does.
+
+    They are more than any absence in the sample, and than the life of any that ended: what ran for months may stand
+    still for weeks.
+
+    Args:
+        times: of each entity, ms
+        ended: entities that end in the sample
+    """
+    away = [TIMES_AWAY * float(np.diff(np.sort(ts)).max(initial=0)) for ts in times.values()]
+    lives = [float(np.ptp(times[name])) for name in ended]
+    days = max(MIN_DAYS, math.ceil(max([*away, *lives]) / DAY_MS))
+    default = State().ttl
+    return None if default is None or days * DAY_S >= default else days * DAY_S
+
+
+def _times_by_entity(events: Events) -> dict[str, NDArray[np.int64]]:
+    """Return the times of each entity, ms."""
+    rows: dict[str, list[int]] = {}
+    for i, name in enumerate(events.entity):
+        rows.setdefault(name, []).append(i)
+    return {name: events.ts[at] for name, at in rows.items()}
+
+
+def warmup_note(
+    events: Events, entity: str | None, found: Mapping[str, Column], owners: Mapping[int, Any]
+) -> str | None:
+    """Return a note where machines end before they can raise an alert, with what there is in place of them; or where
+    the sample is shorter than that.
+
+    Args:
+        events: of the sample
+        entity: path of the entity's name
+        found: path → column
+        owners: row → name of its entity
+    """
+    times = _times_by_entity(events)
+    short = _short_lived(times, median_step(events.entity, events.ts))
+    if entity is not None and len(short) > MAX_ENDED * len(times):
+        note = (
+            f"{len(short)} of {len(times)} machines (`{entity}`) end in the sample within {WARMUP} rows, before the "
+            "model may raise an alert of them (model.warmup)"
+        )
+        if (group := _group(found, owners, entity, short)) is None:
+            return f"{note}: if a column groups them, such as a service or a line, name it with --entity"
+        return (
+            f"{note}: --entity {shlex.quote(group.path)} watches what lasts ({group.distinct} values). Rows of several "
+            "machines then share a time: make one of them by event.aggregate (docs/data-shapes.md#windows)"
+        )
+    if len(events) < WARMUP * len(times):
+        return (
+            f"about {len(events) // max(len(times), 1)} rows an entity in the sample: it can raise alerts from its "
+            f"event {WARMUP} on (model.warmup)"
+        )
+    return None
+
+
+def _short_lived(times: Mapping[str, NDArray[np.int64]], step: float) -> set[str]:
+    """Return the entities that end in the sample before they may raise an alert.
+
+    Args:
+        times: of each entity, ms
+        step: usual one between rows of an entity, s
+    """
+    last = max((int(ts.max()) for ts in times.values()), default=0)
+    few = {name: ts for name, ts in times.items() if len(ts) <= WARMUP}
+    longest = {name: max(float(np.diff(np.sort(ts)).max(initial=0)), 1000.0 * step) for name, ts in few.items()}
+    return {name for name, ts in few.items() if last - ts.max() > MAX_LATE * longest[name]}
+
+
+def _group(
+    found: Mapping[str, Column], owners: Mapping[int, Any], entity: str, short: Collection[str]
+) -> Column | None:
+    """Return the column with most values of those that group the entities, and whose groups last; None if none does."""
+    groups = []
+    for column in found.values():
+        if (
+            column.path == entity
+            or not column.may_be_entity
+            or not 1 < column.distinct <= len(set(owners.values())) / 2
+        ):
+            continue
+        pairs = {(str(owners.get(i)), value) for i, value in column.values.items()}
+        lasting = {value for name, value in pairs if name not in short}
+        if len(pairs) == len(set(owners.values())) and len(lasting) >= (1.0 - MAX_ENDED) * column.distinct:
+            groups.append(column)
+    return max(groups, key=lambda column: column.distinct, default=None)
 
 
 def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
@@ -69,29 +187,66 @@ def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | Non
 
     Args:
         columns: those that are used, some of which show a state: zero in a number that is never below, or one of a few
-            texts
+            texts; those named like a fault show none
         owners: row → name of its entity
     """
     signals = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and c.distinct > MAX_STATES}
     before = _rows_before(columns[0].n if columns else 0, owners)
-    steps = {path: np.abs(x - np.where(before >= 0, x[before], np.nan)) for path, x in signals.items()}
+    steps = {path: _own_steps(x, before, owners) for path, x in signals.items()}
     best: tuple[float, str] = (MIN_RESTING, "")
     for column in columns:
-        states, test = _states(column)
+        states = {} if FAULTS & {*column.name} else _states(column)
         others = [x for path, x in steps.items() if path != column.path]
-        if len(states) < 2 or len(others) < MIN_SIGNALS:
+        if len(states) < 2:
             continue
         still = {value: _share_that_rests(others, rows, rows[before]) for value, rows in states.items()}
-        resting = [value for value, share in still.items() if share > MIN_RESTING]
+        resting = [value for value, share in still.items() if share > MIN_RESTING and not FAULTS & {*name_words(value)}]
+        kept = [value for value in states if value not in resting]
         rests = np.any([states[value] for value in resting] or [np.zeros(column.n, np.bool_)], axis=0)
         starts = int(np.count_nonzero(rests & ~((before >= 0) & rests[before])))
-        most = max(still.values())
-        if MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and most > best[0]:
-            names = " or ".join(map(_as_json, resting))
+        most = max((still[value] for value in resting), default=0.0)
+        if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and most > best[0]:
+            names = " or ".join(resting)
             what = f"{names} in {rests.mean():.0%} of the rows, where many of the other signals rest"
-            when = f"{{{_as_json(column.path)}: {test([value for value in states if value not in resting])}}}"
-            best = most, f"`{column.path}` is {what}: event.when: {when} leaves them out of learning and alerts"
+            best = most, f"`{column.path}` is {what}: {_cure(column, kept, owners)}"
     return best[1] or None
+
+
+def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any]) -> str:
+    """Return the operating condition that only the states that are kept meet, and what else it leaves out.
+
+    A condition has no "all but": bounds are met by numbers that the sample does not show, a list of texts is not.
+    """
+    test = f"[{', '.join(kept)}]"
+    if column.kind in ("number", "whole"):
+        test = "0" if kept == ["0"] else "{above: 0}"
+    having = {owners.get(i) for i in column.values}
+    lacking = {owners.get(i) for i in range(column.n)} - having
+    condition = f"{_as_json(column.path)}: {test}"
+    entities = _pattern(having, lacking) if lacking else None
+    when = f"{{{condition}}}" if entities is None else f"[{{entities: {_as_json(entities)}, {condition}}}]"
+    cure = f"event.when: {when} leaves them out of learning and alerts"
+    if column.kind == "text":
+        cure += ". A state that is not in the sample, such as a fault, is left out too unless you add it"
+    missing = sum(owners.get(i) in having for i in range(column.n)) - len(column.values)
+    if missing:
+        cure += f". So are the {missing} rows without `{column.path}`"
+    if lacking and entities is None:
+        cure += (
+            f". {len(lacking)} of {len(having | lacking)} machines never have `{column.path}` and would be left out "
+            "for good: write an entry for each that has it, with `entities: NAME`"
+        )
+    return cure
+
+
+def _pattern(having: Collection[Any], lacking: Collection[Any]) -> str | None:
+    """Return the beginning that the names of these entities share, as a pattern; None if others have it too."""
+    first, last = min(map(str, having)), max(map(str, having))
+    different = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    begin = first[: next(different, min(len(first), len(last)))]
+    if not begin or {*begin} & {*"*?["} or any(str(name).startswith(begin) for name in lacking):
+        return None
+    return f"{begin}*" if len(having) > 1 else begin
 
 
 def _rows_before(n: int, owners: Mapping[int, Any]) -> NDArray[np.int64]:
@@ -104,31 +259,61 @@ def _rows_before(n: int, owners: Mapping[int, Any]) -> NDArray[np.int64]:
     return out
 
 
-def _states(column: Column) -> tuple[dict[Any, NDArray[np.bool_]], Callable[[list[Any]], str]]:
-    """Return the rows of each state that a column may show, and the test of those that are left."""
+def _own_steps(x: NDArray[np.float64], before: NDArray[np.int64], owners: Mapping[int, Any]) -> NDArray[np.float64]:
+    """Return the size of each step (n,) of a signal over the mean of its entity, as machines differ; NaN: unknown.
+
+    Args:
+        x: (n,) the signal
+        before: (n,) row before of the entity, -1: none
+        owners: row → name of its entity
+    """
+    steps = np.abs(x - np.where(before >= 0, x[before], np.nan))
+    names: dict[Any, int] = {}
+    codes = np.array([names.setdefault(owners.get(i), len(names)) for i in range(len(x))], np.int64)
+    known = np.isfinite(steps)
+    totals = np.bincount(codes[known], steps[known], minlength=len(names))
+    counts = np.bincount(codes[known], minlength=len(names))
+    means = np.divide(totals, counts, out=np.full(len(names), np.nan), where=totals > 0)
+    own: NDArray[np.float64] = steps / means[codes]
+    return own
+
+
+def _states(column: Column) -> dict[str, NDArray[np.bool_]]:
+    """Return the rows (n,) of each state that a column may show, by its value as JSON: of a number zero, and others."""
     x = column.numbers
     if column.kind in ("number", "whole") and column.distinct > 1 and not (x < 0).any():
-        return {0: x == 0.0, None: x > 0.0}, lambda _: "{above: 0}"
+        others = np.unique(x[x > 0])
+        return {"0": x == 0.0, f"{others[0]:g}" if len(others) == 1 else ABOVE_ZERO: x > 0.0}
     states: dict[Any, NDArray[np.bool_]] = {}
     if column.kind in ("text", "flag") and column.distinct <= MAX_STATES:
         for i, value in column.values.items():
             states.setdefault(value, np.zeros(column.n, np.bool_))[i] = True
-    return {value: states[value] for value in sorted(states, key=str)}, _as_json
+    return {_as_json(value): states[value] for value in sorted(states, key=str)}
 
 
 def _share_that_rests(
     steps: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_], before: NDArray[np.bool_]
 ) -> float:
-    """Return the share of the signals whose steps are small within a state. rows, before: whether a row, and the one
-    before it, are in it"""
+    """Return the share of the signals whose steps are small within a state, of those with steps in it and elsewhere; 0
+    if these are too few.
+
+    Args:
+        steps: (n,) of each signal
+        rows: (n,) whether a row is in the state; before: whether the one before it is
+    """
     inside, outside = rows & before, ~rows & ~before
-    return sum(_mean(x[inside]) < STILL * _mean(x[outside]) for x in steps) / len(steps)
+    means = [(_mean(x[inside]), _mean(x[outside])) for x in steps]
+    known = [(within, elsewhere) for within, elsewhere in means if within is not None and elsewhere is not None]
+    if len(known) < MIN_SIGNALS:
+        return 0.0
+    return sum(within < STILL * elsewhere for within, elsewhere in known) / len(known)
 
 
 def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _mean(steps: NDArray[np.float64]) -> float:
+def _mean(steps: NDArray[np.float64]) -> float | None:
+    """Return the mean of the steps that are known; None if there are too few."""
     known = steps[np.isfinite(steps)]
-    return float(known.mean()) if len(known) else 0.0
+    return float(known.mean()) if len(known) >= MIN_STEPS else None

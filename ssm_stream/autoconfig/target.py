@@ -31,8 +31,14 @@ MIN_TOTAL, PARTS, MIN_STEPS = 200, 3, 20
 """Rows of an entity without which a number does not show that it is a total; in each third of them it grows, as a clock
 stands still at nights and at weekends; and how often it grows at least: a setting is raised less often."""
 MAX_RESETS = 1
-"""How often a total of an entity begins anew: a meter is replaced once. What does so more often has a course of its
-own, as the time since a batch began has."""
+"""How often a total of an entity begins anew: a meter is replaced once. What does so more often, and not by the clock,
+has a course of its own, as the time since a batch began has."""
+CLOCKS = (168, 24, 12, 8, 1)
+"""Hours by which totals of a week, a day, a shift or an hour begin anew."""
+MIN_AT_CLOCK, MAX_ACCIDENT, MAX_MOMENTS = 0.9, 0.05, 50
+"""Share of the resets that are by the clock, and near zero; probability that as many are by accident; times that are
+tried."""
+HOUR_MS = 3_600_000
 TURN, NEAR_END, MIN_AT_END, MIN_TURNS, MIN_SMALL = 360.0, 10.0, 5, 3, 0.95
 """Degrees of a turn, and of what is near its ends; values there, and steps from one to the other, that show an angle;
 share of the steps that are these or small."""
@@ -40,6 +46,10 @@ MAX_LISTED = 3
 """Columns that an error names, of each sort."""
 MIN_RISES = 0.7
 """Share of the changes that go one way where a calendar or a counter begins anew, such as 23 of 24 hours."""
+CLOCK_TOTAL = (
+    "it only grows, and begins anew by the clock, every {}: a total of that time, no signal; if it is to be watched, "
+    "name it with --target"
+)
 COUNTED = "a counter or a part of the calendar, no signal"
 TOTAL = (
     "it never falls, and grows all along the sample: a total or a running clock, no signal; if it is to be watched, "
@@ -60,13 +70,14 @@ def rank(column: Column, ranked: Sequence[str]) -> int:
     return min((ranked.index(word) for word in column.name if word in ranked), default=len(ranked))
 
 
-def find_target(found: dict[str, Column], taken: Collection[str], entity: str | None) -> Target:
+def find_target(found: dict[str, Column], taken: Collection[str], entity: str | None, ts: NDArray[np.int64]) -> Target:
     """Return the column to predict: one that is named so, else the last number that varies freely.
 
     Args:
         found: path → column
         taken: paths that have another role
         entity: path of the entity's name
+        ts: (n,) times of the rows, ms
 
     Raises:
         ConfigError: no column is a number that varies.
@@ -84,7 +95,7 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
         for word in tier:
             if exact := [c for c in usable if c.name == [word]]:
                 return Target(exact[0].path, [], "by its name")
-    reasons = {c.path: no_signal_reason(c, names) for c in usable}
+    reasons = {c.path: no_signal_reason(c, names, ts) for c in usable}
     varied = [c for c in usable if reasons[c.path] is None]
     if not varied:
         why = "".join(f"; `{path}` is none: {reason}" for path, reason in list(reasons.items())[:MAX_LISTED])
@@ -111,24 +122,28 @@ def _mixed(found: dict[str, Column]) -> str:
     return f"; {', '.join(out[:MAX_LISTED])}, else numbers" if out else ""
 
 
-def no_signal_reason(column: Column, names: dict[int, Any]) -> str | None:
+def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64]) -> str | None:
     """Return why a column is no signal: a label, a part of the calendar, a counter or an id; None if it is one.
 
-    names: row → name of its entity
+    Args:
+        column: its rows of each entity are in the order of their times
+        names: row → name of its entity
+        ts: (n,) times of the rows, ms
     """
     if column.distinct < 2:
         return None  # not by what it holds: it is the same in all rows
     if set(column.name) & KNOWN_LATER and column.name != ["target"]:
         return COUNTED
-    runs = runs_of(column, names)
+    rows = _rows_of(column, names)
+    runs = [column.numbers[at] for at in rows]
     if column.distinct > 2 and not len(_changes(runs)):
         return "the same in all rows of each entity"
     if is_part_of_time(column) or _is_counted_by_name(column, runs):
         return COUNTED
     if column.distinct > 2 and _is_whole(column) and _never_falls(runs):
         return COUNTED
-    if _is_total(runs):
-        return TOTAL
+    if (total := _total_reason(runs, [ts[at] for at in rows])) is not None:
+        return total
     if _is_angle(runs):
         return "an angle that passes through north: it jumps by a whole turn; send its sine and cosine"
     return None
@@ -165,11 +180,15 @@ def _is_counted_by_name(column: Column, runs: Sequence[NDArray[np.float64]]) -> 
 
 def runs_of(column: Column, names: dict[int, Any]) -> list[NDArray[np.float64]]:
     """Return the numbers of each entity, in the order of their rows."""
-    found: dict[Any, list[float]] = {}
-    for i, value in enumerate(column.numbers.tolist()):
-        if value == value:
-            found.setdefault(names.get(i), []).append(value)
-    return [np.array(run) for run in found.values()]
+    return [column.numbers[at] for at in _rows_of(column, names)]
+
+
+def _rows_of(column: Column, names: dict[int, Any]) -> list[NDArray[np.int64]]:
+    """Return the rows with a number, of each entity."""
+    found: dict[Any, list[int]] = {}
+    for i in np.flatnonzero(~np.isnan(column.numbers)).tolist():
+        found.setdefault(names.get(i), []).append(i)
+    return [np.array(rows) for rows in found.values()]
 
 
 def _changes(runs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -182,17 +201,28 @@ def _never_falls(runs: Sequence[NDArray[np.float64]]) -> bool:
     return all(bool(np.all(np.diff(run) >= 0)) for run in runs)
 
 
-def _is_total(runs: Sequence[NDArray[np.float64]]) -> bool:
-    """Return whether numbers are a total: they never fall but to begin anew, and grow in many steps all along.
+def _total_reason(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArray[np.int64]]) -> str | None:
+    """Return why numbers are a total: they never fall but to begin anew, and grow in many steps all along; None if they
+    are none.
 
     What is measured falls now and then, by its noise; what warms up or fills does not grow all along. A machine may
-    stand still: half of those with enough rows must grow.
+    stand still: half of those with enough rows must grow. A total begins anew once, or by the clock: what does so at
+    other times has a course of its own, as a tank or the time since a batch began has.
+
+    Args:
+        runs: the numbers of each entity
+        times: of these, ms
     """
     grown = [_grown(run) for run in runs]
     if any(total is None for total in grown):
-        return False
+        return None
     long = [total for total in grown if total is not None and len(total) >= MIN_TOTAL]
-    return 0 < len(long) <= 2 * sum(map(_grows, long))
+    if not 0 < len(long) <= 2 * sum(map(_grows, long)):
+        return None
+    if all(np.count_nonzero(np.diff(run) < 0) <= MAX_RESETS for run in runs):
+        return TOTAL
+    hours = _clock_of_resets(runs, times)
+    return None if hours is None else CLOCK_TOTAL.format(f"{hours} hours" if hours > 1 else "hour")
 
 
 def _grows(total: NDArray[np.float64]) -> bool:
@@ -202,13 +232,70 @@ def _grows(total: NDArray[np.float64]) -> bool:
 
 
 def _grown(run: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return a total as if it had never begun anew; None if numbers fall otherwise, or too often."""
+    """Return a total as if it had never begun anew; None if numbers fall otherwise."""
     steps = np.diff(run)
     fallen = np.flatnonzero(steps < 0)
-    resets = 2.0 * np.abs(run[fallen + 1]) <= np.abs(run[fallen])
-    if len(fallen) > MAX_RESETS or not resets.all():
+    if not np.all(2.0 * np.abs(run[fallen + 1]) <= np.abs(run[fallen])):
         return None
     return np.concatenate([[0.0], np.cumsum(np.clip(steps, 0.0, None))])
+
+
+def _clock_of_resets(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArray[np.int64]]) -> int | None:
+    """Return the hours of the clock by which numbers begin anew, near zero; None if they do not by the clock.
+
+    Each reset was between two rows. There must be a time (of the week, the day, half of it, a shift, the hour) that is
+    between nearly all of these pairs, so often that it is no accident, and that is hardly ever passed without a reset.
+
+    Args:
+        runs: the numbers of each entity, which never fall otherwise
+        times: of these, ms
+    """
+    fallen = [np.flatnonzero(np.diff(run) < 0) for run in runs]
+    after = np.concatenate([ts[at] for ts, at in zip(times, fallen, strict=True)])
+    before = np.concatenate([ts[at + 1] for ts, at in zip(times, fallen, strict=True)])
+    # What was counted since a reset is no more than what is at most in the time between two rows.
+    near_zero = [
+        np.count_nonzero(run[at + 1] <= np.diff(run).max(initial=0.0)) for run, at in zip(runs, fallen, strict=True)
+    ]
+    if sum(near_zero) < MIN_AT_CLOCK * len(after) or _repeats([run[at] for run, at in zip(runs, fallen, strict=True)]):
+        return None
+    for hours in CLOCKS:
+        period, late = hours * HOUR_MS, HOUR_MS if hours >= 24 else 0  # local clocks change by an hour
+        span = before - after + late
+        moments = np.unique(before % period)
+        some = np.linspace(0, len(moments) - 1, min(len(moments), MAX_MOMENTS)).astype(int)
+        for moment in moments[some].tolist():
+            hit = (moment - after) % period <= span
+            days = len(np.unique((before[hit] - moment) // period))
+            chance = float(np.median(span)) / period
+            if hit.sum() < MIN_AT_CLOCK * len(hit) or chance ** (days - 1) > MAX_ACCIDENT:
+                continue
+            passed = sum(_passed(run, ts - moment, period, late) for run, ts in zip(runs, times, strict=True))
+            if passed <= (1.0 - MIN_AT_CLOCK) * len(hit):
+                return hours
+    return None
+
+
+def _repeats(ends: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether numbers are the same before most resets: a part of the calendar, such as the seconds since
+    midnight, counts nothing of the machine. ends: of each entity, the numbers before its resets"""
+    several = [np.unique(each, return_counts=True)[1] for each in ends if len(each) > 1]
+    return 2 * sum(int(counts.max()) for counts in several) > sum(int(counts.sum()) for counts in several)
+
+
+def _passed(run: NDArray[np.float64], ts: NDArray[np.int64], period: int, late: int) -> int:
+    """Return how often a total that has grown goes on at a multiple of a period.
+
+    Args:
+        run: (n,) numbers of an entity
+        ts: (n,) their times, ms
+        period: ms
+        late: by how much a reset may be before it, ms
+    """
+    fell = np.diff(run) < 0
+    last = np.maximum.accumulate(np.where(np.concatenate([[False], fell]), ts, ts.min(initial=0) - 2 * late - 1))
+    goes_on = (np.diff(ts // period) > 0) & ~fell & (run[:-1] > run.min(initial=0.0)) & (ts[:-1] - last[:-1] > late)
+    return int(np.count_nonzero(goes_on))
 
 
 def _is_angle(runs: Sequence[NDArray[np.float64]]) -> bool:
@@ -226,13 +313,20 @@ def _is_angle(runs: Sequence[NDArray[np.float64]]) -> bool:
     return bool(min(ends) >= MIN_AT_END and turns >= MIN_TURNS and turns + small >= MIN_SMALL * len(steps))
 
 
-def counter_reason(column: Column, names: dict[int, Any]) -> str | None:
-    """Return why a column is no input: it counts the rows, or is a total; None if it is none of both."""
+def counter_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64]) -> str | None:
+    """Return why a column is no input: it counts the rows, or is a total; None if it is none of both.
+
+    Args:
+        column: its rows of each entity are in the order of their times
+        names: row → name of its entity
+        ts: (n,) times of the rows, ms
+    """
     if numbers_rows(column, names):
         return "it counts the rows"
     if column.kind not in ("number", "whole") or {*column.name} <= CALENDAR | WITH_THOSE:
         return None  # a part of the calendar may be an input, and need not begin anew in a sample of a day
-    return TOTAL if _is_total(runs_of(column, names)) else None
+    rows = _rows_of(column, names)
+    return _total_reason([column.numbers[at] for at in rows], [ts[at] for at in rows])
 
 
 def numbers_rows(column: Column, names: dict[int, Any]) -> bool:

@@ -171,6 +171,14 @@ def _print(config: Config, result: dict[str, Any]) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    elif result.get("late"):
+        console.print(
+            f"{result['late']:,} events came after later ones of their entities, by up to "
+            f"{result['late_by'] / 3600:.3g} h: none is refused, and they are learned in the order in which they came",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if result.get("overtaken"):
         console.print(
             f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "

@@ -157,6 +157,7 @@ def init(
         "inputs" if event.watches_all else "features": ", ".join(_inputs(event)) or "none",
         "categories": ", ".join(event.categories) or "none",
         **({} if event.quality is None else {"quality": ", ".join(event.quality.flags)}),
+        **({"state.ttl": format_duration(draft.stops.ttl)} if draft.stops and draft.stops.ttl else {}),
     }
     for name, value in facts.items():
         reason = f": {draft.why[name]}" if name in draft.why else ""

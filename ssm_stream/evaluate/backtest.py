@@ -49,7 +49,8 @@ def backtest(
         `event.quality` makes unknown), pools, by_entity (the same metrics of each), and of each kind of alert
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
         the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
-        before, if they are more than a sorted file has; with several targets as of `combine_targets`
+        before, if they are more than a sorted file has; `late`, events that came after a later one of their entity, and
+        `late_by`, by how much at most, s, if there are any; with several targets as of `combine_targets`
     """
     faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
     is_sorted, overtaken, backward = False, 0, BackwardSteps()
@@ -102,6 +103,7 @@ def backtest(
         **({"sorted": True} if is_sorted else {}),
         **({"overtaken": overtaken} if overtaken else {}),
         **({"backward": backward.found} if backward.found else {}),
+        **({"late": backward.late, "late_by": backward.late_by / 1000} if backward.late else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Events that are earlier than the one before them of their entity, as in a file that is not sorted by time."""
+"""Events that are earlier than others before them of their entity, as in a file that is not sorted by time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ MAX_SHARE, MAX_EACH = 0.02, 2
 
 
 class BackwardSteps:
-    """Counts events whose entity's event before is later; of one time they are in order."""
+    """Counts events whose entity's event before is later; of one time they are in order.
+
+    Attributes:
+        late: events that came after any later one of their entity: all those of a gateway that was offline for an hour,
+            of which the first alone is a step back
+        late_by: by how much they did at most, ms
+    """
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
         self._last = np.empty(0, np.int64)
+        self._latest = np.empty(0, np.int64)
         self._events, self._count = 0, 0
+        self.late, self.late_by = 0, 0
 
     def add(self, names: list[str], ts: NDArray[np.int64]) -> None:
         """Count the next events. names: of the entities; ts: (n,) ms"""
@@ -25,7 +33,8 @@ class BackwardSteps:
             return
         codes = factorize(names, self._codes)
         new = len(self._codes) - len(self._last)
-        self._last = np.concatenate([self._last, np.full(new, np.iinfo(np.int64).min)])
+        unknown = np.full(new, np.iinfo(np.int64).min)
+        self._last, self._latest = (np.concatenate([known, unknown]) for known in (self._last, self._latest))
         order = np.argsort(codes, kind="stable")
         codes, ts = codes[order], ts[order]
         first = np.flatnonzero(np.diff(codes, prepend=-1))
@@ -34,6 +43,23 @@ class BackwardSteps:
         self._last[codes[first]] = ts[np.append(first[1:], len(ts)) - 1]
         self._events += len(ts)
         self._count += int(np.count_nonzero(ts < before))
+        if np.any(ts < np.maximum(before, self._latest[codes])):
+            self._add_late(codes, ts)
+        np.maximum.at(self._latest, codes, ts)
+
+    def _add_late(self, codes: NDArray[np.int64], ts: NDArray[np.int64]) -> None:
+        """Count the late events. codes: (n,) of their entities, ascending; ts: (n,) ms"""
+        seen = np.unique(codes)
+        owners = np.concatenate([seen, codes])
+        order = np.argsort(owners, kind="stable")  # of each entity the latest one so far, then its events
+        times, ranks = np.unique(np.concatenate([self._latest[seen], ts]), return_inverse=True)
+        # Ranks of a later entity are above all of an earlier one, so that one maximum runs over all.
+        places = np.searchsorted(seen, owners)[order] * len(times) + ranks[order]
+        highest = np.maximum.accumulate(places)
+        late = places < highest
+        by = times[highest[late] % len(times)] - times[places[late] % len(times)]
+        self.late += len(by)
+        self.late_by = max(self.late_by, int(by.max(initial=0)))
 
     @property
     def found(self) -> int:
