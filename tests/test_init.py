@@ -939,3 +939,15 @@ def test_the_ends_of_machines_are_no_alerts_where_all_end() -> None:
     silence, stuck = switches(machines(one_after_another=True))
     assert silence == "# silence: {after: auto}   # left out: 3 of 4 machines end within the sample"
     assert stuck.startswith("stuck: true")
+
+
+def test_a_column_with_values_in_some_states_only_leaves_the_silence_of_machines() -> None:
+    rows = machines()
+    for i, row in enumerate(rows):
+        if 100 <= i // 4 < 110 or 130 <= i // 4 < 190:  # no slab is rolled
+            row["load"] = None
+    silence, stuck = switches(rows)
+    setting, _, why = silence.partition("   # ")
+    assert setting == "silence: {after: auto, columns: false}"
+    assert re.fullmatch("machines whose events stop, not columns: load would raise [0-9]+ alerts in the sample", why)
+    assert stuck.startswith("stuck: true")

@@ -132,8 +132,14 @@ def _stopped(stops: Stops | None) -> list[str]:
     """Return the switches of the section `alerts` for what stops; in a comment those that do not suit the sample."""
     if stops is None:
         return []
+    silence = ("silence: {after: auto}", "machines whose events stop, columns without values")
+    if stops.columns is not None:
+        silence = (
+            "silence: {after: auto, columns: false}",
+            f"machines whose events stop, not columns: {_one_line(stops.columns)}",
+        )
     switches = [
-        ("silence: {after: auto}", "machines whose events stop, columns without values", stops.silence),
+        (*silence, stops.silence),
         ("stuck: true", "signals that repeat one value as they never did", stops.stuck),
     ]
     return [

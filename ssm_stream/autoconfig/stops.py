@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column
 from ssm_stream.config import Config, Event, Source
-from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
+from ssm_stream.config.sections.alerts import SILENCE, Alerts, Silence
 from ssm_stream.engine.rules.silence import SilenceAlerts
 from ssm_stream.ingest.events import EventReader
 
@@ -32,10 +32,14 @@ STILL, MIN_RESTING = 1 / 3, 0.4
 
 
 class Stops(NamedTuple):
-    """What a switch would do on the sample: why it is left out; None: it is not."""
+    """What a switch would do on the sample: why it is left out; None: it is not.
+
+    columns: why silence is that of machines only
+    """
 
     silence: str | None = None
     stuck: str | None = None
+    columns: str | None = None
 
 
 def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
@@ -53,15 +57,26 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
     ended, entities = [*phase_by_entity.values()].count("started"), len(set(events.entity))
-    counts = Counter(each["kind"] for each in messages if each["phase"] == "started")
+    started = [each for each in messages if each["phase"] == "started"]
+    missing = [each["column"] for each in started if each["kind"] == SILENCE]
+    stuck = len(started) - len(missing)
     allowed = max(MAX_ALERTS * len(events) / alerts.anomaly.budget.events, entities)
-    silence, stuck = (
-        f"it would raise {counts[kind]} alerts in the sample" if counts[kind] > allowed else None
-        for kind in (SILENCE, STUCK)
-    )
-    return Stops(
-        f"{ended} of {entities} machines end within the sample" if ended > MAX_ENDED * entities else silence, stuck
-    )
+    # A column that has values in some states of the process only is no reason to leave machines alone that fall silent.
+    by_column = Counter(path for path in missing if path is not None)
+    machines = len(missing) - by_column.total()
+    silence = _too_many(machines, allowed)
+    if ended > MAX_ENDED * entities:
+        silence = f"{ended} of {entities} machines end within the sample"
+    columns = None
+    if silence is None and len(missing) > allowed:
+        ((path, count),) = by_column.most_common(1)
+        others = f", the other columns {by_column.total() - count}" if len(by_column) > 1 else ""
+        columns = f"{path} would raise {count} alerts in the sample{others}"
+    return Stops(silence, _too_many(stuck, allowed), columns)
+
+
+def _too_many(count: int, allowed: float) -> str | None:
+    return f"it would raise {count} alerts in the sample" if count > allowed else None
 
 
 def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
