@@ -33,7 +33,7 @@ model: {warmup: 10}
 """
 CONFIG = parse_config(YAML)
 FIELDS = ["entity", "ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet", "id"]
-METRICS = {"events", "mae", "rmse", "mae_persistence", "coverage", "interval_width", "anomalies", "drifts"}
+METRICS = {"events", "labelled", "mae", "rmse", "mae_persistence", "coverage", "interval_width", "anomalies", "drifts"}
 METRICS |= {f"{kind}_{what}" for kind in ("anomaly", "drift") for what in ("share", "longest")}
 PROMISED = METRICS | {"entities", "seconds", "partitions", "pools"}
 
@@ -84,6 +84,7 @@ def counted(predictions: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> 
     starts = [a["kind"] for a in alerts if a["phase"] == "started"]
     return {
         "events": len(predictions),
+        "labelled": sum(row["y"] is not None for row in predictions),
         "mae": mean([abs(e) for e in errors]),
         "rmse": None if squared is None else math.sqrt(squared),
         "mae_persistence": mean(steps),

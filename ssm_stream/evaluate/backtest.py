@@ -43,10 +43,11 @@ def backtest(
     `source` is the name of the recording in the ids of alerts; None: the events topic.
 
     Returns:
-        events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
-        (count by fault), passed_by (rows of entities that `event.only` leaves out), by_rules (alerts of limits, silence
-        and stuck signals: count by kind), idle (rows that do not meet `event.when`), doubtful (with a value that
-        `event.quality` makes unknown), pools, by_entity (the same metrics of each), and of each kind of alert
+        events, labelled (events with a target; of several targets, with the one that most events have), entities, mae,
+        rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused (count by fault), passed_by
+        (rows of entities that `event.only` leaves out), by_rules (alerts of limits, silence and stuck signals: count by
+        kind), idle (rows that do not meet `event.when`), doubtful (with a value that `event.quality` makes unknown),
+        pools, by_entity (the same metrics of each), and of each kind of alert
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
         the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
         before, if they are more than a sorted file has; with several targets as of `combine_targets`
