@@ -168,6 +168,11 @@ def _print(config: Config, result: dict[str, Any]) -> None:
         console.print(f"[dim]{len(targets)} targets; --json has each of the {len(entities):,} entities[/dim]")
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
+    if config.labels is not None and result["events"] and not result["labelled"]:
+        console.print(
+            "no event has a label: a recording has labels as rows of their own, each where it came, by labels.marker",
+            soft_wrap=True,
+        )
     console.print(_inside(result), markup=False, highlight=False, soft_wrap=True)
     if result["by_rules"]:
         console.print(

@@ -50,14 +50,8 @@ class Scores:
         started = [alert.rsplit("\t", 1) for alert in alerts]
         if not entity and not started:
             return
-        ids = factorize(entity, self._index)
         # An alert may be read before its prediction, as they come by two topics.
-        factorize([name for name, _ in started if name], self._index)
-        if len(self._index) > len(self._last):
-            more = 2 * len(self._index) - len(self._last)
-            self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
-            self._labelled = np.concatenate([self._labelled, np.zeros(more)])
-            self._last = np.concatenate([self._last, np.full(more, np.nan)])
+        ids = self._ids([*entity, *(name for name, _ in started if name)])[: len(entity)]
         p = predictions
         add_events(
             ids,
@@ -74,6 +68,22 @@ class Scores:
         self._labelled += np.bincount(ids[np.isfinite(y)], minlength=len(self._labelled))
         for name, kind in started:
             (self._sums[self._index[name]] if name else self._fleet)[COLUMNS.index(kind)] += 1
+
+    def _ids(self, entity: list[str]) -> NDArray[np.int64]:
+        """Return the rows of entities; new ones get one."""
+        ids = factorize(entity, self._index)
+        if len(self._index) > len(self._last):
+            more = 2 * len(self._index) - len(self._last)
+            self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
+            self._labelled = np.concatenate([self._labelled, np.zeros(more)])
+            self._last = np.concatenate([self._last, np.full(more, np.nan)])
+        return ids
+
+    def wait(self, entity: list[str], met: list[str]) -> None:
+        """Count events when they are predicted. met: entities of those that `add` counts again, with their labels"""
+        for names, count in ((entity, 1.0), (met, -1.0)):
+            ids = self._ids(names)
+            np.add.at(self._sums[:, EVENTS], ids, count)
 
     def total(self) -> dict[str, Any]:
         """Return the metrics of all events."""
