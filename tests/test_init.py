@@ -993,3 +993,39 @@ def test_the_time_to_live_is_longer_than_the_absences_in_the_sample() -> None:
     long = [{**row, "ts": START + 10 * (row["ts"] - START) * 12} for row in machines(one_after_another=True)]
     config = parse_config(render_config(decided(long, targets=["temp"]), "t", "a", {}, "rows"))
     assert config.state.ttl == 17 * 86_400, "what ran for 17 days may stand still for as long"
+
+
+def test_a_column_with_values_in_some_states_only_leaves_the_silence_of_machines() -> None:
+    rows = machines()
+    for i, row in enumerate(rows):
+        if 100 <= i // 4 < 110 or 130 <= i // 4 < 190:  # no slab is rolled
+            row["load"] = None
+    silence, stuck = switches(rows)
+    setting, _, why = silence.partition("   # ")
+    assert setting == "silence: {after: auto, columns: false}"
+    assert re.fullmatch("machines whose events stop, not columns: load would raise [0-9]+ alerts in the sample", why)
+    assert stuck.startswith("stuck: true")
+
+
+def test_a_target_of_few_rows_is_budgeted_by_its_values(tmp_path: Path) -> None:
+    rows = [{**row, "lab": row["temp"] if i // 4 % 20 == 0 else None} for i, row in enumerate(machines())]
+    text = render_config(decided(rows, targets=["lab"]), "t", "a", {}, "rows")
+    parse_config(text)
+    assert "# How many false alarms an entity may raise, at a value every 20 min about once in 140 d:" in text
+    note = " ".join(line.strip(" #") for line in text.splitlines())
+    assert "`lab` has a value in 1 of 20 rows, about every 20 min; these alone are learned and judged." in note
+    assert "after 100 of them (model.warmup), about 33 h, and a budget of events counts them alone" in note
+    for key in ("1 per 30d", "lags: 0", "labels"):
+        assert key in note
+    full = render_config(decided(machines(), targets=["temp"]), "t", "a", {}, "rows")
+    assert "at a row every 60 s about once in 6.9 d:" in full
+    assert "has a value in" not in full
+    years = render_config(decided(rows, targets=["lab"])._replace(step=300.0, labelled=1 / 288), "t", "a", {}, "rows")
+    assert "at a value every 24 h about once in 27 years:" in years
+    for name, target, labels in (("few", "lab", "800 │     40"), ("all", "temp", "")):
+        file, config = tmp_path / "rows.jsonl", tmp_path / f"{name}.yaml"
+        file.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+        config.write_text(render_config(decided(rows, targets=[target]), "t", "a", {}, "rows"))
+        printed = ssm_stream("backtest", config, file).stdout
+        assert ("labels" in printed) is bool(labels)
+        assert labels in printed

@@ -196,6 +196,52 @@ def test_actuators_are_no_symptoms_and_weather_follows_nothing() -> None:
     assert decided(renamed(rows, b="ambient")).event.inputs == []
 
 
+def spindle(n: int = 3000) -> dict[str, np.ndarray[Any, Any]]:
+    """A command in steps; what is measured of it, and warms the bearing; and the power, which has a noisy load, too."""
+    rng = np.random.default_rng(0)
+    speed = np.repeat(rng.choice([0.0, *np.arange(900.0, 4000.0, 200.0)], n // 5), 5)
+    rpm = speed + (speed > 0) * rng.normal(0, 25, n)
+    load = rng.normal(40, 8, n)
+    return {
+        "rpm_cmd": speed,
+        "rpm": rpm,
+        "load": load,
+        "power": rpm * load / 9000 + rng.normal(0, 0.1, n),
+        "vibration": 1 + 1e-6 * (rpm - speed + 0.3 * speed) ** 2 + rng.normal(0, 0.01, n),
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "measured"),
+    [("rpm_cmd", "rpm"), ("Speed SP", "Speed PV"), ("drehzahl_soll", "drehzahl_ist"), ("a", "b"), ("s1", "rpm")],
+)
+def test_a_command_is_the_input_and_not_what_is_measured_of_it(command: str, measured: str) -> None:
+    """By the names, or as the one holds its value while the other moves: which gains more does not matter."""
+    made = {{"rpm_cmd": command, "rpm": measured}.get(name, name): x for name, x in spindle().items()}
+    draft = decided(plant(3000, 1, 5, **{name: lambda i, m, x=x: round(float(x[i]), 3) for name, x in made.items()}))
+    assert command in (draft.event.inputs or [])
+    assert measured not in (draft.event.inputs or [])
+    assert measured in draft.event.targets
+
+
+def tools(kind: str, n: int = 3000) -> list[dict[str, Any]]:
+    """A whole number from 1 to 12 that lasts for some rows, and a torque: each tool has its own; a valve's grows."""
+    rng = np.random.default_rng(1)
+    number = np.repeat(rng.integers(1, 13, n // 6), 6)
+    if kind == "buffer":  # parts that wait: a few more, a few fewer
+        number = np.repeat(np.abs(np.cumsum(rng.integers(-1, 2, n // 6)) % 24 - 12), 6)
+    own = rng.permutation(np.linspace(10, 60, 13)) if kind == "tool" else np.linspace(10, 60, 13) ** 1.5 / 8
+    torque = own[number] + rng.normal(0, 2, n)
+    return plant(n, 1, 5, number=lambda i, m: int(number[i]), torque=lambda i, m: round(float(torque[i]), 2), x=noise())
+
+
+def test_whole_numbers_that_name_things_are_a_category_and_levels_are_signals() -> None:
+    assert decided(tools("tool")).event.categories == ["number"]
+    for kind in ("valve", "buffer"):
+        event = decided(tools(kind)).event
+        assert (event.categories, event.targets) == ([], ["number", "torque", "x"])
+
+
 def test_the_target_that_is_suggested_is_a_signal_that_the_others_explain() -> None:
     def suggested(rows: list[dict[str, Any]]) -> str:
         (note,) = (note for note in decided(rows).notes if note.startswith("for one target"))

@@ -23,6 +23,7 @@ from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate import prequential
 from ssm_stream.evaluate.backtest import backtest
+from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.evaluate.prequential import Chunk, alert_rows
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
@@ -34,7 +35,7 @@ model: {warmup: 10}
 """
 CONFIG = parse_config(YAML)
 FIELDS = ["entity", "ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet", "id"]
-METRICS = {"events", "mae", "rmse", "mae_persistence", "coverage", "interval_width", "anomalies", "drifts"}
+METRICS = {"events", "labelled", "mae", "rmse", "mae_persistence", "coverage", "interval_width", "anomalies", "drifts"}
 METRICS |= {f"{kind}_{what}" for kind in ("anomaly", "drift") for what in ("share", "longest")}
 PROMISED = METRICS | {"entities", "seconds", "partitions", "pools"}
 
@@ -85,6 +86,7 @@ def counted(predictions: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> 
     starts = [a["kind"] for a in alerts if a["phase"] == "started"]
     return {
         "events": len(predictions),
+        "labelled": sum(row["y"] is not None for row in predictions),
         "mae": mean([abs(e) for e in errors]),
         "rmse": None if squared is None else math.sqrt(squared),
         "mae_persistence": mean(steps),
@@ -128,24 +130,79 @@ def test_the_stream_of_these_tests_raises_alerts_that_are_counted() -> None:
     assert {a["phase"] for a in alerts} >= {"started", "recovered"}
 
 
+LATE = parse_config(YAML + "labels: {marker: lab, target: lab, wait: 1h}\n")
+
+
+def with_late_labels(n: int, delay: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Events without targets, of which every fifth has a label `delay` rows later, and one label without an event."""
+    rows: list[dict[str, Any]] = []
+    events = stream(n, seed, missing=0.0)
+    for i, row in enumerate(events):
+        if i >= delay and (i - delay) % 5 == 0:
+            past = events[i - delay]
+            rows.append({"machine": past["machine"], "ts": past["ts"], "load": None, "temp": None, "lab": past["temp"]})
+        rows.append({**row, "temp": None, "lab": None})
+    rows.insert(n // 2, {"machine": "m0", "ts": -5, "load": None, "temp": None, "lab": 1.0})
+    return rows
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", ""])
-def test_labels_among_the_events_are_refused(suffix: str, tmp_path: Path) -> None:
-    config = parse_config(YAML + "labels: {marker: lab}\n")
-    rows = [{**row, "lab": None} for row in stream(40)]
-    for labelled in (False, True):
-        if labelled:
-            rows[30]["lab"] = 0.0
-        given: Any = rows
-        if suffix:
-            file = tmp_path / f"a.{suffix}"
-            frame = pl.DataFrame(rows, infer_schema_length=None)
-            {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[suffix](file)
-            given = Recording(file)
-        if labelled:
-            with pytest.raises(ConfigError, match=r"labels.marker: found rows of the recording with `lab`"):
-                backtest(config, given)
-        else:
-            assert backtest(config, given)["events"] == 40
+def test_labels_among_the_events_are_learned_at_their_place(suffix: str, tmp_path: Path) -> None:
+    rows = with_late_labels(600, 12)
+    given: Any = rows
+    if suffix:
+        file = tmp_path / f"a.{suffix}"
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[suffix](file)
+        given = Recording(file)
+    found = backtest(LATE, given)
+    assert (found["events"], found["labelled"]) == (600, 118)
+    assert found["refused"] == {"UnmatchedLabel": 1}
+    assert found["mae"] < 0.6 * found["mae_persistence"]
+    assert sum(each["events"] for each in found["by_entity"].values()) == 600
+    assert sum(each["labelled"] for each in found["by_entity"].values()) == 118
+
+
+@pytest.mark.parametrize("batch", [1, 7, 10_000])
+def test_late_labels_give_the_predictions_and_alerts_of_the_engine(batch: int) -> None:
+    rows, predictions, alerts = with_late_labels(3000, 12), list[dict[str, Any]](), list[dict[str, Any]]()
+
+    def on_chunk(chunk: Chunk) -> None:
+        predictions.extend(map(orjson.loads, prediction_lines(chunk, "file.csv").splitlines()))
+        alerts.extend(alert_rows(chunk))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prequential, "BATCH", batch)
+        backtest(LATE, rows, on_chunk, source="file.csv")
+    expected = DocumentEngine(LATE).process_documents(rows)
+    assert [row["yhat"] for row in predictions] == [each.yhat for each in expected.predictions]
+    assert [int(row["id"].rpartition("-")[2]) for row in predictions] == [each.row for each in expected.predictions]
+    names = ("entity", "kind", "phase", "ts")
+    assert [[row[name] for name in names] for row in alerts] == [
+        [row[name] for name in names] for row in expected.alerts
+    ]
+    assert [row["source"]["offset"] for row in alerts] == [row["row"] for row in expected.alerts]
+    assert len({row["id"] for row in alerts}) == len(alerts) > 0
+
+
+def test_a_label_directly_after_its_event_is_a_target_in_it() -> None:
+    late = parse_config(YAML.replace("target: temp", "target: temp, lags: 0") + "labels: {marker: lab, target: lab}\n")
+    own = stream(1500, missing=0.3)
+    parted = []
+    for row in own:
+        parted.append({**row, "temp": None})
+        if row["temp"] is not None:
+            parted.append({"machine": row["machine"], "ts": row["ts"], "lab": row["temp"]})
+    expected, found = backtest(late, own), backtest(late, parted)
+    assert_close(found, {name: expected[name] for name in METRICS})
+    assert found["labelled"] == sum(row["temp"] is not None for row in own)
+
+
+def test_labels_are_refused_where_only_events_are_read() -> None:
+    with pytest.raises(
+        ConfigError, match=r"labels.marker: found rows of the recording with `lab`.*into the row of its"
+    ):
+        list(prequential.prequential(LATE, with_late_labels(40, 3)))
 
 
 def test_metrics_of_nothing_are_none() -> None:

@@ -124,6 +124,20 @@ def test_a_machine_that_stops_is_found_soon_and_told_when_it_is_back(cadence: st
         validator.validate({**m, "source": {"topic": "events", "partition": 0, "offset": row}})
 
 
+def test_a_row_that_is_missing_now_and_then_is_no_silence_on_the_first_day() -> None:
+    """One in 500 of a regular cadence, of machines that have had none before: the first is no alarm in any of them."""
+    events = fleet("regular", 20, 3000)
+    gone = np.random.default_rng(1).random(len(events)) < 0.002
+    kept = events.take(np.flatnonzero(~gone))
+    made = config("silence: {columns: false}")
+    messages = starts([a.message for a in SilenceAlerts(made).process(kept, 0, [])])
+    assert len(messages) <= 2
+    start = int(kept.ts[len(kept) // 10])
+    messages = starts([a.message for a in SilenceAlerts(made).process(without(kept, "m07", start), 0, [])])
+    assert [m["entity"] for m in messages if m["since"] <= start] == ["m07"]
+    assert messages[0]["ts"] - messages[0]["since"] <= 3.0 * MINUTE
+
+
 DAY = 1440 * MINUTE
 
 

@@ -84,6 +84,7 @@ class Draft(NamedTuple):
         rows: number of rows examined; entities: among them; step: median seconds between rows of an entity, or NaN
         alone: the target to take if it is to be one, where every signal is one as none stands out
         stops: whether to watch for silence and stuck signals; None: not
+        labelled: share of the events that have a target; of several, the one that most have
     """
 
     event: Event
@@ -95,6 +96,7 @@ class Draft(NamedTuple):
     step: float
     alone: str | None = None
     stops: Stops | None = None
+    labelled: float = 1.0
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -181,7 +183,9 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     stops = find_stops(event, as_learned)
     if stops.ttl is not None:
         why["state.ttl"] = f"{stops.silence}: after so long without events the open alerts of one end, too"
-    return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone, stops)
+    known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
+    notes += made.remarks
+    return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known))
 
 
 def _of_readings(

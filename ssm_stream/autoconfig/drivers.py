@@ -9,6 +9,9 @@ on all the others beyond those chosen, until none explains a fifth of what is le
 predict in both halves of the sample, each fitted to the other half: on the signal, its square, its ranges, its most
 frequent value (a pump that stands still) and its running means. The hour of the day and categories are taken out first,
 as the model has them anyway.
+
+What is measured of a command (`rpm` of `rpm_cmd`) is no driver, though it may explain more of the others: what it has
+beyond the command is noise or a fault, and only with the command as an input is a belt that slips seen.
 """
 
 from __future__ import annotations
@@ -41,6 +44,14 @@ NAMED_DRIVERS = frozenset([
 ])  # fmt: skip
 """Words for what drives a process: such a signal is chosen before others, if it explains anything, and is no symptom:
 a controller that moves a valve with the load makes it follow the load, and the process still follows the valve."""
+COMMANDS = frozenset([
+    "setpoint", "sp", "set", "command", "cmd", "commanded", "demand", "reference", "ref", "soll", "sollwert",
+])  # fmt: skip
+MEASURED = frozenset(["actual", "act", "measured", "meas", "feedback", "fb", "pv", "ist", "istwert"])
+"""Words for what is commanded, and for what is measured of it: the rest of two such names is the same."""
+MIN_HELD, MAX_ALONE = 0.25, 0.05
+"""A signal that another repeats but for noise is its command: it holds its value while the other moves in at least this
+share of the rows, and moves while the other holds in at most this share of those."""
 RANGES = 8
 """Ranges of equal numbers of rows, each with a level of its own."""
 RATES = (1 / 8, 1 / 64)
@@ -98,6 +109,12 @@ def is_named_driver(path: str) -> bool:
     return not NAMED_DRIVERS.isdisjoint(name_words(path))
 
 
+def _stem(path: str) -> tuple[bool, list[str]]:
+    """Return whether its name is that of a command, and the words of it that name the quantity."""
+    words = name_words(path)
+    return not COMMANDS.isdisjoint(words), [word for word in words if word not in COMMANDS | MEASURED]
+
+
 def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
     """Return the drivers among the signals; None where the sample is too small to conclude anything, or has no
     two signals that are neither constant nor a part of the calendar.
@@ -120,7 +137,8 @@ def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
     places = [names.index(path) for path in targets if path in names]
     parts = [_basis(values[path], sample.signals[path], sample.groups)[rows] for path in names]
     explained = _Explained(np.concatenate([left[path] for path in names], 1), [_without(nuisance, x) for x in parts])
-    chosen = _choose(names, explained, places)
+    measured = _measured(sample, names, explained, places)
+    chosen = _choose(names, explained, [*places, *measured])
     rest = [j for j in range(len(names)) if j not in chosen and j not in places]
     share = explained.halves(chosen).max(0)
     followed, beyond_hour = {}, {}
@@ -132,8 +150,36 @@ def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
     return Drivers([names[k] for k in chosen], followed, beyond_hour)
 
 
+def _measured(sample: Sample, names: Sequence[str], explained: _Explained, targets: Sequence[int]) -> list[int]:
+    """Return the signals that are measured of a command among the others, by their names or by what they hold.
+
+    targets: the signals that are no drivers, so that what is measured of them may be one
+    """
+    alone = np.stack([explained.halves([k]).min(0) for k in range(len(names))])
+    stems = [_stem(path) for path in names]
+    out = []
+    for j in range(len(names)):
+        for k in set(range(len(names))) - {j, *targets}:
+            if stems[j][0] or alone[k, j] < MIN_FOLLOWED:
+                continue
+            named = stems[k][0] and stems[k][1] == stems[j][1]
+            same = min(alone[k, j], alone[j, k]) >= MAX_EXPLAINED
+            if named or (same and _is_held(sample.signals[names[k]], sample.signals[names[j]], sample.groups)):
+                out.append(j)
+                break
+    return out
+
+
+def _is_held(command: Floats, measured: Floats, groups: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether one signal holds its values while the other moves, and not the other way."""
+    rows = [own[np.isfinite(command[own]) & np.isfinite(measured[own])] for own in groups]
+    holds, moves = (np.concatenate([np.diff(x[own]) == 0 for own in rows]) for x in (command, measured))
+    held, alone = np.count_nonzero(holds & ~moves), np.count_nonzero(moves & ~holds)
+    return bool(held >= MIN_HELD * len(holds) and alone <= MAX_ALONE * held)
+
+
 def _choose(names: Sequence[str], explained: _Explained, places: Sequence[int]) -> list[int]:
-    """Return the drivers, in the order in which they were chosen. places: of the targets"""
+    """Return the drivers, in the order in which they were chosen. places: of the signals that are none"""
     named = [is_named_driver(path) for path in names]
     chosen: list[int] = []
     while len(chosen) < MAX_DRIVERS:

@@ -13,13 +13,16 @@ import yaml
 
 from ssm_stream.autoconfig.draft import Draft
 from ssm_stream.autoconfig.stops import Stops
+from ssm_stream.config import Model
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
 MAX_LEFT_OUT = 20  # columns that the file names
-UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+MAX_SPARSE = 0.2
+"""Share of the events with a target up to which what a label means is worth a note."""
+UNITS = ((31_557_600, "years"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def render_config(
@@ -85,11 +88,12 @@ def render_config(
         lines += [*_why(why.get("categories")), *_paths("categories", event.categories)]
     lines += _left_out(draft.left_out)
     lines += [
+        *_why(sparse_note(draft)),
         "  # lags: 8   # past targets as inputs; 0: a soft sensor, which must not lean on the last measurement",
         "",
     ]
     lines += [
-        *(_entity_budgets(draft.step) if alerts_per_week is None else _team_budget(alerts_per_week, draft.entities)),
+        *(_entity_budgets(draft) if alerts_per_week is None else _team_budget(alerts_per_week, draft.entities)),
         *_stopped(draft.stops),
         "",
         "sinks:",
@@ -106,9 +110,25 @@ def render_config(
     return "\n".join(lines)
 
 
-def _entity_budgets(step: float) -> list[str]:
-    """Return the section `alerts` with a budget for an entity. step: s between its rows"""
-    often = f", at a row every {_span(step)} about once in {_span(10_000 * step)}" if step > 0 else ""
+def sparse_note(draft: Draft) -> str | None:
+    """Return a note on the settings that matter where few events have the target; None where many have it."""
+    if not 0.0 < draft.labelled <= MAX_SPARSE:
+        return None
+    (*_, target), step, warmup = draft.event.targets, draft.step / draft.labelled, Model().warmup
+    return (
+        f"`{target}` has a value in 1 of {1.0 / draft.labelled:.0f} rows, about every {_span(step)}; these alone are "
+        f"learned and judged. An entity may raise alerts after {warmup} of them (model.warmup), about "
+        f"{_span(warmup * step)}, and a budget of events counts them alone: give one as a time, such as 1 per 30d. "
+        "lags: 0 makes a soft sensor, which does not lean on the last value; for values that come later than their "
+        "rows there is the section labels"
+    )
+
+
+def _entity_budgets(draft: Draft) -> list[str]:
+    """Return the section `alerts` with a budget for an entity, which counts the events with a target."""
+    is_sparse = 0.0 < draft.labelled <= MAX_SPARSE
+    what, step = ("value", draft.step / draft.labelled) if is_sparse else ("row", draft.step)
+    often = f", at a {what} every {_span(step)} about once in {_span(10_000 * step)}" if step > 0 else ""
     return [
         f"# How many false alarms an entity may raise{often}:",
         "alerts:",
@@ -133,8 +153,14 @@ def _stopped(stops: Stops | None) -> list[str]:
     """Return the switches of the section `alerts` for what stops; in a comment those that do not suit the sample."""
     if stops is None:
         return []
+    silence = ("silence: {after: auto}", "machines whose events stop, columns without values")
+    if stops.columns is not None:
+        silence = (
+            "silence: {after: auto, columns: false}",
+            f"machines whose events stop, not columns: {_one_line(stops.columns)}",
+        )
     switches = [
-        ("silence: {after: auto}", "machines whose events stop, columns without values", stops.silence),
+        (*silence, stops.silence),
         ("stuck: true", "signals that repeat one value as they never did", stops.stuck),
     ]
     return [

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.drivers import MIN_ROWS, Sample, find_drivers
+from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_ROWS, Sample, find_drivers
+from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
@@ -21,6 +22,12 @@ MAX_MODES = 8
 MIN_LASTING = 0.5
 """Share of the rows off the most frequent value that the same value follows where values are modes: a mode lasts, and a
 count from zero on (rejects) is another in each row."""
+MIN_STRETCHES, MIN_JUMP = 4, 0.6
+"""Stretches of rows in which each value comes, in the mean, and length of the changes in mean distances of two values,
+for whole numbers of more values to be the names of things, such as tools: the next is any other, and no neighbour."""
+MIN_BY_NAME, MAX_BY_SIZE = 0.1, 0.5
+"""Share of some other column that such numbers explain as names, and the share of that at most that they explain as
+sizes: a level of a valve, a setpoint and a count explain what follows them by their size."""
 MAX_LISTED = 3
 """Drivers that a reason names."""
 MAX_COST = 0.05
@@ -112,8 +119,8 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str]) -> Narrow
         found = ", ".join(signals) or "none"
         raise ConfigError(
             f"--target all: found {len(signals)} signals ({found}), and needs two: numbers, but flags, counters, parts "
-            f"of the calendar and modes, which are whole numbers of at most {MAX_MODES} values. Name targets with "
-            "--target"
+            f"of the calendar and modes, which are whole numbers of at most {MAX_MODES} values or name things. Name "
+            "targets with --target"
         )
     left_out = {path: never[path] for path in event.numbers if path in never}
     left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
@@ -158,7 +165,8 @@ def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
         x = events.features[:, j]
         values = np.unique(x[np.isfinite(x)])
         few = len(values) <= MAX_MODES and bool((values == np.round(values)).all())
-        if len(values) <= 2 or (few and not _is_count(x, groups)):
+        is_mode = len(values) <= 2 or (few and not _is_count(x, groups))
+        if is_mode or _are_names(x, values, events.features[:, : len(numbers)], groups):
             settings[path], counts[path] = x, len(values)
         else:
             signals[path] = x
@@ -177,6 +185,59 @@ def _is_count(x: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> bo
         before = own[:-1]
         n += np.count_nonzero(before != usual), np.count_nonzero((before != usual) & (own[1:] == before))
     return bool(values[0] == 0 and n[1] < MIN_LASTING * n[0])
+
+
+def _are_names(
+    x: NDArray[np.float64],
+    values: NDArray[np.float64],
+    numbers: NDArray[np.float64],
+    groups: Sequence[NDArray[np.int64]],
+) -> bool:
+    """Return whether whole numbers name things: they last, jump at random, and explain others by no size.
+
+    Args:
+        x: the column (n,); values: its different ones
+        numbers: all columns (n, d)
+        groups: the rows of each entity
+    """
+    if len(values) > MAX_CATEGORY_VALUES or not bool((values == np.round(values)).all()) or _is_count(x, groups):
+        return False
+    runs = [own[np.isfinite(own)] for own in (x[rows] for rows in groups)]
+    stretches = [run[np.append(True, np.diff(run) != 0)] for run in runs if len(run)]
+    seen = np.concatenate(stretches)
+    jumps = np.abs(np.concatenate([np.diff(each) for each in stretches]))
+    if len(seen) < MIN_STRETCHES * len(values) or 2 * len(jumps) > len(x):
+        return False
+    share = np.array([np.count_nonzero(seen == value) for value in values]) / len(seen)
+    pairs = np.outer(share, share)
+    distance = (pairs * np.abs(values[:, None] - values)).sum() / (pairs.sum() - np.trace(pairs))
+    if jumps.mean() < MIN_JUMP * distance:
+        return False
+    by_name, by_size = _explained(x, values, numbers)
+    moved = by_name >= MIN_BY_NAME
+    return bool(moved.any() and (by_size[moved] <= MAX_BY_SIZE * by_name[moved]).all())
+
+
+def _explained(
+    x: NDArray[np.float64], values: NDArray[np.float64], numbers: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the shares of each of d columns that a level for each value of x explains, and a line: (d,) each.
+
+    Those of x itself, and of a constant, are 0.
+    """
+    by_name, by_size = np.zeros((2, numbers.shape[1]))
+    for j, column in enumerate(numbers.T):
+        known = np.isfinite(x) & np.isfinite(column)
+        size, y = x[known], column[known]
+        if not known.any() or np.ptp(size) == 0 or (size == y).all():
+            continue
+        size, y = (v / np.abs(v).max(initial=1e-300) for v in (size - size.mean(), y - y.mean()))
+        at = np.searchsorted(values, x[known])
+        count, total = np.bincount(at), float(y @ y)
+        if total > MIN_DEVIATION:
+            by_name[j] = (np.bincount(at, y) ** 2 / np.maximum(count, 1)).sum() / total
+            by_size[j] = (size @ y) ** 2 / (size @ size) / total
+    return by_name, by_size
 
 
 def _listed(paths: list[str]) -> str:

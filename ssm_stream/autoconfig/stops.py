@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, median_step, name_words, word_set
 from ssm_stream.config import Config, Event, Model, Source
-from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
+from ssm_stream.config.sections.alerts import SILENCE, Alerts, Silence
 from ssm_stream.config.sections.process import State
 from ssm_stream.engine.rules.silence import SilenceAlerts
 from ssm_stream.ingest.events import EventReader, Events
@@ -54,11 +54,13 @@ class Stops(NamedTuple):
 
     Attributes:
         silence, stuck: why the switch is left out; None: it is not
+        columns: why silence is that of machines only
         ttl: `state.ttl` that suits a sample whose machines end, s; None: the default does
     """
 
     silence: str | None = None
     stuck: str | None = None
+    columns: str | None = None
     ttl: float | None = None
 
 
@@ -81,15 +83,26 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
     # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
     ended = stopped | _short_lived(times, median_step(events.entity, events.ts))
     entities = len(times)
-    counts = Counter(each["kind"] for each in messages if each["phase"] == "started")
+    started = [each for each in messages if each["phase"] == "started"]
+    missing = [each["column"] for each in started if each["kind"] == SILENCE]
     allowed = max(MAX_ALERTS * len(events) / alerts.anomaly.budget.events, entities)
-    silence, stuck = (
-        f"it would raise {counts[kind]} alerts in the sample" if counts[kind] > allowed else None
-        for kind in (SILENCE, STUCK)
-    )
-    if len(ended) <= MAX_ENDED * entities:
-        return Stops(silence, stuck)
-    return Stops(f"{len(ended)} of {entities} machines end within the sample", stuck, _time_to_live(times, ended))
+    # A column that has values in some states of the process only is no reason to leave machines alone that fall silent.
+    by_column = Counter(path for path in missing if path is not None)
+    silence = _too_many(len(missing) - by_column.total(), allowed)
+    stuck = _too_many(len(started) - len(missing), allowed)
+    if len(ended) > MAX_ENDED * entities:
+        silence = f"{len(ended)} of {entities} machines end within the sample"
+        return Stops(silence, stuck, ttl=_time_to_live(times, ended))
+    columns = None
+    if silence is None and len(missing) > allowed:
+        ((path, count),) = by_column.most_common(1)
+        others = f", the other columns {by_column.total() - count}" if len(by_column) > 1 else ""
+        columns = f"{path} would raise {count} alerts in the sample{others}"
+    return Stops(silence, stuck, columns)
+
+
+def _too_many(count: int, allowed: float) -> str | None:
+    return f"it would raise {count} alerts in the sample" if count > allowed else None
 
 
 def _time_to_live(times: Mapping[str, NDArray[np.int64]], ended: Collection[str]) -> float | None:

@@ -134,25 +134,45 @@ def prediction_lines(chunk: Chunk, source: str) -> bytes:
 def _print(config: Config, result: dict[str, Any]) -> None:
     targets, entities = result.get("by_target"), result["by_entity"]
     first = "target" if targets else "entity"
-    columns = (first, "events", "MAE", "naive", "ratio", "cover", "width", "anomaly", "drift")
+    sparse = any(each["labelled"] < each["events"] for each in (result, *(targets or {}).values()))
+    columns = (
+        first,
+        "events",
+        *(["labels"] if sparse else []),
+        "MAE",
+        "naive",
+        "ratio",
+        "cover",
+        "width",
+        "anomaly",
+        "drift",
+    )
     table = new_table(columns, fold=(first,))
     rows = targets or {}
     if not targets and len(entities) > 1:
         by_alerts = sorted(entities.items(), key=lambda item: -(item[1]["anomalies"] + item[1]["drifts"]))
         rows = dict(by_alerts[:SHOWN])
     for name, metrics in rows.items():
-        table.add_row(name, *_cells(metrics))
+        table.add_row(name, *_cells(metrics, sparse))
     if rows:
         table.add_section()
     count = len(targets or entities)
-    table.add_row(f"all {count:,}" if count > 1 else next(iter(entities), "–"), *_cells(result))
+    table.add_row(f"all {count:,}" if count > 1 else next(iter(entities), "–"), *_cells(result, sparse))
     print_table(table)
     console = output()
-    console.print("[dim]naive: persistence (the last value); ratio: MAE over that; cover: inside the interval[/dim]")
+    labels = "labels: events with a target, which alone are scored; " if sparse else ""
+    console.print(
+        f"[dim]{labels}naive: persistence (the last value); ratio: MAE over that; cover: inside the interval[/dim]"
+    )
     if targets:
         console.print(f"[dim]{len(targets)} targets; --json has each of the {len(entities):,} entities[/dim]")
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
+    if config.labels is not None and result["events"] and not result["labelled"]:
+        console.print(
+            "no event has a label: a recording has labels as rows of their own, each where it came, by labels.marker",
+            soft_wrap=True,
+        )
     console.print(_inside(result), markup=False, highlight=False, soft_wrap=True)
     if result["by_rules"]:
         console.print(
@@ -220,9 +240,10 @@ def _inside(result: dict[str, Any]) -> str:
     return f"events inside episodes: {'; '.join(found) or 'none'}"
 
 
-def _cells(m: dict[str, Any]) -> list[str]:
+def _cells(m: dict[str, Any], sparse: bool) -> list[str]:
     ratio = m["mae"] / m["mae_persistence"] if m["mae"] is not None and m["mae_persistence"] else None
     return [
-        f"{m['events']:,}", format_number(m["mae"]), format_number(m["mae_persistence"]), format_number(ratio, ".3f"),
+        f"{m['events']:,}", *([f"{m['labelled']:,}"] if sparse else []),
+        format_number(m["mae"]), format_number(m["mae_persistence"]), format_number(ratio, ".3f"),
         format_number(m["coverage"], ".1%"), format_number(m["interval_width"]), str(m["anomalies"]), str(m["drifts"]),
     ]  # fmt: skip

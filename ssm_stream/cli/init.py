@@ -96,7 +96,7 @@ def init(
     from ssm_stream.autoconfig.columns import values_in_lists
     from ssm_stream.autoconfig.draft import Choices, draft_event
     from ssm_stream.autoconfig.feature_selection import is_number
-    from ssm_stream.autoconfig.render import render_config
+    from ssm_stream.autoconfig.render import render_config, sparse_note
     from ssm_stream.autoconfig.tag_names import family_note
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
@@ -133,7 +133,7 @@ def init(
             notes += filter(None, [family_note([*documents[0]])])
         if keys is not None and draft.event.entity_default is not None:
             notes.append(f"{keys}: if a key names the machine, give --entity '{KEY}'")
-        draft = draft._replace(notes=[*draft.notes, *notes])
+        draft = draft._replace(notes=[*draft.notes, *notes, *filter(None, [sparse_note(draft)])])
         if reading.every is not None and file is not None and draft.event.timestamp != numbered:
             raise ConfigError(
                 f"--every: the file has times of its own, `{draft.event.timestamp}`; leave the option out"

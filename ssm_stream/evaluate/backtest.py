@@ -16,7 +16,13 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.episode_shares import EpisodeShares
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.pools import partition_of, pools_of
-from ssm_stream.evaluate.prequential import Chunk, prequential, prequential_delayed, with_row_labels
+from ssm_stream.evaluate.prequential import (
+    Chunk,
+    prequential,
+    prequential_delayed,
+    prequential_labelled,
+    with_row_labels,
+)
 from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
 from ssm_stream.evaluate.scores import Scores, combine_targets, started_alerts
 from ssm_stream.reference import require_torch
@@ -38,15 +44,17 @@ def backtest(
 
     With a horizon, persistence predicts the target at the time of the prediction, and events count when their target is
     there. With `label_delay`, labels come that many rows late; persistence still predicts the target of the row before.
+    With `labels.marker`, labels are rows, too, and each is learned at its place; persistence predicts the label before.
     With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/device_backtest.py`).
     With `partitions`, entities learn together, and are watched together, as with so many partitions of the source.
     `source` is the name of the recording in the ids of alerts; None: the events topic.
 
     Returns:
-        events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
-        (count by fault), passed_by (rows of entities that `event.only` leaves out), by_rules (alerts of limits, silence
-        and stuck signals: count by kind), idle (rows that do not meet `event.when`), doubtful (with a value that
-        `event.quality` makes unknown), pools, by_entity (the same metrics of each), and of each kind of alert
+        events, labelled (events with a target; of several targets, with the one that most events have), entities, mae,
+        rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused (count by fault), passed_by
+        (rows of entities that `event.only` leaves out), by_rules (alerts of limits, silence and stuck signals: count by
+        kind), idle (rows that do not meet `event.when`), doubtful (with a value that `event.quality` makes unknown),
+        pools, by_entity (the same metrics of each), and of each kind of alert
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
         the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
         before, if they are more than a sorted file has; `late`, events that came after a later one of their entity, and
@@ -61,14 +69,19 @@ def backtest(
     if label_delay:
         engine = PartitionedEngine(with_row_labels(config), partitions)
         chunks = prequential_delayed(rows, label_delay, engine, source)
+    elif config.labels is not None and config.labels.marker is not None and not (device or config.event.makes_rows):
+        engine = PartitionedEngine(config, partitions)
+        chunks = prequential_labelled(rows, engine, source)
     else:
         engine = _device_engine(config, device) if device else PartitionedEngine(config, partitions)
         chunks = prequential(config, rows, engine, source=source)
     shares = EpisodeShares(engine if isinstance(engine, Engine) else None, len(scores))
     for chunk in chunks:
         for j, path in enumerate(scores):
-            targets = chunk.learned.target
-            shares.add(chunk.events.entity, targets if targets.ndim == 1 else targets[:, j], j)
+            names, targets = chunk.events.entity, chunk.learned.target
+            if chunk.met is not None:
+                names, targets = chunk.met[0], chunk.met[1].y
+            shares.add(names, targets if targets.ndim == 1 else targets[:, j], j)
             _score(chunk, j, scores[path], known[path])
         faults.update(str(refusal.fault) for refusal in chunk.refused)
         messages = [alert.message for alert in chunk.alerts]
@@ -139,6 +152,11 @@ def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], fl
         of_all: Any = predictions
         target = np.ascontiguousarray(target[:, j])
         predictions = Predictions(*(np.ascontiguousarray(column[:, j]) for column in of_all))
+    if chunk.met is not None:
+        met, settled = chunk.met
+        scores.wait(names, met)
+        scores.add(met, settled.y, settled, starts)
+        return
     if chunk.resolved is None:
         scores.add(names, target, predictions, starts)
         return

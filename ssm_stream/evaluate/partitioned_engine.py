@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.core.loop import Predictions, Settled
+from ssm_stream.engine.alerts import EventPlace
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.entity_limiter import Segment
 from ssm_stream.engine.episodes.ids import EventIds
@@ -20,6 +21,8 @@ from ssm_stream.engine.parallel.lanes import run_all
 from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.factorize import factorize
+from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.labels import Labels
 
 
 class AdmittedPart(NamedTuple):
@@ -130,3 +133,69 @@ def _in_order(parts: list[Settled]) -> Settled:
     whole = Settled(*map(np.concatenate, zip(*parts, strict=True)))
     order = np.argsort(whole.item, kind="stable")
     return Settled(*(column[order] for column in whole))  # type: ignore[arg-type]
+
+
+class LabelledBatch:
+    """What the engine makes of a batch of events and labels.
+
+    At least one call of `predict` is needed.
+
+    Attributes:
+        refused: the rows that are neither, and labels without an event
+        alerts: at the events, or the event before a label, whose place they then have
+    """
+
+    def __init__(self, engine: PartitionedEngine, source: str, first: int) -> None:
+        """Begin a batch. engine: of a configuration with `labels`; source: of ids; first: number of the first row"""
+        self.refused, self.alerts = list[RefusedDocument](), list[Alert]()
+        self._engine, self._source, self._first = engine, source, first
+        self._rows, self._predictions = list[int](), list[Predictions]()
+        self._names, self._settled = list[str](), list[Settled]()
+
+    def _ids(self, position: NDArray[np.int64]) -> EventIds:
+        return EventIds(self._source, 0, (self._first + position).tolist())
+
+    def predict(self, events: Events) -> None:
+        """Predict the next events."""
+        place = events.position
+        events, more = self._engine.admit(self._engine.episodes.mark(events))
+        self.refused += [each._replace(position=int(place[each.position])) for each in more]
+        predictions, alerts = self._engine.process(events, 0, self._ids(events.position))
+        self.alerts += [alert._replace(row=len(self._rows) + alert.row) for alert in alerts]
+        self._rows += events.position.tolist()
+        self._predictions.append(predictions)
+        self._settle(events.entity, events.position, self._engine.resolved_predictions[0])
+
+    def learn(self, labels: Labels) -> None:
+        """Learn the next labels. An alert is sent at the event before, and its place is that of the label."""
+        ids = self._ids(labels.position)
+        result = self._engine.learn(labels, 0, ids)
+        for alert in result.alerts:
+            place = alert.place or EventPlace(ids.topic, 0, ids.offsets[alert.row])
+            self.alerts.append(alert._replace(row=max(len(self._rows) - 1, 0), place=place))
+        self._settle(labels.entity, labels.position, result.resolved)
+
+    def _settle(self, names: list[str], position: NDArray[np.int64], settled: Settled) -> None:
+        self._names += [names[i] for i in settled.item.tolist()]
+        self._settled.append(settled)
+        self.refused += [
+            RefusedDocument(
+                int(position[each.row]), Fault.UNMATCHED_LABEL, f"a label of {each.entity!r}: {each.reason}"
+            )
+            for each in self._engine.pop_unmatched_labels()
+        ]
+
+    @property
+    def admitted(self) -> list[int]:
+        """The positions of the events that have predictions, in order."""
+        return self._rows
+
+    @property
+    def predictions(self) -> Predictions:
+        """Those of the admitted events."""
+        return Predictions(*(np.concatenate(columns) for columns in zip(*self._predictions, strict=True)))
+
+    @property
+    def met(self) -> tuple[list[str], Settled]:
+        """The predictions that met their targets, and their entities."""
+        return self._names, Settled(*(np.concatenate(columns) for columns in zip(*self._settled, strict=True)))

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.engine.kernel_params import ttl_ms
 from ssm_stream.evaluate.message_rows import MessageRows
-from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
+from ssm_stream.evaluate.partitioned_engine import LabelledBatch, PartitionedEngine
 from ssm_stream.evaluate.reading_order import TimeOrder
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
@@ -27,8 +27,8 @@ from ssm_stream.evaluate.recordings.context_files import recorded_facts
 from ssm_stream.evaluate.recordings.document_columns import TIMESTAMP
 from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.events import Events, RefusedDocument
+from ssm_stream.ingest.labels import LabelReader, label_test
 from ssm_stream.ingest.labels import Labels as LabelColumns
-from ssm_stream.ingest.labels import label_test
 from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.ingest.rows.stage import row_builder
@@ -70,6 +70,8 @@ class Chunk(NamedTuple):
     """See `Batch`."""
     overtaken: int = 0
     """See `Batch`."""
+    met: tuple[list[str], Settled] | None = None
+    """With labels among the rows: the predictions that met their targets in this batch, and the entities of them."""
 
     @property
     def learned(self) -> Events:
@@ -204,8 +206,9 @@ def _events_alone(part: Slice, labels: Labels | None) -> Slice:
 
 def _label_found(marker: str | None) -> ConfigError:
     return ConfigError(
-        f"labels.marker: found rows of the recording with `{marker}`, which are labels; a recording has events only, "
-        "with their targets: leave those rows and the section labels out, and give --label-delay for late labels"
+        f"labels.marker: found rows of the recording with `{marker}`, which are labels. ssm-stream backtest learns "
+        "them where messages are events; here a recording has events only, with their targets: write each label into "
+        "the row of its event, of the same entity and time, and leave the section labels out"
     )
 
 
@@ -287,6 +290,66 @@ def prequential_delayed(
         first += height
     if held is not None:
         yield _with_waiting(held, engine)
+
+
+def prequential_labelled(
+    rows: Iterable[dict[str, Any]], engine: PartitionedEngine, source: str | None = None
+) -> Iterator[Chunk]:
+    """Run as `prequential` where labels are rows, too, by `labels.marker`: each is learned at its place in the file.
+
+    The alerts at a label have its row. A chunk's events are predicted without the labels after them; `Chunk.met` has
+    what is scored.
+
+    Args:
+        rows: as of `prequential`; events, not what makes them
+        engine: of a configuration with `labels.marker`
+        source: name of the recording, in the ids of alerts; None: the events topic
+    """
+    config, first, held = engine.config, 0, None
+    name = source or config.source.topic
+    section, is_label = config.labels, label_test(config.labels)
+    assert section is not None
+    assert is_label is not None
+    reader, label_reader = MessageReader(config.event), LabelReader(config, section)
+    for documents in _documents(config, rows):
+        marked = np.array([is_label(each) for each in documents], np.bool_)
+        at, of_labels = np.flatnonzero(~marked), np.flatnonzero(marked)
+        some = [documents[i] for i in at.tolist()]
+        events, refused = reader.read(some)
+        events, nameless = label_reader.add_ids(some, events)
+        labels, wrong = label_reader.read([documents[i] for i in of_labels.tolist()])
+        events = replace(events, position=at[events.position])
+        labels = replace(labels, position=of_labels[labels.position])
+        made = LabelledBatch(engine, name, first)
+        made.refused += [each._replace(position=int(at[each.position])) for each in (*refused, *nameless)]
+        made.refused += [each._replace(position=int(of_labels[each.position])) for each in wrong]
+        passed = len(documents) - len(events) - len(labels) - len(made.refused)
+        cuts = np.searchsorted(events.position, labels.position)
+        done, starts = 0, np.flatnonzero(np.diff(cuts, prepend=-1)).tolist()
+        for start, stop in pairwise([*starts, len(labels)]):
+            made.predict(events.take(np.arange(done, cuts[start])))
+            made.learn(labels.take(np.arange(start, stop)))
+            done = int(cuts[start])
+        made.predict(events.take(np.arange(done, len(events))))
+        if held is not None:
+            yield held
+        events = engine.episodes.mark(events.take(np.flatnonzero(np.isin(events.position, made.admitted))))
+        sent = [alert for alert in made.alerts if alert.suppressed_by is None]
+        held = Chunk(events, made.predictions, sent, sorted(made.refused), first, source=name, met=made.met)
+        held = held._replace(height=len(documents), passed_by=passed)
+        first += len(documents)
+    if held is not None:
+        yield _with_waiting(held, engine)
+
+
+def _documents(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of a file, some at a time."""
+    if isinstance(rows, Recording):
+        yield from (part.rows() for part in rows.of_event(config.event).slices())
+        return
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
 
 
 def alert_rows(chunk: Chunk) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ class Scores:
     def __init__(self) -> None:
         self._index: dict[str, int] = {}
         self._sums = np.zeros((0, len(COLUMNS)))
+        self._labelled = np.zeros(0)  # events with a target
         self._last = np.zeros(0)
         self._fleet = np.zeros(len(COLUMNS))  # of fleet alerts, which belong to no entity
 
@@ -49,13 +50,8 @@ class Scores:
         started = [alert.rsplit("\t", 1) for alert in alerts]
         if not entity and not started:
             return
-        ids = factorize(entity, self._index)
         # An alert may be read before its prediction, as they come by two topics.
-        factorize([name for name, _ in started if name], self._index)
-        if len(self._index) > len(self._last):
-            more = 2 * len(self._index) - len(self._last)
-            self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
-            self._last = np.concatenate([self._last, np.full(more, np.nan)])
+        ids = self._ids([*entity, *(name for name, _ in started if name)])[: len(entity)]
         p = predictions
         add_events(
             ids,
@@ -69,16 +65,37 @@ class Scores:
             self._last,
             self._sums,
         )
+        self._labelled += np.bincount(ids[np.isfinite(y)], minlength=len(self._labelled))
         for name, kind in started:
             (self._sums[self._index[name]] if name else self._fleet)[COLUMNS.index(kind)] += 1
 
+    def _ids(self, entity: list[str]) -> NDArray[np.int64]:
+        """Return the rows of entities; new ones get one."""
+        ids = factorize(entity, self._index)
+        if len(self._index) > len(self._last):
+            more = 2 * len(self._index) - len(self._last)
+            self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
+            self._labelled = np.concatenate([self._labelled, np.zeros(more)])
+            self._last = np.concatenate([self._last, np.full(more, np.nan)])
+        return ids
+
+    def wait(self, entity: list[str], met: list[str]) -> None:
+        """Count events when they are predicted. met: entities of those that `add` counts again, with their labels"""
+        for names, count in ((entity, 1.0), (met, -1.0)):
+            ids = self._ids(names)
+            np.add.at(self._sums[:, EVENTS], ids, count)
+
     def total(self) -> dict[str, Any]:
         """Return the metrics of all events."""
-        return {**_metrics(self.sums()), "entities": len(self._index)}
+        return {**self.metrics(), "entities": len(self._index)}
 
     def by_entity(self) -> dict[str, dict[str, Any]]:
         """Return the metrics of each entity, in order of appearance."""
-        return {name: _metrics(self._sums[i]) for name, i in self._index.items()}
+        return {name: self.metrics(name) for name in self._index}
+
+    def metrics(self, entity: str | None = None) -> dict[str, Any]:
+        """Return the metrics of an entity, or of all (None)."""
+        return _metrics(self.sums(entity), self.labelled(entity))
 
     def sums(self, entity: str | None = None) -> NDArray[np.float64]:
         """Return (COLUMNS,) the sums of an entity (zeros if it is unknown), or of all (None)."""
@@ -87,12 +104,20 @@ class Scores:
         at = self._index.get(entity)
         return np.zeros(len(COLUMNS)) if at is None else self._sums[at]
 
+    def labelled(self, entity: str | None = None) -> int:
+        """Return how many events of an entity (0 if it is unknown), or of all (None), had a target."""
+        if entity is None:
+            return int(self._labelled.sum())
+        at = self._index.get(entity)
+        return 0 if at is None else int(self._labelled[at])
 
-def _metrics(sums: NDArray[np.float64]) -> dict[str, Any]:
+
+def _metrics(sums: NDArray[np.float64], labelled: int) -> dict[str, Any]:
     s = dict(zip(COLUMNS, sums.tolist(), strict=True))
     scored, judged = s["scored"], s["judged"]
     return {
         "events": int(s["events"]),
+        "labelled": labelled,
         "mae": s["absolute"] / scored if scored else None,
         "rmse": (s["squared"] / scored) ** 0.5 if scored else None,
         "mae_persistence": s["persistence"] / scored if scored else None,
@@ -115,8 +140,9 @@ def combine_targets(scores: dict[str, Scores]) -> dict[str, Any]:
         total = np.sum(list(sums.values()), axis=0)
         total[EVENTS] = max(each[EVENTS] for each in sums.values())  # an event is one, whatever the number of targets
         total[SCORED] = 0
-        metrics = {**_metrics(total), "interval_width": None}
-        return {**metrics, "by_target": {path: _metrics(each) for path, each in sums.items()}}
+        labelled = max(each.labelled(entity) for each in scores.values())
+        metrics = {**_metrics(total, labelled), "interval_width": None}
+        return {**metrics, "by_target": {path: each.metrics(entity) for path, each in scores.items()}}
 
     names = dict.fromkeys(name for each in scores.values() for name in each.by_entity())
     return {**combined(None), "entities": len(names), "by_entity": {name: combined(name) for name in names}}

@@ -32,6 +32,7 @@ constexpr double LEAN = 10.0, SPREAD = 0.05;         // lengths for which an own
 constexpr double FIRST = 3.0;                        // lengths before a variance
 constexpr double OWN = 30.0, SHARED = 100.0;         // lengths before anything is judged: of the series, of the source
 constexpr double TAIL = 0.05, CALM = 1.5;            // share of lengths in the tail; times the mean that is never too long
+constexpr double NEW_CALM = 2.5;                     // the same of an entity with fewer gaps than a budget has events
 constexpr double COUNTED = 0.4;                      // of an event: least mean of the tail of a run of equal values
 constexpr double MORE = 0.02;                        // of an event: least mean by which a gap in the tail is longer than the first in it
 constexpr double DOUBT = 2.0;                        // rarer than asked for: mean and deviation are estimates
@@ -229,13 +230,19 @@ class Silence {
         e[TS] = ts;
         e[SILENT] = 0.0;
         e[OF_SOURCE] = static_cast<double>(at);
-        e[DEADLINE] = s[TAU] + (limits_.after > 0.0 ? limits_.after : judged(e, s + POOL) ? limit(e + GAPS, usual(e, s)) : INFINITY);
+        e[DEADLINE] = s[TAU] + (limits_.after > 0.0 ? limits_.after : judged(e, s + POOL) ? most(limit(e + GAPS, usual(e, s)), of_new(e)) : INFINITY);
         if (e[DEADLINE] < e[KEY]) push(at, row, e);
         unsettled_ = false;
         for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, ts, values[j]);
         if (unsettled_)
             for (const Part& part : {MISSES, REPEATS}) settle(e, s, part, i, row);
         expire(s, at, i);
+    }
+    // A row that is missing now and then, more often than the budget allows alarms, may not have been missing yet: until it can
+    // have been, the gap that one leaves is learned and no alarm, or each machine of a new source would raise one.
+    double of_new(const double* e) const {
+        const double budget = limits_.events > 0.0 ? limits_.events : limits_.ms / most(e[MEAN], 1.0);
+        return e[NUMBER] < budget ? NEW_CALM * e[MEAN] : 0.0;
     }
     double usual(const double* e, const double* s) const { return allowed(e + GAPS, s + POOL, rarity(1.0, e[MEAN])); }
 
