@@ -12,7 +12,7 @@ from ssm_stream.core import blocks, native
 # row of Scratch.error_scale with the scales of a prediction, and columns of it: of positive and of negative errors
 ROOM, UPPER, LOWER = 2, 2, 3
 # columns of ErrorScaleState.number
-SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST, TARGET, STANDING, LEFT = range(10)
+SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST, TARGET, STANDING = range(9)
 # column of ErrorScalePoolState.number
 STEP = 3
 
@@ -20,10 +20,9 @@ STEP = 3
 class ErrorScaleState(NamedTuple):
     """E entities, a row each, with D = 9 + features inputs; zeros are a fresh entity.
 
-    number (E, 10) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
+    number (E, 9) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
         the prediction; log of the scale without context; the last scale, in the target's unit; the target before; 0
-        without one, 1, or 2 where it stood still, as predicted; how often it then moved, where it was not expected to,
-        and 1 more where that is too often for rest
+        without one, 1, or 2 where it stood still, as predicted
     value (E, 11) float32: how large whitened errors over their scale have been recently, and the mean of its log;
         decayed losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of
         negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale;

@@ -182,7 +182,7 @@ inline void place_fields(Placer& put, HeadFields& f, const Params& p, Which whic
 inline void place_fields(Placer& put, IntervalFields& f) {
     put("scale", f.scale, {});
     put("width", f.width, {});
-    put("tail", f.tail, {6});
+    put("tail", f.tail, {7});
     put("hours", f.hours, {HOURS});
     put.finish();
 }
@@ -228,7 +228,7 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
 }
 // D: inputs, with the features
 inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
-    put("number", f.number, {10});
+    put("number", f.number, {9});
     put("value", f.value, {11});
     put("mean", f.mean, {CONTEXT});
     const i64 beyond = rounded(D, 8) - D;  // to whole vectors

@@ -147,7 +147,7 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
     const double least = error_scale::rest_expected(scale, answer, rounding) ? error_scale::nothing(scale, rounding) : rounding;
-    if (least > rounding && error_scale::may_rest(scale)) return {least, least};
+    if (least > rounding && interval::may_rest(interval::Interval(state.monitor, at.e))) return {least, least};
     const double wider = half * scale.room[error_scale::WIDER];
     return {max(wider * scale.room[error_scale::LOWER], least), max(wider * scale.room[error_scale::UPPER], least)};
 }
@@ -262,10 +262,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
-    error_scale::take_target(context, j.y, j.answer, rounding, 1.0 - r.level);
+    const interval::Interval width = interval_of(state, {j.k, e});
+    if (error_scale::rest_expected(context, j.answer, rounding)) interval::learn_rest(width, error_scale::stands(context, j.y), r.level);
+    error_scale::take_target(context, j.y, rests);
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);
     if (rests) {
-        interval::hold(interval_of(state, {j.k, e}), learned, r.level, j.context[0]);
+        interval::hold(width, learned, r.level, j.context[0]);
         return score;
     }
     const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
@@ -273,7 +275,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     // A gap is over with its event: what it did to the error says nothing of the next ones.
     const double by_gap = std::sqrt(1.0 + context.room[error_scale::BY_GAP]);
     error_scale::learn(context, j.answer, error / by_gap, heard_size / by_gap, moment_of(state, j.k, j.context, j.time), entities);
-    interval::observe(interval_of(state, {j.k, e}), learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
+    interval::observe(width, learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }
 

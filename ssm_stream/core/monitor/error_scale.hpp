@@ -57,8 +57,8 @@ static_assert(FEATURES == static_cast<int>(CONTEXT));
 constexpr double DAY_MS = 86'400'000.0, WEEK_MS = 7.0 * DAY_MS;
 constexpr double REPEATS_AFTER[FEATURES] = {0.0, 0.0, DAY_MS, DAY_MS, DAY_MS, DAY_MS, WEEK_MS, DAY_MS, WEEK_MS};
 // columns of `number`: errors learned; their running mean size, quick and slow; level of the prediction; b; the last scale; the
-// target before; whether there was one, and whether it stood still; how often it then moved, of events that it was not expected to
-enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET, STANDING, LEFT };
+// target before; whether there was one, and whether it stood still
+enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET, STANDING };
 enum { NO_TARGET, MOVED, STOOD };
 // columns of `value`: recent size of whitened errors, mean of its log; losses; c; u, and the decayed sum of ρ²; the last error
 // over its scale; products of neighbours and squares; usual size of whitened errors

@@ -35,9 +35,12 @@ constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr i64 SCALED = 30;           // errors before the scale is known: until then one may be any number of times as large
 constexpr double LEAST_HELD = -0.36651292058166435;  // log of the half-width over scale within which half of Laplace's errors lie: ln ln 2
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
+constexpr double LEFT_RATE = 1.0 / 200;  // an event at which a target was expected to rest
+constexpr double RESTLESS = 1.0;     // is added to how often it left that rest, once it is none
+constexpr double LEFT_MOST = 2.0;    // of the share that the interval may miss: beyond, it is none; below that share it is one again
 
-// scale: running mean of |error|; width: log of the half-width over scale; tail (6,)
-enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING };
+// scale: running mean of |error|; width: log of the half-width over scale; tail (7,)
+enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING, LEFT };
 // pool: (3,) the tail of all entities of the pool, as EXCESS, SQUARE and EXCEEDED of `tail`; null: none
 struct Interval {
     double &scale, &width, *tail, *pool;
@@ -78,6 +81,15 @@ SSM_INLINE void learn_tail(const Interval& s, double excess) {
     pool[POOL_EXCESS] += share * (excess - pool[POOL_EXCESS]);
     pool[POOL_SQUARE] += share * (excess * excess - pool[POOL_SQUARE]);
     pool[POOL_EXCEEDED] = min(pool[POOL_EXCEEDED] + 1.0, 1.0 / POOL_RATE);
+}
+
+// Is the interval as narrow as rest where the target is expected to stand still? A rare event's count stands still at zero, too, and
+// its mean is less than a part of a step; but it leaves zero again and again, and no narrow interval holds its share of that.
+SSM_INLINE bool may_rest(const Interval& s) { return s.tail[LEFT] < RESTLESS; }
+SSM_INLINE void learn_rest(const Interval& s, bool still, double level) {
+    const double part = s.tail[LEFT] < RESTLESS ? 0.0 : RESTLESS, missed = 1.0 - level, before = s.tail[LEFT] - part;
+    const double share = before + LEFT_RATE * ((still ? 0.0 : 1.0) - before);
+    s.tail[LEFT] = share + (share > LEFT_MOST * missed ? RESTLESS : share < missed ? 0.0 : part);
 }
 
 // The target stood still, as predicted: no error, but inside the interval, whose share of all events it counts for, as long as

@@ -4,10 +4,6 @@
 // what the pool's answer wanders by, of no size at all, an anomaly. So such events teach nothing, and the interval of the next one
 // is as narrow as that. As predicted is what differs by less than a part of the smallest step that a target of the pool has made, or of
 // a usual error.
-//
-// A rare event's count stands still at zero, too, and its mean is less than a part of a step; but it leaves zero again and again,
-// and no narrow interval holds its share of that. How often a target leaves what looked like rest is learned, and beyond the share
-// that an interval may miss it is none.
 #pragma once
 #include "error_scale.hpp"
 
@@ -16,8 +12,6 @@ namespace ssm::SSM_ISA::error_scale {
 constexpr double QUARTER = 0.25, HALF = 0.5;  // of the smallest step: the mean error of what is read in such steps, and its largest
 constexpr double TENTH = 0.1;                 // of the usual error
 constexpr double STILL = 1e-9;                // of a value: what it may move by and stand still
-constexpr double LEFT_RATE = 1.0 / 200;       // an event of rest
-constexpr double RESTLESS = 1.0;              // is added to how often rest is left, once it is none
 
 // What differences of a target that stands still, and its prediction, are nothing. rounding: as of `predict`
 SSM_INLINE double nothing(const Scale& s, double rounding) {
@@ -31,20 +25,11 @@ SSM_INLINE bool stands(const Scale& s, double y) {
 SSM_INLINE bool rest_expected(const Scale& s, double answer, double rounding) {
     return s.number[STANDING] == STOOD && std::fabs(answer - s.number[TARGET]) <= nothing(s, rounding);
 }
-SSM_INLINE bool may_rest(const Scale& s) { return s.number[LEFT] < RESTLESS; }
-// A target that was expected to stand still does or does not. missed: share of events that an interval may miss
-SSM_INLINE void learn_rest(const Scale& s, bool still, double missed) {
-    double& left = s.number[LEFT];
-    const double part = left < RESTLESS ? 0.0 : RESTLESS, share = left - part, now = share + LEFT_RATE * ((still ? 0.0 : 1.0) - share);
-    left = now + (now > 2.0 * missed ? RESTLESS : now < missed ? 0.0 : part);
-}
-// A target is the latest. answer: its prediction; missed: as of `learn_rest`
-SSM_INLINE void take_target(const Scale& s, double y, double answer, double rounding, double missed) {
-    const bool still = stands(s, y), stood = still && std::fabs(y - answer) <= nothing(s, rounding);
-    if (rest_expected(s, answer, rounding)) learn_rest(s, still, missed);
+// A target is the latest. stood: it rested, as predicted
+SSM_INLINE void take_target(const Scale& s, double y, bool stood) {
     const double step = std::fabs(y - s.number[TARGET]);
     double& least = s.pool_number[STEP];
-    if (s.number[STANDING] != NO_TARGET && !still && (step < least || least == 0.0)) least = step;
+    if (s.number[STANDING] != NO_TARGET && !stands(s, y) && (step < least || least == 0.0)) least = step;
     s.number[TARGET] = y, s.number[STANDING] = stood ? STOOD : MOVED;
 }
 
