@@ -190,7 +190,7 @@ inline void place_fields(Placer& put, DriftFields& f) {
     put("number", f.number, {34});
     put("bets", f.bets, {14});
     put("histogram", f.histogram, {2, 136});
-    put("waiting", f.waiting, {272});
+    put("waiting", f.waiting, {256});
     put.finish();
 }
 inline void place_fields(Placer& put, NoveltyFields& f) {

@@ -32,7 +32,7 @@ namespace ssm::SSM_ISA::drift {
 
 enum { BINS = 128, COARSE = 8, EACH = BINS / COARSE };  // of the reference; its sums over so many bins each
 enum { BLOCK = 32 };                                    // events of a block
-enum { LAG = 256, BLOCK_LAG = 16 };                     // most errors (blocks) that wait to join the reference
+enum { LAG = 240, BLOCK_LAG = 16 };                     // most errors (blocks) that wait to join the reference
 enum { BETS = 10, BETS_ALL = 14 };                      // on events; and on block means
 constexpr double LAG_SHARE = 1.0 / 8;                   // of the reference's size that waits at most
 constexpr double GROWTH = 1.000173301810164;        // 2^(1/4000): half-life of the reference, 4,000 events
@@ -46,10 +46,10 @@ constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many eve
 // The evidence of a young entity counts for less, by so much more of its logarithm: scores that are not quite standard normal
 // yet grow evidence of nothing at a rate of their own, so that the rarer a budget, the more it would be passed. It ends with youth.
 constexpr double AT_FIRST = 0.3;
-// Of the slow mean that an error may follow as well: its memory; how soon that is learned, and from which event on that is known at
-// all; square of the standard error of what is learned. Of blocks: memory of their running mean, and of how much more than of
+// Of the slow means that a score and its square may follow: their memory; how soon that is learned, and from which event on that is
+// known at all; square of the standard error of what is learned; times as much for squares, of which a few count for most. Of blocks: memory of their running mean, and of how much more than of
 // independent ones it moves.
-constexpr double LEVEL_RATE = 1.0 / 64, LEVEL_LEARN = 1.0 / 8000, LEVEL_FROM = 2000.0, LEVEL_ERROR = 0.02;
+constexpr double LEVEL_RATE = 1.0 / 64, LEVEL_LEARN = 1.0 / 8000, LEVEL_FROM = 2000.0, LEVEL_ERROR = 0.02, SQUARES = 15.0;
 constexpr double BLOCK_RATE = 0.1, BLOCK_LEARN = 1.0 / 256;
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // Of the squares of the running means of z and z², over those of independent ones: events' memory; the most that one counts;
@@ -170,7 +170,8 @@ SSM_INLINE double follows_last(const double* number) { return min(max(number[CRO
 SSM_INLINE double expected(const double* number, int first) {
     if (number[SEEN] < LEVEL_FROM) return 0.0;
     const double c = min(max(number[first + 1] / (number[first + 2] + 1e-9), 0.0), 1.0), square = c * c;
-    return c * square / (square + LEVEL_ERROR + 2.0 / (LEVEL_RATE * number[SEEN])) * number[first];
+    const double chance = (first == SIZE ? SQUARES : 1.0) * (LEVEL_ERROR + 2.0 / (LEVEL_RATE * number[SEEN]));
+    return c * square / (square + chance) * number[first];
 }
 SSM_INLINE void learn_level(double* number, int first, double value) {
     const double rate = max(LEVEL_LEARN, 1.0 / number[SEEN]), level = number[first];

@@ -22,7 +22,7 @@ BITS, GENERATION, NEW_SETTLE, QUIET, REST = 64, 8000.0, 50.0, 1e-3, 60
 after which what was new is known."""
 SPANS, ASINH_UNIT = 3, 3.0
 """Running means of a signal of the novelty channel; spreads that its asinh is of."""
-LAG, FIRST = 256, 300.0
+LAG, FIRST = 240, 300.0
 """Of the drift detector: errors that it keeps, events before the first that it keeps."""
 VANISHED = 1e-12
 """A mean that approaches a constant for ever is this close to it: it is there."""
