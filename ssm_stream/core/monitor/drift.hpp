@@ -47,8 +47,8 @@ constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many eve
 // yet grow evidence of nothing at a rate of their own, so that the rarer a budget, the more it would be passed. It ends with youth.
 constexpr double AT_FIRST = 0.3;
 // Of the slow means that a score and its square may follow: their memory; how soon that is learned, and from which event on that is
-// known at all; square of the standard error of what is learned; times as much for squares, of which a few count for most. Of blocks: memory of their running mean, and of how much more than of
-// independent ones it moves.
+// known at all; square of the standard error of what is learned; times as much for squares, of which a few count for most.
+// Of blocks: memory of their running mean, and of how much more than of independent ones it moves.
 constexpr double LEVEL_RATE = 1.0 / 64, LEVEL_LEARN = 1.0 / 8000, LEVEL_FROM = 2000.0, LEVEL_ERROR = 0.02, SQUARES = 15.0;
 constexpr double BLOCK_RATE = 0.1, BLOCK_LEARN = 1.0 / 256;
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;

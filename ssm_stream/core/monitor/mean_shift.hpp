@@ -307,6 +307,9 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     return score;
 }
 
+// Has an excursion that was an alarm not come back yet? Its score may be below 1 meanwhile: that ends no alert.
+SSM_INLINE bool lasts(const Levels& s) { return s.number[ALARMED] > 0.0; }
+
 // Each column's part in the score, then each one's steps', out (2 D,): w with the sign of the gap.
 inline void causes(const Levels& s, double* out, i64 count) {
     for (i64 j = 0; j < count; ++j) {
