@@ -1,4 +1,4 @@
-"""What plants have and simple streams lack: counts, programs, faults of others, machines of a day, levels on the edge."""
+"""What plants have and simple streams lack: counts, programs, faults of others, young machines, levels on the edge."""
 
 from __future__ import annotations
 
