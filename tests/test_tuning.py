@@ -532,9 +532,10 @@ def test_a_run_of_other_code_is_not_reused(
     """Of any module, and of the compiled core: of a checkout the release stays the same for months."""
     before = digests.package_digest()
     folder = shutil.copytree(Path(ssm_stream.__file__).parent, tmp_path / "package")
-    changed = folder / (name or f"core/{Path(native.__file__).name}")
+    core = shutil.copy(native.__file__, tmp_path)  # an editable installation has it in another folder
+    changed = folder / name if name else Path(core)
     monkeypatch.setattr(ssm_stream, "__file__", str(folder / "__init__.py"))
-    monkeypatch.setattr(native, "__file__", str(folder / "core" / Path(native.__file__).name))
+    monkeypatch.setattr(native, "__file__", core)
     assert digests.package_digest.__wrapped__() == before
     changed.write_bytes(changed.read_bytes() + b"\n")
     after = digests.package_digest.__wrapped__()

@@ -16,8 +16,8 @@ class IntervalState(NamedTuple):
     scale (E,): running mean of |error|; the engine's errors are over their scale (`error_scale`)
     width (E,): log of the interval's half-width over scale
     tail (E, 7): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
-        1 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm; how
-        often a target left what seemed its rest, and 1 more where that is too often for rest
+        2 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm; how often a target
+        left what seemed its rest, and 1 more where that is too often for rest
     hours (E, 24) int16: what each hour of the day adds to `width`, in 1/4096
     """
 

@@ -26,7 +26,7 @@ constexpr double BOUND_MOST = 0.5;   // of that correction, so that entities tha
 constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: those of the entity's pool
 // Before a pool knows better: an excess as of a tail a little heavier than Laplace's (shape 0.1), mean and mean square.
 constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 2.25, POOL_RATE = 1.0 / 2000;
-constexpr double POOL_EXCESS_MOST = 8.0;  // times the usual one: faults of some entities, and spikes of young ones, must not make those of all normal
+constexpr double POOL_EXCESS_MOST = 8.0;  // times the usual one: faults of some entities must not make those of all normal
 constexpr double SHAPE_MAX = 0.45;
 // Of the tail's share in what is asked for: the rarest level that the bound has been measured at. What is asked for beyond it is
 // taken as rarer by as much again, since a tail goes on as fitted only as far as anyone has seen it.

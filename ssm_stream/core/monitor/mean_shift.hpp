@@ -20,7 +20,8 @@
 // While the score is high, baseline and rms stand nearly still, so that a fault of hours does not become the new normal while
 // it lasts; a level that stays for thousands of events does, as there are no zero crossings then, so that ν falls. An excursion
 // that was an alarm and comes back was a visit: when it ends, the rms is as if its first events had been learned, so that a mode
-// that the process often changes to is usual, while a fault that was repaired is found again.
+// that the process often changes to is usual, while a fault that was repaired is found again. Until then it is one alert, however
+// often its score comes below the limit meanwhile.
 //
 // What the limits get wrong (gaps that come in bursts, as of a controlled value after each change of its setpoint) is taken back
 // as in interval.hpp: up a step of their log when an excursion ends that was an alarm, not before, so that it stays one while
