@@ -106,7 +106,7 @@ class Flow:
         found = self.messages("group")
         if load_config(self.file("group")).delivery == "at_least_once":
             found = Counter(set(found))  # the same bytes once more, where an epoch was repeated
-        assert found == expected, differing(found - expected, expected - found)
+        assert found == expected, differing(found, expected)
 
     def is_done(self) -> bool:
         """Whether the group has committed all that the events topic holds."""
@@ -128,17 +128,17 @@ class Flow:
             time.sleep(0.3)
 
 
-def differing(more: Counter[Any], missing: Counter[Any]) -> list[Any]:
-    """What is in each of them, or of messages with the same id the fields that differ."""
-    by_id = {orjson.loads(value).get("id"): orjson.loads(value) for _, _, value in missing}
-    found: list[Any] = [more.total(), missing.total()]
-    for _, _, value in more:
-        one = orjson.loads(value)
+def differing(found: Counter[Any], expected: Counter[Any]) -> list[Any]:
+    """Messages that one has more often: id, how often each has it, and what differs from that of the same id."""
+    more, missing = found - expected, expected - found
+    by_id = {orjson.loads(each[2]).get("id"): orjson.loads(each[2]) for each in missing}
+    rows: list[Any] = []
+    for each in [*more, *missing]:
+        one = orjson.loads(each[2])
         other = by_id.get(one.get("id"), {})
-        found.append(
-            {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
-        )
-    return found[:12]
+        fields = {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
+        rows.append({"id": one.get("id"), "found": found[each], "expected": expected[each], **fields})
+    return rows[:12]
 
 
 def numbers(n: int, seed: int = 0) -> list[Document]:
@@ -226,7 +226,8 @@ def test_labels_on_a_topic_of_their_own(kafka: Kafka, tmp_path: Path) -> None:
     ended = ran("run", str(flow.file("alone")), "--until-eof", timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found, expected = flow.messages("group"), flow.messages("alone")
-    assert found == expected, differing(found - expected, expected - found)
+    logs = "".join((tmp_path / f"{name}.log").read_text() for name in ("victim", "member", "other"))
+    assert found == expected, f"{differing(found, expected)}\n{logs}"
     told = [orjson.loads(value) for kind, _, value in found if kind == "predictions"]
     assert max(each["n"] for each in told) > 100, "labels were learned"
 
@@ -387,4 +388,4 @@ def test_versions_mixed_and_a_rollback(kafka: Kafka, tmp_path: Path) -> None:
     ended = ran("run", str(flow.file("alone")), "--until-eof", timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found, expected = flow.messages("group"), flow.messages("alone")
-    assert found == expected, differing(found - expected, expected - found)
+    assert found == expected, differing(found, expected)
