@@ -137,7 +137,7 @@ def differing(found: Counter[Any], expected: Counter[Any]) -> list[Any]:
         one = orjson.loads(each[2])
         other = by_id.get(one.get("id"), {})
         fields = {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
-        rows.append({"id": one.get("id"), "found": found[each], "expected": expected[each], **fields})
+        rows.append({**fields, "id": one.get("id"), "found": found[each], "expected": expected[each]})
     return rows[:12]
 
 

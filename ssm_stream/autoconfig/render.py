@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from ssm_stream.autoconfig.draft import Draft
-from ssm_stream.autoconfig.stops import Stops
-from ssm_stream.config import Model
+from ssm_stream.autoconfig.stops import WARMUP, Stops
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.operating import Quality
@@ -112,22 +111,25 @@ def render_config(
 
 def sparse_note(draft: Draft) -> str | None:
     """Return a note on the settings that matter where few events have the target; None where many have it."""
-    if not 0.0 < draft.labelled <= MAX_SPARSE:
+    if not _is_sparse(draft):
         return None
-    (*_, target), step, warmup = draft.event.targets, draft.step / draft.labelled, Model().warmup
+    (*_, target), step = draft.event.targets, draft.step / draft.labelled
     return (
         f"`{target}` has a value in 1 of {1.0 / draft.labelled:.0f} rows, about every {_span(step)}; these alone are "
-        f"learned and judged. An entity may raise alerts after {warmup} of them (model.warmup), about "
-        f"{_span(warmup * step)}, and a budget of events counts them alone: give one as a time, such as 1 per 30d. "
+        f"learned and judged. An entity may raise alerts after {WARMUP} of them (model.warmup), about "
+        f"{_span(WARMUP * step)}, and a budget of events counts them alone: give one as a time, such as 1 per 30d. "
         "lags: 0 makes a soft sensor, which does not lean on the last value; for values that come later than their "
         "rows there is the section labels"
     )
 
 
+def _is_sparse(draft: Draft) -> bool:
+    return 0.0 < draft.labelled <= MAX_SPARSE
+
+
 def _entity_budgets(draft: Draft) -> list[str]:
     """Return the section `alerts` with a budget for an entity, which counts the events with a target."""
-    is_sparse = 0.0 < draft.labelled <= MAX_SPARSE
-    what, step = ("value", draft.step / draft.labelled) if is_sparse else ("row", draft.step)
+    what, step = ("value", draft.step / draft.labelled) if _is_sparse(draft) else ("row", draft.step)
     often = f", at a {what} every {_span(step)} about once in {_span(10_000 * step)}" if step > 0 else ""
     return [
         f"# How many false alarms an entity may raise{often}:",

@@ -183,22 +183,19 @@ def _print(config: Config, result: dict[str, Any]) -> None:
     if result.get("sorted"):
         what = "readings" if config.event.layout == "readings" else "events"
         console.print(f"the {what} of the file are not in the order of their times: they were sorted")
+    disordered = None
     if result.get("backward"):
-        console.print(
+        disordered = (
             f"times go back in {result['backward']:,} events within their entities, and rows are learned in order: a "
-            f"file should be sorted by {config.event.timestamp}, oldest first",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            f"file should be sorted by {config.event.timestamp}, oldest first"
         )
     elif result.get("late"):
-        console.print(
+        disordered = (
             f"{result['late']:,} events came after later ones of their entities, by up to "
-            f"{result['late_by'] / 3600:.3g} h: none is refused, and they are learned in the order in which they came",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            f"{result['late_by'] / 3600:.3g} h: none is refused, and they are learned in the order in which they came"
         )
+    if disordered is not None:
+        console.print(disordered, markup=False, highlight=False, soft_wrap=True)
     if result.get("overtaken"):
         console.print(
             f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "

@@ -145,9 +145,10 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * clock[GAP]);
     state.learner.w.unsure[error_scale::GAP] = error_scale::after_gap(state.learner, at.e, gaps);
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
-    const double rounding = rounding_of(state, answer, answer), half = interval::half_width(interval::Interval(state.monitor, at.e), event.steps[0]);
+    const interval::Interval width(state.monitor, at.e);
+    const double rounding = rounding_of(state, answer, answer), half = interval::half_width(width, event.steps[0]);
     const double least = error_scale::rest_expected(scale, answer, rounding) ? error_scale::nothing(scale, rounding) : rounding;
-    if (least > rounding && interval::may_rest(interval::Interval(state.monitor, at.e))) return {least, least};
+    if (least > rounding && interval::may_rest(width)) return {least, least};
     const double wider = half * scale.room[error_scale::WIDER];
     return {max(wider * scale.room[error_scale::LOWER], least), max(wider * scale.room[error_scale::UPPER], least)};
 }

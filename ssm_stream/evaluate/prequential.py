@@ -187,8 +187,8 @@ def read_messages(
         slices = rows.of_event(config.event).slices(names if marker is None else {*names, *columns_of(marker)})
         yield from _read_ahead((*columns.read(_events_alone(part, labels)), part.height) for part in slices)
         return
-    reader, iterator = MessageReader(config.event), iter(rows)
-    while batch := list(islice(iterator, BATCH)):
+    reader = MessageReader(config.event)
+    for batch in _documents(config, rows):
         if is_label is not None and any(map(is_label, batch)):
             raise _label_found(marker)
         yield *reader.read(batch), len(batch)
