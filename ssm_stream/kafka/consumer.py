@@ -33,7 +33,7 @@ from ssm_stream.kafka.watch.topic import TopicWatch
 from ssm_stream.kafka.watch.transactions import TransactionWatch
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
 from ssm_stream.kafka.wire.library import with_plugin
-from ssm_stream.kafka.wire.messages import ReadMessage
+from ssm_stream.kafka.wire.messages import ReadMessage, unread
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, PartitionPosition, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
@@ -325,6 +325,8 @@ class PrefetchConsumer:
         queue = self._queues.get(partition) if partition is not None else None
         if queue is None or not messages or (queue.at_end and self.until_eof):
             return  # read before the partition was left
+        if not (messages := unread(messages, queue.next)):
+            return
         last = messages[-1].offset()
         assert last is not None
         began = time.perf_counter()
