@@ -19,7 +19,7 @@ from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.partition_queue import AHEAD, FAR_AHEAD, PartitionQueue, adjust_pauses
 from ssm_stream.kafka.records import Chunk, offset_of
-from ssm_stream.kafka.wire.fetching import BatchFetcher, fetcher_of
+from ssm_stream.kafka.wire.fetching import BatchFetcher, Fetched, Timed, fetcher_of
 
 BATCH = 10
 
@@ -110,6 +110,34 @@ def test_a_partition_that_was_left_while_it_was_paused_is_read_when_it_comes_aga
         left = reading.attach(0, 3, offsets)
     until(lambda: left.waiting == 2)
     for feed in (left, kept):
+        reading.detach(feed, graceful=True)
+
+
+def test_what_was_in_hand_when_a_partition_was_left_is_not_read_when_it_comes_again(
+    mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = reader(mock_kafka, (20, 5))
+    kept = reading.attach(1, None, offsets)
+    until(lambda: kept.waiting == 5)
+    fetch, ready, in_hand, goes_on = reading._fetcher.fetch, threading.Event(), threading.Event(), threading.Event()
+
+    def slow(most: int, timed: Timed) -> list[Fetched]:
+        ready.set()
+        found = fetch(most, timed)
+        if not in_hand.is_set() and any(each.partition == 0 and each.messages for each in found):
+            in_hand.set()
+            goes_on.wait(20)
+        return found
+
+    monkeypatch.setattr(reading._fetcher, "fetch", slow)
+    assert ready.wait(20)
+    left = reading.attach(0, 10, offsets)
+    assert in_hand.wait(20)
+    reading.detach(left, graceful=True)
+    threading.Timer(0.2, goes_on.set).start()
+    again = reading.attach(0, 3, offsets)
+    assert drained(reading, again) == list(range(3, 20))
+    for feed in (again, kept):
         reading.detach(feed, graceful=True)
 
 
