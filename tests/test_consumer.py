@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from brokers import MockKafka
+from confluent_kafka import Consumer, TopicPartition
 
 from ssm_stream.config import Source
+from ssm_stream.core import native
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.partition_queue import AHEAD, FAR_AHEAD, PartitionQueue, adjust_pauses
 from ssm_stream.kafka.records import Chunk, offset_of
+from ssm_stream.kafka.wire.fetching import BatchFetcher, Fetched, Timed, fetcher_of
 
 BATCH = 10
 
@@ -52,6 +57,47 @@ def drained(reading: PrefetchConsumer, feed: PartitionQueue) -> list[int]:
     pytest.fail(f"no end after {len(found)} items")
 
 
+class PausingReading:
+    """Reads, and has the client pause and resume while a message is handed over, as its own thread does where a group
+    moves partitions. linger: ms in which more messages may follow"""
+
+    def __init__(self, reading: native.Reading, consumer: Consumer, place: TopicPartition, linger: int) -> None:
+        self._reading, self._consumer, self._place, self._linger = reading, consumer, place, linger
+        self.wait, self.add, self.close = reading.wait, reading.add, reading.close
+        self.handed_over = Counter[int]()
+
+    def read(self, most: int, _: int) -> list[Any]:
+        if len(self.handed_over) > BATCH:
+            self._consumer.pause([self._place])
+            self._consumer.resume([self._place])
+        found = self._reading.read(most, self._linger)
+        self.handed_over.update(offset for _, messages, *_ in found if messages for offset in messages.offsets())
+        return found
+
+
+@pytest.mark.parametrize("linger", [0, 300])
+def test_what_the_client_hands_over_twice_is_read_once(
+    mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch, linger: int
+) -> None:
+    """In the next batch, or in the same one."""
+    pausing = list[PausingReading]()
+
+    def fetcher(consumer: Consumer, topic: str) -> BatchFetcher:
+        made = fetcher_of(consumer, topic)
+        assert isinstance(made, BatchFetcher)
+        pausing.append(PausingReading(made._reading, consumer, TopicPartition(topic, 0), linger))
+        monkeypatch.setattr(made, "_reading", pausing[0])
+        return made
+
+    monkeypatch.setattr("ssm_stream.kafka.consumer.fetcher_of", fetcher)
+    monkeypatch.setattr("ssm_stream.kafka.wire.fetching.BATCHES", 1)
+    reading = reader(mock_kafka, (4 * BATCH,))
+    feed = reading.attach(0, None, offsets)
+    assert drained(reading, feed) == list(range(4 * BATCH))
+    assert linger or max(pausing[0].handed_over.values()) == 2
+    reading.detach(feed, graceful=True)
+
+
 def test_a_partition_that_was_left_while_it_was_paused_is_read_when_it_comes_again(mock_kafka: MockKafka) -> None:
     """As a member's further topics are; another partition keeps the consumer."""
     reading = reader(mock_kafka, (5, 5))
@@ -64,6 +110,34 @@ def test_a_partition_that_was_left_while_it_was_paused_is_read_when_it_comes_aga
         left = reading.attach(0, 3, offsets)
     until(lambda: left.waiting == 2)
     for feed in (left, kept):
+        reading.detach(feed, graceful=True)
+
+
+def test_what_was_in_hand_when_a_partition_was_left_is_not_read_when_it_comes_again(
+    mock_kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = reader(mock_kafka, (20, 5))
+    kept = reading.attach(1, None, offsets)
+    until(lambda: kept.waiting == 5)
+    fetch, ready, in_hand, goes_on = reading._fetcher.fetch, threading.Event(), threading.Event(), threading.Event()
+
+    def slow(most: int, timed: Timed) -> list[Fetched]:
+        ready.set()
+        found = fetch(most, timed)
+        if not in_hand.is_set() and any(each.partition == 0 and each.messages for each in found):
+            in_hand.set()
+            goes_on.wait(20)
+        return found
+
+    monkeypatch.setattr(reading._fetcher, "fetch", slow)
+    assert ready.wait(20)
+    left = reading.attach(0, 10, offsets)
+    assert in_hand.wait(20)
+    reading.detach(left, graceful=True)
+    threading.Timer(0.2, goes_on.set).start()
+    again = reading.attach(0, 3, offsets)
+    assert drained(reading, again) == list(range(3, 20))
+    for feed in (again, kept):
         reading.detach(feed, graceful=True)
 
 

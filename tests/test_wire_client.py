@@ -22,7 +22,7 @@ from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
 from ssm_stream.kafka.wire import library
 from ssm_stream.kafka.wire.fetching import BatchFetcher, Fetched, Fetcher, MessageFetcher, fetcher_of
 from ssm_stream.kafka.wire.library import PLUGINS, is_available, with_plugin
-from ssm_stream.kafka.wire.messages import ReadMessage, keys_of, values_of
+from ssm_stream.kafka.wire.messages import ReadMessage, keys_of, unread, values_of
 from ssm_stream.kafka.wire.values import WrittenValues
 
 PRODUCER = {"linger.ms": 5, "delivery.report.only.error": True, "partitioner": "murmur2_random"}
@@ -131,6 +131,10 @@ def test_a_batch_is_a_sequence(kafka: Kafka) -> None:
     assert keys_of(messages) == [f"k{i}".encode() for i in range(len(messages))]
     assert messages[-1].offset() == len(messages) - 1
     assert [message.offset() for message in messages[2:5]] == [2, 3, 4][: max(len(messages) - 2, 0)]
+    assert unread(messages, 0) is messages
+    assert [message.offset() for message in unread(messages, 3)] == list(range(3, len(messages)))
+    assert [message.offset() for message in unread([*messages[:4], *messages[2:6]], 1)] == [1, 2, 3, 4, 5]
+    assert not unread(messages, len(messages))
     with pytest.raises(IndexError):
         messages[len(messages)]
     with pytest.raises(ValueError, match="closed"):

@@ -33,7 +33,7 @@ from ssm_stream.kafka.watch.topic import TopicWatch
 from ssm_stream.kafka.watch.transactions import TransactionWatch
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
 from ssm_stream.kafka.wire.library import with_plugin
-from ssm_stream.kafka.wire.messages import ReadMessage
+from ssm_stream.kafka.wire.messages import ReadMessage, unread
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, PartitionPosition, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
@@ -59,6 +59,7 @@ class PrefetchConsumer:
         self._defaults: dict[str, Any] = {}  # more properties, which the configuration may change
         self._change = threading.Condition()
         self._safe: dict[int, int] = {}  # offsets to be committed
+        self._left = set[int]()  # partitions that were left while the thread may have had messages of them in hand
         self._graceful = True
         self._consumer: Consumer | None = None
         self._fetcher: Fetcher
@@ -95,6 +96,8 @@ class PrefetchConsumer:
             BrokerError: the broker does not report where the partition begins.
         """
         with self._change:
+            while partition in self._left and self._thread.is_alive():  # until it has put away what was read before
+                self._change.wait(IDLE_POLL)
             consumer = self._consumer or self._connect()
             # A number even without recovery state: an idle partition must have a place to resume at.
             first = resume if resume is not None else self._start_offset(consumer, partition)
@@ -186,6 +189,7 @@ class PrefetchConsumer:
             self._observers.on_left(self._position(self._queues.pop(queue.partition)))
             self._graceful = self._graceful and graceful
             if self._queues:
+                self._left.add(queue.partition)
                 if not (queue.at_end and self.until_eof):
                     self._unassign(queue.partition)
                 return
@@ -280,6 +284,7 @@ class PrefetchConsumer:
         batch = self.source.batch
         with self._change:
             while self._consumer is consumer:
+                self._left.clear()  # here the thread has no messages in hand
                 queues = list(self._queues.values())
                 if has_room(queues, batch):
                     adjust_pauses(consumer, self.source.topic, queues, batch, room=True)
@@ -325,6 +330,8 @@ class PrefetchConsumer:
         queue = self._queues.get(partition) if partition is not None else None
         if queue is None or not messages or (queue.at_end and self.until_eof):
             return  # read before the partition was left
+        if not (messages := unread(messages, queue.next)):
+            return
         last = messages[-1].offset()
         assert last is not None
         began = time.perf_counter()

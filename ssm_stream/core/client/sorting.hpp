@@ -65,6 +65,7 @@ class Sorting {
 
     void put(const Message& message) {
         Part& part = part_of(message.partition);
+        if (part.messages && message.offset <= part.messages->all.back().offset) return;  // a second time: see `unread`
         if (!part.messages) {
             part.messages = std::make_unique<Messages>(message.partition);
             const auto expected = static_cast<std::size_t>(std::clamp<i64>(waiting_, 1, left_));

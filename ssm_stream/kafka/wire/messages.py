@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
 from operator import methodcaller
@@ -93,3 +94,20 @@ def keys_of(messages: Sequence[ReadMessage]) -> list[bytes | str | None]:
     if isinstance(messages, MessageBatch):
         return messages.native.keys()
     return list(map(methodcaller("key"), messages))
+
+
+def unread(messages: Sequence[ReadMessage], first: int) -> Sequence[ReadMessage]:
+    """Return the messages of a partition from an offset on, each once.
+
+    While a group moves partitions, the client pauses all of them by a thread of its own. A message that it hands over
+    at this moment is not counted as read there: when the partition goes on, it comes once more.
+    """
+    if isinstance(messages, MessageBatch):  # the core has left out what came twice within the batch
+        begin = 0 if messages.native.offset(0) >= first else bisect_left(messages.native.offsets(), first)
+        return messages[begin:] if begin else messages
+    found = list[ReadMessage]()
+    for message in messages:
+        if (offset := message.offset() or 0) >= first:
+            found.append(message)
+            first = offset + 1
+    return found
