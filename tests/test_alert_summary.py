@@ -236,8 +236,26 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**OVER, "kind": "drift", "ts": SIX_TEN + DAY},
         NO_EVIDENCE,
-        "PUMP-3: the prediction of temp fits again after 14 events (16 Feb 06:10 to 17 Feb 06:10).",
-        "PUMP-3（2月16日 06:10 〜 2月17日 06:10）：temp の予測はイベント 14 件で再び合うようになりました。",
+        "PUMP-3: the prediction of temp fits again after 14 events: the change is over, or learned "
+        "(16 Feb 06:10 to 17 Feb 06:10).",
+        "PUMP-3（2月16日 06:10 〜 2月17日 06:10）：temp の予測はイベント 14 件で再び合うようになりました"
+        "（変化が収まったか、学習されました）。",
+    ),
+    (
+        OVER,
+        Evidence(ended=[("vibration", "recovered"), ("flow", "absorbed")]),
+        "PUMP-3: temp is as expected again after 14 events; also vibration; flow was taken as normal before "
+        "(06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp はイベント 14 件で予測どおりに戻りました、ほかに vibration"
+        "（flow はその前に正常とみなされています）。",
+    ),
+    (
+        {**OVER, "ended_by": "absorbed", "absorbed_after": 954, "kind": "drift"},
+        Evidence(ended=[("flow", "recovered")]),
+        "PUMP-3: temp has been so for 954 events: the new behaviour is taken as normal; flow was normal again before "
+        "(06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp はイベント 954 件同じ状態のため、新しい振る舞いを正常とみなします"
+        "（flow はその前に平常に戻っています）。",
     ),
     (
         {**OVER, "ended_by": "absorbed", "absorbed_after": 1000},
@@ -288,12 +306,14 @@ moved = st.builds(
 senses = st.sampled_from(
     ["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean", "mean_here"]
 )
+ended = st.tuples(st.sampled_from(["temp", "flow", "x" * 300]), st.sampled_from(["recovered", "absorbed"]))
 evidence = st.builds(
     Evidence,
     st.lists(moved, max_size=6),
     st.none() | st.builds(NewValue, senses, st.integers(1, 16_000), st.integers(1, 59), floats, finite.map(abs)),
     st.none() | st.builds(ErrorChange, floats, st.integers(8, 128), floats.map(abs), st.sampled_from([-1, 0, 1])),
     st.none() | st.floats(8, 2_304),
+    ended=st.lists(ended, max_size=3),
 )
 values = st.fixed_dictionaries({name: st.none() | finite for name in ("y", "yhat", "yhat_lower", "yhat_upper")})
 others = st.lists(st.tuples(st.sampled_from(["temp", "flow", "x" * 300]), values), max_size=6)

@@ -49,6 +49,7 @@ from ssm_stream.notify.preview import _history
 from ssm_stream.notify.quiet import QuietHours
 from ssm_stream.notify.rendering import Links, Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
+from ssm_stream.notify.senders.alertmanager import labels_of
 from ssm_stream.notify.senders.apprise import AppriseSender, PartlySentError
 from ssm_stream.notify.senders.backoff import Backoff
 from ssm_stream.notify.senders.http import SendError, post
@@ -390,6 +391,53 @@ def test_an_alert_waits_for_those_that_start_with_it() -> None:
     clocked = Clocked("group: 0")
     clocked.feed(alert("a"))
     assert clocked.run(1) == [[("a", "started")]]
+
+
+def drift(target: str, score: float, change: str, *others: str) -> dict[str, Any]:
+    """What a drift's message has with several targets. others: that are open as well"""
+    return {"target": target, "score": score, "change": change, "targets": [{"target": t} for t in (target, *others)]}
+
+
+def test_a_target_that_joins_above_what_was_sent_is_sent_once() -> None:
+    """A fault behind an open episode that was started by noise."""
+    clocked = Clocked("group: 0")
+    first = alert("a", kind="drift", **drift("flow", 1.4, "smaller"))
+    clocked.feed(first)
+    assert clocked.run(1) == [[("a", "started")]]
+    clocked.feed(next_phase(first, "ongoing", **drift("temp", 1.2, "smaller", "flow")))
+    assert clocked.run(60) == [], "no more than what was sent"
+    clocked.feed(next_phase(first, "ongoing", **drift("pressure", 1.3, "larger", "flow")))
+    assert clocked.run(1) == [[("a", "escalated")]], "what was sent was only of errors that are smaller"
+    for target, score in (("pressure", 2.5), ("level", 1.7), ("level", 2.9)):
+        clocked.feed(next_phase(first, "ongoing", **drift(target, score, "larger", "flow")))
+    assert clocked.run(60) == [], "each target once, when it joins"
+    clocked.feed(next_phase(first, "ongoing", **drift("power", 1.8, "higher", "flow")))
+    assert clocked.run(1) == [[("a", "escalated")]], "by a quarter above 1.4"
+    clocked.feed(next_phase(first, "recovered", **drift("flow", 1.0, "smaller")))
+    assert clocked.run(1) == [[("a", "recovered")]]
+    anomaly = alert("b", target="flow", targets=[{"target": "flow"}])
+    clocked.feed(anomaly, next_phase(anomaly, "ongoing", target="temp", score=1.6))
+    assert clocked.run(1) == [[("b", "started")]], "where nothing was sent yet, it is in the first message"
+
+
+def test_what_makes_an_alert_worse_is_another_one_at_alertmanager() -> None:
+    episodes = Episodes()
+
+    def labels(content: dict[str, Any]) -> dict[str, str]:
+        found = AlertMessage(Place(0, 0), cast("Any", None), content, b"", NOON, False)
+        applied = episodes.apply(found)
+        assert applied is not None
+        return dict(labels_of(applied[0], None, "events"))
+
+    first = alert("a", kind="drift", **drift("flow", 1.4, "larger"))
+    assert labels(first)["target"] == "flow"
+    assert labels(next_phase(first, "ongoing", **drift("temp", 1.5, "larger", "flow")))["target"] == "flow"
+    assert labels(next_phase(first, "ongoing", **drift("level", 1.8, "larger", "flow")))["target"] == "level"
+    assert labels(next_phase(first, "ongoing", **drift("flow", 0.0, "larger")))["target"] == "level"
+    fleet = alert("*", scope="fleet", target="flow", targets=[], pool="0-0", count=3)
+    assert labels(fleet)["target"] == "flow"
+    assert labels(next_phase(fleet, "ongoing", scope="fleet", target="temp", score=9.0))["target"] == "flow"
+    assert "target" not in labels(alert("b"))
 
 
 def test_what_stays_open_is_repeated_until_somebody_attends_to_it() -> None:

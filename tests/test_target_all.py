@@ -27,6 +27,7 @@ from ssm_stream.ingest.events import EventReader, Events
 
 SIGNALS = ["load", "temp", "vibration"]
 ALL = f"features: [{', '.join(SIGNALS)}], target: all, categories: [product]"
+SIGNALS_OF_FIVE = [f"s{j}" for j in range(5)]
 Floats = NDArray[np.float64]
 
 
@@ -90,6 +91,30 @@ def test_one_event_at_a_time_batches_and_restores_give_the_same() -> None:
     found = [streamed.run(document) for document in documents()]
     values = [[p.yhat for p in each.predictions] for each in found]
     assert np.array(values).tobytes() == whole["yhat"].tobytes()
+
+
+def test_an_alert_on_a_level_names_the_signal_that_moved_in_all_its_fields() -> None:
+    """Each signal's detector watches the others: what they find in one of them is about that one."""
+    settings = config(f"features: [{', '.join(SIGNALS_OF_FIVE)}], target: all")
+    y = correlated(1_640, 5, 3)
+    y[1_500:, 3] += 0.3 * y[0, 3] * np.random.default_rng(1).normal(size=140)  # its steps are many times as large
+    events = Events(["m"] * len(y), np.arange(len(y)) * 300_000, np.empty((len(y), 0)), y, np.arange(len(y)))
+    found = run(Engine(settings), events)[1]
+    levels = [a for a in found if a.message["channel"] == "levels" and a.message["phase"] != "recovered"]
+    moved = [a.message["contributions"][0]["feature"].removeprefix("steps(").removesuffix(")") for a in levels]
+    assert "s3" in moved
+    for alert, column in zip(levels, moved, strict=True):
+        m = alert.message
+        assert (m["target"], m["y"]) == (column, y[alert.row, SIGNALS_OF_FIVE.index(column)])
+        assert m["target"] in [each["target"] for each in m["targets"]]
+        assert m["summary"].startswith(f"m: {column} ")
+    streamed, one_by_one = NotebookEngine(settings), []
+    for i, row in enumerate(y):
+        done = streamed.run({"e": "m", "t": 300 * i, **dict(zip(SIGNALS_OF_FIVE, row.tolist(), strict=True))})
+        one_by_one += [dict(each) for each in done.alerts]
+    assert [(m["target"], m["y"], m["summary"]) for m in one_by_one] == [
+        (a.message["target"], a.message["y"], a.message["summary"]) for a in found
+    ]
 
 
 def test_a_prediction_is_explained_by_the_other_signals() -> None:

@@ -193,7 +193,7 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
     }
     if several:
         targets = {"enum": config.event.targets}
-        properties["target"] = described({"enum": [*config.event.targets, None]}, "The one that caused this report.")
+        properties["target"] = described({"enum": [*config.event.targets, None]}, "The one that this report is about.")
         properties["targets"] = _list({"target": targets, "score": score, "since": TIME, **numbers})
     if scope == "fleet":
         properties |= {

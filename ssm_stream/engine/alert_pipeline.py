@@ -14,6 +14,7 @@ from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.counts.batch_labels import LabelledEvents, merge
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
+from ssm_stream.engine.episodes.event_values import ValuesAt
 from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.maintenance.suppression import Suppression
@@ -72,6 +73,7 @@ class AlertPipeline:
         ids: EventIds | None = None,
         events: Events | None = None,
         labels: int = 0,
+        values: ValuesAt | None = None,
     ) -> list[Alert]:
         """Return the alerts to send for those of a batch, complete, in the order of their events.
 
@@ -83,6 +85,7 @@ class AlertPipeline:
             ids: of the events or labels; None: they have none
             events: of the batch, for rules, whose alerts no other episode replaces
             labels: their number, where there are no events
+            values: of all targets at the events; None: not known
         """
         first = self.processed
         self.processed += labels if batch is None else len(batch.ts)
@@ -99,7 +102,7 @@ class AlertPipeline:
         others = by_target.pop() if self.rules is not None else []
         others = self._suppression.split_rules(others, batch)
         if any(by_target) or waits:
-            merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
+            merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target, values)
             merged, suppressed = self._suppression.split(merged, batch)
             if self.fleet is not None:
                 self.fleet.waiting.first = first

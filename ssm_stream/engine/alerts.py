@@ -58,6 +58,8 @@ class Alert(NamedTuple):
     waits: it is not sent at `row`, but later; only its place is noted
     gap: mean time between labelled events of the entity, ms
     others: columns that stopped with its own, and have no alert therefore
+    cause: the column whose level moved most, where the channel is `levels`
+    ended: other targets of an episode that is over, and what ended each one's part
     """
 
     row: int
@@ -72,13 +74,16 @@ class Alert(NamedTuple):
     waits: bool = False
     gap: float = 0.0
     others: int = 0
+    cause: str | None = None
+    ended: tuple[tuple[str, str], ...] = ()
 
 
 def render(alert: Alert) -> Alert:
     """Return the alert with its complete message."""
     if alert.details is None:
         return alert
-    return alert._replace(message=alert.details.complete(alert.message, alert.entities), details=None)
+    message = alert.details.complete(alert.message, alert.entities, alert.ended)
+    return alert._replace(message=message, details=None, ended=())
 
 
 def ended_by(phase: int, code: int) -> str | None:
@@ -178,10 +183,18 @@ class AlertDetails:
         self._fields: dict[str, Any] = {}
         self._evidence = NO_EVIDENCE
 
-    def complete(self, message: dict[str, Any], entities: int) -> dict[str, Any]:
-        """Return a message with the fields and its sentence. entities: of the pool, labelled so far"""
+    def complete(
+        self, message: dict[str, Any], entities: int, ended: tuple[tuple[str, str], ...] = ()
+    ) -> dict[str, Any]:
+        """Return a message with the fields and its sentence.
+
+        entities: of the pool, labelled so far; ended: as of `Alert`
+        """
         message = message | self.fields()
-        return message | {"summary": self._builder.summarizer(message, self._evidence, entities)}
+        evidence = self._evidence._replace(ended=ended)
+        if message.get("target") not in (None, self._builder.target):  # how finely that one is measured is not known
+            evidence = evidence._replace(step=0.0)
+        return message | {"summary": self._builder.summarizer(message, evidence, entities)}
 
     def fields(self) -> dict[str, Any]:
         """Return the fields; compute them at the first call."""
@@ -199,7 +212,7 @@ class AlertDetails:
 class AlertBuilder:
     """Builds the alerts of one target from the events that the kernel reports.
 
-    text_of: as of `input_names`; summarizer: writes their sentences
+    text_of: as of `input_names`; summarizer: writes their sentences; target: the path of the target
     """
 
     def __init__(self, config: Config, plan: FeaturePlan, text_of: Callable[[float], str | None]) -> None:
@@ -207,7 +220,7 @@ class AlertBuilder:
         self._plan, self._max_listed, self._critical = plan, alerts.contributions, alerts.critical
         self._text_of = text_of
         self._channels = (*loop.CHANNELS, *own_channels(config))
-        self._columns = [*plan.features, *config.event.targets]
+        self._columns, self.target = [*plan.features, *config.event.targets], config.event.targets[0]
         rules = (alerts.anomaly, alerts.drift)
         self._learning = [LEARNED_SHARE[rule.learn] for rule in rules]
         self._budgets = [rule.budget.text for rule in rules]
@@ -257,7 +270,8 @@ class AlertBuilder:
             details = AlertDetails(self, name, event)
             self._hold(details, len(state.content) + len(state.waiting))
             gap = 1000.0 * float(state.array("clock.number")[loop.GAP])
-            out.append(Alert(event.row, message, event.pool, entities, "", labelled, details, gap=gap))
+            cause = None if drifts or recovered or score <= 1.0 else self._most_moved(event.level_shifts)
+            out.append(Alert(event.row, message, event.pool, entities, "", labelled, details, gap=gap, cause=cause))
         return out
 
     def _hold(self, details: AlertDetails, size: int) -> None:
@@ -312,6 +326,12 @@ class AlertBuilder:
         weights = state.array("report.weights")
         x = state.array("entity" if state.array("flag")[MANY] else "fleet")
         return self._shares((weights * x[: len(weights)]).astype(np.float64)[1:], names[1:])
+
+    def _most_moved(self, shifts: NDArray[np.float64] | None) -> str | None:
+        """Return the column whose level, or whose steps, moved most; None if none did."""
+        if shifts is None or not shifts.any():
+            return None
+        return self._columns[int(np.abs(shifts).argmax()) % len(self._columns)]
 
     def _level_shifts(self, shifts: NDArray[np.float64]) -> list[dict[str, Any]]:
         """Return the columns whose levels shifted most: each one's signed share of all shifts."""

@@ -26,6 +26,7 @@ from ssm_stream.engine.delayed_labels import LabelResult
 from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.engine.episodes.endings import Batch
+from ssm_stream.engine.episodes.event_values import values_of_batch, values_of_one
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.input_changes.conversion import converted
 from ssm_stream.engine.input_changes.former_config import former_config
@@ -218,7 +219,7 @@ class Engine:
             return None
         event = self.windows.fill_one(event, source)
         predicted, alerts = process_targets(ready, event, source, self.inputs.select_one)
-        return predicted, self.episodes.process(alerts, batch)
+        return predicted, self.episodes.process(alerts, batch, values=values_of_one(event.targets, predicted))
 
     def _process(
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
@@ -232,8 +233,9 @@ class Engine:
         parts, alerts = [part for part, _ in results], [own for _, own in results]
         several = len(parts) > 1
         together = Predictions(*(np.stack(c, axis=1) for c in zip(*parts, strict=True))) if several else parts[0]
-        sent = self.episodes.process(alerts, batch, ids, events)
-        self.summaries.add(events, source, ids, self.resolved_predictions if self.labels_delayed else parts, sent)
+        judged = self.resolved_predictions if self.labels_delayed else parts
+        sent = self.episodes.process(alerts, batch, ids, events, values=values_of_batch(events.target, judged))
+        self.summaries.add(events, source, ids, judged, sent)
         return together, sent
 
     def freeze_learning(self, entities: Sequence[str]) -> None:

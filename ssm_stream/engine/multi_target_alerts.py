@@ -4,6 +4,10 @@ An episode of an entity and kind starts with the first target whose own episode 
 open, and recovers with the last of them. It is reported when it starts, when another target joins (`ongoing`), while it
 lasts (`ongoing`, whenever the target that is open for longest has an `ongoing` of its own), and when it recovers.
 
+A target's detector watches the levels of its inputs, too, which with `target: all` are targets themselves. What the
+level of another target has raised is about that one: many detectors may report the same column, and are one entry of
+`targets`. The end is about the target that the start was about, if its part ended as the last one's did.
+
 This runs only when a target has an alert, which is rare, and not for each event.
 """
 
@@ -17,6 +21,7 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import BY_EVENT, KINDS, OTHER
 from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.episodes.event_values import ValuesAt
 
 CAUSE_FIELDS = ("score", "since", "y", "yhat", "yhat_lower", "yhat_upper")
 """Fields of an alert that are kept for each target; `since` is the target's own."""
@@ -27,12 +32,37 @@ class JointEpisode:
     """The episode of an entity and kind, over all targets.
 
     since: time of the first event, ms; absorbed: the most events that a target needed to recover, so far
-    open: target → its last alert's `CAUSE_FIELDS`, in the order in which the targets joined
+    open: target → its last alert's `CAUSE_FIELDS`, and `target` that it is about, in the order in which they joined
+    target: that its `started` was about; ended: target → what ended its part, of those that have left
     """
 
     since: int
     absorbed: int = 0
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    target: str | None = None
+    ended: dict[str, str] = field(default_factory=dict)
+
+    def join(self, target: str, message: dict[str, Any]) -> None:
+        """Note the report of a target that is open. message: with the target that it is about"""
+        about = message["target"]
+        self.open[target] = {"target": about, **{name: message[name] for name in CAUSE_FIELDS}}
+        self.ended.pop(about, None)
+
+    def leave(self, target: str, message: dict[str, Any]) -> str:
+        """Note that the part of a target is over; return the target that it was about."""
+        about = str(self.open.pop(target, {"target": target})["target"])
+        self.ended.pop(about, None)
+        self.ended[about] = message["ended_by"]
+        self.absorbed = max(self.absorbed, message["absorbed_after"] or 0)
+        return about
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return the targets that the open ones are about, each once, the highest score first."""
+        found = dict[str, dict[str, Any]]()
+        for each in sorted(self.open.values(), key=lambda cause: -cause["score"]):
+            known = found.setdefault(each["target"], {**each})
+            known["since"] = min(known["since"], each["since"])
+        return list(found.values())
 
 
 class MultiTargetAlerts:
@@ -42,11 +72,12 @@ class MultiTargetAlerts:
         self._targets, self._hash, self._critical = config.event.targets, config.hash, config.alerts.critical
         self._episodes: dict[tuple[str, str], JointEpisode] = {}
 
-    def update(self, alerts: Sequence[Sequence[Alert]]) -> list[Alert]:
+    def update(self, alerts: Sequence[Sequence[Alert]], values: ValuesAt | None = None) -> list[Alert]:
         """Return the joint alerts of a batch, in the order of their events.
 
         Args:
             alerts: of each target, in the order of their events
+            values: of all targets at the events; None: not known
         """
         # A target has several alerts at an event at which several of its predictions met their targets: take turns.
         # Before these, episodes of other entities may end at the event.
@@ -59,10 +90,10 @@ class MultiTargetAlerts:
                 )  # fmt: skip
                 turns.setdefault((*place, count[place]), []).append((target, alert))
                 count[place] += 1
-        joint = (self._merge(turns[turn]) for turn in sorted(turns))
+        joint = (self._merge(turns[turn], values) for turn in sorted(turns))
         return [alert for alert in joint if alert is not None]
 
-    def _merge(self, alerts: list[tuple[str, Alert]]) -> Alert | None:
+    def _merge(self, alerts: list[tuple[str, Alert]], values: ValuesAt | None) -> Alert | None:
         """Return the alerts of an entity and kind at one event as one alert; None if it is not to be reported."""
         first = alerts[0][1].message
         key = (first["entity"], first["kind"])
@@ -71,28 +102,60 @@ class MultiTargetAlerts:
         phases: dict[str, list[tuple[str, Alert]]] = {"started": [], "ongoing": [], "recovered": []}
         for target, alert in alerts:
             phase, message = alert.message["phase"], alert.message
-            phases[phase].append((target, alert))
             if phase == "recovered":
-                episode.open.pop(target, None)
-                episode.absorbed = max(episode.absorbed, message["absorbed_after"] or 0)
+                alert = alert._replace(message={**message, "target": episode.leave(target, message)})
             else:
-                episode.open[target] = {name: message[name] for name in CAUSE_FIELDS}
+                known = episode.open.get(target, {"target": target})["target"]
+                alert = self._about(target, known, alert, values)
+                episode.join(target, alert.message)
+            phases[phase].append((target, alert))
         if began:
             episode.since = min(alert.message["since"] for _, alert in alerts)
         if not episode.open:
             del self._episodes[key]
-            return self._alert("recovered", phases["recovered"], episode)
+            return self._end([alert for _, alert in phases["recovered"]], episode, values)
         if phases["started"]:
-            return self._alert("started" if began else "ongoing", phases["started"], episode)
+            found = self._alert("started" if began else "ongoing", [alert for _, alert in phases["started"]], episode)
+            episode.target = found.message["target"] if began else episode.target
+            return found
         longest = next(iter(episode.open))
-        again = [(target, alert) for target, alert in phases["ongoing"] if target == longest]
+        again = [alert for target, alert in phases["ongoing"] if target == longest]
         return self._alert("ongoing", again, episode) if again else None
 
-    def _alert(self, phase: str, causes: list[tuple[str, Alert]], episode: JointEpisode) -> Alert:
+    def _about(self, target: str, known: str, alert: Alert, values: ValuesAt | None) -> Alert:
+        """Return the alert of a target as one about the target whose level caused it, with the values of that.
+
+        known: the one that its episode is about so far, which an event that is not unusual does not change
+        """
+        about = alert.cause if alert.cause in self._targets else target
+        about = known if (alert.message["score"] or 0.0) <= 1.0 else about
+        return self._rename(alert._replace(cause=None), target, str(about), values)
+
+    def _rename(self, alert: Alert, target: str, about: str, values: ValuesAt | None) -> Alert:
+        """Return the alert of a target as one about another, if that has values at the event."""
+        own = None if values is None or about == target else values(self._targets.index(about), alert.row)
+        return alert._replace(message={**alert.message, **(own or {}), "target": about if own else target})
+
+    def _end(self, alerts: list[Alert], episode: JointEpisode, values: ValuesAt | None) -> Alert:
+        """Return the alert that ends an episode, about the target that its start was about, if that is true of it."""
+        first = episode.target
+        found = self._alert(
+            "recovered", [each for each in alerts if each.message["target"] == first] or alerts, episode
+        )
+        last, by = found.message["target"], found.message["ended_by"]
+        if by not in BY_EVENT:
+            return found._replace(message=found.message | {"target": first or last})
+        if first is not None and episode.ended.get(first) == by:
+            found = self._rename(found, last, first, values)
+        about = found.message["target"]
+        others = [(name, how) for name, how in episode.ended.items() if name != about and how in BY_EVENT]
+        return found._replace(ended=tuple((name, how) for name, how in others if how == by or name == first))
+
+    def _alert(self, phase: str, causes: list[Alert], episode: JointEpisode) -> Alert:
         """Return the alert of the cause with the highest score, with a list of all open targets."""
-        target, alert = max(causes, key=lambda cause: float(cause[1].message["score"] or 0.0))
-        ranked = sorted(episode.open.items(), key=lambda item: -item[1]["score"])
-        highest = max([alert.message["score"] or 0.0, *(cause["score"] for _, cause in ranked)])
+        alert = max(causes, key=lambda cause: float(cause.message["score"] or 0.0))
+        listed = episode.listed()
+        highest = max([alert.message["score"] or 0.0, *(cause["score"] for cause in listed)])
         ended_by = alert.message["ended_by"] if phase == "recovered" else None
         message = {
             **alert.message,
@@ -102,8 +165,7 @@ class MultiTargetAlerts:
             "since": episode.since,
             "absorbed_after": episode.absorbed if ended_by in BY_EVENT else None,
             "config_hash": self._hash,
-            "target": target,
-            "targets": [{"target": name, **cause} for name, cause in ranked],
+            "targets": listed,
         }
         return alert._replace(message=message)
 
@@ -119,9 +181,13 @@ class MultiTargetAlerts:
             sorted(self._episodes) if entity is None else [(entity, k) for k in KINDS if (entity, k) in self._episodes]
         )
         episodes = [(key, self._episodes[key]) for key in keys]
-        return [[*key, e.since, e.absorbed, list(e.open.items())] for key, e in episodes]
+        return [
+            [*key, e.since, e.absorbed, list(e.open.items()), e.target, list(e.ended.items())] for key, e in episodes
+        ]
 
     def load(self, rows: list[list[Any]]) -> None:
         """Load what `dump` returned."""
-        for name, kind, since, absorbed, items in rows:
-            self._episodes[name, kind] = JointEpisode(since, absorbed, dict(items))
+        for name, kind, since, absorbed, items, *more in rows:
+            target, ended = more or (None, [])  # a state of before has neither
+            open_ = {own: {"target": own, **cause} for own, cause in items}
+            self._episodes[name, kind] = JointEpisode(since, absorbed, open_, target, dict(ended))

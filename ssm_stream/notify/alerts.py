@@ -22,7 +22,9 @@ MAX_EPISODE_IDS = 200
 """Ids of the messages of one episode that an acknowledgement may name."""
 NEEDED = ("entity", "kind", "phase", "severity", "summary", "id", "ts")
 News = Literal["started", "escalated", "ongoing", "recovered"]
-"""What a message brings: a new episode, one that has become critical, one that goes on, the end of one."""
+"""What a message brings: a new episode, one that has become worse, one that goes on, the end of one."""
+WORSE = 1.25
+"""Times the score of what was news so far, from which on another target that joins makes an episode worse."""
 
 
 class NotAnAlertError(ValueError):
@@ -64,6 +66,8 @@ class Episode:
     """An alert from its start to its end.
 
     severity: the highest so far; last: the content of its last message; at: timestamp of that, s
+    target: that the last news was about; targets: all so far; score: the highest that was news
+    smaller: all that was news are errors that are smaller than usual
     announced: the target has been sent that it started; sent_at: when it was last sent something of it, s
     """
 
@@ -76,6 +80,38 @@ class Episode:
     sent_at: float = 0.0
     acknowledged: AlertAcknowledgement | None = None
     ids: list[str] = field(default_factory=list)
+    target: str | None = field(default=None, init=False)
+    targets: set[str] = field(default_factory=set, init=False)
+    score: float = field(default=0.0, init=False)
+    smaller: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        self._note_news(self.last)
+        self.targets = _targets_of(self.last)
+
+    def _note_news(self, content: Content) -> None:
+        self.target = content.get("target")
+        self.score = max(self.score, float(content.get("score") or 0.0))
+        self.smaller = self.smaller and content.get("change") == "smaller"
+
+    def apply(self, content: Content) -> News:
+        """Apply a further message; return what is new.
+
+        An episode becomes worse where it becomes critical, and where another target joins that is further off than what
+        was news before, or the first whose errors are not merely smaller than usual: once for each target.
+        """
+        if content["phase"] == "recovered":
+            self.last = content
+            return "recovered"
+        joins = self.last.get("scope") != "fleet" and content.get("target") not in (None, *self.targets)
+        above = float(content.get("score") or 0.0) > WORSE * self.score
+        worse = joins and (above or (self.smaller and content.get("change") != "smaller"))
+        if content["severity"] == "critical" and not self.critical:
+            self.severity, worse = "critical", True
+        self.last, self.targets = content, self.targets | _targets_of(content)
+        if worse:
+            self._note_news(content)
+        return "escalated" if worse else "ongoing"
 
     @property
     def entity(self) -> str:
@@ -99,6 +135,12 @@ class Episode:
         return (
             [str(each["entity"]) for each in listed] if self.last.get("scope") == "fleet" and listed else [self.entity]
         )
+
+
+def _targets_of(content: Content) -> set[str]:
+    """Return the targets that a message names."""
+    listed = [each["target"] for each in content.get("targets") or ()]
+    return {name for name in (content.get("target"), *listed) if name is not None}
 
 
 def passed(alert: AlertMessage) -> Episode:
@@ -131,15 +173,12 @@ class Episodes:
             self._seen.popitem(last=False)
         name = str(content.get("episode") or own)
         episode = self._open.get(name)
-        news: News = "ongoing"
+        news: News = "started"
         if episode is None:
-            episode, news = Episode(name, content, content["severity"], alert.at, alert.at), "started"
-            self._open[name] = episode
-        elif content["severity"] == "critical" and not episode.critical and content["phase"] != "recovered":
-            news = "escalated"
-        if content["phase"] != "recovered" and content["severity"] == "critical":
-            episode.severity = "critical"
-        episode.last, episode.at = content, alert.at
+            episode = self._open[name] = Episode(name, content, content["severity"], alert.at, alert.at)
+        else:
+            news = episode.apply(content)
+        episode.at = alert.at
         if len(episode.ids) < MAX_EPISODE_IDS:
             episode.ids.append(own)
             self._of_message[own] = name

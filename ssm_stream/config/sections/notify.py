@@ -78,7 +78,7 @@ class Target(Section):
     """Header `Authorization` for `alertmanager` or `webhook`, such as `Bearer …`; only as `${NAME}` or
     `${file:/path}`."""
     chart: bool | None = None
-    """A small picture of an alert that starts, or becomes critical: value, prediction and interval. People get it where
+    """A small picture of an alert that starts, or becomes worse: value, prediction and interval. People get it where
     the service takes attachments, unless it is `false`; `webhook` only with `true`, as `chart` in the message."""
     kinds: list[Kind] | None = None
     """Only alerts of these kinds, and `heartbeat`. Null: all."""

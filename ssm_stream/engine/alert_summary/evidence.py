@@ -106,6 +106,7 @@ class Evidence(NamedTuple):
     moved: the columns whose levels moved most, the first the most; cycle: events of a cycle of the target
     stopped: other columns that stopped with the alert's own
     step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
+    ended: other targets of an episode that is over, and what ended each one's part
     """
 
     moved: Sequence[MovedLevel] = ()
@@ -114,6 +115,7 @@ class Evidence(NamedTuple):
     cycle: float | None = None
     stopped: int = 0
     step: float = 0.0
+    ended: Sequence[tuple[str, str]] = ()
 
 
 NO_EVIDENCE = Evidence()

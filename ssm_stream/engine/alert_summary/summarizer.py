@@ -64,7 +64,11 @@ class Summarizer:
             if message["kind"] in ("limit", "silence", "stuck"):
                 what = self._rule(message, evidence.stopped)
             else:
-                what = self._end(message) if message["phase"] == "recovered" else self._open(message, evidence)
+                what = (
+                    self._end(message, evidence.ended)
+                    if message["phase"] == "recovered"
+                    else self._open(message, evidence)
+                )
         return self._text("sentence", who=who, what=what, when=self._when(message))
 
     def _text(self, key: str, **values: object) -> str:
@@ -220,16 +224,25 @@ class Summarizer:
         now = self._text("now", **self._value(message, target, evidence.step))
         return self._text("with_now", what=what, now=now)
 
-    def _end(self, message: Message) -> str:
+    def _end(self, message: Message, others: Sequence[tuple[str, str]]) -> str:
+        """Return that an episode is over, and how. others: targets that were part of it, and what ended each one's"""
         target, drift = self._target(message), message["kind"] == "drift"
         ended, n = message.get("ended_by") or "recovered", message.get("absorbed_after") or 1
         events = self._text("event" if n == 1 else "events", n=f"{n:,}")
-        if ended == "absorbed":
-            return self._text("absorbed_drift" if drift else "absorbed", target=target, events=events)
-        if ended != "recovered":
+        if ended not in ("recovered", "absorbed"):
             return self._text(ended)
-        key = "learned" if drift else "recovered" if side_of(message) == 0 else "calm"
-        return self._text(key, target=target, events=events)
+        key = "absorbed_drift" if drift else "absorbed"
+        if ended == "recovered":
+            key = "learned" if drift else "recovered" if side_of(message) == 0 else "calm"
+        what = self._text(key, target=target, events=events)
+        alike = [_name(name) for name, by in others if by == ended]
+        if alike:
+            what = self._text("also", what=what, others=self._list(alike[:MAX_TARGETS], len(alike)))
+        for name, by in others:
+            if by != ended:
+                key = "absorbed_before" if by == "absorbed" else "recovered_before"
+                what = self._text(key, what=what, target=_name(name))
+        return what
 
     def _rule(self, message: Message, stopped: int) -> str:
         """Return what a rule has found, or that it no longer holds. stopped: other columns that stopped as well"""

@@ -197,7 +197,8 @@ TEXTS: dict[str, Text] = {
     "recovered": Text("{target} is as expected again after {events}", "{target} は{events}で予測どおりに戻りました"),
     "calm": Text("nothing unusual any more in {target} after {events}", "{target} は{events}で平常に戻りました"),
     "learned": Text(
-        "the prediction of {target} fits again after {events}", "{target} の予測は{events}で再び合うようになりました"
+        "the prediction of {target} fits again after {events}: the change is over, or learned",
+        "{target} の予測は{events}で再び合うようになりました（変化が収まったか、学習されました）",
     ),
     "absorbed": Text(
         "{target} has been so for {events}: the new level is taken as normal",
@@ -206,6 +207,12 @@ TEXTS: dict[str, Text] = {
     "absorbed_drift": Text(
         "{target} has been so for {events}: the new behaviour is taken as normal",
         "{target} は{events}同じ状態のため、新しい振る舞いを正常とみなします",
+    ),
+    "recovered_before": Text(
+        "{what}; {target} was normal again before", "{what}（{target} はその前に平常に戻っています）"
+    ),
+    "absorbed_before": Text(
+        "{what}; {target} was taken as normal before", "{what}（{target} はその前に正常とみなされています）"
     ),
     "ttl": Text("closed, as no events of it come any more", "イベントが途絶えたため、アラートを閉じました"),
     "reset": Text("closed, as its state was reset", "状態がリセットされたため、アラートを閉じました"),

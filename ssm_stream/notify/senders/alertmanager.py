@@ -78,6 +78,7 @@ def labels_of(episode: Episode, team: str | None, source: str) -> Labels:
         "source": (last.get("source") or {}).get("topic") or source,
         "team": team,
         "pool": last.get("pool"),
+        "target": episode.target,
         "column": last.get("column"),
         "limit": last.get("limit"),
     }

@@ -83,7 +83,7 @@ class AlertmanagerWorker(TargetWorker):
             return labels
         found = self._make(episode)
         before = self._of_episode.get(episode.id)
-        if before is not None and before != found.labels:  # another severity is another alert
+        if before is not None and before != found.labels:  # another severity or target is another alert
             self._replace(before, found.labels, episode.id, now)
         former = self._firing.get(found.labels)
         found.known = former is not None and former.fires(now) and former.known
