@@ -136,12 +136,17 @@ class Kafka:
             consumer.close()
         return sorted(found, key=lambda message: (message.partition(), message.offset()))
 
-    def close(self) -> None:
-        """Leave a cluster that is not ours as it was found."""
+    def delete_topics(self) -> None:
+        """Delete the topics that were made until now."""
         if self.created:
             admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "logger": LOGGER})
             for answer in admin.delete_topics(self.created, request_timeout=10).values():
                 answer.exception(15)
+            self.created = []
+
+    def close(self) -> None:
+        """Leave a cluster that is not ours as it was found."""
+        self.delete_topics()
 
 
 class LocalKafka(Kafka):
