@@ -33,6 +33,7 @@ settings.load_profile("shared machine")
 """An example may take seconds where others use the machine: that is no failure."""
 gc.disable()  # until all is loaded, of which nothing is garbage; and none of it is looked at again
 chosen = functools.cache(choose_broker)
+kept_broker = functools.cache(kept)
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
 """The commands are made from their functions once, which takes 30 ms, and not for each that a test runs."""
 FIRST = (
@@ -87,7 +88,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """The broker that `choose_broker` names, one for all tests: use topics of your own (`kafka.topic(...)`)."""
     directory = tmp_path_factory.mktemp("kafka")
     choice = chosen()
-    if (shared := kept()) is not None:
+    if (shared := kept_broker()) is not None:
         yield shared
         return
     try:
@@ -98,6 +99,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         broker = start_broker(Choice(instead, str(error)), directory)
     yield broker
     broker.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_topics() -> Iterator[None]:
+    """The topics of a file end with it: the more there are, the longer takes what lists them all, as a start does."""
+    yield
+    if kept_broker.cache_info().currsize and (shared := kept_broker()) is not None:
+        shared.delete_topics()
 
 
 @pytest.fixture

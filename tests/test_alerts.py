@@ -124,7 +124,7 @@ def test_an_alerts_state_hash_is_the_state_after_its_event() -> None:
 # Episodes.
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 20), st.integers(0, 40), st.integers(1, 60),
     st.sampled_from([20, 100, 10_000]),

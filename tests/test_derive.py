@@ -178,7 +178,7 @@ def test_text_at_a_source_is_refused_as_at_a_feature() -> None:
 # The state of the windows.
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 2**32),
     cuts=st.lists(st.integers(0, 400), max_size=8),

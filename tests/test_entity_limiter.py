@@ -142,7 +142,7 @@ def fed(engine: Engine, events: Events, start: int, stop: int, out: list[tuple[i
 
 @pytest.mark.parametrize("full", ["evict", "refuse"])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "labels"])
-@settings(max_examples=12)
+@settings(max_examples=7)
 @given(
     seed=st.integers(0, 1000), most=st.integers(1, 25), cuts=st.sets(st.integers(1, 239), max_size=8), n=st.just(240)
 )

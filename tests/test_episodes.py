@@ -146,7 +146,7 @@ def test_partitions_have_clocks_of_their_own() -> None:
     assert [(m["id"], m["episode"]) for m in found if m["entity"] == "old"] == [("events-0-180-anomaly-1", began["id"])]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 2500), max_size=12), st.sampled_from(["batches", "restores", "snapshots"]))
 @pytest.mark.parametrize("targets", [1, 2])
 def test_no_batch_restart_or_snapshot_changes_a_message(targets: int, cuts: list[int], how: str) -> None:

@@ -270,7 +270,7 @@ def test_nothing_is_stored_where_nothing_was_learned(tmp_path: Path) -> None:
 @pytest.mark.skipif(kafka_obstacle() is not None, reason=str(kafka_obstacle()))
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
 def test_members_come_go_and_are_killed_and_nothing_is_lost_twice_or_forgotten(kafka: Kafka, delivery: str) -> None:
-    options = ["--changes", "4", "--seconds", "30", "--most", "3", "--rate", "400", "--seed", "3", "--json"]
+    options = ["--changes", "4", "--seconds", "20", "--most", "3", "--rate", "400", "--seed", "3", "--json"]
     command = [sys.executable, str(SCRIPT), *options, "--delivery", delivery]
     environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

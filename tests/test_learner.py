@@ -158,7 +158,7 @@ EVERY = Heads(attention=16, gd=True)
 CASES = {
     "fast": Case(lambda: drift(700, 2, step=1_200_000), FeaturePlan(ABC, calendar=("auto",), lags=8), Heads()),
     "accurate": Case(
-        lambda: drift(600, 2, step=1_200_000, seed=3),
+        lambda: drift(450, 2, step=1_200_000, seed=3),
         FeaturePlan(ABC, calendar=("auto",), lags=8),
         Heads(attention=128),
     ),
@@ -166,9 +166,9 @@ CASES = {
     "entities": Case(lambda: drift(500, entities=3, seed=2), PLAN, EVERY, entities=3),
     "large embedding": Case(lambda: drift(300, seed=9), PLAN, Heads(size=128, scale=2.0)),
     "small embedding": Case(lambda: drift(300, 2, seed=9), PLAN, Heads(size=16, scale=0.5)),
-    "fleets of two to ninety": Case(lambda: small_and_large(1_100), PLAN, Heads(), entities=90),
+    "fleets of two to ninety": Case(lambda: small_and_large(1_060), PLAN, Heads(), entities=90),
     "fleet with codes": Case(
-        lambda: coded(1_200), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), Heads(), entities=3, slots=80
+        lambda: coded(1_170, 12), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), Heads(), entities=12, slots=80
     ),
     "codes": Case(lambda: coded(400), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), EVERY, entities=3, slots=80),
     "no past": Case(
@@ -188,10 +188,10 @@ CASES = {
         entities=2,
         slots=48,
     ),
-    "sensor offset": Case(lambda: with_offset(500), FeaturePlan(ABC), Heads(), entities=2),
-    "gaps in slow sensors": Case(lambda: with_gaps(600), FeaturePlan(ABC), Heads(), entities=2),
+    "sensor offset": Case(lambda: with_offset(400), FeaturePlan(ABC), Heads(), entities=2),
+    "gaps in slow sensors": Case(lambda: with_gaps(400), FeaturePlan(ABC), Heads(), entities=2),
     "gaps in slow sensors, no past": Case(
-        lambda: with_gaps(500), FeaturePlan(ABC, (), (), 0, False), Heads(attention=16), entities=2
+        lambda: with_gaps(350), FeaturePlan(ABC, (), (), 0, False), Heads(attention=16), entities=2
     ),
     "half-lives": Case(
         lambda: drift(300, seed=4), PLAN, Heads(attention=16), half_lives=((0, 6 * 3600.0), (20, 0), (200, 0))

@@ -204,7 +204,7 @@ def test_targets_of_an_entity_share_one_episode_a_kind() -> None:
     assert ("anomaly", "started", 2) in said, "both spike at once"
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.booleans(), st.lists(st.integers(0, 3000), max_size=12), st.booleans())
 def test_batches_and_restores_change_neither_messages_nor_state(gaps: bool, cuts: list[int], restored: bool) -> None:
     """With gaps, targets expire while their episodes are open, at an event or at a snapshot."""

@@ -437,7 +437,7 @@ def away(*, stopped_before: bool, restarts: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("stopped_before", [False, True])
 def test_neither_batches_nor_snapshots_change_restarts_after_an_absence(*, stopped_before: bool) -> None:
-    events = away(stopped_before=stopped_before, restarts=4)
+    events = away(stopped_before=stopped_before, restarts=2)
     found = []
     for size, every in ((len(events), 0), (1, 0), (1, 1), (7, 3), (50, 1)):
         engine, rows, alerts = PublicEngine(parse_config(AWAY)), [], []

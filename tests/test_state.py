@@ -99,7 +99,7 @@ def replayed(config: Config, files: list[BytesIO]) -> Engine:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15)  # of each kind; test_entity_limiter.py restores 120 such chains more
+@settings(max_examples=9)  # of each kind; test_entity_limiter.py restores 80 such chains more
 @given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(1, 399), min_size=1, max_size=8), extra=st.booleans())
 def test_changes_one_after_another_are_a_whole_snapshot_to_the_bit(
     kind: str, seed: int, cuts: list[int], extra: bool

@@ -187,13 +187,13 @@ def watched(y: Floats, inputs: str = "") -> list[dict[str, Any]]:
 def test_a_drop_by_nine_tenths_in_one_signal_alarms(signals: int, inputs: str) -> None:
     """Nearly always at once, though each of 20 signals has a twentieth of the budget; where noise hides it, soon."""
     delays = []
-    for seed in range(20):
+    for seed in range(12):
         y = correlated(1_560, signals, seed)
         y[1_500:, 0] *= 0.1
         found = [m["row"] - 1_500 for m in watched(y, inputs) if m["row"] >= 1_500 and m["phase"] != "recovered"]
         delays.append(found[0] if found else 60)
-    assert sum(delay <= 3 for delay in delays) >= 16, delays
-    assert sum(delay <= 30 for delay in delays) >= 19, delays
+    assert sum(delay <= 3 for delay in delays) >= 10, delays
+    assert sum(delay <= 30 for delay in delays) >= 11, delays
 
 
 def test_the_budget_is_that_of_the_entity_not_of_each_signal() -> None:

@@ -65,7 +65,7 @@ def test_a_snapshot_frees_expired_entities() -> None:
     assert len(engine) == len(Engine.restore(TTL, state)) == 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 400), max_size=6))
 def test_evicted_at_a_snapshot_or_not_the_results_are_the_same(seed: int, points: list[int]) -> None:
     """Gaps near the TTL, in two partitions: whether a snapshot falls in between must not show."""

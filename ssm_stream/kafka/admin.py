@@ -131,14 +131,12 @@ def group_denied(source: Source, group: str) -> bool:
 def _have_leaders(admin: AdminClient, names: Iterable[str]) -> bool:
     """Return True if the cluster's metadata has the topics with leaders: it lags behind their creation."""
     try:
-        topics = admin.list_topics(timeout=5).topics
+        # One by one: a list of all is large where many use the cluster.
+        topics = [admin.list_topics(name, timeout=5).topics[name] for name in names]
     except KafkaException:
         return False
     return all(
-        name in topics
-        and topics[name].partitions
-        and all(partition.leader >= 0 for partition in topics[name].partitions.values())
-        for name in names
+        topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values()) for topic in topics
     )
 
 

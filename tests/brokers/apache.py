@@ -18,7 +18,7 @@ from ssm_stream.ops.bytewax_metrics import free_port
 
 JAVA = 17
 """The version that Apache Kafka 4 needs at least."""
-QUICK = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+QUICK = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 """Options of the JVM for a quick start; slower under load than Kafka's own."""
 LOGGING = """rootLogger.level=WARN
 rootLogger.appenderRef.console.ref=Console
@@ -105,6 +105,10 @@ class ApacheKafka(LocalKafka):
             "transaction.state.log.num.partitions": 5,
             "group.initial.rebalance.delay.ms": 0,
             "auto.create.topics.enable": "false",
+            # Threads for a few clients on two cores; each request goes through three of them.
+            "num.network.threads": 1,
+            "num.io.threads": 2,
+            "background.threads": 2,
             "metadata.max.idle.interval.ms": 0,  # else the idle controller writes to its log twice a second
         }
 

@@ -20,6 +20,7 @@ from ssm_stream.config import Source
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import LOGGER, BrokerError
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.ops.bytewax_metrics import free_port
 
 Payload = bytes | str | None
@@ -100,7 +101,6 @@ class Kafka:
 
         With `expected`, goes on until there are at least so many, and fails when `timeout` seconds pass before.
         """
-        partitions = check_broker(self.source(topic, wait=timeout)).partitions_of(topic)
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap_servers,
@@ -117,7 +117,11 @@ class Kafka:
         deadline = time.monotonic() + timeout
         try:
             # A consumer that knows the topic before it is assigned starts half a second sooner.
-            consumer.list_topics(topic, timeout=timeout)
+            while (known := consumer.list_topics(topic, timeout=timeout).topics[topic]).error is not None:
+                waits = known.partitions and is_retriable(known.error) and time.monotonic() < deadline
+                assert waits, f"{topic}: {known.error}"
+                time.sleep(0.05)
+            partitions = sorted(known.partitions)
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
             while len(at_end) < len(partitions) or (expected is not None and len(found) < expected):
                 if time.monotonic() > deadline:
@@ -136,12 +140,17 @@ class Kafka:
             consumer.close()
         return sorted(found, key=lambda message: (message.partition(), message.offset()))
 
-    def close(self) -> None:
-        """Leave a cluster that is not ours as it was found."""
+    def delete_topics(self) -> None:
+        """Delete the topics that were made until now."""
         if self.created:
             admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "logger": LOGGER})
             for answer in admin.delete_topics(self.created, request_timeout=10).values():
                 answer.exception(15)
+            self.created = []
+
+    def close(self) -> None:
+        """Leave a cluster that is not ours as it was found."""
+        self.delete_topics()
 
 
 class LocalKafka(Kafka):

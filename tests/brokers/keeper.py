@@ -24,7 +24,7 @@ PATIENCE = 240.0
 
 
 class SharedKafka(Kafka):
-    """That which another process keeps; its topics end with it."""
+    """That which another process keeps; the topics that are left end with it."""
 
     kind = ApacheKafka.kind
     replication = 1
