@@ -938,6 +938,24 @@ def test_what_stops_is_watched() -> None:
     assert not parse_config(render_config(decided(requests()), "t", "a", {}, "rows")).alerts.stuck
 
 
+def test_a_signal_that_floods_or_is_set_is_not_watched_and_the_others_are() -> None:
+    """A setpoint and a blade angle that are held, at another value each time; the temperature stays watched."""
+    rows, rng = machines(), np.random.default_rng(5)
+    for i, row in enumerate(rows):
+        held = (i // 4) % 80 >= 60
+        value = round(60.0 + i // 320 + 0.1 * (i % 4), 1) if held else round(float(rng.normal(60.0, 3.0)), 3)
+        row |= {"temp_sp": value, "angle": round(1.5 * value, 3) if held else round(float(rng.normal(90.0, 5.0)), 3)}
+    draft = draft_event(rows, Choices(targets=["temp"]), "plant")
+    stops = draft.stops
+    assert stops is not None
+    assert stops.watched == ["load", "temp"]
+    assert stops.unwatched.startswith("temp_sp: set by command, and held; more alerts than the budget allows: angle (")
+    text = render_config(draft, "t", "a", {}, "rows")
+    assert parse_config(text).alerts.stuck == ["load", "temp"]
+    assert f"Left out: {stops.unwatched}" in " ".join(line.strip(" #") for line in text.splitlines())
+    assert f"alerts.stuck leaves out {stops.unwatched}" in draft.notes
+
+
 def test_the_ends_of_machines_are_no_alerts_where_all_end() -> None:
     silence, stuck = switches(machines(one_after_another=True))
     assert silence == "# silence: {after: auto}   # left out: 3 of 4 machines end within the sample"

@@ -181,6 +181,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
     stops = find_stops(event, as_learned)
+    notes += [f"alerts.stuck leaves out {stops.unwatched or stops.stuck}"] if stops.unwatched or stops.stuck else []
     if stops.ttl is not None:
         why["state.ttl"] = f"{stops.silence}: after so long without events the open alerts of one end, too"
     known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
