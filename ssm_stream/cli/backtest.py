@@ -194,6 +194,11 @@ def _print(config: Config, result: dict[str, Any]) -> None:
             f"{result['late']:,} events came after later ones of their entities, by up to "
             f"{result['late_by'] / 3600:.3g} h: none is refused, and they are learned in the order in which they came"
         )
+        if "clocks_back" in result:
+            disordered += (
+                f". All came in an hour that local clocks have twice, as in {result['clocks_back']}: set "
+                f"event.time_zone to the zone of `{config.event.timestamp}`, which reads the second one as later"
+            )
     if disordered is not None:
         console.print(disordered, markup=False, highlight=False, soft_wrap=True)
     if result.get("overtaken"):

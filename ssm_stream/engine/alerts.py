@@ -129,6 +129,15 @@ class TargetAndPrediction(NamedTuple):
     upper: float
 
 
+def _measured_score(score: float, values: TargetAndPrediction) -> float:
+    """Return the score of an anomaly: 1, that of an alarm as such, where there is no size of errors to measure it by.
+
+    A target that has never moved has an interval of no width: its first step, however small, is any number of times
+    the bound, which tells nothing of how grave it is.
+    """
+    return 1.0 if score > 1.0 and values.lower == values.upper else score
+
+
 class CapturedState(NamedTuple):
     """The state of an entity and its pool at one event.
 
@@ -226,6 +235,8 @@ class AlertBuilder:
             if phase == lifecycle.UNCHANGED:
                 continue
             score, since, absorbed = numbers[kind]
+            if name == "anomaly":
+                score = _measured_score(score, event.values)
             recovered, drifts = phase == lifecycle.RECOVERED, name == "drift"
             message = {
                 "entity": event.entity,

@@ -58,7 +58,8 @@ def backtest(
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
         the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
         before, if they are more than a sorted file has; `late`, events that came after a later one of their entity, and
-        `late_by`, by how much at most, s, if there are any; with several targets as of `combine_targets`
+        `late_by`, by how much at most, s, if there are any; `clocks_back`, a zone whose clocks went back where all of
+        these came, if times without an offset are read as UTC; with several targets as of `combine_targets`
     """
     faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
     is_sorted, overtaken, backward = False, 0, BackwardSteps()
@@ -117,7 +118,15 @@ def backtest(
         **({"overtaken": overtaken} if overtaken else {}),
         **({"backward": backward.found} if backward.found else {}),
         **({"late": backward.late, "late_by": backward.late_by / 1000} if backward.late else {}),
+        **({"clocks_back": zone} if (zone := _clocks_back(config, backward)) is not None else {}),
     }
+
+
+def _clocks_back(config: Config, backward: BackwardSteps) -> str | None:
+    """Return a zone whose clocks explain the late events, where another zone than UTC may be set; None if none does."""
+    event = config.event
+    is_local = event.time_zone == "UTC" and event.timestamp_format in ("iso", "auto") and backward.late
+    return backward.zone if is_local else None
 
 
 def _with_shares(metrics: dict[str, Any], shares: EpisodeShares) -> dict[str, dict[str, Any]]:

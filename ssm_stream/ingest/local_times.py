@@ -45,6 +45,14 @@ def find_zone(names: Sequence[object] | None, ts: NDArray[np.int64]) -> str | No
         if before is not None and time <= before:
             back.append((before, time))
         last[name] = time
+    return zone_by_steps(back)
+
+
+def zone_by_steps(back: Sequence[tuple[int, int]]) -> str | None:
+    """Return a zone in whose repeated hours all steps back lie; None if there is none, or no step.
+
+    back: the latest time before the step, and that after it, local, ms, read as if they were UTC
+    """
     if not back or min(time - before for before, time in back) < -HOUR_MS:
         return None
     years = {datetime.fromtimestamp(time / 1000, UTC).year for _, time in back}

@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.ingest.factorize import factorize
+from ssm_stream.ingest.local_times import zone_by_steps
 
 MAX_SHARE, MAX_EACH = 0.02, 2
 """Share of the events, and number for an entity, that a sorted file may have: rows come late, clocks go back."""
+MAX_KEPT = 10_000
+"""Late events whose times are kept, to see whether clocks went back then."""
 
 
 class BackwardSteps:
@@ -26,6 +29,7 @@ class BackwardSteps:
         self._latest = np.empty(0, np.int64)
         self._events, self._count = 0, 0
         self.late, self.late_by = 0, 0
+        self._steps_back = list[tuple[int, int]]()
 
     def add(self, names: list[str], ts: NDArray[np.int64]) -> None:
         """Count the next events. names: of the entities; ts: (n,) ms"""
@@ -57,9 +61,18 @@ class BackwardSteps:
         places = np.searchsorted(seen, owners)[order] * len(times) + ranks[order]
         highest = np.maximum.accumulate(places)
         late = places < highest
-        by = times[highest[late] % len(times)] - times[places[late] % len(times)]
+        latest, own = times[highest[late] % len(times)], times[places[late] % len(times)]
+        by = latest - own
+        room = MAX_KEPT - len(self._steps_back)
+        self._steps_back += zip(latest[:room].tolist(), own[:room].tolist(), strict=True)
         self.late += len(by)
         self.late_by = max(self.late_by, int(by.max(initial=0)))
+
+    @property
+    def zone(self) -> str | None:
+        """A zone whose clocks went back where all late events came, if times were read as UTC; None if there is none.
+        """
+        return zone_by_steps(self._steps_back)
 
     @property
     def found(self) -> int:
