@@ -41,7 +41,9 @@ def config(alerts: str = "silence: {}", more: str = "") -> Config:
 def test_stuck_may_be_written_as_silence_is() -> None:
     assert config("silence: {}, stuck: {}").alerts.stuck
     assert config("stuck: {}").hash == config("stuck: true").hash
-    with pytest.raises(ConfigError, match=r"alerts.stuck: found \{'after': 5\}; write true or false, or a list of columns: it has no"):
+    with pytest.raises(
+        ConfigError, match=r"alerts.stuck: found \{'after': 5\}; write true or false, or a list of columns: it has no"
+    ):
         config("stuck: {after: 5}")
 
 
@@ -350,8 +352,8 @@ def test_a_value_at_which_it_stood_before_is_rest() -> None:
 
 @pytest.mark.parametrize("end", [-0.2, 1.7])
 def test_an_end_of_its_range_at_which_it_often_is_is_rest(end: float) -> None:
-    """A machine that draws a little at rest, a fan at its most: for longer now than before. As long at an end that it has
-    touched once, and at a value within the range, is an alert."""
+    """A machine that draws a little at rest, a fan at its most: for longer now than before. As long at an end that it
+    has touched once, and at a value within the range, is an alert."""
     events = fleet("regular", 5, 1200)
     events.features[:] = np.random.default_rng(0).uniform(0.0, 1.5, (len(events), 1))
     mine = own_rows(events, "m01")
@@ -367,7 +369,7 @@ def test_an_end_of_its_range_at_which_it_often_is_is_rest(end: float) -> None:
 
 
 def shared(goes_on: int = 560) -> tuple[Config, Events]:
-    """All machines have the same load, that of the plant, which stands still from their row 500 to 560, of m03 to another."""
+    """All machines have the load of the plant, which stands still from their row 500 to 560, that of m03 to another."""
     events = at_once(5, 800)
     load = np.random.default_rng(3).uniform(0.5, 1.5, 800)
     load[500:560] = 0.75

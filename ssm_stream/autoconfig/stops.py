@@ -32,6 +32,8 @@ DAY_S, DAY_MS = 86_400.0, 86_400_000.0
 MAX_LATE = 10
 """Times its longest step before the end of the sample up to which a machine may yet go on."""
 WARMUP = Model().warmup
+UNJUDGED = "not judged by the sample, whose windows are too few"
+"""Why the switches are left out where rows are windows of those of the sample."""
 MAX_ALERTS = 4.0
 """Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
 MAX_STATES, MIN_SIGNALS = 12, 3

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.core import detect, lifecycle, loop
+from ssm_stream.core import detect, error_scale, lifecycle, loop
 from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.implicit import answer_names
 from ssm_stream.core.shapes import MANY, LearnerParams
@@ -129,15 +129,6 @@ class TargetAndPrediction(NamedTuple):
     upper: float
 
 
-def _measured_score(score: float, values: TargetAndPrediction) -> float:
-    """Return the score of an anomaly: 1, that of an alarm as such, where there is no size of errors to measure it by.
-
-    A target that has never moved has an interval of no width: its first step, however small, is any number of times
-    the bound, which tells nothing of how grave it is.
-    """
-    return 1.0 if score > 1.0 and values.lower == values.upper else score
-
-
 class CapturedState(NamedTuple):
     """The state of an entity and its pool at one event.
 
@@ -160,6 +151,17 @@ class CapturedState(NamedTuple):
     def state_hash(self) -> str:
         """16 hex digits over all that the entity's next prediction depends on."""
         return self.layout.state_hash(self.content, self.waiting)
+
+
+def _measured_score(score: float, state: CapturedState) -> float:
+    """Return the score of an anomaly: 1, that of an alarm as such, where there is no size of errors to measure it by.
+
+    A target that has never moved has had no error before this one: its first step, however small, is any number of
+    times the bound, which tells nothing of how grave it is.
+    """
+    errors = state.find("error_scale.number")
+    never_moved = errors is not None and errors[error_scale.SEEN] <= 1.0
+    return 1.0 if score > 1.0 and never_moved else score
 
 
 class ReportedEvent(NamedTuple):
@@ -236,7 +238,7 @@ class AlertBuilder:
                 continue
             score, since, absorbed = numbers[kind]
             if name == "anomaly":
-                score = _measured_score(score, event.values)
+                score = _measured_score(score, state)
             recovered, drifts = phase == lifecycle.RECOVERED, name == "drift"
             message = {
                 "entity": event.entity,

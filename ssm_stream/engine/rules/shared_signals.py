@@ -116,8 +116,8 @@ class SharedSignals:
     def dump(self) -> list[list[Any]]:
         """Return the state as JSON has it."""
         runs = {**self._run, **self._waiting}
-        kinds = {place: 2 if place in self._waiting else int(self._first.get(run) == place) for place, run in runs.items()}
-        return [[*place, *run, kinds[place]] for place, run in runs.items()]
+        firsts = {*self._first.values()}
+        return [[*place, *run, 2 if place in self._waiting else int(place in firsts)] for place, run in runs.items()]
 
     def load(self, rows: Sequence[Sequence[Any]]) -> None:
         """Load what `dump` returned."""

@@ -100,10 +100,11 @@ class SilenceAlerts:
             for entity in leaving[start]:
                 self.remove(entity)
             part = slice(start, stop)
-            run = self._core.run(
+            run: list[Any] = self._core.run(
                 self._entity, self._source, at, rows[part], events.ts[part], values[part], *self._rules
             )
-            found += self._once([(start + each[0], *each[1:]) for each in run], events, source, range(start, stop))
+            of_part: list[Any] = [(start + each[0], *each[1:]) for each in run]
+            found += self._once(of_part, events, source, range(start, stop))
         alerts = [alert for each in found if (alert := self._alert(events, source, each)) is not None]
         return sorted(alerts, key=lambda alert: (alert.row, alert.suffix != OTHER, alert.message["entity"]))
 
@@ -120,7 +121,9 @@ class SilenceAlerts:
         kept = [(place, each) for place, each in enumerate(found) if each[2] not in (FIXED, MOVES)]
         stuck = [each for each in found if each[2] in (FIXED, MOVES) and each[3] not in self._unwatched]
         own = {(each[0], each[2], each[3]): (place, each) for place, each in enumerate(found)}
-        changes = [Change(each[0], (self._names[each[1]], each[3]), each[2] == FIXED, each[5], each[4]) for each in stuck]
+        changes = [
+            Change(each[0], (self._names[each[1]], each[3]), each[2] == FIXED, each[5], each[4]) for each in stuck
+        ]
         for change, is_alert in self._shared.alerts(events.entity, source, changes, part):
             if is_alert:
                 name, column = change.place

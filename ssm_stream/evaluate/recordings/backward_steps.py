@@ -27,6 +27,7 @@ class BackwardSteps:
         self._codes: dict[str, int] = {}
         self._last = np.empty(0, np.int64)
         self._latest = np.empty(0, np.int64)
+        self._begin, self._number = np.empty(0, np.int64), np.empty(0, np.int64)
         self._events, self._count = 0, 0
         self.late, self.late_by = 0, 0
         self._steps_back = list[tuple[int, int]]()
@@ -39,6 +40,9 @@ class BackwardSteps:
         new = len(self._codes) - len(self._last)
         unknown = np.full(new, np.iinfo(np.int64).min)
         self._last, self._latest = (np.concatenate([known, unknown]) for known in (self._last, self._latest))
+        self._begin = np.append(self._begin, np.full(new, np.iinfo(np.int64).max))
+        np.minimum.at(self._begin, codes, ts)
+        self._number = np.append(self._number, np.zeros(new, np.int64)) + np.bincount(codes, minlength=len(self._last))
         order = np.argsort(codes, kind="stable")
         codes, ts = codes[order], ts[order]
         first = np.flatnonzero(np.diff(codes, prepend=-1))
@@ -69,9 +73,16 @@ class BackwardSteps:
         self.late_by = max(self.late_by, int(by.max(initial=0)))
 
     @property
-    def zone(self) -> str | None:
-        """A zone whose clocks went back where all late events came, if times were read as UTC; None if there is none.
-        """
+    def usual_step(self) -> float:
+        """The median over the entities of the mean time between two events, s; 0 if none has two."""
+        several = self._number > 1
+        lasts = (self._latest - self._begin)[several] / 1000.0
+        return float(np.median(lasts / (self._number[several] - 1))) if several.any() else 0.0
+
+    @property
+    def clocks_back(self) -> tuple[str | None, int]:
+        """A zone whose clocks went back where late events came, if times were read as UTC, and how many of the events
+        that are kept did; None if none."""
         return zone_by_steps(self._steps_back)
 
     @property
