@@ -113,7 +113,8 @@ def whole_reason(column: Column | None, n: int, reason: str) -> str:
     if column is None:
         return f"null in all of the {n:,} rows that were read"
     if 2 * len(column.values) < n:
-        return f"a value in only {len(column.values):,} of {n:,} rows"
+        what = "number" if reason.startswith("a number") else "value"
+        return f"a {what} in only {len(column.values):,} of {n:,} rows"
     if reason.startswith("the same text") and column.distinct > 1:
         ((usual, count),) = Counter(column.values.values()).most_common(1)
         return f"{usual!r} in {count:,} of {n:,} rows, and in those that were examined"

@@ -157,7 +157,7 @@ def _measured_score(score: float, state: CapturedState) -> float:
     """Return the score of an anomaly: 1, that of an alarm as such, where there is no size of errors to measure it by.
 
     A target that has never moved has had no error before this one: its first step, however small, is any number of
-    times the bound, which tells nothing of how grave it is.
+    times the bound, however grave it is.
     """
     errors = state.find("error_scale.number")
     never_moved = errors is not None and errors[error_scale.SEEN] <= 1.0
