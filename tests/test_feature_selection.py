@@ -69,7 +69,7 @@ def picked(column: Any, n: int = 100, **keys: Any) -> tuple[str, str]:
         (lambda i: f"name {i % MAX_CATEGORY_VALUES}", "category", ""),
         (lambda i: f"name {i % (MAX_CATEGORY_VALUES + 1)}", "none", "33 different values"),
         ("Lyon", "none", "the same text in all events"),
-        (None, "none", "always null"),
+        (None, "none", "null in all of the 100 events that were examined"),
         ([1, 2], "none", "lists or objects in 100 of 100 events"),
         (lambda i: [1] if i % 2 else "a", "none", "lists or objects in 50 of 100 events"),
         (lambda i: "ab"[i % 2] * 600, "none", "more than 512 characters"),

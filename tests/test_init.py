@@ -909,6 +909,63 @@ def test_single_operations_become_windows() -> None:
     assert "errors: {share: {status: error}}" in render_config(decided(outcomes), "t", "a", {}, "rows")
 
 
+def trips() -> list[dict[str, Any]]:
+    """Two lifts: a row is a trip, with what it measures; a code of an error in one of 300."""
+    rng, out = np.random.default_rng(0), []
+    for lift in ("A1", "B2"):
+        time = 1_772_323_200.0
+        for i in range(600):
+            time += float(rng.exponential(600.0))
+            row: dict[str, Any] = {
+                "time": time,
+                "machine": lift,
+                "trip_no": 40_000 + i,
+                "door": None,
+                "error_code": None,
+            }
+            if i % 300 == 7:
+                row["error_code"] = f"E{i // 300}"
+            distance = float(rng.integers(1, 8)) * 3.4
+            row |= {"distance_m": distance, "duration_s": round(4.0 + distance / 2.0 + float(rng.normal(0.0, 0.2)), 2)}
+            row |= {name: round(float(rng.normal(mean, 0.1 * mean)), 2) for name, mean in MEASURED.items()}
+            out.append(row)
+    return sorted(out, key=lambda row: row["time"])
+
+
+MEASURED = {"load_kg": 200.0, "motor_current_A": 4.0, "vibration_mm_s": 0.8}
+
+
+def test_operations_that_measure_are_events_themselves() -> None:
+    draft = decided(trips())
+    assert draft.event.aggregate is None
+    assert {*MEASURED, "duration_s"} <= {*draft.event.targets, *draft.event.numbers}
+    assert "trip_no" not in draft.event.columns
+    assert any("measures by itself (" in note and "event.aggregate" in note for note in draft.notes)
+    assert draft.left_out["error_code"] == "a value in only 4 of 1,200 rows"
+    assert decided([{**row, "door": 1.0} if i == 9 else row for i, row in enumerate(trips())]).left_out["door"] == (
+        "a value in only 1 of 1,200 rows"
+    )
+    one = decided(trips(), targets=["vibration_mm_s"])
+    assert one.left_out["error_code"] == draft.left_out["error_code"]
+    assert draft.left_out["door"] == "null in all of the 1,200 rows that were read"
+
+
+def test_windows_give_reasons_and_how_late_the_first_alert_is() -> None:
+    def rare(row: dict[str, Any], number: int) -> dict[str, Any]:
+        time = 1_772_323_200.0 + 300.0 * (row["time"] - 1_772_323_200.0)
+        return {key: value for key, value in row.items() if key != "bytes"} | {"time": time, "request_no": number}
+
+    draft = decided([rare(row, 7_000 + i) for i, row in enumerate(requests())])
+    assert draft.event.aggregate is not None
+    assert draft.event.features == ["requests", "errors", "latency_p95"]
+    assert draft.left_out["request_no"] == "it counts the rows"
+    assert any("the first anomaly of an entity can be an alert after 25 days" in note for note in draft.notes)
+    assert not any("can be an alert after" in note for note in decided(requests()).notes)
+    text = render_config(draft, "t", "a", {}, "rows")
+    assert "# silence: {after: auto}   # left out: not judged by the sample" in text
+    assert "# stuck: true   # left out: not judged by the sample" in text
+
+
 START = 1_767_225_600
 
 
@@ -936,6 +993,24 @@ def test_what_stops_is_watched() -> None:
     assert config.alerts.stuck
     assert config.alerts.silence is not None
     assert not parse_config(render_config(decided(requests()), "t", "a", {}, "rows")).alerts.stuck
+
+
+def test_a_signal_that_floods_or_is_set_is_not_watched_and_the_others_are() -> None:
+    """A setpoint and a blade angle that are held, at another value each time; the temperature stays watched."""
+    rows, rng = machines(), np.random.default_rng(5)
+    for i, row in enumerate(rows):
+        held = (i // 4) % 80 >= 60
+        value = round(60.0 + i // 320 + 0.1 * (i % 4), 1) if held else round(float(rng.normal(60.0, 3.0)), 3)
+        row |= {"temp_sp": value, "angle": round(1.5 * value, 3) if held else round(float(rng.normal(90.0, 5.0)), 3)}
+    draft = draft_event(rows, Choices(targets=["temp"]), "plant")
+    stops = draft.stops
+    assert stops is not None
+    assert stops.watched == ["load", "temp"]
+    assert stops.unwatched.startswith("temp_sp: set by command, and held; more alerts than the budget allows: angle (")
+    text = render_config(draft, "t", "a", {}, "rows")
+    assert parse_config(text).alerts.stuck == ["load", "temp"]
+    assert f"Left out: {stops.unwatched}" in " ".join(line.strip(" #") for line in text.splitlines())
+    assert f"alerts.stuck leaves out {stops.unwatched}" in draft.notes
 
 
 def test_the_ends_of_machines_are_no_alerts_where_all_end() -> None:

@@ -56,6 +56,28 @@ def batches(seed: int, count: int = 60) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.parametrize(("course", "graver"), [("never", False), ("often", True)])
+def test_the_first_step_of_what_has_never_moved_is_no_grave_fault(course: str, graver: bool) -> None:
+    """A setpoint goes from 21 to 20.5 in three machines: a warning of a score of 1, below any fault that can be
+    measured, also in the fleet's alert. What moved before, and is off by ten thousand times that, is critical."""
+    rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
+    for i in range(900):
+        for m in range(3):
+            y = 21.0 if course == "never" else 21.0 + round(float(rng.normal()), 2)
+            y = (20.5 if course == "never" else 9999.0) if i >= 700 else y
+            rows.append({"e": f"m{m}", "t": 60 * i, "x": float(rng.normal()), "y": y})
+    for fleet in (False, True):
+        settings = config(
+            "target: y, features: [x], timestamp_format: s",
+            f"alerts: {{drift: {{enabled: false}}, fleet: {{enabled: {str(fleet).lower()}}}}}",
+        )
+        alerts = [a.message for a in Engine(settings).process(EventReader(settings.event).read(rows)[0])[1]]
+        found = [m for m in alerts if m["phase"] == "started" and m["ts"] >= 700 * 60_000]
+        assert found
+        assert any(m["severity"] == "critical" for m in found) == graver
+        assert (max(m["score"] for m in found) > 100.0) == graver
+
+
 def test_an_excursion_that_goes_on_through_restarts_is_one_alert() -> None:
     settings = config(
         "target: y, features: [a, b], timestamp_format: s, when: {phase: hold}",

@@ -301,6 +301,43 @@ def test_labels_cannot_be_delayed_for_two_targets() -> None:
 # The order of the rows.
 
 
+def test_late_events_of_an_hour_that_clocks_have_twice_name_the_zone(tmp_path: Path) -> None:
+    begin = 1_761_433_200_000  # 2025-10-25 23:00, local
+    passed = [begin + 900_000 * i for i in range(40)]
+    local = [t if t < begin + 4 * 3_600_000 else t - 3_600_000 for t in passed]
+    rows = [{**stream(1)[0], "machine": f"m{m}", "ts": t} for t in local for m in range(3)]
+    found = backtest(CONFIG, rows)
+    late = {"late": 9, "late_by": 2700.0, "clocks_back": "Europe/Berlin", "clocks_back_late": 9}
+    assert {name: found[name] for name in late} == late
+    summer = backtest(CONFIG, [{**row, "ts": row["ts"] - 90 * 86_400_000} for row in rows])
+    assert summer["late"] == 9
+    assert "clocks_back" not in summer
+    file = recording(tmp_path, "csv", [{**row, "ts": str(np.datetime64(row["ts"], "ms"))} for row in rows])
+    config = tmp_path / "c.yaml"
+    config.write_text(YAML)
+    text = " ".join(call(config, file).output.split())
+    assert "9 of them came in an hour that local clocks have twice, as in Europe/Berlin: if `ts` is local" in text
+    config.write_text(YAML.replace("target: temp", "target: temp, time_zone: Europe/Berlin"))
+    assert "came after later ones" not in call(config, file).output
+
+
+def test_a_cadence_by_which_the_first_alert_takes_weeks_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(YAML.replace("model: {warmup: 10}", ""))
+    rows = [
+        {**row, "machine": f"m{i % 3}", "ts": 1_767_225_600 + 21_600 * (i // 3)} for i, row in enumerate(stream(60))
+    ]
+    text = " ".join(call(config, recording(tmp_path, "csv", rows)).output.split())
+    assert "the first anomaly of an entity can be an alert after " in text
+    config.write_text(YAML)
+    often = [{**row, "ts": 1_767_225_600 + i} for i, row in enumerate(rows)]
+    assert "the first anomaly of an entity" not in call(config, recording(tmp_path, "csv", often)).output
+    windows = "aggregate: {every: 6h, columns: {events: count, temp: {mean: temp}}}, target: temp, features: [events]"
+    config.write_text(YAML.replace("features: [load], target: temp", windows).replace("{warmup: 10}", "{}"))
+    text = " ".join(CliRunner(env={"COLUMNS": "160"}).invoke(app, ["validate", str(config)]).output.split())
+    assert "can be an alert after 25 days (100 rows, model.warmup), its first drift after 200 days (800 rows)" in text
+
+
 def test_a_file_that_is_not_sorted_is_noticed(tmp_path: Path) -> None:
     rows = stream(400)
     assert backtest(CONFIG, rows)["events"] == 400

@@ -41,7 +41,9 @@ def config(alerts: str = "silence: {}", more: str = "") -> Config:
 def test_stuck_may_be_written_as_silence_is() -> None:
     assert config("silence: {}, stuck: {}").alerts.stuck
     assert config("stuck: {}").hash == config("stuck: true").hash
-    with pytest.raises(ConfigError, match=r"alerts.stuck: found \{'after': 5\}; write true or false: it has no"):
+    with pytest.raises(
+        ConfigError, match=r"alerts.stuck: found \{'after': 5\}; write true or false, or a list of columns: it has no"
+    ):
         config("stuck: {after: 5}")
 
 
@@ -197,7 +199,11 @@ def frozen() -> tuple[Config, Events]:
     return made, events
 
 
-@pytest.mark.parametrize("case", [away, frozen])
+def of_all() -> tuple[Config, Events]:
+    return shared(590)
+
+
+@pytest.mark.parametrize("case", [away, frozen, of_all])
 def test_no_batch_and_no_restart_changes_where(case: Callable[[], tuple[Config, Events]]) -> None:
     made, events = case()
     whole = found(Engine(made), events)
@@ -342,6 +348,80 @@ def test_a_value_at_which_it_stood_before_is_rest() -> None:
         events.features[mine[start : start + 40], 0] = value
     told = starts(found(Engine(config("stuck: true")), events))
     assert [m["value"] for m in told] == [0.4, 0.7]
+
+
+@pytest.mark.parametrize("end", [-0.2, 1.7])
+def test_an_end_of_its_range_at_which_it_often_is_is_rest(end: float) -> None:
+    """A machine that draws a little at rest, a fan at its most: for longer now than before. As long at an end that it
+    has touched once, and at a value within the range, is an alert."""
+    events = fleet("regular", 5, 1200)
+    events.features[:] = np.random.default_rng(0).uniform(0.0, 1.5, (len(events), 1))
+    mine = own_rows(events, "m01")
+    for start in range(100, 700, 12):  # a tenth of the rows, one at a time
+        events.features[mine[start], 0] = end
+    events.features[mine[800:840], 0] = end
+    assert starts(found(Engine(config("stuck: true")), events)) == []
+    for value, again in ((0.75, 700), (3.0, 890), (-3.0, 890)):
+        changed = replace(events, features=events.features.copy())
+        changed.features[mine[again], 0] = value
+        changed.features[mine[900:940], 0] = value
+        assert [m["value"] for m in starts(found(Engine(config("stuck: true")), changed))] == [value]
+
+
+def shared(goes_on: int = 560) -> tuple[Config, Events]:
+    """All machines have the load of the plant, which stands still from their row 500 to 560, that of m03 to another."""
+    events = at_once(5, 800)
+    load = np.random.default_rng(3).uniform(0.5, 1.5, 800)
+    load[500:560] = 0.75
+    events.features[:, 0] = np.repeat(load, 5)
+    events.features[own_rows(events, "m03")[560:goes_on], 0] = 0.75
+    return config("silence: {}, stuck: true"), events
+
+
+@pytest.mark.parametrize("goes_on", [560, 590])
+def test_a_signal_that_machines_share_is_stuck_once(goes_on: int) -> None:
+    made, events = shared(goes_on)
+    messages = found(Engine(made), events)
+    told = [(m["entity"], m["phase"], m["row"] // 5) for m in messages]
+    later = [("m03", "started", 560), ("m03", "recovered", 590)] if goes_on > 560 else []
+    assert told == [("m00", "started", told[0][2]), ("m00", "recovered", 560), *later]
+    assert {m["since"] for m in messages} == {int(events.ts[2500])}
+
+
+def test_the_same_value_at_another_time_is_an_alert_of_its_own() -> None:
+    made, events = shared()
+    events.features[own_rows(events, "m02")[490:500], 0] = 0.75
+    told = [m["entity"] for m in starts(found(Engine(made), events))]
+    assert sorted(told) == ["m00", "m02"]
+
+
+def test_only_the_columns_of_a_list_may_be_stuck() -> None:
+    _, events = wide()
+    mine = own_rows(events, "m01")
+    events.features[mine[500:560], :3] = 0.5
+    events.features[mine[600:620], 1] = np.nan
+    text = config_text("silence: {}, stuck: [x1, temp]").replace("[load]", "[x0, x1, x2, x3, x4, x5]")
+    every = Engine(parse_config(text.replace("[x1, temp]", "true")))
+    first = events.take(np.arange(5 * 520))
+    assert [m["column"] for m in starts(found(every, first))] == ["x0"]
+    some = Engine(parse_config(text))
+    messages = found(some, events)
+    told = [(m["kind"], m["column"], m["phase"]) for m in messages]
+    assert told == [
+        ("stuck", "x1", "started"), ("stuck", "x1", "recovered"),
+        ("silence", "x1", "started"), ("silence", "x1", "recovered"),
+    ]  # fmt: skip
+    assert "more" not in messages[0]["summary"]
+    assert messages[3]["value"] == pytest.approx(float(events.features[mine[620], 1]))
+    # The state of a flow that watched all of them: the alert of one that is none of the list ends.
+    later = Engine.restore(parse_config(text), every.snapshot())
+    ids = EventIds("events", 0, list(range(5 * 520, 5 * 700)))
+    rest = [a.message for a in later.process(events.take(np.arange(5 * 520, 5 * 700)), 0, ids)[1]]
+    ended = [(m["column"], m["phase"], m["ended_by"]) for m in rest if m["kind"] == "stuck"]
+    assert ended[0] == ("x0", "recovered", "disabled")
+    assert {each[0] for each in ended[1:]} <= {"x1"}
+    with pytest.raises(ConfigError, match=r"alerts.stuck: found 'x9', which is no input .* choose among x0, x1"):
+        parse_config(text.replace("[x1, temp]", "[x9]"))
 
 
 def test_a_stop_ends_nothing_that_is_stuck_or_missing() -> None:

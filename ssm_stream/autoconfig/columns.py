@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,6 +101,24 @@ def reordered(column: Column, order: NDArray[np.int64]) -> Column:
     """Return the column with other places for its rows. order: the row (n,) in each place"""
     values = ((place, column.values.get(row)) for place, row in enumerate(order.tolist()))
     return Column(column.path, {place: value for place, value in values if value is not None}, column.n, column.index)
+
+
+def whole_reason(column: Column | None, n: int, reason: str) -> str:
+    """Return why a column is left out, by all n rows of the sample, where the reason is that of some of them.
+
+    column: with its values of all rows; None: it has none
+    """
+    if not reason.startswith(("null in all", "the same text", "a number in only")):
+        return reason
+    if column is None:
+        return f"null in all of the {n:,} rows that were read"
+    if 2 * len(column.values) < n:
+        what = "number" if reason.startswith("a number") else "value"
+        return f"a {what} in only {len(column.values):,} of {n:,} rows"
+    if reason.startswith("the same text") and column.distinct > 1:
+        ((usual, count),) = Counter(column.values.values()).most_common(1)
+        return f"{usual!r} in {count:,} of {n:,} rows, and in those that were examined"
+    return reason
 
 
 def columns(documents: Sequence[dict[str, Any]], given: Sequence[str] = ()) -> list[Column]:

@@ -22,6 +22,7 @@ from ssm_stream.autoconfig.columns import (
     median_step,
     name_words,
     reordered,
+    whole_reason,
 )
 from ssm_stream.autoconfig.drivers import MIN_GAIN, is_named_driver
 from ssm_stream.autoconfig.entity import find_entity
@@ -47,7 +48,7 @@ from ssm_stream.autoconfig.readings import (
 )
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
-from ssm_stream.autoconfig.stops import Stops, find_stops, rest_note, warmup_note
+from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, rest_note, warmup_note
 from ssm_stream.autoconfig.target import (
     Target,
     counter_reason,
@@ -55,7 +56,8 @@ from ssm_stream.autoconfig.target import (
     is_part_of_time,
     no_signal_reason,
 )
-from ssm_stream.config import ALL, Config, ConfigError, Event, Source
+from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
+from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
@@ -142,13 +144,16 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         fixed["time_zone"] = zone
     taken = {timestamp, *([entity] if entity else [])}
     if not choices.targets:
-        operations = find_operations(found, taken, ts, found[entity] if entity else None)
+        operations = find_operations(found, taken, ts, found[entity] if entity else None, notes)
         if operations is not None:
             fixed |= {"time_zone": fixed.get("time_zone", "UTC"), **operations.section}
             why |= operations.why
             entities = found[entity].distinct if entity else 1
             event = Event.model_validate(fixed)
-            return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds)
+            sooner = "shorter windows, or rows as they come (--target), are sooner"
+            notes += filter(None, [first_alerts(operations.seconds, Model(), sooner)])
+            stops = Stops(UNJUDGED, UNJUDGED)
+            return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds, None, stops)
     as_learned, order = rows, None
     if "time_zone" not in fixed:  # else times go back where clocks did, and nowhere else
         notes += order_notes(found[entity] if entity else None, timestamp, ts)
@@ -181,9 +186,12 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
     stops = find_stops(event, as_learned)
+    notes += [f"alerts.stuck leaves out {stops.unwatched or stops.stuck}"] if stops.unwatched or stops.stuck else []
     if stops.ttl is not None:
         why["state.ttl"] = f"{stops.silence}: after so long without events the open alerts of one end, too"
     known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
+    if late := first_alerts(step, Model(), "rows that come more often, if there are any, are sooner"):
+        notes.append(late)
     notes += made.remarks
     return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known))
 
@@ -344,7 +352,8 @@ def _inputs(
     n = min(max(SAMPLE, MIN_OWN * len(set(sample.owners.values()))), len(rows))  # some of each machine
     spread = [rows[i] for i in np.linspace(0, len(rows) - 1, n).astype(int).tolist()]
     selection = select_features(bare, spread, n)
-    selected, left_out = selection.config.event, dict(selection.left_out)
+    selected, found = selection.config.event, sample.columns
+    left_out = {path: whole_reason(found.get(path), len(rows), why) for path, why in selection.left_out.items()}
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")

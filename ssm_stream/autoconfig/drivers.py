@@ -109,6 +109,12 @@ def is_named_driver(path: str) -> bool:
     return not NAMED_DRIVERS.isdisjoint(name_words(path))
 
 
+def is_named_command(path: str) -> bool:
+    """Return whether its name is that of what is set, and not of what is measured of it."""
+    words = name_words(path)
+    return not COMMANDS.isdisjoint(words) and MEASURED.isdisjoint(words)
+
+
 def _stem(path: str) -> tuple[bool, list[str]]:
     """Return whether its name is that of a command, and the words of it that name the quantity."""
     words = name_words(path)

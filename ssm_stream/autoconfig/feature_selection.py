@@ -265,7 +265,7 @@ def _role(
     """
     n, known = len(events), column.values()
     if not column:
-        return _Role("none", "always null")
+        return _Role("none", f"null in all of the {n} events that were examined")
     for name, target in targets.items():
         ys = target.tolist()
         both = [(value, y) for value, y in ((v, ys[i]) for i, v in column.items()) if y == y]

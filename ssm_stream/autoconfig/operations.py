@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, name_words, word_set
-from ssm_stream.autoconfig.target import TARGETS, TIMES
+from ssm_stream.autoconfig.target import TARGETS, TIMES, counter_reason
 
 LATENCY = word_set("latency duration elapsed response took rtt runtime responsetime processing wait")
 """Words for the duration of an operation."""
@@ -29,6 +29,9 @@ ENOUGH = 0.75
 LENGTHS = {"10s": 10.0, "1m": 60.0, "5m": 300.0, "15m": 900.0, "1h": 3600.0, "6h": 21600.0, "1d": 86400.0}
 MAX_OTHERS = 4
 """Further numbers that become columns of windows."""
+MIN_MEASURED = 3
+"""Numbers that each operation measures, but its duration and what is added up, from which on it is an event by itself:
+a mean over a window of the vibration and the current of each trip shows later, and less, what is wrong with one."""
 
 
 class Operations(NamedTuple):
@@ -41,7 +44,7 @@ class Operations(NamedTuple):
 
 
 def find_operations(
-    found: dict[str, Column], taken: set[str], ts: NDArray[np.int64], entity: Column | None
+    found: dict[str, Column], taken: set[str], ts: NDArray[np.int64], entity: Column | None, notes: list[str]
 ) -> Operations | None:
     """Return how windows of the sample's rows become rows; None if each row is one.
 
@@ -50,6 +53,7 @@ def find_operations(
         taken: paths of the entity and the time
         ts: times of the rows, ms
         entity: column with the entity's name
+        notes: one is added where rows are single operations that are no windows
     """
     columns = [column for path, column in found.items() if path not in taken]
     named = {word for column in columns for word in column.name}
@@ -60,6 +64,20 @@ def find_operations(
     gap = _usual_gap(entity, ts)
     if gap is None:
         return None
+    known = {c.path for c in latency} | set(errors or ())
+    numbers = [c for c in columns if c.path not in known and c.kind in ("number", "whole") and c.distinct > 10]
+    others = [c for c in numbers if not set(c.name) & set(TIMES) and "id" not in c.name]
+    names = {} if entity is None else entity.values
+    counted = {c.path: reason for c in others if (reason := counter_reason(c, names, ts)) is not None}
+    others = [c for c in others if c.path not in counted]
+    measured = [c.path for c in others if not set(c.name) & SUMS]
+    if len(measured) >= MIN_MEASURED:
+        notes.append(
+            f"a row is one operation (they come at irregular gaps, {gap:.2g} s on average) and measures by itself "
+            f"({', '.join(measured[:MIN_MEASURED])}{', …' if len(measured) > MIN_MEASURED else ''}): each is an event. "
+            "Windows of them, with how many there are: event.aggregate (docs/data-shapes.md#windows)"
+        )
+        return None
     every = next((text for text, seconds in LENGTHS.items() if seconds >= ENOUGH * MIN_EACH * gap), "1d")
     what = "requests" if {"request", "route", "method", "path", "url", "endpoint", "http"} & named else "events"
     out: dict[str, Any] = {what: "count"}
@@ -67,9 +85,6 @@ def find_operations(
         out["errors"] = {"share": errors}
     for column in latency:
         out[_name(column, "p95")] = {"p95": column.path}
-    known = {c.path for c in latency} | set(errors or ())
-    numbers = [c for c in columns if c.path not in known and c.kind in ("number", "whole") and c.distinct > 10]
-    others = [c for c in numbers if not set(c.name) & set(TIMES) and "id" not in c.name]
     for column in others[:MAX_OTHERS]:
         operation = "sum" if set(column.name) & SUMS else "mean"
         out[_name(column, operation)] = {operation: column.path}
@@ -77,6 +92,8 @@ def find_operations(
         return None
     used = {path for each in out.values() if isinstance(each, dict) for path in _paths(each)}
     left_out = {c.path: "of single operations, in no window" for c in columns if c.path not in used}
+    more = f"windows have {MAX_OTHERS} further numbers; name it in event.aggregate.columns if it matters"
+    left_out |= {c.path: more for c in others[MAX_OTHERS:]} | counted
     why = {
         "aggregate": f"a row is one operation (they come at irregular gaps, {gap:.2g} s on average): windows with some "
         f"{MIN_EACH} or more of an entity become rows",

@@ -161,14 +161,16 @@ def _stopped(stops: Stops | None) -> list[str]:
             "silence: {after: auto, columns: false}",
             f"machines whose events stop, not columns: {_one_line(stops.columns)}",
         )
-    switches = [
-        (*silence, stops.silence),
-        ("stuck: true", "signals that repeat one value as they never did", stops.stuck),
-    ]
-    return [
-        f"  {setting}   # {what}" if left_out is None else f"  # {setting}   # left out: {left_out}"
+    repeat = "signals that repeat one value as they never did"
+    some = stops.watched is not None and stops.stuck is None
+    switches = [(*silence, stops.silence), *([] if some else [("stuck: true", repeat, stops.stuck)])]
+    lines = [
+        f"  {setting}   # {what}" if left_out is None else f"  # {setting}   # left out: {_one_line(left_out)}"
         for setting, what, left_out in switches
     ]
+    if some:
+        lines += [*_why(f"{repeat}. Left out: {stops.unwatched}"), *_paths("stuck", stops.watched or [])]
+    return lines
 
 
 def _lifetime(stops: Stops | None) -> list[str]:

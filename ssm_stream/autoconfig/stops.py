@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, median_step, name_words, word_set
+from ssm_stream.autoconfig.drivers import is_named_command
 from ssm_stream.config import Config, Event, Model, Source
-from ssm_stream.config.sections.alerts import SILENCE, Alerts, Silence
+from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
 from ssm_stream.config.sections.process import State
 from ssm_stream.engine.rules.silence import SilenceAlerts
 from ssm_stream.ingest.events import EventReader, Events
@@ -31,6 +32,8 @@ DAY_S, DAY_MS = 86_400.0, 86_400_000.0
 MAX_LATE = 10
 """Times its longest step before the end of the sample up to which a machine may yet go on."""
 WARMUP = Model().warmup
+UNJUDGED = "not judged by the sample, whose windows are too few"
+"""Why the switches are left out where rows are windows of those of the sample."""
 MAX_ALERTS = 4.0
 """Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
 MAX_STATES, MIN_SIGNALS = 12, 3
@@ -55,6 +58,8 @@ class Stops(NamedTuple):
     Attributes:
         silence, stuck: why the switch is left out; None: it is not
         columns: why silence is that of machines only
+        watched: columns that may be stuck, where others are no signals to watch so; None: all
+        unwatched: why the others are not
         ttl: `state.ttl` that suits a sample whose machines end, s; None: the default does
     """
 
@@ -62,6 +67,8 @@ class Stops(NamedTuple):
     stuck: str | None = None
     columns: str | None = None
     ttl: float | None = None
+    watched: list[str] | None = None
+    unwatched: str = ""
 
 
 def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
@@ -72,9 +79,8 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
         rows: the sample, as `EventReader` reads it
     """
     events, _ = EventReader(event).read(rows)
-    alerts = Alerts(silence=Silence(), stuck=True)
-    rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=event, alerts=alerts))
-    messages = [alert.message for alert in rules.process(events, 0, [])]
+    stuck = _stuck_columns(event, events)
+    messages, alerts = stuck.messages, Alerts()
     phase_by_entity = {
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
@@ -89,16 +95,66 @@ def find_stops(event: Event, rows: Sequence[Any]) -> Stops:
     # A column that has values in some states of the process only is no reason to leave machines alone that fall silent.
     by_column = Counter(path for path in missing if path is not None)
     silence = _too_many(len(missing) - by_column.total(), allowed)
-    stuck = _too_many(len(started) - len(missing), allowed)
+    stops = Stops(silence, stuck.unwatched) if stuck.watched == [] else Stops(silence, None, None, None, *stuck[:2])
     if len(ended) > MAX_ENDED * entities:
         silence = f"{len(ended)} of {entities} machines end within the sample"
-        return Stops(silence, stuck, ttl=_time_to_live(times, ended))
+        return stops._replace(silence=silence, ttl=_time_to_live(times, ended))
     columns = None
     if silence is None and len(missing) > allowed:
         ((path, count),) = by_column.most_common(1)
         others = f", the other columns {by_column.total() - count}" if len(by_column) > 1 else ""
         columns = f"{path} would raise {count} alerts in the sample{others}"
-    return Stops(silence, stuck, columns)
+    return stops._replace(columns=columns)
+
+
+class _Stuck(NamedTuple):
+    """watched, unwatched: as of `Stops`; messages: of silence, and of the columns that are watched, in the sample"""
+
+    watched: list[str] | None
+    unwatched: str
+    messages: list[dict[str, Any]]
+
+
+def _stuck_columns(event: Event, events: Events) -> _Stuck:
+    """Return the columns in which a repeated value is worth an alert: what is set holds its value by command, and what
+    would raise more alerts in the sample than the budget allows does so by itself.
+
+    Of columns that would raise as many, those that repeat their values most are left out first.
+    """
+    columns = [*event.numbers, *event.targets]
+    commands = [path for path in columns if is_named_command(path)]
+    watched = [path for path in columns if path not in commands]
+    allowed = max(len(events) / Alerts().anomaly.budget.events, 1.0)
+    flooding = dict[str, int]()
+    while True:
+        messages = _messages(event, events, watched)
+        counts = Counter(each["column"] for each in messages if each["kind"] == STUCK and each["phase"] == "started")
+        if counts.total() <= allowed:
+            break
+        worst = max(counts, key=lambda path: (counts[path], _repeats(event, events, path)))
+        flooding[worst] = counts[worst]
+        watched.remove(worst)
+    reasons = [f"{', '.join(commands)}: set by command, and held"] if commands else []
+    if flooding:
+        alerts = [f"{path} ({count} alert{'s' * (count != 1)} in the sample)" for path, count in flooding.items()]
+        reasons.append(f"more alerts than the budget allows: {', '.join(alerts)}")
+    return _Stuck(watched if reasons else None, "; ".join(reasons), messages)
+
+
+def _messages(event: Event, events: Events, stuck: list[str]) -> list[dict[str, Any]]:
+    """Return the messages of silence, and of what is stuck of these columns. events: of the sample"""
+    alerts = Alerts(silence=Silence(), stuck=stuck)
+    rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=event, alerts=alerts))
+    return [alert.message for alert in rules.process(events, 0, [])]
+
+
+def _repeats(event: Event, events: Events, path: str) -> float:
+    """Return the share of its values that a column repeats from one row of an entity to the next."""
+    at = event.numbers.index(path) if path in event.numbers else -1
+    x = events.features[:, at] if at >= 0 else events.target.reshape(len(events), -1)[:, event.targets.index(path)]
+    runs = [x[rows][np.isfinite(x[rows])] for rows in _rows_by_entity(events).values()]
+    equal = sum(int(np.count_nonzero(np.diff(run) == 0.0)) for run in runs)
+    return equal / max(sum(len(run) - 1 for run in runs if len(run)), 1)
 
 
 def _too_many(count: int, allowed: float) -> str | None:
@@ -124,10 +180,15 @@ def _time_to_live(times: Mapping[str, NDArray[np.int64]], ended: Collection[str]
 
 def _times_by_entity(events: Events) -> dict[str, NDArray[np.int64]]:
     """Return the times of each entity, ms."""
+    return {name: events.ts[at] for name, at in _rows_by_entity(events).items()}
+
+
+def _rows_by_entity(events: Events) -> dict[str, list[int]]:
+    """Return the rows of each entity."""
     rows: dict[str, list[int]] = {}
     for i, name in enumerate(events.entity):
         rows.setdefault(name, []).append(i)
-    return {name: events.ts[at] for name, at in rows.items()}
+    return rows
 
 
 def warmup_note(

@@ -27,6 +27,7 @@ from ssm_stream.cli.inputs import (
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.config.first_alerts import first_alerts
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.prequential import Chunk
@@ -178,6 +179,9 @@ def _print(config: Config, result: dict[str, Any]) -> None:
         console.print(
             "alerts by rules: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(result["by_rules"].items()))
         )
+    share = result["labelled"] / result["events"] if result["labelled"] else 1.0
+    if late := first_alerts(result["step"] / share, config.model, "rows that come more often are sooner"):
+        console.print(late, markup=False, highlight=False, soft_wrap=True)
     refused, passed = sum(result["refused"].values()), result["passed_by"]
     others = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
     if result.get("sorted"):
@@ -194,6 +198,12 @@ def _print(config: Config, result: dict[str, Any]) -> None:
             f"{result['late']:,} events came after later ones of their entities, by up to "
             f"{result['late_by'] / 3600:.3g} h: none is refused, and they are learned in the order in which they came"
         )
+        if "clocks_back" in result:
+            disordered += (
+                f". {result['clocks_back_late']:,} of them came in an hour that local clocks have twice, as in "
+                f"{result['clocks_back']}: if `{config.event.timestamp}` is local time without an offset, set "
+                "event.time_zone to its zone, by which the second hour is later"
+            )
     if disordered is not None:
         console.print(disordered, markup=False, highlight=False, soft_wrap=True)
     if result.get("overtaken"):

@@ -22,6 +22,7 @@ from ssm_stream.cli.inputs import (
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
+from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.registry import OF_REGISTRY
@@ -131,14 +132,17 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> tuple[l
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
     from ssm_stream.evaluate.prequential import read_messages
     from ssm_stream.evaluate.recordings import RecordingError
+    from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
 
     unknown: dict[str, Any] = {"features": []} if config.event.features == "auto" else {}
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file, given)
         rows = read_messages(config.replace(event=config.event.model_copy(update=unknown)), file)
         names, passed, events = dict[str, None](), 0, EventCount(config, file.path.name)
+        cadence = BackwardSteps()
         for part, refused, height in rows:
             names |= dict.fromkeys(part.entity)
+            cadence.add(part.entity, part.ts)
             others = height - len(part) - len(refused)
             passed += others
             events.add(len(part), refused, height, others)
@@ -148,6 +152,8 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> tuple[l
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
     what = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
     notes += [f"{passed:,} {what} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
+    if config.event.aggregate is None and not config.event.every:  # else known from the file alone
+        notes.append(first_alerts(cadence.usual_step, config.model, "rows that come more often are sooner"))
     return [note for note in notes if note is not None], ""
 
 
@@ -232,5 +238,8 @@ def _describe(config: Config) -> Iterator[str]:
         yield f"budget    {budget.text}: of each kind, and target, 1 per {own} for an entity"
         if (warning := expect_small_pools(config)) is not None:
             yield f"warning   {warning}"
+    every = event.aggregate.every if event.aggregate is not None else event.every
+    if every and (late := first_alerts(every, config.model, "shorter windows, or rows as they come, are sooner")):
+        yield f"warning   {late}"
     for warning in (*config.harmful_combinations(), *security_warnings({**config.source.kafka, **sinks.kafka})):
         yield f"warning   {warning}"

@@ -112,6 +112,7 @@ class Config(Section):
         self._check_registry()
         self._check_context()
         self._check_limits()
+        self._check_stuck()
         self._check_maintenance()
         return self
 
@@ -176,6 +177,17 @@ class Config(Section):
                     f"alerts.limits: entry {i + 1} is on the target {limit.column!r}, which `labels` bring after its "
                     "event; set limits on columns of the events"
                 )
+
+    def _check_stuck(self) -> None:
+        watched, event = self.alerts.stuck, self.event
+        if isinstance(watched, bool) or event.features == "auto":
+            return
+        columns = [*event.numbers, *event.targets]
+        if unknown := [path for path in watched if path not in columns]:
+            raise ValueError(
+                f"alerts.stuck: found {unknown[0]!r}, which is no input that is a number, and no target; choose among "
+                f"{', '.join(columns)}"
+            )
 
     @property
     def silence_rule(self) -> tuple[float, float, float] | None:

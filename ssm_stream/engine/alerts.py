@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.core import detect, lifecycle, loop
+from ssm_stream.core import detect, error_scale, lifecycle, loop
 from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.implicit import answer_names
 from ssm_stream.core.shapes import MANY, LearnerParams
@@ -158,6 +158,17 @@ class CapturedState(NamedTuple):
         return self.layout.state_hash(self.content, self.waiting)
 
 
+def _measured_score(score: float, state: CapturedState) -> float:
+    """Return the score of an anomaly: 1, that of an alarm as such, where there is no size of errors to measure it by.
+
+    A target that has never moved has had no error before this one: its first step, however small, is any number of
+    times the bound, however grave it is.
+    """
+    errors = state.find("error_scale.number")
+    never_moved = errors is not None and errors[error_scale.SEEN] <= 1.0
+    return 1.0 if score > 1.0 and never_moved else score
+
+
 class ReportedEvent(NamedTuple):
     """An event at which the kernel reported a change of an episode.
 
@@ -239,6 +250,8 @@ class AlertBuilder:
             if phase == lifecycle.UNCHANGED:
                 continue
             score, since, absorbed = numbers[kind]
+            if name == "anomaly":
+                score = _measured_score(score, state)
             recovered, drifts = phase == lifecycle.RECOVERED, name == "drift"
             message = {
                 "entity": event.entity,

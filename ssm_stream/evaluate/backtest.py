@@ -51,14 +51,17 @@ def backtest(
 
     Returns:
         events, labelled (events with a target; of several targets, with the one that most events have), entities, mae,
-        rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused (count by fault), passed_by
+        rmse, mae_persistence, coverage, interval_width, anomalies, drifts, step (usual time between two events of an
+        entity, s), seconds, refused (count by fault), passed_by
         (rows of entities that `event.only` leaves out), by_rules (alerts of limits, silence and stuck signals: count by
         kind), idle (rows that do not meet `event.when`), doubtful (with a value that `event.quality` makes unknown),
         pools, by_entity (the same metrics of each), and of each kind of alert
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
         the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
         before, if they are more than a sorted file has; `late`, events that came after a later one of their entity, and
-        `late_by`, by how much at most, s, if there are any; with several targets as of `combine_targets`
+        `late_by`, by how much at most, s, if there are any; `clocks_back`, a zone whose clocks went back where some
+        of these came, and `clocks_back_late`, how many, if times without an offset are read as UTC; with several
+        targets as of `combine_targets`
     """
     faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
     is_sorted, overtaken, backward = False, 0, BackwardSteps()
@@ -101,6 +104,7 @@ def backtest(
     return {
         **metrics,
         "level": config.model.interval,
+        "step": backward.usual_step,
         "seconds": seconds,
         "refused": dict(faults),
         "passed_by": passed,
@@ -117,7 +121,17 @@ def backtest(
         **({"overtaken": overtaken} if overtaken else {}),
         **({"backward": backward.found} if backward.found else {}),
         **({"late": backward.late, "late_by": backward.late_by / 1000} if backward.late else {}),
+        **_clocks_back(config, backward),
     }
+
+
+def _clocks_back(config: Config, backward: BackwardSteps) -> dict[str, Any]:
+    """Return a zone whose clocks explain late events, where another zone than UTC may be set, and how many."""
+    event = config.event
+    if event.time_zone != "UTC" or event.timestamp_format not in ("iso", "auto") or not backward.late:
+        return {}
+    zone, count = backward.clocks_back
+    return {} if zone is None else {"clocks_back": zone, "clocks_back_late": count}
 
 
 def _with_shares(metrics: dict[str, Any], shares: EpisodeShares) -> dict[str, dict[str, Any]]:

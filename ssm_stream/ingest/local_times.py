@@ -45,14 +45,23 @@ def find_zone(names: Sequence[object] | None, ts: NDArray[np.int64]) -> str | No
         if before is not None and time <= before:
             back.append((before, time))
         last[name] = time
-    if not back or min(time - before for before, time in back) < -HOUR_MS:
-        return None
+    zone, count = zone_by_steps(back)
+    return zone if count == len(back) else None
+
+
+def zone_by_steps(back: Sequence[tuple[int, int]]) -> tuple[str | None, int]:
+    """Return the zone in whose repeated hours most steps back lie, and how many do; None if none does.
+
+    back: the latest time before the step, and that after it, local, ms, read as if they were UTC
+    """
     years = {datetime.fromtimestamp(time / 1000, UTC).year for _, time in back}
+    best: tuple[str | None, int] = None, 0
     for zone in ZONES:
-        hours = [_ms(hour) for year in years for hour in repeated_hours(zone, year)]
-        if all(any(hour <= time <= before < hour + HOUR_MS for hour in hours) for before, time in back):
-            return zone
-    return None
+        hours = [_ms(hour) for year in sorted(years) for hour in repeated_hours(zone, year)]
+        count = sum(any(hour <= time <= before < hour + HOUR_MS for hour in hours) for before, time in back)
+        if count > best[1]:
+            best = zone, count
+    return best
 
 
 def _ms(time: datetime) -> int:

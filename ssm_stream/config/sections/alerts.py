@@ -170,8 +170,8 @@ def _switch(value: object) -> object:
 
 def _stuck(value: object) -> object:
     if isinstance(value, dict) and value:
-        raise ValueError(f"found {value}; write true or false: it has no settings")
-    return True if value == {} else value
+        raise ValueError(f"found {value}; write true or false, or a list of columns: it has no settings")
+    return True if value == {} else False if value == [] else value
 
 
 def _feedback(value: object) -> object:
@@ -202,8 +202,9 @@ class Alerts(Section):
     """Fixed limits in addition to the model: a column, and the values that are beyond the limit."""
     silence: Silence | None = None
     """Null: none."""
-    stuck: Annotated[bool, BeforeValidator(_stuck)] = False
-    """Alert on a signal that repeats one value for many more events than it ever did, by the budget of `anomaly`."""
+    stuck: Annotated[bool | list[Path], BeforeValidator(_stuck)] = False
+    """Alert on a signal that repeats one value for many more events than it ever did, by the budget of `anomaly`: on
+    every input and target, or on those of a list, such as `[temp, flow]`."""
     maintenance: list[Maintenance] = []
     """Planned stops: windows of time in which alerts are not raised, but kept as suppressed."""
     control: Annotated[Control | None, BeforeValidator(_switch, json_schema_input_type=Control | bool | None)] = None

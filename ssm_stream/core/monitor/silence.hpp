@@ -19,6 +19,7 @@
 
 #include "../array.hpp"
 #include "../series.hpp"
+#include "range_ends.hpp"
 
 namespace ssm {
 namespace silence {
@@ -52,7 +53,8 @@ constexpr i64 GAPS = 0, LAST = LENGTHS, TS = LAST + 1, DEADLINE = TS + 1, KEY = 
               SILENT = OF_SOURCE + 1, ENTITY = SILENT + 1;
 // Of a column of an entity: gaps between values, runs of equal ones.
 constexpr i64 MISSING = 0, RUN = LENGTHS, MISSED = RUN + 1, MISSED_TS = MISSED + 1, EQUAL = MISSED_TS + 1, SAME = EQUAL + LENGTHS,
-              VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, SIGNS = STUCK_TS + 1, REST = SIGNS + 1, COLUMN = REST + 1;
+              VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, SIGNS = STUCK_TS + 1, REST = SIGNS + 1,
+              ENDS = REST + 1, COLUMN = ENDS + range_ends::SIZE;
 // Of a source.
 constexpr i64 TAU = 0, MEDIAN = 1, USUAL = 2, TURN = 3, HELD = 4, ROWS = 5, TIMES = ROWS + RING, TURNS = TIMES + RING, POOL = TURNS + RING,
               SOURCE = POOL + ALL_LENGTHS;
@@ -340,6 +342,7 @@ class Silence {
         learn_length(MISSES, c, pools, gap, c[RUN] + 1.0);
         go_on(MISSES, c, i, row, j, value);
         c[RUN] = 0.0;
+        const bool at_end = range_ends::reached_often(c + ENDS, value);
         if (value > 0.0 && c[SIGNS] != POSITIVE && c[SIGNS] != BOTH) c[SIGNS] += POSITIVE;
         if (value < 0.0 && c[SIGNS] < NEGATIVE) c[SIGNS] += NEGATIVE;
         if (value == c[VALUE]) {
@@ -354,8 +357,9 @@ class Silence {
         if (c[SAME] > 0.0) learn_length(REPEATS, c, pools, gap, c[SAME]);
         go_on(REPEATS, c, i, row, j, value);
         // Zero, of what is never on both sides of it, is rest: a machine that is off has no load, no current, no flow. So is the value
-        // at which it stood for too long before: a sensor that is stuck hardly comes back to that.
-        const bool rests = value == c[REST] || (value == 0.0 && c[SIGNS] != BOTH);
+        // at which it stood for too long before: a sensor that is stuck hardly comes back to that; and an end of its range at which it
+        // has often been.
+        const bool rests = value == c[REST] || at_end || (value == 0.0 && c[SIGNS] != BOTH);
         c[SAME] = rests ? 0.0 : 1.0;
         c[VALUE] = rests ? NAN : value;
         c[STUCK_TS] = ts;

@@ -17,7 +17,7 @@ _BOUNDED = re.compile(rf"(.+?) {_TEST}(?: and {_TEST})*")
 def rule_kinds(config: Config) -> list[str]:
     """Return the kinds of alerts that the rules of a configuration raise."""
     alerts = config.alerts
-    found = {LIMIT: bool(alerts.limits), SILENCE: alerts.silence is not None, STUCK: alerts.stuck}
+    found = {LIMIT: bool(alerts.limits), SILENCE: alerts.silence is not None, STUCK: bool(alerts.stuck)}
     return [kind for kind, used in found.items() if used]
 
 

@@ -23,6 +23,7 @@ from ssm_stream.engine.alert_kinds import OTHER
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_store import ResetEntity, shard_of
 from ssm_stream.engine.rules.messages import rule_kind, rule_message
+from ssm_stream.engine.rules.shared_signals import Change, SharedSignals
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
 from ssm_stream.ingest.planned_stops import HELD
@@ -33,7 +34,7 @@ STARTS = (GONE, EMPTY, FIXED)
 ENTITY, COLUMN, SOURCE, LENGTHS = native.silence_sizes()
 LAST, TS, DEADLINE, KEY, OF_SOURCE, IS_GONE = range(5, 11)
 TAU, RING_ROWS, RING = 0, 5, 9
-MISSED, VALUE, IS_STUCK, REST = ENTITY + 6, ENTITY + 14, ENTITY + 15, ENTITY + 18
+MISSED, SAME, VALUE, IS_STUCK, SIGNS, REST = (ENTITY + i for i in (6, 13, 14, 15, 17, 18))
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
 """Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
@@ -54,6 +55,10 @@ class SilenceAlerts:
         by_column = alerts.stuck or (alerts.silence is not None and alerts.silence.columns)
         self._numbers = len(event.numbers) if by_column else 0
         self.columns = [*event.numbers, *event.targets] if by_column else []
+        watched = alerts.stuck if isinstance(alerts.stuck, list) else self.columns if alerts.stuck else []
+        self._unwatched = [j for j, path in enumerate(self.columns) if path not in watched]
+        """Columns that may repeat a value."""
+        self._shared = SharedSignals()
         budget = alerts.anomaly.budget
         after = 0.0 if alerts.silence is None or alerts.silence.after == "auto" else 1000.0 * alerts.silence.after
         self._rules = (budget.events, 1000.0 * budget.seconds, after)
@@ -70,7 +75,7 @@ class SilenceAlerts:
         """The `episode_kind` of each alert that there may be."""
         kinds = [SILENCE] if self._silence is not None else []
         kinds += [rule_kind(SILENCE, path) for path in self.columns if self._silence is not None]
-        return kinds + [rule_kind(STUCK, path) for path in self.columns if self._stuck]
+        return kinds + [rule_kind(STUCK, path) for j, path in enumerate(self.columns) if j not in self._unwatched]
 
     def process(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
         """Return the alerts of a batch, in the order of its events.
@@ -95,10 +100,11 @@ class SilenceAlerts:
             for entity in leaving[start]:
                 self.remove(entity)
             part = slice(start, stop)
-            run = self._core.run(
+            run: list[Any] = self._core.run(
                 self._entity, self._source, at, rows[part], events.ts[part], values[part], *self._rules
             )
-            found += [(start + each[0], *each[1:]) for each in run]
+            of_part: list[Any] = [(start + each[0], *each[1:]) for each in run]
+            found += self._once(of_part, events, source, range(start, stop))
         alerts = [alert for each in found if (alert := self._alert(events, source, each)) is not None]
         return sorted(alerts, key=lambda alert: (alert.row, alert.suffix != OTHER, alert.message["entity"]))
 
@@ -109,6 +115,22 @@ class SilenceAlerts:
         own = [each._replace(row=int(np.searchsorted(full, each.row))) for each in resets]
         alerts = self.process(replace(events.take(full), empty=None), source, own)
         return [alert._replace(row=int(full[alert.row])) for alert in alerts]
+
+    def _once(self, found: list[Found], events: Events, source: int, part: range) -> list[Found]:
+        """Return what is found, of a signal that entities have in common once. part: the events"""
+        kept = [(place, each) for place, each in enumerate(found) if each[2] not in (FIXED, MOVES)]
+        stuck = [each for each in found if each[2] in (FIXED, MOVES) and each[3] not in self._unwatched]
+        own = {(each[0], each[2], each[3]): (place, each) for place, each in enumerate(found)}
+        changes = [
+            Change(each[0], (self._names[each[1]], each[3]), each[2] == FIXED, each[5], each[4]) for each in stuck
+        ]
+        for change, is_alert in self._shared.alerts(events.entity, source, changes, part):
+            if is_alert:
+                name, column = change.place
+                what = FIXED if change.begins else MOVES
+                new = (change.event, self._rows[name], what, column, change.since, change.value, 0.0)
+                kept.append(own.get((change.event, what, column), (len(found), new)))
+        return [each for _, each in sorted(kept, key=lambda kept: (kept[1][0], kept[0]))]
 
     def _rows_of(self, entities: list[str]) -> NDArray[np.int64]:
         """Return the row of each entity; new ones get one."""
@@ -137,6 +159,8 @@ class SilenceAlerts:
             return np.empty((len(events), 0))
         target = events.measured.reshape(len(events), -1)
         values = np.ascontiguousarray(np.concatenate([events.features[:, : self._numbers], target], axis=1))
+        for j in self._unwatched:  # zero, as of what rests, is never stuck
+            values[np.isfinite(values[:, j]), j] = 0.0
         # Not judged: a machine that stands still repeats its values.
         if events.active is not None:
             values[events.idle] = np.inf
@@ -151,6 +175,10 @@ class SilenceAlerts:
             return None
         if what in (EMPTY, FILLED) and self._silence is not None and not self._silence.columns:
             return None
+        if what == FILLED:  # as it came: see `_values`
+            of_target = events.measured.reshape(len(events), -1)
+            j = column - self._numbers
+            value = float(events.features[event, column] if j < 0 else of_target[event, j])
         entity, phase = self._names[row], "started" if what in STARTS else "recovered"
         message = rule_message(
             self._config, kind, self.columns[column] if column >= 0 else None, entity, int(since), int(events.ts[event])
@@ -189,13 +217,19 @@ class SilenceAlerts:
             self._entity[rows, DEADLINE] = np.inf  # until its next event
         elif column in self.columns:
             flag = MISSED if name == SILENCE else IS_STUCK
-            self._entity[rows, flag + COLUMN * self.columns.index(column)] = 0.0
+            at = self.columns.index(column)
+            self._entity[rows, flag + COLUMN * at] = 0.0
+            if name == STUCK and entity is None:
+                self._shared.clear(at)
+            elif name == STUCK and entity is not None:
+                self._shared.remove(entity, at)
 
     def remove(self, entity: str) -> None:
         """Let an entity start afresh. Its row is freed with the next snapshot."""
         row = self._rows.get(entity)
         if row is not None:
             self._entity[row] = _new_rows(1, self._width)[0]
+            self._shared.remove(entity)
 
     def _free_rows(self) -> None:
         """Free the rows of removed entities, and of those that have sent nothing for `state.ttl`, if they are many."""
@@ -223,6 +257,7 @@ class SilenceAlerts:
             "entity": _text(self._entity[: len(self._names)]),
             "sources": list(self._sources),
             "source": _text(self._source),
+            "shared": self._shared.dump(),
         }
 
     def load(self, content: dict[str, Any]) -> None:
@@ -235,6 +270,11 @@ class SilenceAlerts:
         self._entity = _array(content["entity"], self._width)
         self._sources = {source: i for i, source in enumerate(content["sources"])}
         self._source = _array(content["source"], self._source.shape[1])
+        for j in self._unwatched:  # that may have been watched before
+            at = COLUMN * j
+            self._entity[:, [SAME + at, IS_STUCK + at, SIGNS + at]] = 0.0
+            self._entity[:, [VALUE + at, REST + at]] = np.nan
+        self._shared.load([each for each in content.get("shared", []) if each[1] not in self._unwatched])
         self._core.reset(self._entity, self._width)
 
 

@@ -1,0 +1,32 @@
+"""How long it takes until the first alerts, where rows come so seldom that this is weeks."""
+
+from __future__ import annotations
+
+from ssm_stream.config.sections.model import Model
+
+DRIFT_FROM = 800
+"""Event of an entity from which on its errors are judged for drift (docs/alerts.md)."""
+DAY_S = 86_400.0
+MAX_WAIT, MAX_DRIFT_WAIT = 7 * DAY_S, 14 * DAY_S
+"""Waits, s, that are worth a warning beyond these: of anomalies and of drift."""
+
+
+def first_alerts(step: float, model: Model, cure: str) -> str | None:
+    """Return a sentence on when an entity can have its first alerts; None if that is soon.
+
+    Args:
+        step: time between its rows with a target, s
+        model: the section
+        cure: what shortens it
+    """
+    anomaly, drift = model.warmup * step, DRIFT_FROM * step
+    if not (anomaly > MAX_WAIT or drift > MAX_DRIFT_WAIT):
+        return None
+    return (
+        f"at this cadence the first anomaly of an entity can be an alert after {_days(anomaly)} ({model.warmup} rows, "
+        f"model.warmup), its first drift after {_days(drift)} ({DRIFT_FROM} rows): {cure}"
+    )
+
+
+def _days(seconds: float) -> str:
+    return f"{float(f'{seconds / DAY_S:.2g}'):,.3g} days"
