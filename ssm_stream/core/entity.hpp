@@ -13,6 +13,7 @@ struct EntityFields {
     Field<double> missed;                     // (corrected,) last known errors of the heads that are corrected
     Field<double> u_last;                     // (U,) last known features, then those of the last events
     Field<double> v_mean, v_var, v_count;     // (F,) of the numeric inputs
+    Field<double> category;                   // (2 + categories,) where there are any: events since one changed, and usually between changes; the last ones
     Field<double> holding;                    // (4, f) of each feature: see Holding
     Field<float> loss;                        // (2, T) decayed losses of the answers
     Field<float> view;                        // (2, GATES) regrets of the gates; the squares
@@ -25,11 +26,11 @@ struct EntityFields {
 // The fields of a row.
 struct Entity {
     i64& n;
-    double &time, &unit, *target, *y_last, *missed, *bin, *u_last, *v_mean, *v_var, *v_count, *holding;
+    double &time, &unit, *target, *y_last, *missed, *bin, *u_last, *v_mean, *v_var, *v_count, *category, *holding;
     float *loss, *view, *W, *lately, *day, *season;
     SSM_INLINE Entity(const EntityFields& f, char* row)
         : n(*f.n.in(row)), time(*f.time.in(row)), unit(*f.unit.in(row)), target(f.target.in(row)), y_last(f.y_last.in(row)),
-          missed(f.missed.in(row)), bin(f.bin.in(row)), u_last(f.u_last.in(row)), v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), holding(f.holding.in(row)),
+          missed(f.missed.in(row)), bin(f.bin.in(row)), u_last(f.u_last.in(row)), v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), category(f.category.in(row)), holding(f.holding.in(row)),
           loss(f.loss.in(row)), view(f.view.in(row)), W(f.W.in(row)), lately(f.lately.in(row)), day(f.day.in(row)), season(f.season.in(row)) {}
 };
 

@@ -18,12 +18,14 @@ class IntervalState(NamedTuple):
     tail (E, 7): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
         2 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm; how often a target
         left what seemed its rest, and 1 more where that is too often for rest
+    largest (E, 2): the largest error lately, and in the target's unit
     hours (E, 24) int16: what each hour of the day adds to `width`, in 1/4096
     """
 
     scale: NDArray[np.float64]
     width: NDArray[np.float64]
     tail: NDArray[np.float64]
+    largest: NDArray[np.float64]
     hours: NDArray[np.int16]
 
 

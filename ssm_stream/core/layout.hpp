@@ -86,6 +86,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
+    put("category", f.category, {p.categories > 0 ? 2 + p.categories : 0});
     put("holding", f.holding, {HOLDINGS, p.features});
     put("loss", f.loss, {2, p.T}, 8);
     put("view", f.view, {2, GATES}, 8);
@@ -183,6 +184,7 @@ inline void place_fields(Placer& put, IntervalFields& f) {
     put("scale", f.scale, {});
     put("width", f.width, {});
     put("tail", f.tail, {7});
+    put("largest", f.largest, {2});
     put("hours", f.hours, {HOURS});
     put.finish();
 }

@@ -175,7 +175,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     double floor = max(1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300, error_scale::HALF * context.pool_number[error_scale::STEP]);
     if (context.number[error_scale::SIZE] <= 0.0 && context.number[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
-    const double bound = max(scale * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events), floor);
+    const double bound = max(scale * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], scale / context.room[error_scale::WIDER]}), floor);
     if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
     // A machine that joins a pool of days has not seen the hours of its own first day: what the pool predicts well is nothing new.
     const bool joined = 1000.0 * clock_of(state, e)[GAP] * static_cast<double>(j.n) < error_scale::DAY_MS &&
@@ -274,10 +274,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     }
     const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
     error_scale::learn_wider(context, state.learner.w.unsure, over);
-    // A gap is over with its event: what it did to the error says nothing of the next ones.
-    const double by_gap = std::sqrt(1.0 + context.room[error_scale::BY_GAP]);
-    error_scale::learn(context, j.answer, error / by_gap, heard_size / by_gap, moment_of(state, j.k, j.context, j.time), entities);
-    interval::observe(width, learned, over, r.level, 1.0 / events, j.context[0], allowed == 1.0);
+    const double passing = error_scale::passing(context);
+    error_scale::learn(context, j.answer, error / passing, heard_size / passing, moment_of(state, j.k, j.context, j.time), entities);
+    interval::observe(width, learned, over, scale / wider, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }
 
@@ -754,9 +753,9 @@ const Functions functions{
     },
     [](const LearnerState& state, i64 k, i64 e, bool labelled) { return static_cast<i64>(wants(Learner(state, k, e), labelled)); },
     [](const MonitorState& m, i64 e, i64 hour) { return interval::half_width(interval::Interval(m, e), hour); },
-    [](const MonitorState& m, i64 e, double rate, double* pool) { return interval::anomaly_bound(interval::Interval(m, e, pool), rate); },
+    [](const MonitorState& m, i64 e, double rate, double* pool) { return interval::anomaly_bound(interval::Interval(m, e, pool), rate, {}); },
     [](const MonitorState& m, i64 e, i64 n, double error, double level, double rate, i64 hour) {
-        interval::observe(interval::Interval(m, e), n, error, level, rate, hour);
+        interval::observe(interval::Interval(m, e), n, error, 1.0, level, rate, hour);
     },
     [](const EngineState& state, i64 k, i64 e, double error, const i64* steps, const float* inputs) {
         const error_scale::Scale s(state, k, e);

@@ -21,7 +21,7 @@ enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 constexpr i64 level_room(i64 D) { return (2 * D + 7) / 8 * 8 + 8; }  // of D columns and their steps: numbers a row, one vector to spare
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
 enum Trial { STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, GAIN, GAIN_SQUARES, TRIAL_NUMBERS };  // of challenger.hpp
-enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space
+enum { CONTEXT = 9, SCALE_ROOMS = 5 };  // inputs of error_scale.hpp beside the features; rows of its working space
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
 enum Flag { CODES, FRESH, MANY, SEASONS, FLAGS };           // of Scratch.flag
@@ -38,7 +38,8 @@ constexpr double Q_CLIP = 6.0;         // standardised targets and answers
 constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
-constexpr i64 DOUBTS = 2;              // kinds of what the events before do not tell: see `Doubt`
+constexpr i64 CHANGES = 4;             // spans of events after a change of a category, each twice as long as the one before
+constexpr i64 DOUBTS = 2 + CHANGES;    // kinds of what the events before do not tell: see `Doubt`
 constexpr i64 HOLDINGS = 4;            // rows of what is known of how alike a feature's values are over time
 constexpr double ALIKE_MOST = 1.0 - 1e-9;  // correlation of neighbouring values
 constexpr double AGE_MOST = 1e9;       // events since its last known value

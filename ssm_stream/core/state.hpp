@@ -5,7 +5,7 @@
 
 namespace ssm {
 
-struct IntervalFields { Field<double> scale, width, tail; Field<std::int16_t> hours; };
+struct IntervalFields { Field<double> scale, width, tail, largest; Field<std::int16_t> hours; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
 struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };

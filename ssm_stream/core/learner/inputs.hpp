@@ -135,6 +135,29 @@ SSM_ALONE Bridged bridged(const Params& p, const Entity& s, i64 j, double now) {
     return {mean + (a * (1.0 - b * b) * (now - mean) + b * (1.0 - a * a) * (last - mean)) / all, (1.0 - a * a) * (1.0 - b * b) / all};
 }
 
+// Events since a category of the entity changed: 0 in the one where it does, −1 where that is long ago, or where they change so often that
+// no event would be free of doubt.
+constexpr double CHANGED_LATELY = (1 << CHANGES) - 1, RUN_RATE = 0.2;  // events; of the usual number between changes, a change
+SSM_INLINE bool category_changes(const Params& p, const Entity& s, const double* u) {
+    for (i64 j = 0; j < p.categories; ++j)
+        if (u[p.features + j] != s.category[2 + j]) return true;
+    return false;
+}
+SSM_INLINE double since_change(const Params& p, const Entity& s, const double* u, bool first) {
+    if (p.categories == 0 || first) return -1.0;
+    const double run = s.category[0] + 1.0, usual = s.category[1];
+    if (category_changes(p, s, u)) return (usual > 0.0 ? usual : run) >= CHANGED_LATELY ? 0.0 : -1.0;
+    return usual >= CHANGED_LATELY && run < CHANGED_LATELY ? run : -1.0;
+}
+SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, bool first) {
+    if (p.categories == 0) return;
+    const bool changes = !first && category_changes(p, s, u);
+    double &run = s.category[0], &usual = s.category[1];
+    run = first ? 0.0 : run + 1.0;
+    if (changes) usual = usual > 0.0 ? usual + RUN_RATE * (run - usual) : run, run = 0.0;
+    std::memcpy(s.category + 2, u + p.features, sizeof(double) * p.categories);
+}
+
 // A reading is wild that is off its feature's mean, and off the last value, by more than the running statistics let a value count for.
 // A bad one is rarely in company: where several are wild the plant has changed. And what stays for WILD_MOST events is usual now.
 constexpr double WILD_FROM = 500.0;  // known values of a feature before one is wild
@@ -424,6 +447,7 @@ inline void learn_gap(double* gaps, double gap) {
 inline void follow(const Params& p, Entity& s, Pool& pool, const Event& event, bool first) {
     const i64 f = p.features;
     learn_holding(p, s, event.u, first);
+    follow_categories(p, s, event.u, first);
     for (i64 j = 0; j < f; ++j) {
         if (!unknown(event.u[j])) s.u_last[j] = event.u[j];
         else if (first) s.u_last[j] = UNKNOWN;

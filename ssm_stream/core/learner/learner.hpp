@@ -174,6 +174,11 @@ SSM_ALONE double unsure_of(const Learner& l, const double* u) {
     const double of = l.w.scale[2 * RESIDUAL + 1];
     return min(sum * of * of, SQUARE_MOST);
 }
+// In which span after a change of a category it is.
+SSM_INLINE void place_change(const Scratch& w, double since) {
+    double* unsure = w.unsure + DOUBTS - CHANGES;
+    for (i64 span = 0; span < CHANGES; ++span) unsure[span] = since >= (1 << span) - 1 && since < (2 << span) - 1;
+}
 SSM_INLINE bool any_unknown(const Params& p, const Entity& s, const double* u) {
     const double* age = s.holding + AGE * p.features;
     bool any = false;
@@ -192,6 +197,7 @@ SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     if (p.window) past_keys(l);
     if (p.seasons) answer_seasons(p, w, l.s, l.pool, event.steps, event.ts + p.ahead);
     w.unsure[0] = any_unknown(p, l.s, event.u) ? unsure_of(l, event.u) : 0.0;
+    place_change(w, since_change(p, l.s, event.u, first));
     w.places[0] = answers(l);
     return mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
 }

@@ -69,7 +69,8 @@ enum { TOTAL, WEIGHT, MOMENT, STEP, USUAL_MORE, LOG_PART, DOUBTED = LOG_PART + D
 // of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
 // one; of the context alone; ρ; φ'Pφ; log of the scale without sides over the plain one; exp of the halved log ratio; log of
 // the recent size; of `widen`: what to multiply the scales by, and the parts of its square
-enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG, WIDER, BY_UNKNOWN, BY_GAP };
+enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG, WIDER, BY_UNKNOWN, BY_GAP, SCALE_NUMBERS = BY_UNKNOWN + DOUBTS };
+static_assert(SCALE_NUMBERS <= 2 * CONTEXT);  // two rows of the working space
 
 // sin and cos of the hour's angle
 constexpr double WAVES[HOURS][2] = {
@@ -101,7 +102,7 @@ struct Scale {
         cell = f.cell.in(row), visits = f.visits.in(row);
         pool_number = g.number.in(pool), W = g.w.in(pool), V = g.v.in(pool), P = g.P.in(pool);
         double* scratch = state.learner.w.error_scale;
-        phi = scratch, gain = scratch + width, room = scratch + 2 * width, raw = scratch + 3 * width;
+        phi = scratch, gain = scratch + width, raw = scratch + 2 * width, room = scratch + 3 * width;
     }
 };
 

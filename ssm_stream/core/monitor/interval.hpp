@@ -31,6 +31,10 @@ constexpr double SHAPE_MAX = 0.45;
 // Of the tail's share in what is asked for: the rarest level that the bound has been measured at. What is asked for beyond it is
 // taken as rarer by as much again, since a tail goes on as fitted only as far as anyone has seen it.
 constexpr double SEEN_RATIO = 1000.0;
+// However heavy the fitted tail: so many times the largest error lately is an alarm, and by the power of it more where the budget asks for
+// more events than there have been, as of a tail of shape 1/5.
+constexpr double BEYOND = 1.25, BEYOND_POWER = 0.2;
+constexpr double KNOWN = 1000.0, MEMORY = 50000.0;  // errors before that counts; within which they are the largest
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr i64 SCALED = 30;           // errors before the scale is known: until then one may be any number of times as large
 constexpr double LEAST_HELD = -0.36651292058166435;  // log of the half-width over scale within which half of Laplace's errors lie: ln ln 2
@@ -39,23 +43,25 @@ constexpr double LEFT_RATE = 1.0 / 200;  // an event at which a target was expec
 constexpr double RESTLESS = 1.0;     // is added to how often it left that rest, once it is none
 constexpr double LEFT_MOST = 2.0;    // of the share that the interval may miss: beyond, it is none; below that share it is one again
 
-// scale: running mean of |error|; width: log of the half-width over scale; tail (7,)
+// scale: running mean of |error|; width: log of the half-width over scale; tail (7,); largest (2,): error lately, and in the target's unit
 enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING, LEFT };
 // pool: (3,) the tail of all entities of the pool, as EXCESS, SQUARE and EXCEEDED of `tail`; null: none
 struct Interval {
-    double &scale, &width, *tail, *pool;
+    double &scale, &width, *tail, *largest, *pool;
     std::int16_t* hours;
     SSM_INLINE Interval(const MonitorState& m, i64 e, double* pool = nullptr)
         : scale(*m.interval_fields.scale.in(m.interval.row(e))), width(*m.interval_fields.width.in(m.interval.row(e))),
-          tail(m.interval_fields.tail.in(m.interval.row(e))), pool(pool), hours(m.interval_fields.hours.in(m.interval.row(e))) {}
+          tail(m.interval_fields.tail.in(m.interval.row(e))), largest(m.interval_fields.largest.in(m.interval.row(e))), pool(pool), hours(m.interval_fields.hours.in(m.interval.row(e))) {}
 };
 enum { POOL_EXCESS, POOL_SQUARE, POOL_EXCEEDED };
 
 // Distance from the prediction to the interval's bounds, in the target's unit.
 SSM_INLINE double half_width(const Interval& s, i64 hour) { return s.scale * series::exp(s.width + HOUR_UNIT * s.hours[hour]); }
 
-// |error| that one event in 1/rate exceeds while nothing changes, in the target's unit.
-inline double anomaly_bound(const Interval& s, double rate) {
+// What an error is measured by: so many errors of the entity, and what it is over, in the target's unit.
+struct Measure { double errors, unit; };
+// |error| that one event in 1/rate exceeds while nothing changes, in that unit.
+inline double anomaly_bound(const Interval& s, double rate, const Measure& by) {
     const bool known = s.pool && s.pool[POOL_EXCEEDED] > 0.0;
     const double lent = PRIOR / (PRIOR + s.tail[EXCEEDED]);
     const double mean = s.tail[EXCESS] + lent * ((known ? s.pool[POOL_EXCESS] : EXCESS_FIRST) - s.tail[EXCESS]);
@@ -64,9 +70,19 @@ inline double anomaly_bound(const Interval& s, double rate) {
     const double shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MAX), size = mean * (1.0 - shape);
     const double asked = max(TAIL / rate, 1.0), ratio = asked * max(asked / SEEN_RATIO, 1.0);
     const double excess = shape < 1e-6 ? size * series::log(ratio) : size / shape * (series::power(ratio, shape) - 1.0);
-    return s.scale * (series::exp(s.tail[THRESHOLD]) + excess) * series::exp(s.tail[CORRECTION]);
+    double bound = s.scale * (series::exp(s.tail[THRESHOLD]) + excess);
+    if (by.errors >= KNOWN && by.unit > 0.0) {
+        const double most = BEYOND * min(s.largest[0], s.largest[1] / by.unit);
+        if (bound > most) bound = min(bound, most * series::power(max(1.0 / (rate * min(by.errors, MEMORY)), 1.0), BEYOND_POWER));
+    }
+    return bound * series::exp(s.tail[CORRECTION]);
 }
 
+SSM_INLINE void learn_largest(const Interval& s, double error, double unit) {
+    constexpr double KEEP = 1.0 - 1.0 / MEMORY;
+    s.largest[0] = max(KEEP * s.largest[0], error);
+    s.largest[1] = max(KEEP * s.largest[1], error * unit);
+}
 SSM_INLINE void learn_tail(const Interval& s, double excess) {
     double *tail = s.tail, *pool = s.pool;
     // Later ones weigh more: the first were made while the model learned.
@@ -101,9 +117,9 @@ inline void hold(const Interval& s, i64 n, double level, i64 hour) {
     s.hours[hour] = static_cast<std::int16_t>(std::floor(max(HOUR_STEP * inside + part, -HOUR_MOST) / HOUR_UNIT + 0.5));
 }
 
-// Learn one error (absolute, in the target's unit); n errors of the entity came before. hour: that the prediction was made for;
+// Learn one error, over the unit; n errors of the entity came before. hour: that the prediction was made for;
 // usual: it tells how large errors are, else the interval's width alone follows, so that it still holds its share of all.
-inline void observe(const Interval& s, i64 n, double error, double level, double rate, i64 hour, bool usual = true) {
+inline void observe(const Interval& s, i64 n, double error, double unit, double level, double rate, i64 hour, bool usual = true) {
     double* tail = s.tail;
     const double count = static_cast<double>(n);
     if (n == 0 || s.scale == 0.0) {
@@ -125,16 +141,20 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
         // faults, the correction follows; where it has gone as far as it may, alarms come at many times the budget's rate, as
         // of a target that is mostly zero: then each counts as the bound, so that what is usual here becomes so. And so it does
         // of a young entity, whose bound is the pool's or the prior's.
-        const double most = anomaly_bound(s, rate);
+        const double most = anomaly_bound(s, rate, {count, unit});
         const bool beyond = n >= YOUNG && error > most, alarm = beyond && tail[RESTING] <= 0.0;
         if (alarm) {
             tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
             tail[RESTING] = REST;
         }
-        if (n >= SCALED && (!beyond || (alarm && tail[CORRECTION] > BOUND_MOST - STEP_BOUND))) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
+        if (!beyond || (alarm && tail[CORRECTION] > BOUND_MOST - STEP_BOUND)) {
+            if (n >= SCALED) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
+            if (n >= YOUNG) learn_largest(s, min(error, most), unit);
+        }
         tail[THRESHOLD] += tail_step * (1.0 - TAIL);
     } else {
         tail[THRESHOLD] -= tail_step * TAIL;
+        if (n >= YOUNG) learn_largest(s, error, unit);
     }
     tail[THRESHOLD] = min(max(tail[THRESHOLD], -7.0), 7.0);
     const double weight = max(1.0 / (count + 1.0), SCALE_RATE);

@@ -1,8 +1,11 @@
-// An event of which the events before do not tell how large its error is: a feature is unknown in it, or it comes after a gap.
+// An event of which the events before do not tell how large its error is: a feature is unknown in it, it comes after a gap, or a
+// category has just changed.
 //
-// What that adds to the square of the usual error follows from how alike neighbouring values are. How much of it there is in truth,
-// a pool learns from such events: unknown features may matter less than their weights say, and what is predicted from features
-// may not care for a gap. Interval, anomaly score and drift detector judge such an event by its wider scale.
+// What the first two add to the square of the usual error follows from how alike neighbouring values are. How much of it there is in
+// truth, a pool learns from such events: unknown features may matter less than their weights say, and what is predicted from features
+// may not care for a gap. What a change of a category adds in the event where it comes, in the two after it, the next four and the next
+// eight, nobody knows: as much again as usual until such changes have shown it. Interval, anomaly score and drift detector judge such
+// an event by its wider scale.
 #pragma once
 #include "error_scale.hpp"
 
@@ -12,7 +15,9 @@ constexpr double WIDER_MOST = 1e4;       // times the square of the scale, for w
 constexpr double WIDER_TAUGHT = 0.2;     // from which on an event teaches how much it is
 constexpr double WIDER_PRIOR = 3.0, WIDER_MEMORY = 30.0;  // events
 constexpr double USUAL_RATE = 0.002;      // of the other events' errors over their scale
-constexpr double WIDER_LOG_LEAST = -8.0, WIDER_LOG_MOST = 3.0;
+constexpr double WIDER_LOG_LEAST = -8.0;
+// For what theory gives, the most; a change may be the whole range of the target.
+constexpr double WIDER_LOG_MOST = 3.0, CHANGED_LOG_MOST = 9.2;
 constexpr double UNKNOWN_HEARD = 0.2;    // from which on the drift detector leaves an event out, for unknown features
 constexpr double GAPS_LEAST = 30.0, GAP_FROM = 1.5;  // gaps that are known before one is long; usual ones from which on it is
 
@@ -28,39 +33,51 @@ SSM_ALONE double after_gap(const LearnerState& state, i64 e, double gaps) {
 }
 
 // How much an event's error is in doubt, by kind, over the square of the usual one and by theory alone.
-enum Doubt { UNKNOWNS, GAP, KINDS };
+enum Doubt { UNKNOWNS, GAP, CHANGE, KINDS = CHANGE + CHANGES };
 static_assert(KINDS == static_cast<int>(DOUBTS) && static_cast<int>(BY_GAP) == BY_UNKNOWN + static_cast<int>(GAP));
 struct Doubts { double of[DOUBTS]; };
 SSM_INLINE Doubts doubts_of(const Scale& s, const double* unsure) {
     const double square = s.room[BARE] * s.room[BARE];
-    return {unsure[UNKNOWNS] > 0.0 ? min(unsure[UNKNOWNS] / square, WIDER_MOST) : 0.0, unsure[GAP]};
+    Doubts doubts;
+    for (int kind = GAP; kind < KINDS; ++kind) doubts.of[kind] = unsure[kind];
+    doubts.of[UNKNOWNS] = unsure[UNKNOWNS] > 0.0 ? min(unsure[UNKNOWNS] / square, WIDER_MOST) : 0.0;
+    return doubts;
 }
+SSM_INLINE double sum_from(int kind, const double* of) {
+    double sum = 0.0;
+    for (; kind < KINDS; ++kind) sum += of[kind];
+    return sum;
+}
+// What is over with the event, or soon: errors after it know nothing of it. As a factor of this error's scale.
+SSM_INLINE double passing(const Scale& s) { return std::sqrt(1.0 + sum_from(GAP, s.room + BY_UNKNOWN)); }
 
 // The scale of an event, in the scratch as what the usual one is multiplied by. unsure: `Scratch::unsure`
 SSM_INLINE void widen(const Scale& s, const double* unsure) {
-    s.room[WIDER] = 1.0, s.room[BY_UNKNOWN] = s.room[BY_GAP] = 0.0;
-    if (!(s.room[BARE] > 0.0) || unsure[UNKNOWNS] + unsure[GAP] == 0.0) return;
+    double* part = s.room + BY_UNKNOWN;
+    s.room[WIDER] = 1.0;
+    for (int kind = 0; kind < KINDS; ++kind) part[kind] = 0.0;
+    if (!(s.room[BARE] > 0.0) || sum_from(UNKNOWNS, unsure) == 0.0) return;
     const Doubts doubts = doubts_of(s, unsure);
-    for (int kind = 0; kind < DOUBTS; ++kind)
-        if (doubts.of[kind] > 0.0) s.room[BY_UNKNOWN + kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], WIDER_MOST);
-    s.room[WIDER] = std::sqrt(1.0 + s.room[BY_UNKNOWN] + s.room[BY_GAP]);
+    for (int kind = 0; kind < KINDS; ++kind)
+        if (doubts.of[kind] > 0.0) part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], WIDER_MOST);
+    s.room[WIDER] = std::sqrt(1.0 + sum_from(UNKNOWNS, part));
 }
 // Learn what such an event was like beside the others. over: its error over its scale
 SSM_INLINE void learn_wider(const Scale& s, const double* unsure, double over) {
     double* number = s.pool_number;
     over = min(over, CLIP);
-    if (unsure[UNKNOWNS] + unsure[GAP] == 0.0) {
+    if (sum_from(UNKNOWNS, unsure) == 0.0) {
         number[USUAL_MORE] += USUAL_RATE * (over - 1.0 - number[USUAL_MORE]);
         return;
     }
     const Doubts doubts = doubts_of(s, unsure);
-    const double all = doubts.of[UNKNOWNS] + doubts.of[GAP];
+    const double all = sum_from(UNKNOWNS, doubts.of);
     if (!(all >= WIDER_TAUGHT)) return;
     const double surprise = over / (1.0 + number[USUAL_MORE]) - 1.0;
-    for (int kind = 0; kind < DOUBTS; ++kind) {
+    for (int kind = 0; kind < KINDS; ++kind) {
         double &log = number[LOG_PART + kind], &count = number[DOUBTED + kind];
         const double share = doubts.of[kind] / all;
-        log = between(log + share * surprise / (min(count, WIDER_MEMORY) + WIDER_PRIOR), WIDER_LOG_LEAST, WIDER_LOG_MOST);
+        log = between(log + share * surprise / (min(count, WIDER_MEMORY) + WIDER_PRIOR), WIDER_LOG_LEAST, kind < CHANGE ? WIDER_LOG_MOST : CHANGED_LOG_MOST);
         count += share;
     }
 }

@@ -26,6 +26,8 @@ def entity_array(inputs: InputMap, name: str, array: Array, gone: Array) -> Arra
         return take(array, inputs.numbers, 1)
     if name == "holding":
         return take(array, inputs.features, 2)
+    if name == "category":  # begins anew: the next event counts as a change too soon to be in doubt
+        return np.zeros((len(array), 2 + inputs.new.categories if inputs.new.categories else 0))
     if name == "u_last":
         return past_features(inputs, array)
     if name == "y_last":
