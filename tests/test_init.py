@@ -382,7 +382,7 @@ def test_totals_and_running_clocks_are_no_signals() -> None:
         row |= {"energy kWh": round(float(t * 1.3 + np.sin(t)), 2), "hours": 800 + t / 60, "night kWh": t // 2 / 8}
         row |= {"warm": 60 - 40 * 0.9**t, "set": 5.5 + t // 100, "wear": t / 99 + (t % 2) / 50}
     draft = decided(rows)
-    assert set(draft.event.targets) == {"load", "speed", "temp", "warm", "set", "wear"}
+    assert {*draft.event.targets, *draft.event.numbers} == {"load", "speed", "temp", "warm", "set", "wear"}
     for name in ("energy kWh", "hours", "night kWh"):
         assert draft.left_out[name].startswith("it never falls, and grows all along the sample: a total or a running")
     assert decided(rows, targets=["hours"]).event.target == "hours"
@@ -1086,17 +1086,17 @@ def test_a_target_of_few_rows_is_budgeted_by_its_values(tmp_path: Path) -> None:
     rows = [{**row, "lab": row["temp"] if i // 4 % 20 == 0 else None} for i, row in enumerate(machines())]
     text = render_config(decided(rows, targets=["lab"]), "t", "a", {}, "rows")
     parse_config(text)
-    assert "# How many false alarms an entity may raise, at a value every 20 min about once in 140 d:" in text
     note = " ".join(line.strip(" #") for line in text.splitlines())
+    assert "an entity may raise, of anomaly and of drift at a value every 20 min about once in 140 d each" in note
     assert "`lab` has a value in 1 of 20 rows, about every 20 min; these alone are learned and judged." in note
     assert "after 100 of them (model.warmup), about 33 h, and a budget of events counts them alone" in note
     for key in ("1 per 30d", "lags: 0", "labels"):
         assert key in note
     full = render_config(decided(machines(), targets=["temp"]), "t", "a", {}, "rows")
-    assert "at a row every 60 s about once in 6.9 d:" in full
+    assert "at a row every 60 s about once\n# in 6.9 d each" in full
     assert "has a value in" not in full
     years = render_config(decided(rows, targets=["lab"])._replace(step=300.0, labelled=1 / 288), "t", "a", {}, "rows")
-    assert "at a value every 24 h about once in 27 years:" in years
+    assert "at a value every 24 h about once in 27 years each" in years.replace("\n# ", " ")
     for name, target, few in (("few", "lab", True), ("all", "temp", False)):
         file, config = tmp_path / "rows.jsonl", tmp_path / f"{name}.yaml"
         file.write_bytes(b"\n".join(map(orjson.dumps, rows)))

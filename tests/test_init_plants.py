@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
-from ssm_stream.autoconfig.lots import lot_reason
+from ssm_stream.autoconfig.labels import lot_reason
 from ssm_stream.autoconfig.tag_names import family_note
 from ssm_stream.cli.app import app
 

@@ -353,6 +353,12 @@ def test_signals_that_predict_each_other_lose_inputs() -> None:
     engine = Engine.restore(after, engine.snapshot())
     assert [each.plan.features for each in engine.target_engines] == [(), ("a",), ("a",)]
     engine.process(replace(part, ts=part.ts + 60_000 * LEARNED))
+    weather = Engine.restore(config("features: [a, b, c], target: all, inputs: [a, w]"), engine.snapshot())
+    assert [each.plan.features for each in weather.target_engines] == [("w",), ("a", "w"), ("a", "w")]
+    weather.process(replace(part, ts=part.ts + 120_000 * LEARNED, features=np.ascontiguousarray(values[:, 3:4])))
+    assert [each.plan.features for each in Engine.restore(after, weather.snapshot()).target_engines] == [
+        (), ("a",), ("a",)
+    ]  # fmt: skip
     fewer = config("features: [a, b], target: all")
     with pytest.raises(StateError, match="each feature is a target"):
         Engine.restore(fewer, engine.snapshot())

@@ -36,7 +36,7 @@ def documents(n: int = 900, machines: int = 3) -> list[dict[str, Any]]:
     for i in range(n):
         load = float(rng.normal(50, 5))
         out.append({
-            "e": f"m{i % machines}", "t": 60 * i, "product": "AB"[i // 100 % 2], "load": load,
+            "e": f"m{i % machines}", "t": 60 * i, "product": "AB"[i // 100 % 2], "load": load, "ambient": i % 97 / 10,
             "temp": None if i % 50 == 7 else 20 + 0.5 * load + float(rng.normal(0, 0.3)),
             "vibration": 1 + 0.02 * load + float(rng.normal(0, 0.05)) + (3 if i == 700 else 0),
         })  # fmt: skip
@@ -52,7 +52,7 @@ def read(settings: Config, rows: list[dict[str, Any]]) -> Events:
 # What it means.
 
 
-@pytest.mark.parametrize("inputs", [None, ["load"], []])
+@pytest.mark.parametrize("inputs", [None, ["load"], [], ["load", "ambient"], ["ambient"]])
 def test_each_signal_is_predicted_as_by_an_engine_of_its_own(inputs: list[str] | None) -> None:
     more = "" if inputs is None else f", inputs: [{', '.join(inputs)}]"
     off = "alerts: {fleet: {enabled: false}}"
@@ -76,7 +76,7 @@ def test_each_signal_is_predicted_as_by_an_engine_of_its_own(inputs: list[str] |
 
 
 def test_one_event_at_a_time_batches_and_restores_give_the_same() -> None:
-    settings = config(ALL + ", inputs: [load, temp]")
+    settings = config(ALL + ", inputs: [load, ambient, temp]")
     events = read(settings, documents())
     whole, alerts = run(Engine(settings), events)
     engine = Engine(settings)
@@ -143,7 +143,8 @@ def test_alerts_keep_to_their_schema() -> None:
         ("features: auto, target: all", "list the signals in `features`"),
         ("target: all", "found all with features: 0 features"),
         ("features: [a], target: all", "2 to 64"),
-        ("features: [a, b], target: all, inputs: [c]", "['c'] is not among the features"),
+        ("features: [a, b], categories: [c], target: all, inputs: [c]", "['c'] named twice"),
+        ("features: [a, b], target: all, inputs: [t]", "['t'] is the entity or the time"),
         ("features: [a, b], target: all, inputs: [a, a]", "named twice"),
         ("features: [a, b], target: y, inputs: [a]", "only with `target: all`"),
         ("features: [a, b], target: all, inputs: [a], lags: 0, calendar: []", "nothing to predict ['a'] from"),

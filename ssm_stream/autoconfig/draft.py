@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,14 +25,13 @@ from ssm_stream.autoconfig.columns import (
     reordered,
     whole_reason,
 )
-from ssm_stream.autoconfig.drivers import MIN_GAIN, is_named_driver
-from ssm_stream.autoconfig.entity import find_entity
+from ssm_stream.autoconfig.drivers import MIN_GAIN
+from ssm_stream.autoconfig.entity import find_entity, kinds_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import MIN_OWN, SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
-from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
+from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
-from ssm_stream.autoconfig.lots import lot_reason
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
@@ -46,6 +46,7 @@ from ssm_stream.autoconfig.readings import (
     unused_signals,
     with_layout,
 )
+from ssm_stream.autoconfig.roles import given_inputs, is_output, role_of
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, rest_note, warmup_note
@@ -165,7 +166,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
         taken |= set(flags.paths)
-    sample = _Sample(rows, found, found[entity].values if entity else {}, ts)
+    owners = found[entity].values if entity else {}
+    sample = _Sample(rows, found, owners, ts, given_inputs(found, owners, ts, {*taken, *choices.targets}))
     if choices.targets:
         why["target"] = "as given"
         made = _every_signal(fixed, sample, why) if watches_all else _these(fixed, list(choices.targets), sample, why)
@@ -178,7 +180,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
     used = [found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found]
     notes += mark_notes(used, sample.owners)
-    notes += filter(None, [rest_note(used, sample.owners)])
+    notes += filter(None, [kinds_note(used, owners), rest_note(used, owners)])
     entities = len(set(events.entity))
     notes += filter(None, [warmup_note(events, entity, found, sample.owners)])
     if flags is not None:
@@ -249,12 +251,13 @@ def _with_grace(draft: Draft, behind: Behind) -> Draft:
 
 class _Sample(NamedTuple):
     """rows: documents, those of each entity in the order of their times; columns: path → column; owners: row → name of
-    its entity, if a column has it; ts: (n,) times, ms"""
+    its entity, if a column has it; ts: (n,) times, ms; given: path → why it is an input, and no signal of a machine"""
 
     rows: Sequence[dict[str, Any]]
     columns: dict[str, Column]
     owners: dict[int, Any]
     ts: NDArray[np.int64]
+    given: dict[str, str]
 
 
 class _Made(NamedTuple):
@@ -271,7 +274,10 @@ def _proposed(
     fixed: dict[str, Any], taken: Collection[str], entity: str | None, sample: _Sample, why: dict[str, str]
 ) -> _Made:
     """Return the section with the target that stands out, or with every signal as one."""
-    target = find_target(sample.columns, taken, entity, sample.ts)
+    try:
+        target = find_target(sample.columns, {*taken, *sample.given}, entity, sample.ts)
+    except ConfigError:
+        target = find_target(sample.columns, taken, entity, sample.ts)
     if target.others:
         reasons = dict(why)
         try:
@@ -295,16 +301,20 @@ def _proposed(
 
 
 def _one_target(narrowed: Narrowed, target: Target) -> str:
-    """Return the signal to suggest as the target: of those that are no drivers, the one that the inputs explain most.
+    """Return the signal to suggest as the target: of those that are no drivers, the one that the inputs explain most;
+    what a machine is there for before others, and what a controller moves after them.
 
     What is a sum or a copy of others is no signal of its own, and none to suggest.
     """
     signals = narrowed.event.targets
-    shares = {path: share for path, share in narrowed.followed.items() if path in signals and share >= MIN_GAIN}
-    if followed := [path for path in shares if not is_named_driver(path)]:
-        return max(followed, key=lambda path: shares[path])
-    usable = [path for path in (target.path, *target.others, *signals) if path in signals]
-    return next((path for path in usable if not is_named_driver(path)), usable[0])
+    shares = {path: share for path, share in narrowed.followed.items() if path in signals}
+    usable = [path for path in dict.fromkeys((target.path, *target.others, *signals)) if path in signals]
+    followed = [path for path in shares if shares[path] >= MIN_GAIN]
+    for some in ([path for path in usable if is_output(path)], followed, usable):
+        for roles in (("response", "unknown"), ("actuator",)):
+            if able := [path for path in some if role_of(path, signals) in roles]:
+                return max(able, key=lambda path: shares.get(path, 0.0))
+    return usable[0]
 
 
 def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -> _Made:
@@ -319,7 +329,7 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
     derived = without_derived(event, events, never)
     if derived.left_out:
         events, _ = EventReader(derived.event).read(sample.rows)
-    narrowed = as_targets(derived.event, events, never)
+    narrowed = as_targets(derived.event, events, never, sample.given)
     left_out |= derived.left_out | narrowed.left_out
     notes = [*derived.notes, *narrowed.notes]
     return _Made(narrowed._replace(left_out=left_out, notes=notes), events, refused, [])
@@ -333,7 +343,8 @@ def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict
     if not len(events):
         return _Made(Narrowed(event, left_out, {}, []), events, refused, remarks)
     notes: list[str] = []
-    for narrow in (without_copies, without_idle_columns, without_symptoms):
+    symptoms = partial(without_symptoms, given=sample.given)
+    for narrow in (without_copies, without_idle_columns, symptoms):
         narrowed = narrow(event, events)
         event, left_out = narrowed.event, left_out | narrowed.left_out
         notes += narrowed.notes

@@ -10,20 +10,25 @@ predict in both halves of the sample, each fitted to the other half: on the sign
 frequent value (a pump that stands still) and its running means. The hour of the day and categories are taken out first,
 as the model has them anyway.
 
+Where every signal is a target, what is named a response (a current, a temperature) is no driver, however much it
+explains; what a machine takes stands for its load where nothing else drives it. Of two signals that explain each other
+and nothing else, neither is known to be the driver.
+
 What is measured of a command (`rpm` of `rpm_cmd`) is no driver, though it may explain more of the others: what it has
 beyond the command is noise or a fault, and only with the command as an input is a belt that slips seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import name_words
+from ssm_stream.autoconfig.roles import drives_machine, is_named_driver, may_follow, role_of, stands_for_load, stem_of
 
 Floats = NDArray[np.float64]
 MIN_ROWS = 500
@@ -32,23 +37,15 @@ MAX_ROWS, MAX_SIGNALS, MAX_DRIVERS = 6_000, 40, 12
 """Rows and signals that are examined at most, and drivers that are chosen."""
 MIN_GAIN = 0.2
 """Share of what is left of a signal that a driver must explain."""
+MIN_DRIVEN, MAX_BACK = -math.log(1.0 - MIN_GAIN), 0.5
+"""The information of that; and how much of it a signal may have on what alone has it on the signal: of a driver less
+comes back."""
 MAX_EXPLAINED, MAX_CALENDAR = 0.9, 0.995
 """More than this share counts as this: what copies of it add is no evidence. A signal that the hour of the day and the
 categories explain to the second is a part of the calendar."""
 MIN_FOLLOWED = 0.7
 """Share of a signal that drivers, hour and categories must explain for it to follow them; and of what the hour leaves,
 drivers and categories must explain `MIN_GAIN`: what has only its daily course in common with them follows the sun."""
-NAMED_DRIVERS = frozenset([
-    "load", "speed", "rpm", "setpoint", "sp", "set", "command", "cmd", "demand", "ambient", "outdoor", "outside",
-    "weather", "inlet", "intake", "throughput", "rate", "feed", "valve", "position",
-])  # fmt: skip
-"""Words for what drives a process: such a signal is chosen before others, if it explains anything, and is no symptom:
-a controller that moves a valve with the load makes it follow the load, and the process still follows the valve."""
-COMMANDS = frozenset([
-    "setpoint", "sp", "set", "command", "cmd", "commanded", "demand", "reference", "ref", "soll", "sollwert",
-])  # fmt: skip
-MEASURED = frozenset(["actual", "act", "measured", "meas", "feedback", "fb", "pv", "ist", "istwert"])
-"""Words for what is commanded, and for what is measured of it: the rest of two such names is the same."""
 MIN_HELD, MAX_ALONE = 0.25, 0.05
 """A signal that another repeats but for noise is its command: it holds its value while the other moves in at least this
 share of the rows, and moves while the other holds in at most this share of those."""
@@ -93,44 +90,32 @@ class Drivers(NamedTuple):
     beyond_hour: dict[str, float]
 
     def symptoms(self) -> list[str]:
-        """Return the signals that follow the drivers, the one that follows most first; none that is named a driver."""
+        """Return the signals that follow the drivers, the one that follows most first."""
         if not self.chosen:
             return []
         followed = sorted(self.followed, key=lambda path: -self.followed[path])
         return [
             path
             for path in followed
-            if self.followed[path] >= MIN_FOLLOWED and self.beyond_hour[path] >= MIN_GAIN and not is_named_driver(path)
+            if self.followed[path] >= MIN_FOLLOWED and self.beyond_hour[path] >= MIN_GAIN and may_follow(path)
         ]
 
 
-def is_named_driver(path: str) -> bool:
-    """Return whether a word of its name means what drives a process."""
-    return not NAMED_DRIVERS.isdisjoint(name_words(path))
-
-
-def is_named_command(path: str) -> bool:
-    """Return whether its name is that of what is set, and not of what is measured of it."""
-    words = name_words(path)
-    return not COMMANDS.isdisjoint(words) and MEASURED.isdisjoint(words)
-
-
-def _stem(path: str) -> tuple[bool, list[str]]:
-    """Return whether its name is that of a command, and the words of it that name the quantity."""
-    words = name_words(path)
-    return not COMMANDS.isdisjoint(words), [word for word in words if word not in COMMANDS | MEASURED]
-
-
-def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
+def find_drivers(sample: Sample, targets: Sequence[str] = (), given: Collection[str] = ()) -> Drivers | None:
     """Return the drivers among the signals; None where the sample is too small to conclude anything, or has no
     two signals that are neither constant nor a part of the calendar.
 
-    targets: signals that are to be predicted, which are no drivers; empty: each is predicted by the others
+    Args:
+        sample: the signals
+        targets: those that are to be predicted, which are no drivers; empty: each is predicted by the others
+        given: those that are inputs in any case, and come first; categories may be among them
     """
     n = len(sample.ts)
     if n < MIN_ROWS:
         return None
-    complete = sorted(sample.signals, key=lambda path: (path not in targets, np.isnan(sample.signals[path]).sum()))
+    complete = sorted(
+        sample.signals, key=lambda path: (path not in (*targets, *given), np.isnan(sample.signals[path]).sum())
+    )
     names = [path for path in sample.signals if path in complete[:MAX_SIGNALS]]
     rows = np.arange(0, n, -(-n // MAX_ROWS))
     nuisance, hours = _nuisance(sample, rows), _nuisance(sample._replace(categories=()), rows)
@@ -144,7 +129,13 @@ def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
     parts = [_basis(values[path], sample.signals[path], sample.groups)[rows] for path in names]
     explained = _Explained(np.concatenate([left[path] for path in names], 1), [_without(nuisance, x) for x in parts])
     measured = _measured(sample, names, explained, places)
-    chosen = _choose(names, explained, [*places, *measured])
+    able = [j for j in range(len(names)) if j not in places]
+    chosen = [j for j in able if names[j] in given]
+    able = [j for j in able if j not in (*chosen, *measured)]
+    if targets:
+        chosen = _add(chosen, names, explained, able, pairs=True)
+    else:
+        chosen = _choose(chosen, names, explained, able, driven=any(map(drives_machine, given)))
     rest = [j for j in range(len(names)) if j not in chosen and j not in places]
     share = explained.halves(chosen).max(0)
     followed, beyond_hour = {}, {}
@@ -162,7 +153,7 @@ def _measured(sample: Sample, names: Sequence[str], explained: _Explained, targe
     targets: the signals that are no drivers, so that what is measured of them may be one
     """
     alone = np.stack([explained.halves([k]).min(0) for k in range(len(names))])
-    stems = [_stem(path) for path in names]
+    stems = [stem_of(path) for path in names]
     out = []
     for j in range(len(names)):
         for k in set(range(len(names))) - {j, *targets}:
@@ -184,22 +175,56 @@ def _is_held(command: Floats, measured: Floats, groups: Sequence[NDArray[np.int6
     return bool(held >= MIN_HELD * len(holds) and alone <= MAX_ALONE * held)
 
 
-def _choose(names: Sequence[str], explained: _Explained, places: Sequence[int]) -> list[int]:
-    """Return the drivers, in the order in which they were chosen. places: of the signals that are none"""
+def _choose(
+    given: Sequence[int], names: Sequence[str], explained: _Explained, able: Sequence[int], *, driven: bool
+) -> list[int]:
+    """Return the drivers where every signal is a target: no responses, or those that stand for a load.
+
+    Args:
+        given: the first ones
+        names: of the signals; explained: their shares
+        able: those that may be one
+        driven: whether some of the given, or a category, drives the machines
+    """
+    answers = [k for k in able if role_of(names[k], names) == "response"]
+    chosen = _add(given, names, explained, [k for k in able if k not in answers], pairs=False)
+    if len(chosen) > len(given) or driven:
+        return chosen
+    chosen = _add(given, names, explained, [k for k in answers if stands_for_load(names[k], names)], pairs=False)
+    return chosen or _add(given, names, explained, able, pairs=False)
+
+
+def _add(
+    given: Sequence[int], names: Sequence[str], explained: _Explained, able: Sequence[int], *, pairs: bool
+) -> list[int]:
+    """Return the drivers, in the order in which they were chosen.
+
+    Args:
+        given: the first ones
+        names: of the signals; explained: their shares
+        able: those that may be one
+        pairs: whether what explains one other alone, and is explained by it, may be one
+    """
     named = [is_named_driver(path) for path in names]
-    chosen: list[int] = []
+    chosen = list(given)
     while len(chosen) < MAX_DRIVERS:
         left = explained.by(chosen)
         best, most = -1, (False, 0.0)
-        for k in range(len(names)):
+        for k in able:
             # What explains the weather, or a command, does not drive it.
             others = [j for j in range(len(names)) if j != k and j not in chosen and named[j] <= named[k]]
-            if k in places or k in chosen or not others:
+            if k in chosen or not others:
                 continue
             gains = np.log((1.0 - left[others]) / (1.0 - explained.by([*chosen, k])[others])).clip(0.0)
             gained = named[k], float(gains.sum())
-            if gains.max() >= -np.log(1.0 - MIN_GAIN) and gained > most:
-                best, most = k, gained
+            if gains.max() < MIN_DRIVEN or gained <= most:
+                continue
+            if not named[k] and not pairs and np.count_nonzero(gains >= MIN_DRIVEN) == 1:
+                j = others[int(gains.argmax())]
+                back = np.log((1.0 - left[k]) / (1.0 - explained.by([*chosen, j])[k]))
+                if back >= MAX_BACK * gains.max():
+                    continue
+            best, most = k, gained
         if best < 0:
             break
         chosen.append(best)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,7 @@ from ssm_stream.autoconfig.columns import MIN_FILLED, Column, count_disorder, wo
 from ssm_stream.autoconfig.date_numbers import HOURS, PARTS, runs_through
 from ssm_stream.autoconfig.quality_flags import FLAGS
 from ssm_stream.autoconfig.row_order import runs_backwards
+from ssm_stream.autoconfig.stops import name_pattern
 
 THINGS = word_set(
     "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "
@@ -33,6 +38,8 @@ NO_NAMES = FLAGS | {"unit", "units"}
 CLOCK = re.compile("[0-9]{1,2}[:.h][0-9]{2}([:.][0-9]{2})?(?![0-9])")
 """The beginning of a time of day."""
 DAY_MS = 86_400_000
+MIN_ROWS_OF_KIND, MIN_OWN_COLUMNS = 50, 2
+"""Rows of a machine by which it shows the columns that it has; and columns that no other kind of machine has."""
 MAX_LISTED = 3
 """Columns that a note names."""
 
@@ -139,3 +146,32 @@ def name_score(column: Column) -> float:
 
 def _count(distinct: int) -> str:
     return f"{distinct} value{'s' if distinct != 1 else ''} in the sample"
+
+
+def kinds_note(used: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
+    """Return a note on kinds of machines with columns of their own, and how to watch each by a file; None if all have
+    the same.
+
+    Args:
+        used: the columns that are inputs or targets
+        owners: row → name of its entity
+    """
+    rows = Counter(owners.values())
+    having = {name: {c.path for c in used if any(owners.get(i) == name for i in c.values)} for name in rows}
+    kinds: dict[frozenset[str], list[Any]] = {}
+    for name, own_paths in having.items():
+        if rows[name] >= MIN_ROWS_OF_KIND:
+            kinds.setdefault(frozenset(own_paths), []).append(name)
+    own = {paths: len(paths.difference(*(kinds.keys() - {paths}))) for paths in kinds}
+    if len(kinds) < 2 or min(own.values()) < MIN_OWN_COLUMNS:
+        return None
+    described, only = [], []
+    for paths, names in kinds.items():
+        pattern = name_pattern(names, [name for name in rows if name not in names])
+        only.append([str(name) for name in names] if pattern is None else [pattern])
+        described.append(f"{', '.join(only[-1][:MAX_LISTED])} with {own[paths]} columns of their own")
+    return (
+        f"{len(kinds)} kinds of machines: {'; '.join(described)}, which are unknown in the rows of the others and "
+        f"explain nothing there. A file for each, with event.only: {json.dumps(only[0], ensure_ascii=False)} and these "
+        "columns, watches them apart"
+    )

@@ -1,8 +1,9 @@
-"""Columns that are not known when an event comes: labels by their name, or by their name and values."""
+"""Columns that are no inputs by what they name: labels, not known when an event comes, and the numbers of lots."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from ssm_stream.autoconfig.columns import Column, word_set
 
@@ -17,6 +18,8 @@ MARKS = word_set(
 """Words for columns that are labels if they mark few rows."""
 MAX_MARKED = 0.1
 """Share of rows that a label marks at most."""
+MIN_LOTS = 8
+"""Different texts, and changes from one to another, without which a sample does not show that none comes again."""
 
 
 def label_reason(column: Column) -> str | None:
@@ -29,4 +32,28 @@ def label_reason(column: Column) -> str | None:
     return (
         f"{mark!r} in {rare} of {usual + rare} rows, and named like a label: what marks events is not known when they "
         "come; name it under features if it is"
+    )
+
+
+def lot_reason(column: Column, owners: dict[int, Any]) -> str | None:
+    """Return why a column of text is no category: it names lots, and the next is one without a past; None if not.
+
+    owners: row → name of its entity; a lot may pass through several entities
+    """
+    if column.kind != "text" or column.distinct < MIN_LOTS:
+        return None
+    last, ended, changes = dict[Any, str](), set[tuple[Any, str]](), 0
+    for i, value in column.values.items():
+        owner = owners.get(i)
+        if last.get(owner, value) != value:
+            ended.add((owner, last[owner]))
+            changes += 1
+        if (owner, value) in ended:
+            return None
+        last[owner] = value
+    if changes < MIN_LOTS:
+        return None
+    return (
+        f"each of its {column.distinct} values comes in one stretch of rows and never again: the number of a lot or an "
+        "order, of which the next is always unknown"
     )

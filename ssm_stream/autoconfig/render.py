@@ -130,9 +130,13 @@ def _is_sparse(draft: Draft) -> bool:
 def _entity_budgets(draft: Draft) -> list[str]:
     """Return the section `alerts` with a budget for an entity, which counts the events with a target."""
     what, step = ("value", draft.step / draft.labelled) if _is_sparse(draft) else ("row", draft.step)
-    often = f", at a {what} every {_span(step)} about once in {_span(10_000 * step)}" if step > 0 else ""
+    often = f" at a {what} every {_span(step)} about once in {_span(10_000 * step)} each" if step > 0 else " each"
+    stops = draft.stops
+    more = stops is not None and (stops.silence is None or stops.stuck is None)
+    others = "; of silence and stuck together as many as of anomaly" if more else ""
     return [
-        f"# How many false alarms an entity may raise{often}:",
+        *_comment(f"How many false alarms an entity may raise, of anomaly and of drift{often}{others}."),
+        *_comment(_warmup(step)),
         "alerts:",
         "  anomaly:",
         "    budget: 1 per 10000 events   # or a time: 1 per 30d",
@@ -149,6 +153,17 @@ def _team_budget(alerts_per_week: float, entities: int) -> list[str]:
         "alerts:",
         f"  budget: {{alerts: {alerts_per_week:g}, per: 7d, entities: {entities}}}",
     ]
+
+
+def _warmup(step: float) -> str:
+    """Return when alerts begin, and what is new to a young model. step: s between two that are learned"""
+    if not step > 0:
+        return ""
+    return (
+        f"They begin {WARMUP} of those after an entity's first (model.warmup), about {_span(WARMUP * step)}. What "
+        "recurs more slowly (a day, a week, a batch) is new to a model until it comes again: alerts before that mean "
+        "little."
+    )
 
 
 def _stopped(stops: Stops | None) -> list[str]:
@@ -200,6 +215,10 @@ def _in_quotes(text: str) -> str:
 def _why(reason: str | None) -> list[str]:
     lines = textwrap.wrap(_one_line(reason or ""), WIDTH - 4, break_long_words=False, break_on_hyphens=False)
     return [f"  # {line}" for line in lines]
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, WIDTH - 2, break_long_words=False, break_on_hyphens=False)]
 
 
 def _one_line(text: str) -> str:

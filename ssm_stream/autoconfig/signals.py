@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -47,16 +47,19 @@ class Narrowed(NamedTuple):
     followed: Mapping[str, float] = MappingProxyType({})
 
 
-def without_symptoms(event: Event, events: Events) -> Narrowed:
+def without_symptoms(event: Event, events: Events, given: Collection[str] = ()) -> Narrowed:
     """Return the section without the features that only follow the same causes as the targets.
 
-    events: those of the sample, read by the section
+    Args:
+        event: the section
+        events: those of the sample, read by it
+        given: paths of commands and of what all machines share, which are no symptoms
     """
     targets = event.targets
     sample, _ = _sample(event, events)
     columns = events.target.reshape(len(events), -1).T
     signals = sample.signals | dict(zip(targets, columns, strict=True))
-    drivers = find_drivers(sample._replace(signals=signals), targets)
+    drivers = find_drivers(sample._replace(signals=signals), targets, given)
     symptoms = [] if drivers is None else _without_cost(event, events, drivers.symptoms())
     if drivers is None or not symptoms:
         return Narrowed(event, {}, {}, [])
@@ -102,31 +105,36 @@ def _error(event: Event, events: Events, without: list[str]) -> float:
     return float(np.nansum(np.nanmean(errors, 0) / np.maximum(usual, 1e-300)))
 
 
-def as_targets(event: Event, events: Events, never: Mapping[str, str]) -> Narrowed:
+def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Mapping[str, str]) -> Narrowed:
     """Return the section with every signal as a target (`target: all`), and the drivers as inputs.
 
     Args:
         event: with all columns as features and categories, and a target that no event has
         events: those of the sample, read by the section
         never: path → why, of counters and parts of the calendar, which are no signals
+        given: path → why, of commands and of what all machines share, which are inputs only
 
     Raises:
         ConfigError: there are fewer than two signals.
     """
     sample, settings = _sample(event, events)
-    signals = [path for path in sample.signals if path not in never]
+    context = [path for path in sample.signals if path in given and path not in never]
+    signals = [path for path in sample.signals if path not in never and path not in given]
     if len(signals) < 2:
         found = ", ".join(signals) or "none"
         raise ConfigError(
             f"--target all: found {len(signals)} signals ({found}), and needs two: numbers, but flags, counters, parts "
-            f"of the calendar and modes, which are whole numbers of at most {MAX_MODES} values or name things. Name "
-            "targets with --target"
+            f"of the calendar and modes, which are whole numbers of at most {MAX_MODES} values or name things, and but "
+            "commands and what all machines share. Name targets with --target"
         )
     left_out = {path: never[path] for path in event.numbers if path in never}
     left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
     categories = [*event.categories, *(path for path in settings if path not in never and path not in left_out)]
-    drivers = find_drivers(sample._replace(signals={path: sample.signals[path] for path in signals}))
-    notes, inputs = list[str](), None if drivers is None else drivers.chosen
+    drivers = find_drivers(
+        sample._replace(signals={path: sample.signals[path] for path in (*signals, *context)}),
+        given=[*context, *settings],
+    )
+    notes, inputs = _context_notes(context, given), None if drivers is None else drivers.chosen
     why = {"target": "every signal is watched: predicted from its own past, the calendar and the inputs"}
     if drivers is None:
         reason = (
@@ -136,16 +144,30 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str]) -> Narrow
             "categories explain almost everything, or they hardly move"
         )
         notes.append(f"{reason}: each signal is predicted from all the others; name the drivers in event.inputs")
-    elif inputs:
+        inputs = [*signals, *context] if context else None
+    elif inputs or context:
+        inputs = list(dict.fromkeys((*context, *(inputs or []))))
         shares = sorted(drivers.followed.items(), key=lambda item: -item[1])
         follow = _listed([f"{path} {share:.0%}" for path, share in shares])
-        why["inputs"] = f"they explain the others ({follow}), which as inputs would explain each other's faults away"
+        explained = f"they explain the others ({follow}), which as inputs would explain each other's faults away"
+        why["inputs"] = explained if shares else "what is known of all of them at each time"
     else:
         why["inputs"] = "no signal explains a part of another: each is predicted from its own past and the calendar"
     if categories != event.categories:
         why["categories"] = "text, flags and modes with few values"
     changed = _changed(event, target="all", features=signals, categories=categories, inputs=inputs)
     return Narrowed(changed, left_out, why, notes, {} if drivers is None else drivers.beyond_hour)
+
+
+def _context_notes(context: Sequence[str], given: Mapping[str, str]) -> list[str]:
+    """Return a note for each reason by which signals are inputs only. given: path → reason"""
+    by_reason = dict[str, list[str]]()
+    for path in context:
+        by_reason.setdefault(given[path], []).append(path)
+    return [
+        f"{', '.join(f'`{path}`' for path in paths)}: {why}; an input of all signals, and no target"
+        for why, paths in by_reason.items()
+    ]
 
 
 def _changed(event: Event, **settings: object) -> Event:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, median_step, name_words, word_set
-from ssm_stream.autoconfig.drivers import is_named_command
+from ssm_stream.autoconfig.roles import is_named_command
 from ssm_stream.config import Config, Event, Model, Source
 from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
 from ssm_stream.config.sections.process import State
@@ -41,7 +41,13 @@ MAX_STATES, MIN_SIGNALS = 12, 3
 MIN_REST, MAX_REST, MIN_RUN = 0.03, 0.9, 5.0
 """Share of the rows in a state of rest, and rows of a stretch of it in the mean."""
 STILL, MIN_RESTING = 1 / 3, 0.4
-"""A signal rests where its steps are smaller than this share of those elsewhere; more than this share of them do."""
+"""A signal rests where its noise is smaller than this share of that elsewhere; more than this share of them do. What a
+controller holds in place has no ramps, and its noise as elsewhere: noise is how far values are off the line through
+their neighbours."""
+MIN_AT_REST, MIN_OFF, ALL_OFF = 0.9, 0.5, 0.75
+"""Share of the rows of a state at zero by which a column that is zero at times, a flow or a current, is off in it;
+share of these columns that must be, as a machine whose motor runs does not rest; and share that shows rest by itself:
+sensors of a tank that stands still have their noise, and it cools down."""
 MIN_STEPS = 5
 """Steps of a signal that show whether it rests: where there are fewer, as in columns of other machines, none do."""
 FAULTS = word_set(
@@ -266,24 +272,31 @@ def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | Non
     """
     signals = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and c.distinct > MAX_STATES}
     before = _rows_before(columns[0].n if columns else 0, owners)
-    steps = {path: _own_steps(x, before, owners) for path, x in signals.items()}
-    best: tuple[float, str] = (MIN_RESTING, "")
+    steps = {path: _own_noise(x, before, owners) for path, x in signals.items()}
+    flows = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and _is_zero_at_times(c)}
+    best: tuple[bool, float, str] = (False, MIN_RESTING, "")
     for column in columns:
         states = {} if FAULTS & {*column.name} else _states(column)
         others = [x for path, x in steps.items() if path != column.path]
         if len(states) < 2:
             continue
-        still = {value: _share_that_rests(others, rows, rows[before]) for value, rows in states.items()}
+        off = [x for path, x in flows.items() if path != column.path]
+        still = {value: _share_that_rests(others, rows, before) for value, rows in states.items()}
+        for value, rows in states.items():
+            share = _share_off(off, rows)
+            if share is not None and (share < MIN_OFF or (share >= ALL_OFF and len(off) >= MIN_SIGNALS)):
+                still[value] = share if share >= ALL_OFF else 0.0
         resting = [value for value, share in still.items() if share > MIN_RESTING and not FAULTS & {*name_words(value)}]
         kept = [value for value in states if value not in resting]
         rests = np.any([states[value] for value in resting] or [np.zeros(column.n, np.bool_)], axis=0)
         starts = int(np.count_nonzero(rests & ~((before >= 0) & rests[before])))
         most = max((still[value] for value in resting), default=0.0)
-        if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and most > best[0]:
+        rank = column.kind in ("text", "flag"), most  # a name tells more than a zero that comes with it
+        if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and rank > best[:2]:
             names = " or ".join(resting)
             what = f"{names} in {rests.mean():.0%} of the rows, where many of the other signals rest"
-            best = most, f"`{column.path}` is {what}: {_cure(column, kept, owners)}"
-    return best[1] or None
+            best = *rank, f"`{column.path}` is {what}: {_cure(column, kept, owners)}"
+    return best[2] or None
 
 
 def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any]) -> str:
@@ -297,7 +310,7 @@ def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any]) -> str
     having = {owners.get(i) for i in column.values}
     lacking = {owners.get(i) for i in range(column.n)} - having
     condition = f"{_as_json(column.path)}: {test}"
-    entities = _pattern(having, lacking) if lacking else None
+    entities = name_pattern(having, lacking) if lacking else None
     when = f"{{{condition}}}" if entities is None else f"[{{entities: {_as_json(entities)}, {condition}}}]"
     cure = f"event.when: {when} leaves them out of learning and alerts"
     if column.kind == "text":
@@ -313,7 +326,7 @@ def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any]) -> str
     return cure
 
 
-def _pattern(having: Collection[Any], lacking: Collection[Any]) -> str | None:
+def name_pattern(having: Collection[Any], lacking: Collection[Any]) -> str | None:
     """Return the beginning that the names of these entities share, as a pattern; None if others have it too."""
     first, last = min(map(str, having)), max(map(str, having))
     different = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
@@ -333,15 +346,34 @@ def _rows_before(n: int, owners: Mapping[int, Any]) -> NDArray[np.int64]:
     return out
 
 
-def _own_steps(x: NDArray[np.float64], before: NDArray[np.int64], owners: Mapping[int, Any]) -> NDArray[np.float64]:
-    """Return the size of each step (n,) of a signal over the mean of its entity, as machines differ; NaN: unknown.
+def _is_zero_at_times(column: Column) -> bool:
+    x = column.numbers[~np.isnan(column.numbers)]
+    return bool((x >= 0).all()) and MIN_REST <= float(np.mean(x == 0)) <= MAX_REST
+
+
+def _share_off(flows: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_]) -> float | None:
+    """Return the share of the columns that are zero at times which are so in a state; None if there are none.
+
+    Args:
+        flows: (n,) each such column
+        rows: (n,) whether a row is in the state
+    """
+    known = [x[rows & np.isfinite(x)] for x in flows]
+    off = [float(np.mean(x == 0)) >= MIN_AT_REST for x in known if len(x)]
+    return sum(off) / len(off) if off else None
+
+
+def _own_noise(x: NDArray[np.float64], before: NDArray[np.int64], owners: Mapping[int, Any]) -> NDArray[np.float64]:
+    """Return how far a signal (n,) is off the line through the two values before, over the mean of its entity, as
+    machines differ; NaN: unknown.
 
     Args:
         x: (n,) the signal
         before: (n,) row before of the entity, -1: none
         owners: row → name of its entity
     """
-    steps = np.abs(x - np.where(before >= 0, x[before], np.nan))
+    steps = x - np.where(before >= 0, x[before], np.nan)
+    steps = np.abs(steps - np.where(before >= 0, steps[before], np.nan))
     names: dict[Any, int] = {}
     codes = np.array([names.setdefault(owners.get(i), len(names)) for i in range(len(x))], np.int64)
     known = np.isfinite(steps)
@@ -366,16 +398,18 @@ def _states(column: Column) -> dict[str, NDArray[np.bool_]]:
 
 
 def _share_that_rests(
-    steps: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_], before: NDArray[np.bool_]
+    steps: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_], before: NDArray[np.int64]
 ) -> float:
-    """Return the share of the signals whose steps are small within a state, of those with steps in it and elsewhere; 0
-    if these are too few.
+    """Return the share of the signals whose noise is small within a state, of those that are known in it and elsewhere;
+    0 if these are too few.
 
     Args:
-        steps: (n,) of each signal
-        rows: (n,) whether a row is in the state; before: whether the one before it is
+        steps: (n,) noise of each signal
+        rows: (n,) whether a row is in the state
+        before: (n,) row before of the entity, -1: none
     """
-    inside, outside = rows & before, ~rows & ~before
+    earlier = before[before]
+    inside, outside = rows & rows[before] & rows[earlier], ~(rows | rows[before] | rows[earlier])
     means = [(_mean(x[inside]), _mean(x[outside])) for x in steps]
     known = [(within, elsewhere) for within, elsewhere in means if within is not None and elsewhere is not None]
     if len(known) < MIN_SIGNALS:

@@ -47,13 +47,13 @@ MAX_LISTED = 3
 MIN_RISES = 0.7
 """Share of the changes that go one way where a calendar or a counter begins anew, such as 23 of 24 hours."""
 CLOCK_TOTAL = (
-    "it only grows, and begins anew by the clock, every {}: a total of that time, no signal; if it is to be watched, "
-    "name it with --target"
+    "it only grows, and begins anew by the clock, every {}: a total of that time, no signal; what it grew by since the "
+    "row before is one: send that as a column, or name it with --target as it is"
 )
 COUNTED = "a counter or a part of the calendar, no signal"
 TOTAL = (
-    "it never falls, and grows all along the sample: a total or a running clock, no signal; if it is to be watched, "
-    "name it with --target"
+    "it never falls, and grows all along the sample: a total or a running clock, no signal; what it grew by since the "
+    "row before is one: send that as a column, or name it with --target as it is"
 )
 
 

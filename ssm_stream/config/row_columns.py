@@ -20,6 +20,7 @@ def check_row_columns(event: Event) -> None:
     if twice := sorted({*event.facts} & {*event.aggregate.columns}):
         raise ValueError(f"source.context: {twice} is a column of event.aggregate, too; rename one of the two")
     used = [("features", event.features), ("target", event.targets), ("categories", event.categories)]
+    used.append(("inputs", event.inputs or []))
     used += [(f"derive.{name}", each.sources) for name, each in event.derive.items()]
     used.append(("when", fields(each.condition for each in event.when)))
     elsewhere = {*event.derive, *event.facts}

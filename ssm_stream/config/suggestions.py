@@ -75,6 +75,7 @@ def value_paths(config: Config, before: dict[str, str]) -> dict[str, str]:
         paths |= {path: f"event.derive.{name}" for path in derived.sources if path not in paths}
     if event.features != "auto":
         paths |= dict.fromkeys((path for path in event.features if path not in event.derive), "event.features")
+    paths |= dict.fromkeys(event.numbers if event.watches_all else (), "event.inputs")
     paths |= dict.fromkeys(event.categories, "event.categories")
     others = {path: "event.when" for each in event.when for path in each.condition}
     flags = [] if event.quality is None or event.makes_rows else event.quality.flags

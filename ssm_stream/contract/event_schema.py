@@ -170,7 +170,7 @@ def example_event(config: Config) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
         values |= dict.fromkeys(event.context, "A")
-        values |= dict.fromkeys(event.features if event.watches_all else event.read_numbers, 1.5)
+        values |= dict.fromkeys(event.read_numbers, 1.5)
     values = {path: value for path, value in values.items() if path not in config.source.context_columns}
     values |= dict.fromkeys(event.targets, 20.25)
     if (by_id := _event_id(config)) is not None:

@@ -53,7 +53,7 @@ class PredictionTrace(NamedTuple):
 class TargetInputs:
     """Selects what each target's engine reads of the events: its own target, and its numeric inputs.
 
-    With `target: all` the inputs of a target are some of the other targets.
+    With `target: all` the inputs of a target are some of the other targets, and those that are inputs only.
     """
 
     def __init__(self, event: Event) -> None:
@@ -61,7 +61,7 @@ class TargetInputs:
         self._others: list[list[int]] | None = None
         if event.watches_all:
             place = {path: i for i, path in enumerate(targets)}
-            self._others = [[place[path] for path in event.inputs_of(target)] for target in targets]
+            self._others = [[place[path] for path in event.watched_inputs if path != target] for target in targets]
 
     def select(self, number: int, events: Events) -> Events:
         """Return the events as the engine of a target reads them. number: of the target, from 0"""

@@ -223,6 +223,6 @@ def with_inputs(config: Config, run: EngineRun) -> EngineRun:
     if not config.event.watches_all or not run.batches:
         return run
     place = {path: i for i, path in enumerate(config.event.targets)}
-    others = [place[path] for path in config.event.inputs_of(run.target)]
+    others = [place[path] for path in config.event.watched_inputs if path != run.target]
     inputs = np.concatenate([events.target[:, others] for events in run.batches])
     return replace(run, features=np.concatenate([inputs, run.features], axis=1))

@@ -60,7 +60,7 @@ def _value(value: Any, numeric: bool) -> str | float | int | None:
 
 def _event_paths(event: Event) -> list[str]:
     """Return the paths that are read of an event; with `features: auto` without the features."""
-    listed = [] if event.features == "auto" else event.features
+    listed = [] if event.features == "auto" else [*event.features, *(event.inputs or [])]
     targets = [] if event.watches_all else event.targets
     derived = [path for each in event.derive.values() for path in each.sources]
     flags = [] if event.quality is None else event.quality.flags

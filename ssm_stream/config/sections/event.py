@@ -109,9 +109,9 @@ class Event(Section):
     alerts are by entity. `all`: every one of `features`, 2 to 64, from its own past and from the others. Missing or
     null in an event: it is predicted, not learned."""
     inputs: list[Path] | None = None
-    """With `target: all`: those of the features that the others are predicted from. Default: all of them. Leave out
-    what only follows the same causes, such as a vibration or a temperature: as an input it explains a fault away that
-    it shows itself."""
+    """With `target: all`: those of the features that the others are predicted from, and further columns, which are
+    inputs only and not predicted: the weather, setpoints. Default: all features. Leave out what only follows the same
+    causes, such as a vibration or a temperature: as an input it explains a fault away that it shows itself."""
     lags: Annotated[int, Field(ge=0, le=64)] = 8
     """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement; where targets come as
     `labels`, the last known one corrects it all the same."""
@@ -281,10 +281,10 @@ class Event(Section):
             )
         if twice := repeated(self.features + self.categories):
             raise ValueError(f"features: {twice} named twice; name each once")
-        if unknown := sorted(set(self.inputs or []) - set(self.features)):
-            raise ValueError(f"inputs: {unknown} is not among the features; inputs are some of them")
-        if twice := repeated(self.inputs or []):
+        if twice := repeated(self.inputs or []) or sorted({*self.categories} & {*(self.inputs or [])}):
             raise ValueError(f"inputs: {twice} named twice; name each once")
+        if wrong := sorted({self.entity, self.timestamp} & {*self.numbers}):
+            raise ValueError(f"inputs: {wrong} is the entity or the time of the event; leave it out")
         if not self.lags and not self.calendar and not self.categories and not self.holidays:
             alone = [path for path in self.features if not self.inputs_of(path)]
             if alone:
@@ -304,11 +304,17 @@ class Event(Section):
         return [self.target] if isinstance(self.target, str) else self.target
 
     def inputs_of(self, target: str) -> list[str]:
-        """Return the numeric inputs of a target."""
+        """Return the numeric inputs of a target; with `target: all` other targets first, then `numbers`."""
         if not self.watches_all:
             return self.numbers
-        chosen = self.features if self.inputs is None else self.inputs
-        return [path for path in chosen if path != target]
+        return [path for path in self.watched_inputs if path != target] + self.numbers
+
+    @property
+    def watched_inputs(self) -> list[str]:
+        """With `target: all` the inputs that are targets, too; else none."""
+        if not self.watches_all:
+            return []
+        return [path for path in (self.features if self.inputs is None else self.inputs) if path in self.features]
 
     def for_target(self, target: str) -> Event:
         """Return the section of one of the targets alone."""
@@ -316,13 +322,13 @@ class Event(Section):
 
     @property
     def numbers(self) -> list[str]:
-        """The features that are inputs only: `features` as a list; with `target: all` none, as each is a target.
+        """The numbers that are inputs only: `features` as a list; with `target: all` the `inputs` that are no features.
 
         Raises:
             ConfigError: `auto`, and `autoconfig.feature_selection` has not filled them in yet.
         """
         if self.watches_all:
-            return []
+            return [path for path in self.inputs or [] if path not in self.features]
         if self.features == "auto":
             raise ConfigError(
                 "event.features: found auto, and none are selected yet; select them from the first events, or list "

@@ -140,7 +140,7 @@ def without_columns(config: Config) -> list[Settings]:
     if event.watches_all:
         inputs = listed(config, "event.inputs")
         out += [{"event.inputs": [each for each in inputs if each != path]} for path in inputs]
-    for path in event.numbers:
+    for path in [] if event.watches_all else event.numbers:
         left: Settings = {"event.features": [each for each in event.numbers if each != path]}
         if path in event.derive:
             others = {name: each for name, each in event.derive.items() if name != path}

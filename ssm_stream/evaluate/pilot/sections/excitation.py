@@ -16,13 +16,13 @@ from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Tab
 def excitation(config: Config, run: EngineRun) -> dict[str, Any]:
     """Return rank and condition of the numeric inputs, the dead and the collinear ones. run: with its events
 
-    With `target: all` of the targets that are inputs, each of which is one to all others.
+    With `target: all` of the targets that are inputs, each of which is one to all others, and of what is an input only.
     """
     event, names, values = config.event, config.event.numbers, run.features
     if event.watches_all:
-        names = event.targets if event.inputs is None else event.inputs
-        at = [event.targets.index(path) for path in names]
-        values = np.concatenate([events.target[:, at] for events in run.batches])
+        at = [event.targets.index(path) for path in event.watched_inputs]
+        values = np.concatenate([np.concatenate([events.target[:, at] for events in run.batches]), values], axis=1)
+        names = [*event.watched_inputs, *names]
     found = measure_excitation(values[:, : len(names)], names)
     return {
         "inputs": found.inputs,

@@ -1,0 +1,189 @@
+"""What a signal is to the others: a driver or a response by its name, a command, or what all machines share.
+
+Names have what correlation has not: a motor current and a load go together, and only the load is there before. The head
+of a name decides, `load_current` is a current, unless a word places it outside of the machine: `inlet_temp`. Shared is
+what has one value at one time for all machines: it is not theirs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import Column, name_words, word_set
+
+Floats = NDArray[np.float64]
+OUTSIDE = word_set("ambient outdoor outside weather inlet intake feed irradiance irradiation")
+"""Words for what comes from outside, whatever it is."""
+HEADS = word_set("load speed rpm setpoint sp set command cmd demand throughput rate feed")
+"""Words for what drives a process."""
+ACTUATORS = word_set("valve position damper opening vane pitch")
+"""Words for what a controller moves: no symptoms, as the process follows them, and no drivers by their name, as they
+follow the process. So is the speed of a fan."""
+RESPONSES = word_set(
+    "temp temperature temperatur vibration vib acceleration current amps amp ampere strom power watt leistung voltage "
+    "volt spannung pressure druck torque energy noise latency superheat"
+)
+"""Words for what a process answers with."""
+PROXIES = word_set("power watt leistung current amps amp ampere strom torque kw mw w kva a ma")
+"""Those, and units, of what a machine takes: they stand for its load where nothing that drives it is measured."""
+OUTPUTS = word_set("power output production yield leistung ertrag")
+"""Words for what a machine is there for."""
+UNITS = word_set("degc celsius degf fahrenheit bar mbar kpa mpa pa psi kw mw kva kvar kv ma mv ppm db")
+LETTERS = word_set("a v k c f w")
+"""Units of responses at the end of a name; the letters only as capitals, after other words, and if they are no letter
+of several things: flow_A and flow_B."""
+COMMANDS = word_set(
+    "setpoint sp sv set command cmd commanded demand reference ref soll sollwert consigne consigna"
+)  # fmt: skip
+CERTAIN = word_set("setpoint command cmd commanded soll sollwert consigne consigna")
+MEASURED = word_set("actual act measured meas feedback fb pv ist istwert")
+NO_COMMANDS = MEASURED | word_set("error deviation dev diff difference delta")
+"""Words for what is commanded; those that mean nothing else (sp may be a static pressure, a demand is often measured);
+words for what is measured of a command; and for what is made of it and of the measurement."""
+MIN_HOLDING, MAX_TURNS = 0.5, 0.1
+"""Share of the steps off its usual value at which a command stays as it is, as people change it now and then; or of its
+changes those that turn back, as on a ramp few do. What is measured has noise, by which every second change does."""
+MIN_CHANGES, MAX_OWN = 20, 0.1
+"""Changes without which machines do not show that they share a value; and those of the machines but one that may be
+at times of their own, over all that these have."""
+SHARED = "one value for all machines at each time: what they share, as the weather"
+COMMAND = "a command by its name: what is set, not what is measured"
+
+
+def role_of(path: str, names: Collection[str] = ()) -> Literal["driver", "actuator", "response", "unknown"]:
+    """Return what a signal is by its name. names: of all signals"""
+    words = [word for word in name_words(path) if not word.isdecimal()]
+    if not OUTSIDE.isdisjoint(words):
+        return "driver"
+    for word in reversed(words):
+        if word in RESPONSES:
+            return "response"
+        if word in ACTUATORS or (word in ("rpm", "speed") and "fan" in words):
+            return "actuator"
+        if word in HEADS:
+            return "driver"
+    return "response" if unit_of(path, names) else "unknown"
+
+
+def unit_of(path: str, names: Collection[str] = ()) -> str | None:
+    """Return the unit of a response that a name ends with, in lower case; None if it ends with none."""
+    parts = re.findall("[A-Za-z]+", path)
+    last = parts[-1].lower() if parts else ""
+    if last in UNITS:
+        return last
+    if len(parts) < 2 or last not in LETTERS or not path[-1:].isupper():
+        return None
+    others = [name for name in names if name[:-1] == path[:-1] and name != path]
+    return None if any(name[-1:].isalpha() for name in others) else last
+
+
+def is_named_driver(path: str) -> bool:
+    """Return whether its name means what drives a process."""
+    return role_of(path) == "driver"
+
+
+def is_named_command(path: str) -> bool:
+    """Return whether its name is that of what is set, and not of what is measured of it."""
+    words = {*name_words(path)}
+    return bool(COMMANDS & words) and NO_COMMANDS.isdisjoint(words)
+
+
+def drives_machine(path: str) -> bool:
+    """Return whether its name means a driver or a command of a machine, not what comes from outside of it."""
+    words = {*name_words(path)}
+    return OUTSIDE.isdisjoint(words) and (is_named_driver(path) or not COMMANDS.isdisjoint(words))
+
+
+def may_follow(path: str) -> bool:
+    """Return whether its name lets it be a symptom: a driver is none, nor what a controller moves."""
+    return role_of(path) in ("response", "unknown")
+
+
+def stands_for_load(path: str, names: Collection[str]) -> bool:
+    """Return whether it is what a machine takes, such as its current. names: of all signals"""
+    return role_of(path, names) == "response" and bool(PROXIES & {*name_words(path), unit_of(path, names) or ""})
+
+
+def is_output(path: str) -> bool:
+    """Return whether it is named like what a machine is there for."""
+    words = {*name_words(path)}
+    return bool(OUTPUTS & words) and "factor" not in words
+
+
+def stem_of(path: str) -> tuple[bool, list[str]]:
+    """Return whether its name is that of a command, and the words of it that name the quantity."""
+    words = name_words(path)
+    return not COMMANDS.isdisjoint(words), [word for word in words if word not in COMMANDS | MEASURED]
+
+
+def given_inputs(
+    columns: Mapping[str, Column], owners: Mapping[int, Any], ts: NDArray[np.int64], taken: Collection[str]
+) -> dict[str, str]:
+    """Return the numbers that are known at a prediction as it is made, and are no signals of a machine: path → why.
+
+    Args:
+        columns: path → column, whose rows of each entity are in the order of their times
+        owners: row → name of its entity, if a column has it
+        ts: (n,) times of the rows, ms
+        taken: paths that have another role
+    """
+    names: dict[Any, int] = {}
+    codes = np.array([names.setdefault(owners.get(i), len(names)) for i in range(len(ts))], np.int64)
+    order = np.argsort(codes, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    out = {}
+    for path, column in columns.items():
+        if path in taken or column.kind not in ("number", "whole") or column.distinct < 2:
+            continue
+        if is_command(path, column.numbers, groups):
+            out[path] = COMMAND
+        elif len(groups) > 1 and is_shared(column.numbers, groups, ts):
+            out[path] = SHARED
+    return out
+
+
+def is_command(path: str, x: Floats, groups: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether it is a command by its name and, where its words may mean something else, as it holds its
+    values or goes in ramps.
+
+    Args:
+        x: (n,) its numbers; groups: the rows of each entity
+    """
+    words = name_words(path.rpartition(".")[2])
+    if NO_COMMANDS & {*words} or not (COMMANDS & {*words}):
+        return False
+    if CERTAIN & {*words} or ("set", "point") in pairwise(words):
+        return True
+    values, counts = np.unique(x[np.isfinite(x)], return_counts=True)
+    runs = [x[rows[np.isfinite(x[rows])]] for rows in groups]
+    off = [np.diff(run)[run[:-1] != values[counts.argmax()]] for run in runs if len(run)]
+    steps = np.concatenate(off) if off else np.empty(0)
+    changes = np.sign(steps[steps != 0])
+    turns = np.count_nonzero(np.diff(changes))
+    return len(steps) > 0 and bool(len(changes) <= (1 - MIN_HOLDING) * len(steps) or turns <= MAX_TURNS * len(changes))
+
+
+def is_shared(x: Floats, groups: Sequence[NDArray[np.int64]], ts: NDArray[np.int64]) -> bool:
+    """Return whether a signal has one value at one time for all entities that have it.
+
+    In the order of time it then changes no more often than for one of them.
+
+    Args:
+        x: (n,) its numbers
+        groups: the rows of each entity, in the order of their times
+        ts: (n,) times, ms
+    """
+    known = np.isfinite(x)
+    own = [int(np.count_nonzero(np.diff(x[rows[known[rows]]]))) for rows in groups]
+    others = sum(own) - max(own)
+    if others < MIN_CHANGES:
+        return False
+    at = np.flatnonzero(known)
+    changes = int(np.count_nonzero(np.diff(x[at[np.argsort(ts[at], kind="stable")]])))
+    return changes - max(own) <= MAX_OWN * others
