@@ -146,7 +146,8 @@ class EntityState(NamedTuple):
         events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
     holding (E, 4, features): how alike values are over time, by which an unknown feature is held near its last known
         value: events since that, and decayed sums over values: how many, events that each came after, squared change
-    category (E, 2 + categories), where there are any: events since one changed, usual ones between changes; the last ones
+    category (E, 2 + categories), where there are any: events since one changed, usual ones between changes; the last
+        categories
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
