@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import BEND, LOSS_CLIP, POOL_DECAY, ROUNDING, SITUATION_DECAY, STACK_CLIP, UNIT_RATE
-from ssm_stream.core.shapes import LAST_TARGET, VIEWS, WINSOR, G, LearnerParams, has_dead_band
+from ssm_stream.core.shapes import LAST_TARGET, LEVELS, VIEWS, WINSOR, G, LearnerParams, has_dead_band
 from ssm_stream.reference.attention import decline
 from ssm_stream.reference.dead_band import hold, learn_band
 from ssm_stream.reference.heads import Moments, sweep, sweep_again
@@ -160,10 +160,13 @@ def learn_gates(
     if p.learned_gate:
         judge = [0, 1, HOUR, LEVEL]
         every = a[:, None].expand(-1, len(judge), -1)
-        r = torch.where(active[:, None], regrets(mixed.made[:, judge], every, y, unit, BEND), 0.0)
+        hour, rows, shares = mixed.at.hour, torch.arange(len(y)), shares_of(mixed.at.level)
+        below = mixed.at.level.long().clamp(0, LEVELS - 2)
+        least = torch.minimum(s.level_regret2[rows, below], s.level_regret2[rows, below + 1])
+        squares = torch.cat([s.regret2, s.hour_regret2[rows, hour][:, None], least[:, None]], 1)
+        r = torch.where(active[:, None], regrets(mixed.made[:, judge], every, y, unit, BEND, squares), 0.0)
         r, h, v = r[:, :2], r[:, 2], r[:, 3]
         decay = meta.poly_decay[:, None]
-        hour, rows, shares = mixed.at.hour, torch.arange(len(y)), shares_of(mixed.at.level)
         mean = mean_expert(a, active)
         off = torch.where(active, (a - mean[:, None]) / unit[:, None], 0.0).clamp(-STACK_CLIP, STACK_CLIP)
         off = off[:, None].expand(-1, 2, -1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import PRIOR, SHARE_OF_ALL
+from ssm_stream.core.constants import LITTLE_KNOWN, PRIOR, SHARE_OF_ALL
 from ssm_stream.core.shapes import LEVELS, Z_CLIP
 
 
@@ -22,16 +22,24 @@ def poly_weights(regret: Tensor, regret2: Tensor, active: Tensor) -> Tensor:
     return raw / raw.sum(-1, keepdim=True)
 
 
-def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor, bend: float) -> Tensor:
+def regrets(
+    made: Tensor, experts: Tensor, y: Tensor, unit: Tensor, bend: float, squares: Tensor | None = None
+) -> Tensor:
     """r = slope · (made − expert) / max(unit, |made − y| / 5), within ±5; slope = clip((made − y) / (bend unit), ±1).
 
     A wild target's regrets are in units of its own error, so that it weighs no more than a bad one. made (B, g),
-    experts (B, g, T), y and unit (B,)
+    experts (B, g, T), y and unit (B,), squares (B, g, T): sums of squared regrets; where they are small, an expert that
+    is beyond the target by more than `made` is before it has been no better: r = |slope| (|made − y| − |expert − y|)
     """
     error = made - y[:, None]
     slope = (error / (bend * unit[:, None])).clamp(-1.0, 1.0)
     slope = slope / torch.maximum(unit[:, None], error.abs() / Z_CLIP)
-    return (slope[..., None] * (made[..., None] - experts)).clamp(-Z_CLIP, Z_CLIP)
+    r = slope[..., None] * (made[..., None] - experts)
+    if squares is not None:
+        over = experts - y[:, None, None]
+        alone = (over * error[..., None] < 0) & (squares < LITTLE_KNOWN)
+        r = torch.where(alone, slope.abs()[..., None] * (error.abs()[..., None] - over.abs()), r)
+    return r.clamp(-Z_CLIP, Z_CLIP)
 
 
 def shares_of(place: Tensor, count: int = LEVELS) -> Tensor:

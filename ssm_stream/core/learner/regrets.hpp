@@ -4,6 +4,9 @@
 // situation has sums of its own (an hour of the day, a level, an entity), a part of those of all events counts beside them: what
 // the situation has not shown yet, the rest has. A situation that is a number lies between two places, which share an event
 // and are interpolated, so that weights are continuous in it.
+// Regrets are linearised, so that an answer may be good in company that is beyond the target from another's side. While little is known of an
+// answer it must be good alone: one that is beyond the target by more than the gate's is before it has been no better. By its linearised
+// regret of one event, a day's first seasonal answer, far off, outweighed all that were known.
 // Beyond the answers in use, what is known of answers is zero, to whole vectors.
 #pragma once
 #include "../entity.hpp"
@@ -13,6 +16,7 @@
 namespace ssm::SSM_ISA {
 
 constexpr double PRIOR = 1e-2;                // keeps rounding from deciding while all regrets are small
+constexpr double LITTLE_KNOWN = 8.0;          // of the sum of an answer's squared regrets, of which one event adds 25 at most
 constexpr double SHARE_OF_ALL = 1.0 / HOURS;  // of the regrets of all events that counts in every situation
 
 // The answers in use: which count, how far they are from their mean, how many count, and how many vectors they take.
@@ -64,18 +68,23 @@ SSM_INLINE void slopes_at(const double* made, double y, double unit, double bend
     const Vec<double> scale = greater(all(unit), magnitude(error) * all(1.0 / Z_CLIP));
     store(slopes, clipped(error * all(1.0 / (bend * unit)), 1.0) / scale);
 }
-// Linearised regrets of answers against one that was made of them.
+// Linearised regrets of answers against one that was made of them. y: the target. little: squared regrets below which an answer is new
 struct Regrets {
     const double *a, *active;
-    double made, slope;
-    SSM_INLINE Vec<double> operator()(i64 i) const {
-        return clipped(all(slope) * (all(made) - load(a + i)), Z_CLIP) * load(active + i);
+    double made, slope, y, little;
+    // squares: the sums of theirs, squared
+    SSM_INLINE Vec<double> operator()(i64 i, const Vec<double>& squares) const {
+        const double off = made - y;
+        const Vec<double> answer = load(a + i), over = answer - all(y);
+        const auto alone = (over * all(off) < Vec<double>{}) & (squares < all(little));
+        const Vec<double> gained = either(alone, all(std::fabs(off)) - magnitude(over), all(std::copysign(1.0, off)) * (all(made) - answer));
+        return clipped(all(std::fabs(slope)) * gained, Z_CLIP) * load(active + i);
     }
 };
 SSM_INLINE void learn_sums(double* regret, double* regret2, double decay, const Regrets& regrets, i64 n) {
     const Vec<double> keep = all(decay);
     for (i64 i = 0; i < n; i += lanes<double>) {
-        const Vec<double> of = regrets(i);
+        const Vec<double> of = regrets(i, load(regret2 + i));
         store(regret + i, keep * load(regret + i) + of);
         store(regret2 + i, keep * load(regret2 + i) + of * of);
     }
@@ -83,7 +92,7 @@ SSM_INLINE void learn_sums(double* regret, double* regret2, double decay, const 
 SSM_INLINE void learn_sums(const Sums& own, double decay, const Regrets& regrets, i64 n) {
     const Vec<double> keep = all(decay);
     for (i64 i = 0; i < n; i += lanes<double>) {
-        const Vec<double> of = regrets(i);
+        const Vec<double> of = regrets(i, load_floats(own.regret2 + i));
         store_floats(own.regret + i, keep * load_floats(own.regret + i) + of);
         store_floats(own.regret2 + i, keep * load_floats(own.regret2 + i) + of * of);
     }
@@ -93,7 +102,8 @@ SSM_INLINE void learn_sums(const Interpolated& own, double decay, const Regrets&
     const Vec<double> low = all(1.0 - own.part), high = all(own.part);
     const Vec<double> keep_low = all(1.0 - (1.0 - own.part) * (1.0 - decay)), keep_high = all(1.0 - own.part * (1.0 - decay));
     for (i64 i = 0; i < n; i += lanes<double>) {
-        const Vec<double> of = regrets(i), squares = of * of;
+        const Vec<double> known = lesser(load_floats(own.low.regret2 + i), load_floats(own.high.regret2 + i));
+        const Vec<double> of = regrets(i, known), squares = of * of;
         store_floats(own.low.regret + i, keep_low * load_floats(own.low.regret + i) + low * of);
         store_floats(own.low.regret2 + i, keep_low * load_floats(own.low.regret2 + i) + low * squares);
         store_floats(own.high.regret + i, keep_high * load_floats(own.high.regret + i) + high * of);

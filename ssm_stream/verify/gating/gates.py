@@ -186,7 +186,9 @@ class Gates:
         error = error if error > rounding else 0.0
         unit = _usual_error((own.unit, self.unit), rounding, error)
         if self.p.learned_gate and unit > 0:
-            r = regrets(made[[0, 1, HOUR, LEVEL]], a[None], y, unit, BEND) * active
+            below = min(int(made[AT_LEVEL]), LEVELS - 2)
+            squares = np.stack([*self.regret2, self.hours[at.hour, 1], self.levels[below : below + 2, 1].min(0)])[:, :t]
+            r = regrets(made[[0, 1, HOUR, LEVEL]], a[None], y, unit, BEND, squares) * active
             decay = self.p.poly_decay[:, None]
             self.regret[:, :t] = decay * self.regret[:, :t] + r[:2]
             self.regret2[:, :t] = decay * self.regret2[:, :t] + r[:2] * r[:2]
