@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,28 @@ def test_rounding_of_a_target_that_stands_still_is_not_learned() -> None:
     checks = {check.name: check for check in verify(parsed(), still).checks}
     assert checks["verify kernel: weights of the gates, largest deviation"].value < 1e-6
     assert checks["verify kernel: the whole prediction, largest deviation"].ok
+
+
+def _powers(kind: str) -> Iterator[float]:
+    """Of two machines in turn."""
+    rng = np.random.default_rng(0)
+    for i in range(400):
+        machine, t = i % 2, i // 2
+        if kind == "first steps alike":  # 0.3 as differences of numbers that are no binary fractions
+            yield 231.5 + 0.2 * machine + 0.3 * min(t, 2) + (0.1 * float(rng.integers(-3, 4)) if t > 2 else 0.0)
+        elif kind == "counter":
+            yield 0.1 * t + 10 * machine
+        else:
+            yield 50 + float(rng.normal()) * (1e-8 if machine else 3)
+
+
+@pytest.mark.parametrize("lags", [0, 2])
+@pytest.mark.parametrize("kind", ["first steps alike", "counter", "machine that hardly varies"])
+def test_rounding_of_answers_is_no_deviation_where_a_residual_hardly_varies(kind: str, lags: int) -> None:
+    """Answers are rounded on the scale of each head, which may be many residuals."""
+    alike = [row | {"power": power} for row, power in zip(rows(200), _powers(kind), strict=False)]
+    found = verify(parsed(CONFIG.replace("lags: 2", f"lags: {lags}")), alike)
+    assert [check.name for check in found.checks if check.name.startswith("verify kernel") and not check.ok] == []
 
 
 def test_past_features_are_verified_too(result: Verification) -> None:

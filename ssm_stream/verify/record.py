@@ -12,25 +12,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import native
 from ssm_stream.core.shapes import (
     BASE,
     BATCH,
     BATCH_FROM,
     HIGH,
     LATELY_FROM,
-    LOG_BASE,
     LOG_RESIDUAL,
     LOW,
     MANY,
     MEAN,
-    Q_CLIP,
     RESIDUAL,
     VALUE,
     WAIT_SHARE,
     HeadsState,
     LearnerParams,
-    Scratch,
     product_heads,
 )
 from ssm_stream.verify.answer_layout import answer_layouts
@@ -46,11 +42,9 @@ from ssm_stream.verify.reference import (
     pooled_heads,
     split,
 )
+from ssm_stream.verify.scales import MIN_NORM, in_unit, prediction_unit, standardize
 from ssm_stream.verify.seasons import Seasons
 from ssm_stream.verify.trace import Event, Production, Tape
-
-MIN_NORM = 1e-6
-"""Norm of weights below which a difference counts in absolute terms, as parts of this."""
 
 
 class Frozen(NamedTuple):
@@ -94,8 +88,8 @@ class Deviation(NamedTuple):
     answer: |q_h − q_64| / max(1, |q_64|), before the event is learned
     weights: ‖W_h − W_64‖ / max(‖W_64‖, MIN_NORM), after it is learned
     gate (n,): largest |weight of an expert − that of the reference's gates|
-    gated, whole (n,): |ŷ − ŷ_64| in standard deviations of the target's residual, before the event is learned: of the
-        reference's gates on the kernel's expert predictions; on those of the reference's heads
+    gated, whole (n,): |ŷ − ŷ_64| in units of `prediction_unit`, before the event is learned: of the reference's gates
+        on the kernel's expert predictions; on those of the reference's heads
     reference (n,): the latter's predictions, in the target's unit
     """
 
@@ -257,10 +251,10 @@ class Recorder:
         bounds = Bounds(low, high, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])))
         weights = self.gates[k].weights(self._a, self._active, self._losses[e], bounds, int(event.given[3][0]))
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
-        scale = float(w.scale[event.scopes - 1, RESIDUAL, 1]) or max(abs(found), MIN_NORM)
+        unit = prediction_unit(w, event.scopes - 1, found)
         d.reference[t] = weights.predict(a, self._active)
-        d.gated[t] = abs(weights.predict(self._a, self._active) - found) / scale
-        d.whole[t] = abs(d.reference[t] - found) / scale
+        d.gated[t] = abs(weights.predict(self._a, self._active) - found) / unit
+        d.whole[t] = abs(d.reference[t] - found) / unit
         d.gate[t] = np.abs(weights.total - w.g[:places]).max()
 
     def _learn(self, event: _Event, targets: Array, update: Update, seen: tuple[int, int]) -> None:
@@ -353,33 +347,6 @@ class Recorder:
         share = b.gate[k, :places] / np.maximum(b.gates[k, :places], 1)
         answer = w0 + float((share * w.active[:places]) @ (w.a[:places] - w0))
         return min(max(answer, float(w.base[LOW])), float(w.base[HIGH]))
-
-
-def standardize(w: Scratch, y: float, logs: bool) -> Array:
-    """(2, 4) for pool and entity by scale: clip((r − m) / s, ±6) with r = y − base, y, or their likes in log space."""
-    logged = np.zeros(1)
-    if logs:  # the core's own: where a target is constant, the last bit decides what its deviation is
-        native.elementary("log1p", np.array([y]), logged)
-    base, log_base = float(w.base[BASE]), float(w.base[LOG_BASE])
-    off = np.array([y - base, y, logged[0] - log_base, logged[0]]) - w.scale[:, :, 0]
-    size = w.scale[:, :, 1]
-    q: Array = off / np.where(size > 0.0, size, np.maximum(np.abs(off), 1e-300))
-    return np.minimum(np.maximum(q, -Q_CLIP), Q_CLIP)
-
-
-def in_unit(w: Scratch, side: NDArray[np.int64], kind: NDArray[np.int64], q: Array) -> Array:
-    """(H,) answers in the target's unit, within its bounds, of heads that answer q.
-
-    side: 0 on the pool's scales, 1 on the entity's; kind: which of them
-    """
-    base, log_base, low, high = w.base[[BASE, LOG_BASE, LOW, HIGH]].tolist()
-    scale = w.scale[side, kind]
-    answer = np.minimum(np.maximum(q, -Q_CLIP), Q_CLIP) * scale[:, 1] + scale[:, 0]
-    answer += np.array([base, 0.0, log_base, 0.0])[kind]
-    logs = kind == LOG_RESIDUAL
-    answer[logs] = np.exp(np.minimum(answer[logs], 60.0)) - 1.0
-    bounded: Array = np.minimum(np.maximum(answer, low), high)
-    return bounded
 
 
 def _move(mean: NDArray[np.float32], value: NDArray[np.float32], part: np.float32) -> None:
