@@ -24,10 +24,10 @@ MIN_FILLED = 0.99
 """Share of rows that must have an entity or a time, as rows without are refused."""
 FROM_MS, TO_MS = YEAR_2000_MS, 4_102_444_800_000.0
 """2000 to 2100: numbers in this range are read as times."""
-
-
 MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
+QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A number as text."""
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -191,6 +191,13 @@ def holds_date_numbers(column: Column) -> bool:
 def holds_spreadsheet_days(column: Column) -> bool:
     """Return whether its numbers may be days as spreadsheets count them, which the flow cannot read."""
     return column.kind in ("number", "whole") and may_be_days(column.numbers[~np.isnan(column.numbers)].tolist())
+
+
+def holds_quoted_numbers(column: Column) -> bool:
+    """Return whether its texts are mostly numbers; with zeros before them they are names, such as 007."""
+    texts = [value.strip() for value in column.values.values() if isinstance(value, str)]
+    numbers = sum(QUOTED.fullmatch(text) is not None for text in texts)
+    return 2 * numbers > len(texts) and not any(re.match("[+-]?0[0-9]", text) for text in texts)
 
 
 def has_offset(column: Column) -> bool:

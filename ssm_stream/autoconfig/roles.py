@@ -88,12 +88,6 @@ def is_named_driver(path: str) -> bool:
     return role_of(path) == "driver"
 
 
-def is_named_command(path: str) -> bool:
-    """Return whether its name is that of what is set, and not of what is measured of it."""
-    words = {*name_words(path)}
-    return bool(COMMANDS & words) and NO_COMMANDS.isdisjoint(words)
-
-
 def drives_machine(path: str) -> bool:
     """Return whether its name means a driver or a command of a machine, not what comes from outside of it."""
     words = {*name_words(path)}
