@@ -26,6 +26,8 @@ FROM_MS, TO_MS = YEAR_2000_MS, 4_102_444_800_000.0
 """2000 to 2100: numbers in this range are read as times."""
 MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
+MAX_REGULAR = 1.25
+"""Times the median step, up to which the mean of the steps is that of regular rows."""
 QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number as text."""
 
@@ -217,6 +219,19 @@ def count_disorder(names: Sequence[Any] | None, ts: NDArray[np.int64]) -> int:
             count += 1
         last[name] = t
     return count
+
+
+def usual_step(names: Sequence[str], ts: NDArray[np.int64]) -> float:
+    """Return the time in which an entity's next row comes, s: the median, or the mean where that is far longer, as of
+    what comes in bursts or by day only; NaN if no entity has two.
+    """
+    median, ends = median_step(names, ts), dict[str, tuple[int, int, int]]()
+    for name, t in zip(names, ts.tolist(), strict=True):
+        first, last, n = ends.get(name, (t, t, -1))
+        ends[name] = min(first, t), max(last, t), n + 1
+    rows = sum(n for _, _, n in ends.values())
+    mean = sum(last - first for first, last, _ in ends.values()) / 1000 / rows if rows else float("nan")
+    return mean if mean > MAX_REGULAR * median else median
 
 
 def median_step(names: Sequence[str], ts: NDArray[np.int64]) -> float:

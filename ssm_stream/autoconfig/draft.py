@@ -20,9 +20,9 @@ from ssm_stream.autoconfig.columns import (
     columns,
     has_offset,
     holds_quoted_numbers,
-    median_step,
     name_words,
     reordered,
+    usual_step,
     whole_reason,
 )
 from ssm_stream.autoconfig.drivers import MIN_GAIN
@@ -81,7 +81,7 @@ class Draft(NamedTuple):
         why: setting → the reason
         left_out: path of a column → why it is no input
         notes: further observations for the user
-        rows: number of rows examined; entities: among them; step: median seconds between rows of an entity, or NaN
+        rows: number of rows examined; entities: among them; step: seconds from a row of an entity to its next, or NaN
         alone: the target to take if it is to be one, where every signal is one as none stands out
         stops: whether to watch for silence and stuck signals; None: not
         labelled: share of the events that have a target; of several, the one that most have
@@ -183,7 +183,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
     left_out = made.narrowed.left_out
-    step = median_step(events.entity, events.ts)
+    step = usual_step(events.entity, events.ts)
     stops = find_stops(event, as_learned, [path for path, reason in sample.given.items() if reason == COMMAND])
     notes += [f"alerts.stuck leaves out {stops.unwatched or stops.stuck}"] if stops.unwatched or stops.stuck else []
     if stops.ttl is not None:

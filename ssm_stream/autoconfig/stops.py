@@ -18,6 +18,7 @@ from ssm_stream.autoconfig.columns import Column, median_step
 from ssm_stream.config import Config, Event, Model, Source
 from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
 from ssm_stream.config.sections.process import State
+from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.rules.silence import SilenceAlerts
 from ssm_stream.ingest.events import EventReader, Events
 
@@ -34,6 +35,8 @@ UNJUDGED = "not judged by the sample, whose windows are too few"
 """Why the switches are left out where rows are windows of those of the sample."""
 MAX_ALERTS = 4.0
 """Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
+MAX_LISTED = 5
+"""Columns that a reason names, with their alerts."""
 
 
 class Stops(NamedTuple):
@@ -65,7 +68,7 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
     """
     events, _ = EventReader(event).read(rows)
     stuck = _stuck_columns(event, events, commands)
-    messages, alerts = stuck.messages, Alerts()
+    messages, alerts = [each.message for each in stuck.alerts], Alerts()
     phase_by_entity = {
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
@@ -93,18 +96,19 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
 
 
 class _Stuck(NamedTuple):
-    """watched, unwatched: as of `Stops`; messages: of silence, and of the columns that are watched, in the sample"""
+    """watched, unwatched: as of `Stops`; alerts: of silence, and of the columns that are watched, in the sample"""
 
     watched: list[str] | None
     unwatched: str
-    messages: list[dict[str, Any]]
+    alerts: list[Alert]
 
 
 def _stuck_columns(event: Event, events: Events, commands: Collection[str]) -> _Stuck:
     """Return the columns in which a repeated value is worth an alert: what is set holds its value by command, and what
     would raise more alerts in the sample than the budget allows does so by itself.
 
-    Of columns that would raise as many, those that repeat their values most are left out first.
+    Those are left out first that would raise most alerts alone, as columns that stop together are one alert, which
+    is that of another where one of them is not watched; and of these, those that repeat their values most.
     """
     columns = [*event.numbers, *event.targets]
     held = [path for path in columns if path in commands]
@@ -112,25 +116,29 @@ def _stuck_columns(event: Event, events: Events, commands: Collection[str]) -> _
     allowed = max(len(events) / Alerts().anomaly.budget.events, 1.0)
     flooding = dict[str, int]()
     while True:
-        messages = _messages(event, events, watched)
-        counts = Counter(each["column"] for each in messages if each["kind"] == STUCK and each["phase"] == "started")
-        if counts.total() <= allowed:
+        alerts = _alerts(event, events, watched)
+        started = [each for each in alerts if each.message["kind"] == STUCK and each.message["phase"] == "started"]
+        if len(started) <= allowed:
             break
-        worst = max(counts, key=lambda path: (counts[path], _repeats(event, events, path)))
+        counts = Counter(each.message["column"] for each in started)
+        alone = Counter(each.message["column"] for each in started if not each.others)
+        worst = max(counts, key=lambda path: (alone[path], counts[path], _repeats(event, events, path)))
         flooding[worst] = counts[worst]
         watched.remove(worst)
     reasons = [f"{', '.join(held)}: set by command, and held"] if held else []
     if flooding:
-        alerts = [f"{path} ({count} alert{'s' * (count != 1)} in the sample)" for path, count in flooding.items()]
-        reasons.append(f"more alerts than the budget allows: {', '.join(alerts)}")
-    return _Stuck(watched if reasons else None, "; ".join(reasons), messages)
+        some = list(flooding.items())[:MAX_LISTED]
+        listed = [f"{path} ({count} alert{'s' * (count != 1)})" for path, count in some]
+        listed += [f"{len(flooding) - MAX_LISTED} more"] if len(flooding) > MAX_LISTED else []
+        reasons.append(f"{', '.join(listed)}: with these the sample would have more alerts than the budget allows")
+    return _Stuck(watched if reasons else None, "; ".join(reasons), alerts)
 
 
-def _messages(event: Event, events: Events, stuck: list[str]) -> list[dict[str, Any]]:
-    """Return the messages of silence, and of what is stuck of these columns. events: of the sample"""
+def _alerts(event: Event, events: Events, stuck: list[str]) -> list[Alert]:
+    """Return the alerts of silence, and of what is stuck of these columns. events: of the sample"""
     alerts = Alerts(silence=Silence(), stuck=stuck)
     rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=event, alerts=alerts))
-    return [alert.message for alert in rules.process(events, 0, [])]
+    return rules.process(events, 0, [])
 
 
 def _repeats(event: Event, events: Events, path: str) -> float:
