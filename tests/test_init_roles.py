@@ -168,9 +168,8 @@ def test_the_step_of_rows_that_come_in_bursts_is_the_mean() -> None:
     draft = decided(rows, "x")
     assert 1150 < draft.step < 1250
     assert decided(plant(600, 1, 2, x=noise(), z=noise(seed=1)), "x").step == 120.0
-    assert "at a row every 20 min about once in 140 d each" in render_config(draft, "t", "b", {}, "rows").replace(
-        "\n# ", " "
-    )
+    text = render_config(draft, "t", "b", {}, "rows").replace("\n# ", " ")
+    assert "at a row every 20 min about once in 140 d each" in text
 
 
 def test_two_batteries_of_one_schedule_are_no_weather_of_a_site() -> None:
