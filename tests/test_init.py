@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import name_words
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
-from ssm_stream.autoconfig.leaks import find_relation
+from ssm_stream.autoconfig.redundant import find_relation
 from ssm_stream.autoconfig.render import render_config, yaml_quoted
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, Event, load_config, parse_config
@@ -1001,16 +1001,37 @@ def test_a_signal_that_floods_or_is_set_is_not_watched_and_the_others_are() -> N
     for i, row in enumerate(rows):
         held = (i // 4) % 80 >= 60
         value = round(60.0 + i // 320 + 0.1 * (i % 4), 1) if held else round(float(rng.normal(60.0, 3.0)), 3)
-        row |= {"temp_sp": value, "angle": round(1.5 * value, 3) if held else round(float(rng.normal(90.0, 5.0)), 3)}
+        row["temp_setpoint"] = value
+        row["angle"] = round(1.5 * value, 3) if held else round(float(rng.normal(90.0, 5.0)), 3)
     draft = draft_event(rows, Choices(targets=["temp"]), "plant")
     stops = draft.stops
     assert stops is not None
     assert stops.watched == ["load", "temp"]
-    assert stops.unwatched.startswith("temp_sp: set by command, and held; more alerts than the budget allows: angle (")
+    held, _, flooding = stops.unwatched.partition("; ")
+    assert held == "temp_setpoint: set by command, and held"
+    assert flooding.startswith("angle (")
+    assert "than the budget allows" in flooding
     text = render_config(draft, "t", "a", {}, "rows")
     assert parse_config(text).alerts.stuck == ["load", "temp"]
     assert f"Left out: {stops.unwatched}" in " ".join(line.strip(" #") for line in text.splitlines())
     assert f"alerts.stuck leaves out {stops.unwatched}" in draft.notes
+
+
+def test_columns_that_stand_still_together_are_one_alert_of_the_sample() -> None:
+    """A module that fails holds three columns of a machine, and a further one repeats in another machine."""
+    rows, rng = machines(), np.random.default_rng(6)
+    for i, row in enumerate(rows):
+        machine, at = row["machine"], i // 4
+        values = rng.normal(20.0, 2.0, 4).round(3).tolist()
+        if machine == "m0" and at >= 100:
+            values[:3] = 20.0, 21.0, 22.0
+        if machine == "m1" and 100 <= at < 140:
+            values[3] = 23.0
+        row |= dict(zip(("flow", "level", "oil", "speed"), values, strict=True))
+    stops = draft_event(rows, Choices(targets=["temp"]), "plant").stops
+    assert stops is not None
+    assert stops.watched == ["flow", "level", "load", "oil", "temp"]
+    assert stops.unwatched.startswith("speed (1 alert): ")
 
 
 def test_the_ends_of_machines_are_no_alerts_where_all_end() -> None:

@@ -11,6 +11,7 @@ from test_init_plants import decided, noise, plant, rest_notes
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.render import render_config
 from ssm_stream.autoconfig.roles import role_of
+from ssm_stream.autoconfig.stops import Stops
 
 N = 1500
 
@@ -148,6 +149,36 @@ def test_the_file_states_which_budgets_there_are_and_when_alerts_begin() -> None
     assert "of silence and stuck together as many as of anomaly" in text
     assert "They begin 100 of those after an entity's first (model.warmup), about 8.3 h." in text
     assert "together" not in render_config(draft._replace(stops=None), "t", "b:9092", {}, "rows")
+
+
+def test_the_budget_is_that_of_the_switches_that_are_on() -> None:
+    draft = decided(site())
+    for stops, text in (
+        (Stops("left out"), "; of stuck as many as of anomaly."),
+        (Stops(None, "left out"), "; of silence as many as of anomaly."),
+        (Stops("left out", "left out"), " each."),
+    ):
+        lines = render_config(draft._replace(stops=stops), "t", "b:9092", {}, "rows").split("# How many")[1]
+        assert " ".join(lines.split("# They begin")[0].replace("#", " ").split()).endswith(text)
+
+
+def test_the_step_of_rows_that_come_in_bursts_is_the_mean() -> None:
+    """Trips of a lift: ten within twenty minutes, and then none for some hours."""
+    rows = [row for i, row in enumerate(plant(6000, 1, 2, x=noise(), z=noise(seed=1))) if i // 10 % 10 == 0]
+    draft = decided(rows, "x")
+    assert 1150 < draft.step < 1250
+    assert decided(plant(600, 1, 2, x=noise(), z=noise(seed=1)), "x").step == 120.0
+    text = render_config(draft, "t", "b", {}, "rows").replace("\n# ", " ")
+    assert "at a row every 20 min about once in 140 d each" in text
+
+
+def test_two_batteries_of_one_schedule_are_no_weather_of_a_site() -> None:
+    rng = np.random.default_rng(3)
+    charge = 50 + 40 * np.sin(np.arange(N) / 48) + np.cumsum(rng.normal(0, 0.2, N))
+    rows = site(4, soc_pct=lambda i, m: round(float(charge[i]), 1) if m < 2 else None)
+    assert "soc_pct" in decided(rows).event.targets
+    rows = site(4, soc_pct=lambda i, m: round(float(charge[i]), 1) if m < 3 else None)
+    assert "soc_pct" in (decided(rows).event.inputs or [])
 
 
 def test_a_counter_that_is_left_out_comes_with_the_cure() -> None:

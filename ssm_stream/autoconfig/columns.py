@@ -24,10 +24,12 @@ MIN_FILLED = 0.99
 """Share of rows that must have an entity or a time, as rows without are refused."""
 FROM_MS, TO_MS = YEAR_2000_MS, 4_102_444_800_000.0
 """2000 to 2100: numbers in this range are read as times."""
-
-
 MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
+MAX_REGULAR = 1.25
+"""Times the median step, up to which the mean of the steps is that of regular rows."""
+QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A number as text."""
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -193,6 +195,13 @@ def holds_spreadsheet_days(column: Column) -> bool:
     return column.kind in ("number", "whole") and may_be_days(column.numbers[~np.isnan(column.numbers)].tolist())
 
 
+def holds_quoted_numbers(column: Column) -> bool:
+    """Return whether its texts are mostly numbers; with zeros before them they are names, such as 007."""
+    texts = [value.strip() for value in column.values.values() if isinstance(value, str)]
+    numbers = sum(QUOTED.fullmatch(text) is not None for text in texts)
+    return 2 * numbers > len(texts) and not any(re.match("[+-]?0[0-9]", text) for text in texts)
+
+
 def has_offset(column: Column) -> bool:
     """Return whether its texts have an offset from UTC."""
     first = next((v for v in column.values.values() if isinstance(v, str) and is_iso_time(v)), "")
@@ -210,6 +219,19 @@ def count_disorder(names: Sequence[Any] | None, ts: NDArray[np.int64]) -> int:
             count += 1
         last[name] = t
     return count
+
+
+def usual_step(names: Sequence[str], ts: NDArray[np.int64]) -> float:
+    """Return the time in which an entity's next row comes, s: the median, or the mean where that is far longer, as of
+    what comes in bursts or by day only; NaN if no entity has two.
+    """
+    median, ends = median_step(names, ts), dict[str, tuple[int, int, int]]()
+    for name, t in zip(names, ts.tolist(), strict=True):
+        first, last, n = ends.get(name, (t, t, -1))
+        ends[name] = min(first, t), max(last, t), n + 1
+    rows = sum(n for _, _, n in ends.values())
+    mean = sum(last - first for first, last, _ in ends.values()) / 1000 / rows if rows else float("nan")
+    return mean if mean > MAX_REGULAR * median else median
 
 
 def median_step(names: Sequence[str], ts: NDArray[np.int64]) -> float:

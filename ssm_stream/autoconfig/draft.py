@@ -7,7 +7,6 @@ the sample does not show is an error or a note.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -20,18 +19,17 @@ from ssm_stream.autoconfig.columns import (
     Column,
     columns,
     has_offset,
-    median_step,
+    holds_quoted_numbers,
     name_words,
     reordered,
+    usual_step,
     whole_reason,
 )
 from ssm_stream.autoconfig.drivers import MIN_GAIN
 from ssm_stream.autoconfig.entity import find_entity, kinds_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import MIN_OWN, SAMPLE, select_features
-from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
-from ssm_stream.autoconfig.leaks import without_copies, without_derived
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
@@ -46,10 +44,12 @@ from ssm_stream.autoconfig.readings import (
     unused_signals,
     with_layout,
 )
-from ssm_stream.autoconfig.roles import given_inputs, is_output, role_of
+from ssm_stream.autoconfig.redundant import collinear_notes, without_copies, without_derived, without_idle_columns
+from ssm_stream.autoconfig.rest import rest_note
+from ssm_stream.autoconfig.roles import COMMAND, given_inputs, is_output, role_of
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
-from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, rest_note, warmup_note
+from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, warmup_note
 from ssm_stream.autoconfig.target import (
     Target,
     counter_reason,
@@ -62,9 +62,6 @@ from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
-
-QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
-"""A number as text."""
 
 
 class Choices(NamedTuple):
@@ -84,7 +81,7 @@ class Draft(NamedTuple):
         why: setting → the reason
         left_out: path of a column → why it is no input
         notes: further observations for the user
-        rows: number of rows examined; entities: among them; step: median seconds between rows of an entity, or NaN
+        rows: number of rows examined; entities: among them; step: seconds from a row of an entity to its next, or NaN
         alone: the target to take if it is to be one, where every signal is one as none stands out
         stops: whether to watch for silence and stuck signals; None: not
         labelled: share of the events that have a target; of several, the one that most have
@@ -186,8 +183,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
     left_out = made.narrowed.left_out
-    step = median_step(events.entity, events.ts)
-    stops = find_stops(event, as_learned)
+    step = usual_step(events.entity, events.ts)
+    stops = find_stops(event, as_learned, [path for path, reason in sample.given.items() if reason == COMMAND])
     notes += [f"alerts.stuck leaves out {stops.unwatched or stops.stuck}"] if stops.unwatched or stops.stuck else []
     if stops.ttl is not None:
         why["state.ttl"] = f"{stops.silence}: after so long without events the open alerts of one end, too"
@@ -376,7 +373,7 @@ def _inputs(
         elif is_part_of_time(column):
             left_out[path] = "a part of the time"
     for path, reason in left_out.items():
-        if reason.startswith("text") and path in sample.columns and _holds_quoted_numbers(sample.columns[path]):
+        if reason.startswith("text") and path in sample.columns and holds_quoted_numbers(sample.columns[path]):
             left_out[path] = f"{reason}. They are numbers in quotes: write them as numbers"
     later |= set(left_out)
     features = [path for path in selected.numbers if path not in later]
@@ -390,13 +387,6 @@ def _inputs(
         left_out,
         remarks,
     )
-
-
-def _holds_quoted_numbers(column: Column) -> bool:
-    """Return whether its texts are mostly numbers; with zeros before them they are names, such as 007."""
-    texts = [value.strip() for value in column.values.values() if isinstance(value, str)]
-    numbers = sum(QUOTED.fullmatch(text) is not None for text in texts)
-    return 2 * numbers > len(texts) and not any(re.match("[+-]?0[0-9]", text) for text in texts)
 
 
 def _free(name: str, found: dict[str, Column]) -> str:

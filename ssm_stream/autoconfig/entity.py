@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.columns import MIN_FILLED, Column, count_disorder, word_set
 from ssm_stream.autoconfig.date_numbers import HOURS, PARTS, runs_through
 from ssm_stream.autoconfig.quality_flags import FLAGS
+from ssm_stream.autoconfig.rest import name_pattern
 from ssm_stream.autoconfig.row_order import runs_backwards
-from ssm_stream.autoconfig.stops import name_pattern
 
 THINGS = word_set(
     "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "

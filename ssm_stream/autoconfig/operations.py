@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, name_words, word_set
 from ssm_stream.autoconfig.target import TARGETS, TIMES, counter_reason
+from ssm_stream.config.quantities import rough_duration
 
 LATENCY = word_set("latency duration elapsed response took rtt runtime responsetime processing wait")
 """Words for the duration of an operation."""
@@ -64,6 +65,7 @@ def find_operations(
     gap = _usual_gap(entity, ts)
     if gap is None:
         return None
+    often = f"they come at irregular gaps, {rough_duration(gap)} on average"
     known = {c.path for c in latency} | set(errors or ())
     numbers = [c for c in columns if c.path not in known and c.kind in ("number", "whole") and c.distinct > 10]
     others = [c for c in numbers if not set(c.name) & set(TIMES) and "id" not in c.name]
@@ -73,8 +75,8 @@ def find_operations(
     measured = [c.path for c in others if not set(c.name) & SUMS]
     if len(measured) >= MIN_MEASURED:
         notes.append(
-            f"a row is one operation (they come at irregular gaps, {gap:.2g} s on average) and measures by itself "
-            f"({', '.join(measured[:MIN_MEASURED])}{', …' if len(measured) > MIN_MEASURED else ''}): each is an event. "
+            f"a row is one operation ({often}) and measures by itself ("
+            f"{', '.join(measured[:MIN_MEASURED])}{', …' if len(measured) > MIN_MEASURED else ''}): each is an event. "
             "Windows of them, with how many there are: event.aggregate (docs/data-shapes.md#windows)"
         )
         return None
@@ -95,8 +97,7 @@ def find_operations(
     more = f"windows have {MAX_OTHERS} further numbers; name it in event.aggregate.columns if it matters"
     left_out |= {c.path: more for c in others[MAX_OTHERS:]} | counted
     why = {
-        "aggregate": f"a row is one operation (they come at irregular gaps, {gap:.2g} s on average): windows with some "
-        f"{MIN_EACH} or more of an entity become rows",
+        "aggregate": f"a row is one operation ({often}): windows with some {MIN_EACH} or more of an entity become rows",
         "target": "every column of the windows",
         "inputs": "how many there are explains the others, and not the other way round",
     }

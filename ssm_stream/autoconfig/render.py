@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shlex
 import textwrap
@@ -14,14 +13,15 @@ import yaml
 from ssm_stream.autoconfig.draft import Draft
 from ssm_stream.autoconfig.stops import WARMUP, Stops
 from ssm_stream.config.quantities import format_duration
+from ssm_stream.config.quantities import rough_duration as _span
 from ssm_stream.config.sections.aggregate import Aggregate
+from ssm_stream.config.sections.alerts import SILENCE, STUCK
 from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
 MAX_LEFT_OUT = 20  # columns that the file names
 MAX_SPARSE = 0.2
 """Share of the events with a target up to which what a label means is worth a note."""
-UNITS = ((31_557_600, "years"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def render_config(
@@ -132,8 +132,10 @@ def _entity_budgets(draft: Draft) -> list[str]:
     what, step = ("value", draft.step / draft.labelled) if _is_sparse(draft) else ("row", draft.step)
     often = f" at a {what} every {_span(step)} about once in {_span(10_000 * step)} each" if step > 0 else " each"
     stops = draft.stops
-    more = stops is not None and (stops.silence is None or stops.stuck is None)
-    others = "; of silence and stuck together as many as of anomaly" if more else ""
+    left_out = (None, None) if stops is None else (stops.silence, stops.stuck)
+    on = [] if stops is None else [name for name, why in zip((SILENCE, STUCK), left_out, strict=True) if why is None]
+    together = " together" if len(on) > 1 else ""
+    others = f"; of {' and '.join(on)}{together} as many as of anomaly" if on else ""
     return [
         *_comment(f"How many false alarms an entity may raise, of anomaly and of drift{often}{others}."),
         *_comment(_warmup(step)),
@@ -297,11 +299,3 @@ def _left_out(left_out: Mapping[str, str]) -> list[str]:
     if len(left_out) > MAX_LEFT_OUT:
         lines.append(f"  #   and {len(left_out) - MAX_LEFT_OUT} more")
     return ["  # Left out:", *lines] if lines else []
-
-
-def _span(seconds: float) -> str:
-    """Return a time with its unit, to two digits."""
-    if math.isnan(seconds):
-        return "?"
-    size, unit = next(((size, unit) for size, unit in UNITS if seconds >= 2 * size), (1, "s"))
-    return f"{float(f'{seconds / size:.2g}'):g} {unit}"

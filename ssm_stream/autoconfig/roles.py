@@ -49,11 +49,12 @@ words for what is measured of a command; and for what is made of it and of the m
 MIN_HOLDING, MAX_TURNS = 0.5, 0.1
 """Share of the steps off its usual value at which a command stays as it is, as people change it now and then; or of its
 changes those that turn back, as on a ramp few do. What is measured has noise, by which every second change does."""
-MIN_CHANGES, MAX_OWN = 20, 0.1
-"""Changes without which machines do not show that they share a value; and those of the machines but one that may be
-at times of their own, over all that these have."""
+MIN_SHARING, MIN_CHANGES, MAX_OWN = 3, 20, 0.1
+"""Machines, or all, that have what is shared, as two batteries may charge by one schedule; changes without which they
+do not show that they share a value; and those of the machines but one that may be at times of their own, over all that
+these have."""
 SHARED = "one value for all machines at each time: what they share, as the weather"
-COMMAND = "a command by its name: what is set, not what is measured"
+COMMAND = "named like a command: what is set, not what is measured"
 
 
 def role_of(path: str, names: Collection[str] = ()) -> Literal["driver", "actuator", "response", "unknown"]:
@@ -86,12 +87,6 @@ def unit_of(path: str, names: Collection[str] = ()) -> str | None:
 def is_named_driver(path: str) -> bool:
     """Return whether its name means what drives a process."""
     return role_of(path) == "driver"
-
-
-def is_named_command(path: str) -> bool:
-    """Return whether its name is that of what is set, and not of what is measured of it."""
-    words = {*name_words(path)}
-    return bool(COMMANDS & words) and NO_COMMANDS.isdisjoint(words)
 
 
 def drives_machine(path: str) -> bool:
@@ -182,7 +177,8 @@ def is_shared(x: Floats, groups: Sequence[NDArray[np.int64]], ts: NDArray[np.int
     known = np.isfinite(x)
     own = [int(np.count_nonzero(np.diff(x[rows[known[rows]]]))) for rows in groups]
     others = sum(own) - max(own)
-    if others < MIN_CHANGES:
+    having = sum(bool(known[rows].any()) for rows in groups)
+    if others < MIN_CHANGES or having < min(MIN_SHARING, len(groups)):
         return False
     at = np.flatnonzero(known)
     changes = int(np.count_nonzero(np.diff(x[at[np.argsort(ts[at], kind="stable")]])))

@@ -165,7 +165,7 @@ def _context_notes(context: Sequence[str], given: Mapping[str, str]) -> list[str
     for path in context:
         by_reason.setdefault(given[path], []).append(path)
     return [
-        f"{', '.join(f'`{path}`' for path in paths)}: {why}; an input of all signals, and no target"
+        f"{', '.join(f'`{path}`' for path in paths)}: {why}; input of all signals, no target"
         for why, paths in by_reason.items()
     ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONG_UNITS = ((31_557_600, "years"), (86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$")
 BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s+events?|(\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)))\s*$")
 
@@ -68,6 +70,14 @@ def format_duration(seconds: float) -> str:
     """Return a duration as the file has it, in the largest unit that divides it."""
     unit = next((unit for unit in reversed(UNITS) if seconds and seconds % UNITS[unit] == 0), "s")
     return f"{seconds / UNITS[unit]:.15g}{unit}"
+
+
+def rough_duration(seconds: float) -> str:
+    """Return a time with its unit, to two digits."""
+    if math.isnan(seconds):
+        return "?"
+    size, unit = next(((size, unit) for size, unit in LONG_UNITS if seconds >= 2 * size), (1, "s"))
+    return f"{float(f'{seconds / size:.2g}'):g} {unit}"
 
 
 def _budget(value: object) -> object:

@@ -1,0 +1,198 @@
+"""States of a sample in which the signals of a machine rest, and how to leave such rows out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import Column, name_words, word_set
+
+MAX_STATES, MIN_SIGNALS = 12, 3
+"""Values of a column that shows states; signals that rest or do not."""
+MIN_REST, MAX_REST, MIN_RUN = 0.03, 0.9, 5.0
+"""Share of the rows in a state of rest, and rows of a stretch of it in the mean."""
+STILL, MIN_RESTING = 1 / 3, 0.4
+"""A signal rests where its noise is smaller than this share of that elsewhere; more than this share of them do. What a
+controller holds in place has no ramps, and its noise as elsewhere: noise is how far values are off the line through
+their neighbours."""
+MIN_AT_REST, MIN_OFF, ALL_OFF = 0.9, 0.5, 0.75
+"""Share of the rows of a state at zero by which a column that is zero at times, a flow or a current, is off in it;
+share of these columns that must be, as a machine whose motor runs does not rest; and share that shows rest by itself:
+sensors of a tank that stands still have their noise, and it cools down."""
+MIN_STEPS = 5
+"""Steps of a signal that show whether it rests: where there are fewer, as in columns of other machines, none do."""
+FAULTS = word_set(
+    "fault faults faulted faulty fail failed failure failures error errors alarm alarms alert alerts trip trips "
+    "tripped emergency breakdown broken defect defective anomaly"
+)
+"""Words of states that are to be seen, though signals rest in them."""
+ABOVE_ZERO = "above 0"
+
+
+def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
+    """Return a note on the states in which many signals of a machine rest, and how to leave such rows out.
+
+    Args:
+        columns: those that are used, some of which show a state: zero in a number that is never below, or one of a few
+            texts; those named like a fault show none
+        owners: row → name of its entity
+    """
+    signals = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and c.distinct > MAX_STATES}
+    before = _rows_before(columns[0].n if columns else 0, owners)
+    steps = {path: _own_noise(x, before, owners) for path, x in signals.items()}
+    flows = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and _is_zero_at_times(c)}
+    best: tuple[bool, float, str] = (False, MIN_RESTING, "")
+    for column in columns:
+        states = {} if FAULTS & {*column.name} else _states(column)
+        others = [x for path, x in steps.items() if path != column.path]
+        if len(states) < 2:
+            continue
+        off = [x for path, x in flows.items() if path != column.path]
+        still = {value: _share_that_rests(others, rows, before) for value, rows in states.items()}
+        for value, rows in states.items():
+            share = _share_off(off, rows)
+            if share is not None and (share < MIN_OFF or (share >= ALL_OFF and len(off) >= MIN_SIGNALS)):
+                still[value] = share if share >= ALL_OFF else 0.0
+        resting = [value for value, share in still.items() if share > MIN_RESTING and not FAULTS & {*name_words(value)}]
+        kept = [value for value in states if value not in resting]
+        rests = np.any([states[value] for value in resting] or [np.zeros(column.n, np.bool_)], axis=0)
+        starts = int(np.count_nonzero(rests & ~((before >= 0) & rests[before])))
+        most = max((still[value] for value in resting), default=0.0)
+        rank = column.kind in ("text", "flag"), most  # a name tells more than a zero that comes with it
+        if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and rank > best[:2]:
+            names = " or ".join(resting)
+            what = f"{names} in {rests.mean():.0%} of the rows, where many of the other signals rest"
+            best = *rank, f"`{column.path}` is {what}: {_cure(column, kept, owners)}"
+    return best[2] or None
+
+
+def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any]) -> str:
+    """Return the operating condition that only the states that are kept meet, and what else it leaves out.
+
+    A condition has no "all but": bounds are met by numbers that the sample does not show, a list of texts is not.
+    """
+    test = f"[{', '.join(kept)}]"
+    if column.kind in ("number", "whole"):
+        test = "0" if kept == ["0"] else "{above: 0}"
+    having = {owners.get(i) for i in column.values}
+    lacking = {owners.get(i) for i in range(column.n)} - having
+    condition = f"{_as_json(column.path)}: {test}"
+    entities = name_pattern(having, lacking) if lacking else None
+    when = f"{{{condition}}}" if entities is None else f"[{{entities: {_as_json(entities)}, {condition}}}]"
+    cure = f"event.when: {when} leaves them out of learning and alerts"
+    if column.kind == "text":
+        cure += ". A state that is not in the sample, such as a fault, is left out too unless you add it"
+    missing = sum(owners.get(i) in having for i in range(column.n)) - len(column.values)
+    if missing:
+        cure += f". So are the {missing} rows without `{column.path}`"
+    if lacking and entities is None:
+        cure += (
+            f". {len(lacking)} of {len(having | lacking)} machines never have `{column.path}` and would be left out "
+            "for good: write an entry for each that has it, with `entities: NAME`"
+        )
+    return cure
+
+
+def name_pattern(having: Collection[Any], lacking: Collection[Any]) -> str | None:
+    """Return the beginning that the names of these entities share, as a pattern; None if others have it too."""
+    first, last = min(map(str, having)), max(map(str, having))
+    different = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    begin = first[: next(different, min(len(first), len(last)))]
+    if not begin or {*begin} & {*"*?["} or any(str(name).startswith(begin) for name in lacking):
+        return None
+    return f"{begin}*" if len(having) > 1 else begin
+
+
+def _rows_before(n: int, owners: Mapping[int, Any]) -> NDArray[np.int64]:
+    """Return of each row the one before of its entity, −1 if there is none."""
+    last: dict[Any, int] = {}
+    out = np.full(n, -1)
+    for i in range(n):
+        name = owners.get(i)
+        out[i], last[name] = last.get(name, -1), i
+    return out
+
+
+def _is_zero_at_times(column: Column) -> bool:
+    x = column.numbers[~np.isnan(column.numbers)]
+    return bool((x >= 0).all()) and MIN_REST <= float(np.mean(x == 0)) <= MAX_REST
+
+
+def _share_off(flows: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_]) -> float | None:
+    """Return the share of the columns that are zero at times which are so in a state; None if there are none.
+
+    Args:
+        flows: (n,) each such column
+        rows: (n,) whether a row is in the state
+    """
+    known = [x[rows & np.isfinite(x)] for x in flows]
+    off = [float(np.mean(x == 0)) >= MIN_AT_REST for x in known if len(x)]
+    return sum(off) / len(off) if off else None
+
+
+def _own_noise(x: NDArray[np.float64], before: NDArray[np.int64], owners: Mapping[int, Any]) -> NDArray[np.float64]:
+    """Return how far a signal (n,) is off the line through the two values before, over the mean of its entity, as
+    machines differ; NaN: unknown.
+
+    Args:
+        x: (n,) the signal
+        before: (n,) row before of the entity, -1: none
+        owners: row → name of its entity
+    """
+    steps = x - np.where(before >= 0, x[before], np.nan)
+    steps = np.abs(steps - np.where(before >= 0, steps[before], np.nan))
+    names: dict[Any, int] = {}
+    codes = np.array([names.setdefault(owners.get(i), len(names)) for i in range(len(x))], np.int64)
+    known = np.isfinite(steps)
+    totals = np.bincount(codes[known], steps[known], minlength=len(names))
+    counts = np.bincount(codes[known], minlength=len(names))
+    means = np.divide(totals, counts, out=np.full(len(names), np.nan), where=totals > 0)
+    own: NDArray[np.float64] = steps / means[codes]
+    return own
+
+
+def _states(column: Column) -> dict[str, NDArray[np.bool_]]:
+    """Return the rows (n,) of each state that a column may show, by its value as JSON: of a number zero, and others."""
+    x = column.numbers
+    if column.kind in ("number", "whole") and column.distinct > 1 and not (x < 0).any():
+        others = np.unique(x[x > 0])
+        return {"0": x == 0.0, f"{others[0]:g}" if len(others) == 1 else ABOVE_ZERO: x > 0.0}
+    states: dict[Any, NDArray[np.bool_]] = {}
+    if column.kind in ("text", "flag") and column.distinct <= MAX_STATES:
+        for i, value in column.values.items():
+            states.setdefault(value, np.zeros(column.n, np.bool_))[i] = True
+    return {_as_json(value): states[value] for value in sorted(states, key=str)}
+
+
+def _share_that_rests(
+    steps: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_], before: NDArray[np.int64]
+) -> float:
+    """Return the share of the signals whose noise is small within a state, of those that are known in it and elsewhere;
+    0 if these are too few.
+
+    Args:
+        steps: (n,) noise of each signal
+        rows: (n,) whether a row is in the state
+        before: (n,) row before of the entity, -1: none
+    """
+    earlier = before[before]
+    inside, outside = rows & rows[before] & rows[earlier], ~(rows | rows[before] | rows[earlier])
+    means = [(_mean(x[inside]), _mean(x[outside])) for x in steps]
+    known = [(within, elsewhere) for within, elsewhere in means if within is not None and elsewhere is not None]
+    if len(known) < MIN_SIGNALS:
+        return 0.0
+    return sum(within < STILL * elsewhere for within, elsewhere in known) / len(known)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _mean(steps: NDArray[np.float64]) -> float | None:
+    """Return the mean of the steps that are known; None if there are too few."""
+    known = steps[np.isfinite(steps)]
+    return float(known.mean()) if len(known) >= MIN_STEPS else None
