@@ -218,7 +218,7 @@ CASES = {
         ),
     ),
     "attention only": Case(
-        lambda: drift(300),
+        lambda: drift(500),
         FeaturePlan(ABC),
         Heads(moments=False, products=False, proximal=False, embedding=False, attention=32),
     ),

@@ -560,7 +560,7 @@ def test_wrong_season_is_found_out(monkeypatch: pytest.MonkeyPatch, lags: str) -
     some = [row if row["ts"] == "yesterday" else row | {"ts": 20 * int(str(row["ts"]))} for row in rows(700)]
     run = replay.replay(parsed(CONFIG.replace("lags: 2", lags)), some, lambda _: None)
     assert replay.compare(run, lambda _: None).recorder.deviation.whole.max() < 1e-3
-    for name, value in (("USUAL_RATE", 0.6), ("QUARTER", 1_200_000)):
+    for name, value in (("USUAL_RATE", 0.9), ("QUARTER", 1_200_000)):
         with monkeypatch.context() as patch:
             patch.setattr(verify_seasons, name, value)
             found = replay.compare(run, lambda _: None).recorder.deviation

@@ -21,7 +21,7 @@ SEASON_REACH = 0.6  # usual gaps within which the nearest bin is taken
 
 # gates
 PRIOR = 1e-2  # of weights by regrets: keeps them from being decided by rounding while all regrets are small
-LITTLE_KNOWN = 8.0  # of the sum of an answer's squared regrets: below, it must be good alone
+KNOWN_BY = 16.0  # sum of an answer's squared regrets: below, it must in part be good alone
 SHARE_OF_ALL = 1.0 / 24  # of the regrets of all events that counts in every situation
 BEND, VIEW_BEND = 0.5, 0.25  # usual errors from which on the loss of a gate, of a view is linear
 LOSS_CLIP = 4.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import LITTLE_KNOWN, PRIOR, SHARE_OF_ALL
+from ssm_stream.core.constants import KNOWN_BY, PRIOR, SHARE_OF_ALL
 from ssm_stream.core.shapes import LEVELS, Z_CLIP
 
 
@@ -28,8 +28,8 @@ def regrets(
     """r = slope · (made − expert) / max(unit, |made − y| / 5), within ±5; slope = clip((made − y) / (bend unit), ±1).
 
     A wild target's regrets are in units of its own error, so that it weighs no more than a bad one. made (B, g),
-    experts (B, g, T), y and unit (B,), squares (B, g, T): sums of squared regrets; where they are small, an expert that
-    is beyond the target by more than `made` is before it has been no better: r = |slope| (|made − y| − |expert − y|)
+    experts (B, g, T), y and unit (B,), squares (B, g, T): sums of squared regrets; as far as they are below
+    KNOWN_BY, one beyond the target counts as it is alone: r = |slope| (|made − y| − |expert − y|)
     """
     error = made - y[:, None]
     slope = (error / (bend * unit[:, None])).clamp(-1.0, 1.0)
@@ -37,8 +37,9 @@ def regrets(
     r = slope[..., None] * (made[..., None] - experts)
     if squares is not None:
         over = experts - y[:, None, None]
-        alone = (over * error[..., None] < 0) & (squares < LITTLE_KNOWN)
-        r = torch.where(alone, slope.abs()[..., None] * (error.abs()[..., None] - over.abs()), r)
+        alone = slope.abs()[..., None] * (error.abs()[..., None] - over.abs())
+        share = (1.0 - squares / KNOWN_BY).clamp_min(0.0)
+        r = torch.where(over * error[..., None] < 0, r + share * (alone - r), r)
     return r.clamp(-Z_CLIP, Z_CLIP)
 
 

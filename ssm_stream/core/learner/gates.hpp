@@ -159,7 +159,7 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
 SSM_INLINE void learn_regrets(const Params& p, const Scratch& w, Pool& pool, i64 hour, double y, double unit, i64 n) {
     alignas(64) double slopes[GATES];
     slopes_at(w.made, y, unit, BEND, slopes);
-    const auto regrets_of = [&](int gate) SSM_STEP { return Regrets{w.a, w.active, w.made[gate], slopes[gate], y, LITTLE_KNOWN}; };
+    const auto regrets_of = [&](int gate) SSM_STEP { return Regrets{w.a, w.active, w.made[gate], slopes[gate], y, 1.0}; };
     for (int r = 0; r < 2; ++r)
         learn_sums(pool.regret + r * p.wide_T, pool.regret2 + r * p.wide_T, p.poly_decay[r], regrets_of(POLY + r), n);
     learn_sums(in_hour(p, pool, hour), SITUATION_DECAY, regrets_of(BY_HOUR), n);

@@ -16,7 +16,7 @@
 namespace ssm::SSM_ISA {
 
 constexpr double PRIOR = 1e-2;                // keeps rounding from deciding while all regrets are small
-constexpr double LITTLE_KNOWN = 8.0;          // of the sum of an answer's squared regrets, of which one event adds 25 at most
+constexpr double KNOWN_BY = 16.0;              // sum of an answer's squared regrets, of which one event adds 25 at most, from which on it is known
 constexpr double SHARE_OF_ALL = 1.0 / HOURS;  // of the regrets of all events that counts in every situation
 
 // The answers in use: which count, how far they are from their mean, how many count, and how many vectors they take.
@@ -68,16 +68,17 @@ SSM_INLINE void slopes_at(const double* made, double y, double unit, double bend
     const Vec<double> scale = greater(all(unit), magnitude(error) * all(1.0 / Z_CLIP));
     store(slopes, clipped(error * all(1.0 / (bend * unit)), 1.0) / scale);
 }
-// Linearised regrets of answers against one that was made of them. y: the target. little: squared regrets below which an answer is new
+// Linearised regrets of answers against one that was made of them. y: the target; young: 1, or 0 where no answer is ever new
 struct Regrets {
     const double *a, *active;
-    double made, slope, y, little;
+    double made, slope, y, young;
     // squares: the sums of theirs, squared
     SSM_INLINE Vec<double> operator()(i64 i, const Vec<double>& squares) const {
         const double off = made - y;
         const Vec<double> answer = load(a + i), over = answer - all(y);
-        const auto alone = (over * all(off) < Vec<double>{}) & (squares < all(little));
-        const Vec<double> gained = either(alone, all(std::fabs(off)) - magnitude(over), all(std::copysign(1.0, off)) * (all(made) - answer));
+        const Vec<double> together = all(std::copysign(1.0, off)) * (all(made) - answer), alone = all(std::fabs(off)) - magnitude(over);
+        const Vec<double> share = greater(all(young) - squares * all(1.0 / KNOWN_BY), Vec<double>{});  // of what it must be good for alone
+        const Vec<double> gained = together + only(over * all(off) < Vec<double>{}, share * (alone - together));
         return clipped(all(std::fabs(slope)) * gained, Z_CLIP) * load(active + i);
     }
 };

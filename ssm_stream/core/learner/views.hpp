@@ -11,7 +11,6 @@ namespace ssm::SSM_ISA {
 constexpr double VIEW_DECAY = 0.998;       // of the regrets of a situation, an event in it
 constexpr double VIEW_BEND = 0.25;         // usual errors from which on a view's loss is linear
 constexpr double DIFFERENCE_HALF = 0.5;    // usual errors by which the gates differ in the middle of all places
-constexpr double NONE_NEW = 0.0;           // of gates and views: all answer from the first event on
 constexpr double LEVEL_CLIP = 1e6;         // deviations from the mean that are told apart
 enum { LATELY, OF_HOUR, OF_ENTITY, OF_DIFFERENCE, OF_LEVEL };
 constexpr i64 VIEW = 8;                    // numbers a row, whole vectors
@@ -72,13 +71,13 @@ SSM_INLINE void learn_views(const Params& p, const Scratch& w, Entity& s, Pool& 
     const double* made = w.made;
     alignas(64) double slopes[VIEW];  // of the views, and then of the top gate
     slopes_at(made + VIEWED, y, unit, VIEW_BEND, slopes);
-    const auto regrets_of = [&](int v) SSM_STEP { return Regrets{made, EVERY_GATE, made[VIEWED + v], slopes[v], y, NONE_NEW}; };
+    const auto regrets_of = [&](int v) SSM_STEP { return Regrets{made, EVERY_GATE, made[VIEWED + v], slopes[v], y, 0.0}; };
     learn_sums(pool.view, pool.view + VIEW, p.poly_decay[0], regrets_of(LATELY), VIEW);
     learn_sums(sums_in(pool.hour_view + hour * 2 * VIEW), VIEW_DECAY, regrets_of(OF_HOUR), VIEW);
     learn_sums(sums_in(s.view), VIEW_DECAY, regrets_of(OF_ENTITY), VIEW);
     learn_sums(between_views(pool.difference_view, made[AT_DIFFERENCE]), VIEW_DECAY, regrets_of(OF_DIFFERENCE), VIEW);
     learn_sums(between_views(pool.level_view, made[AT_LEVEL]), VIEW_DECAY, regrets_of(OF_LEVEL), VIEW);
-    const Regrets views{made + VIEWED, EVERY_VIEW, made[ANSWER], slopes[ANSWER - VIEWED], y, NONE_NEW};
+    const Regrets views{made + VIEWED, EVERY_VIEW, made[ANSWER], slopes[ANSWER - VIEWED], y, 0.0};
     learn_sums(pool.top, pool.top2, p.top_decay, views, VIEW);
 }
 

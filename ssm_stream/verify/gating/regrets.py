@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import LITTLE_KNOWN, PRIOR, SHARE_OF_ALL
+from ssm_stream.core.constants import KNOWN_BY, PRIOR, SHARE_OF_ALL
 from ssm_stream.core.shapes import LEVELS, Z_CLIP
 from ssm_stream.verify.reference import Array
 
@@ -21,15 +21,16 @@ def by_regret(regret: Array, regret2: Array, active: NDArray[np.bool_]) -> Array
 def regrets(made: Array, experts: Array, y: float, unit: float, bend: float, squares: Array | None = None) -> Array:
     """(g, t): slope · (made − expert) within ±5; slope = clip((made − y)/(bend unit), ±1)/max(unit, |made − y|/5).
 
-    made (g,), experts (g or 1, t), squares (g, t): sums of squared regrets. Where they are small, an expert beyond the
-    target counts as it is alone: |slope| · (|made − y| − |expert − y|)
+    made (g,), experts (g or 1, t), squares (g, t): sums of squared regrets. As far as they are below KNOWN_BY, one
+    beyond the target counts as it is alone: |slope| · (|made − y| − |expert − y|)
     """
     error = made - y
     slope = np.clip(error / (bend * unit), -1.0, 1.0) / np.maximum(unit, np.abs(error) / Z_CLIP)
     r = slope[:, None] * (made[:, None] - experts)
     if squares is not None:
-        alone = ((experts - y) * error[:, None] < 0) & (squares < LITTLE_KNOWN)
-        r = np.where(alone, np.abs(slope)[:, None] * (np.abs(error)[:, None] - np.abs(experts - y)), r)
+        alone = np.abs(slope)[:, None] * (np.abs(error)[:, None] - np.abs(experts - y))
+        share = np.maximum(1.0 - squares / KNOWN_BY, 0.0)
+        r = np.where((experts - y) * error[:, None] < 0, r + share * (alone - r), r)
     clipped: Array = np.clip(r, -Z_CLIP, Z_CLIP)
     return clipped
 
