@@ -248,7 +248,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const double any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !rests && context.room[error_scale::BY_UNKNOWN] < error_scale::UNKNOWN_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
+        if (error_scale::is_known(context) && !rests && error_scale::vague(context) < error_scale::VAGUE_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             const double longest = absorb_after(r, episodes::DRIFT, budget);

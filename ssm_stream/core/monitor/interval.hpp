@@ -147,10 +147,8 @@ inline void observe(const Interval& s, i64 n, double error, double unit, double 
             tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
             tail[RESTING] = REST;
         }
-        if (!beyond || (alarm && tail[CORRECTION] > BOUND_MOST - STEP_BOUND)) {
-            if (n >= SCALED) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
-            if (n >= YOUNG) learn_largest(s, min(error, most), unit);
-        }
+        if (n >= SCALED && (!beyond || (alarm && tail[CORRECTION] > BOUND_MOST - STEP_BOUND))) learn_tail(s, max(min(error, most) / s.scale - series::exp(tail[THRESHOLD]), 0.0));
+        if (n >= YOUNG && (!beyond || alarm)) learn_largest(s, min(error, most), unit);
         tail[THRESHOLD] += tail_step * (1.0 - TAIL);
     } else {
         tail[THRESHOLD] -= tail_step * TAIL;

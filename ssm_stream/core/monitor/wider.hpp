@@ -18,7 +18,7 @@ constexpr double USUAL_RATE = 0.002;      // of the other events' errors over th
 constexpr double WIDER_LOG_LEAST = -8.0;
 // For what theory gives, the most; a change may be the whole range of the target.
 constexpr double WIDER_LOG_MOST = 3.0, CHANGED_LOG_MOST = 9.2;
-constexpr double UNKNOWN_HEARD = 0.2;    // from which on the drift detector leaves an event out, for unknown features
+constexpr double VAGUE_HEARD = 0.2;      // from which on the drift detector leaves an event out, as of `vague`
 constexpr double GAPS_LEAST = 30.0, GAP_FROM = 1.5;  // gaps that are known before one is long; usual ones from which on it is
 
 // What a prediction that leans on the last target adds to the square of its error, over the usual square, so many usual gaps after it.
@@ -48,6 +48,8 @@ SSM_INLINE double sum_from(int kind, const double* of) {
     for (; kind < KINDS; ++kind) sum += of[kind];
     return sum;
 }
+// How much is in doubt of what differs from event to event: which feature is unknown, and from what to what a category changed.
+SSM_INLINE double vague(const Scale& s) { return s.room[BY_UNKNOWN] + sum_from(CHANGE, s.room + BY_UNKNOWN); }
 // What is over with the event, or soon: errors after it know nothing of it. As a factor of this error's scale.
 SSM_INLINE double passing(const Scale& s) { return std::sqrt(1.0 + sum_from(GAP, s.room + BY_UNKNOWN)); }
 
