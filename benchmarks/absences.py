@@ -4,10 +4,10 @@
 
 Generated machines: of inputs that are autoregressions, one is unknown at random, or away for 20 events in the mean; and
 targets that are autoregressions, with rare long gaps, frequent short ones, irregular times, or times without a target;
-an input that is a valve, opened and closed for 60 events in the mean; and inputs with a bad reading now and then, or
-with five at a time in the mean. With --data, values of recordings are taken at random, or misread. Each row of the
-tables has the share of these events inside their interval of 90 %, that of the other events, and alerts by those that
-the budgets allow.
+an input that is a valve, opened and closed for 60 events in the mean; six recipes, whose level a machine reaches at
+once or in a few events; and inputs with a bad reading now and then, or with five at a time in the mean. With --data,
+values of recordings are taken at random, or misread. Each row of the tables has the share of these events inside their
+interval of 90 %, that of the other events, and alerts by those that the budgets allow.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ BAD = {"bad readings": (0.005, 1.0), LASTING: (0.005, 5.0)}
 BAD_READING = 9999.0
 GAPS = {"1 % of 30": (0.01, 30), "0.2 % of 480": (0.002, 480)}
 """Share of the events that come after a gap, and usual gaps that it has."""
+RECIPES = {"recipes of 60": (60, 0.01), "recipes of 300": (300, 0.01), "recipes of 300, slowly": (300, 4.0)}
+"""Events of a recipe in the mean, and time constant of the level; judged are the first four events of each."""
+RECIPE = {"categories": ["recipe"]}
 RECORDINGS = ("gas_turbine_nox", "steel_energy", "bike_sharing_hourly", "tep_shared", "skab_shared")
 ROWS = 10_000
 CELLS: dict[str, dict[str, Any]] = {"no past": {"lags": 0}, "past": {}}
@@ -160,9 +163,27 @@ def with_jumps(seed: int, kind: str) -> Stream:
     return joined(machines)
 
 
-def figures_of(stream: Stream, lags: dict[str, Any]) -> Figures:
-    """What the production engine makes of a stream."""
-    predicted, alerts = Engine(configuration(stream.features, "fast", {"event": lags})).process(stream.events)
+def with_recipes(seed: int, length: float, inertia: float) -> Stream:
+    """Machines that change between six recipes, each of which has a level."""
+    rng = np.random.default_rng(seed)
+    levels, machines = rng.normal(0, 5, 6), []
+    for machine in range(MACHINES):
+        change = rng.random(EVENTS) < 1 / length
+        recipe = rng.integers(6, size=EVENTS)[np.maximum.accumulate(np.where(change, np.arange(EVENTS), 0))]
+        x, level = autoregression(rng, EVENTS, 1, 0.95), np.full(EVENTS, levels[recipe[0]])
+        for i in range(1, EVENTS):
+            level[i] = level[i - 1] + (levels[recipe[i]] - level[i - 1]) * (1 - np.exp(-1 / inertia))
+        noise = 0.2 * autoregression(rng, EVENTS, 1, 0.9)[:, 0]
+        target = 50 + machine + level + 0.5 * x[:, 0] + noise
+        changed = np.diff(recipe, prepend=recipe[0]) != 0
+        special = np.convolve(changed, np.ones(4))[:EVENTS] > 0
+        machines.append((np.arange(EVENTS, dtype=np.float64), np.column_stack([x, recipe]), target, special))
+    return joined(machines)._replace(features=["x0"])
+
+
+def figures_of(stream: Stream, event: dict[str, Any]) -> Figures:
+    """What the production engine makes of a stream. event: what its section has besides columns"""
+    predicted, alerts = Engine(configuration(stream.features, "fast", {"event": event})).process(stream.events)
     y = stream.events.target
     judged = ~np.isnan(y) & (np.arange(len(y)) > min(MACHINES * JUDGED_FROM, len(y) // 6))
     special, others = judged & stream.special, judged & ~stream.special
@@ -191,6 +212,8 @@ def generated(seeds: list[int]) -> Iterator[dict[str, Any]]:
     for kind in ("valve", *BAD):
         for cell, lags in CELLS.items():
             yield row(kind, 0.9, cell, [with_jumps(seed, kind) for seed in seeds], lags)
+    for kind, (length, inertia) in RECIPES.items():
+        yield row(kind, 0.9, "past", [with_recipes(seed, length, inertia) for seed in seeds], RECIPE)
 
 
 def row(kind: str, alike: float, cell: str, streams: list[Stream], lags: dict[str, Any]) -> dict[str, Any]:
@@ -263,7 +286,7 @@ def of_recordings(folder: Path) -> Iterator[dict[str, Any]]:
 
 def checks_of(rows: list[dict[str, Any]]) -> list[Check]:
     checks = []
-    for what in ("absent input", "gaps", "valve", "bad readings"):
+    for what in ("absent input", "gaps", "valve", "recipes", "bad readings"):
         some = [each for each in rows if each["kind"].startswith(what)]
         others = max(abs(each["others inside"] - 0.9) for each in some if "irregular" not in each["kind"])
         checks += [
