@@ -61,9 +61,9 @@ def recipes(length: float, inertia: float, seed: int) -> tuple[Rows, list[int]]:
 
 @pytest.mark.parametrize(("length", "inertia", "most"), [(60, 0.01, 6), (300, 0.01, 8), (300, 4, 30)])
 def test_a_change_of_recipe_is_no_surprise_for_ever(length: float, inertia: float, most: int) -> None:
-    """The first rows of a recipe were outside of most intervals, and alarmed."""
+    """The first rows of a recipe were outside of most intervals, and alarmed. A remark that is never there is none."""
     rows, changes = recipes(length, inertia, 1)
-    found = result({"target": "y", "features": ["load"], "categories": ["recipe"]}, rows)
+    found = result({"target": "y", "features": ["load"], "categories": ["recipe", "remark"]}, rows)
     later = [at + 3 * k for at in changes if at > 9000 for k in range(4) if at + 3 * k < len(rows)]
     inside = [
         found.predictions[i].yhat_lower <= found.predictions[i].y <= found.predictions[i].yhat_upper for i in later

@@ -139,8 +139,10 @@ SSM_ALONE Bridged bridged(const Params& p, const Entity& s, i64 j, double now) {
 // no event would be free of doubt.
 constexpr double CHANGED_LATELY = (1 << CHANGES) - 1, RUN_RATE = 0.2;  // events; of the usual number between changes, a change
 SSM_INLINE bool category_changes(const Params& p, const Entity& s, const double* u) {
-    for (i64 j = 0; j < p.categories; ++j)
-        if (u[p.features + j] != s.category[2 + j]) return true;
+    for (i64 j = 0; j < p.categories; ++j) {
+        const double now = u[p.features + j], last = s.category[2 + j];
+        if (now != last && !(unknown(now) && unknown(last))) return true;
+    }
     return false;
 }
 SSM_INLINE double since_change(const Params& p, const Entity& s, const double* u, bool first) {
