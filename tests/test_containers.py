@@ -229,10 +229,13 @@ ONLY_COMPOSED = {
     "log.message.timestamp.type",  # the recording is of 2016
     "log.retention.hours",
 }
-ONLY_TESTED = {  # a start is quicker with few partitions, and an idle node writes nothing
+ONLY_TESTED = {  # a start is quicker with few partitions and threads, and an idle node writes nothing
     "offsets.topic.num.partitions",
     "transaction.state.log.num.partitions",
     "metadata.max.idle.interval.ms",
+    "num.io.threads",
+    "num.network.threads",
+    "background.threads",
 }
 PLACES = {"listeners", "advertised.listeners", "listener.security.protocol.map", "controller.quorum.voters", "log.dirs"}
 

@@ -198,7 +198,7 @@ def test_less_rests_on_the_fleet_where_an_entitys_relation_contradicts_it(event:
     odd, _ = run(Engine(config(event)), made(y, features, names))
     mine = np.flatnonzero(number == 7)
     assert alike["fleet"][mine[-300:]].mean() > 0.8
-    assert odd["fleet"][mine[1:20]].mean() > 0.45
+    assert odd["fleet"][mine[1:20]].mean() > 0.4
     assert odd["fleet"][mine[-300:]].mean() < 0.4
     assert np.abs(y - odd["yhat"])[mine[-300:]].mean() < 0.35, "noise of 0.3 leaves 0.24"
 

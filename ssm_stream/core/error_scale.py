@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ssm_stream.core import blocks, native
 
-# row of Scratch.error_scale with the scales of a prediction, and columns of it: of positive and of negative errors
-ROOM, UPPER, LOWER = 2, 2, 3
+# row of Scratch.error_scale at which the numbers of a prediction begin, and places of them: the scale of positive and
+# of negative errors, and what both are multiplied by
+ROOM, UPPER, LOWER, WIDER = 3, 2, 3, 11
 # columns of ErrorScaleState.number
 SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST, TARGET, STANDING = range(9)
 # column of ErrorScalePoolState.number

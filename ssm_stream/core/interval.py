@@ -39,12 +39,15 @@ def half_width(s: IntervalState, e: int, hour: int = 0) -> float:
     return native.half_width(s, e, hour)
 
 
-def anomaly_bound(s: IntervalState, e: int, rate: float, tail: NDArray[np.float64] | None = None) -> float:
+def anomaly_bound(
+    s: IntervalState, e: int, rate: float, tail: NDArray[np.float64] | None = None, by: tuple[float, float] = (0.0, 0.0)
+) -> float:
     """|error| that one event in 1/rate exceeds while nothing changes, in the unit of the errors that were observed.
 
-    tail: (3,) of the entity's pool (`ErrorScalePoolState`)
+    tail: (3,) of the entity's pool (`ErrorScalePoolState`); by: errors of the entity, and what they are over, in the
+        target's unit: known, so that the largest error lately bounds it
     """
-    return native.anomaly_bound(s, e, rate, tail)
+    return native.anomaly_bound(s, e, rate, tail, *by)
 
 
 def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: float, hour: int = 0) -> None:

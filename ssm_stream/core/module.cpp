@@ -606,9 +606,9 @@ i64 check_hour(i64 hour) {
 
 void bind_monitor(nb::module_& m) {
     m.def("half_width", [](nb::handle s, i64 e, i64 hour) { return F->half_width(interval_state(s, e), e, check_hour(hour)); });
-    m.def("anomaly_bound", [](nb::handle s, i64 e, double rate, nb::handle tail) {
-        return F->anomaly_bound(interval_state(s, e), e, rate, tail.is_none() ? nullptr : data<double>(tail, "tail", {3}));
-    }, nb::arg("s"), nb::arg("e"), nb::arg("rate"), nb::arg("tail").none());
+    m.def("anomaly_bound", [](nb::handle s, i64 e, double rate, nb::handle tail, double errors, double unit) {
+        return F->anomaly_bound(interval_state(s, e), e, rate, tail.is_none() ? nullptr : data<double>(tail, "tail", {3}), errors, unit);
+    }, nb::arg("s"), nb::arg("e"), nb::arg("rate"), nb::arg("tail").none(), nb::arg("errors"), nb::arg("unit"));
     m.def("interval_observe", [](nb::handle s, i64 e, i64 n, double error, double level, double rate, i64 hour) {
         F->interval_observe(interval_state(s, e), e, n, error, level, rate, check_hour(hour));
     });

@@ -165,8 +165,8 @@ static SSM_INLINE double within_step(i64 n, double step) {
 
 // How often a budget lets a score pass, and which channel's score is the largest.
 struct Anomaly { double score; i64 channel; };
-// scale: of errors of this side; context: as it was placed; absorb: events after which a level is normal
-static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events, double scale,
+// unit: the scale of errors of this side, not widened; context: as it was placed; absorb: events after which a level is normal
+static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events, double unit,
                                     const error_scale::Scale& context, double absorb) {
     const Rules& r = state.rules;
     Anomaly out{0.0, RESIDUAL_CHANNEL};
@@ -175,7 +175,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     double floor = max(1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300, error_scale::HALF * context.pool_number[error_scale::STEP]);
     if (context.number[error_scale::SIZE] <= 0.0 && context.number[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
-    const double bound = max(scale * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], scale / context.room[error_scale::WIDER]}), floor);
+    const double bound = max(context.room[error_scale::WIDER] * unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), floor);
     if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
     // A machine that joins a pool of days has not seen the hours of its own first day: what the pool predicts well is nothing new.
     const bool joined = 1000.0 * clock_of(state, e)[GAP] * static_cast<double>(j.n) < error_scale::DAY_MS &&
@@ -224,8 +224,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
     const bool rests = error_scale::stands(context, j.y) && size <= error_scale::nothing(context, rounding);
     const double wider = context.room[error_scale::WIDER];
-    const double scale = wider * context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
-    const auto [found, channel] = anomaly_score(state, e, j, events, scale, context, absorb);
+    const double unit = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER], scale = wider * unit;
+    const auto [found, channel] = anomaly_score(state, e, j, events, unit, context, absorb);
     double score = found / allowed;
     if (j.allowance && j.n >= r.warmup) *j.allowance = found;
     const bool sided = r.direction == 0 || error * static_cast<double>(r.direction) > 0.0;
@@ -276,7 +276,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     error_scale::learn_wider(context, state.learner.w.unsure, over);
     const double passing = error_scale::passing(context);
     error_scale::learn(context, j.answer, error / passing, heard_size / passing, moment_of(state, j.k, j.context, j.time), entities);
-    interval::observe(width, learned, over, scale / wider, r.level, 1.0 / events, j.context[0], allowed == 1.0);
+    interval::observe(width, learned, over, unit, r.level, 1.0 / events, j.context[0], allowed == 1.0);
     return score;
 }
 
@@ -753,7 +753,7 @@ const Functions functions{
     },
     [](const LearnerState& state, i64 k, i64 e, bool labelled) { return static_cast<i64>(wants(Learner(state, k, e), labelled)); },
     [](const MonitorState& m, i64 e, i64 hour) { return interval::half_width(interval::Interval(m, e), hour); },
-    [](const MonitorState& m, i64 e, double rate, double* pool) { return interval::anomaly_bound(interval::Interval(m, e, pool), rate, {}); },
+    [](const MonitorState& m, i64 e, double rate, double* pool, double errors, double unit) { return interval::anomaly_bound(interval::Interval(m, e, pool), rate, {errors, unit}); },
     [](const MonitorState& m, i64 e, i64 n, double error, double level, double rate, i64 hour) {
         interval::observe(interval::Interval(m, e), n, error, 1.0, level, rate, hour);
     },

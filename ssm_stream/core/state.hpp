@@ -165,7 +165,7 @@ struct Functions {
     double (*weights)(const LearnerState&, i64 pool, i64 row, float* out);
     i64 (*wants)(const LearnerState&, i64 pool, i64 row, bool labelled);
     double (*half_width)(const MonitorState&, i64 row, i64 hour);
-    double (*anomaly_bound)(const MonitorState&, i64 row, double rate, double* pool);
+    double (*anomaly_bound)(const MonitorState&, i64 row, double rate, double* pool, double errors, double unit);
     void (*interval_observe)(const MonitorState&, i64 row, i64 n, double error, double level, double rate, i64 hour);
     double (*error_scale_observe)(const EngineState&, i64 pool, i64 row, double error, const i64* steps, const float* inputs);
     double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
