@@ -386,16 +386,14 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     if row is None or store.state.learner.n[row] < engine.config.model.warmup:
         return 0.0
     _process(engine, event._replace(targets=(math.nan,)))
-    pool = store.pool_of(row, 0)
-    rate = 1.0 / engine.config.alerts.anomaly.budget.events
+    pool, rate = store.pool_of(row, 0), 1.0 / engine.config.alerts.anomaly.budget.events
     # The prediction has left in the scratch the answer that is judged, which no dead band holds, and its scale.
     answer = float(store.scratch.judged[0])
     room = store.scratch.error_scale[error_scale.ROOM :].ravel()
     scale, wider = float(room[error_scale.UPPER if y > answer else error_scale.LOWER]), float(room[error_scale.WIDER])
     own, step = store.state.error_scale.number[row], store.shared.error_scale.number[pool, error_scale.STEP]
-    by = float(own[error_scale.SEEN]), scale
-    tail = store.shared.error_scale.tail[pool]
-    bound = scale * wider * interval.anomaly_bound(store.state.interval, row, rate, tail, by)
+    known = store.shared.error_scale.tail[pool], (float(own[error_scale.SEEN]), scale)
+    bound = scale * wider * interval.anomaly_bound(store.state.interval, row, rate, *known)
     first = own[error_scale.SIZE] <= 0.0 and own[error_scale.STANDING] > 0.0
     moved = 2.0 * abs(answer - float(own[error_scale.TARGET])) if first else 0.0
     bound = max(bound, 1e-9 * max(abs(y), abs(answer)) + 1e-300, 0.5 * float(step), moved)  # as in process.cpp
