@@ -153,6 +153,7 @@ def test_a_topic_made_anew(job: ExactJob) -> None:
     learned = states(job)
     make_anew(job)
     job.kafka.produce(job.topic, events(600, seed=3))
+    assert len(job.kafka.read(job.topic)) == 600, "the broker has lost what it took into a topic that was just made"
     process = job.start("--until-eof")
     output = finished(process, 60)
     assert process.returncode == 1, output
