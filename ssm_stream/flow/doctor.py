@@ -183,7 +183,7 @@ def _recovery(config: Config) -> Check:
         return Check("recovery", False, f"{directory} may be written by others", cure)
     free = shutil.disk_usage(above).free
     state = "is writable" if above == directory.absolute() else "will be created"
-    found = f"{directory} {state}, {free / 1024**3:.1f} GiB free"
+    found = f"{directory} {state}, {free // 1024**2:,} MiB free"
     return Check("recovery", free >= FREE, found, "" if free >= FREE else f"free at least {FREE // 1024**2} MiB")
 
 

@@ -79,7 +79,9 @@ class ApacheKafka(LocalKafka):
         logging.write_text(LOGGING)
         options = os.environ.get("KAFKA_JVM", " ".join(QUICK)).split()
         configured = f"-Dlog4j2.configurationFile={logging}"
-        return ["java", *options, *prepared.options(), configured, "-cp", f"{kafka_home()}/libs/*", *arguments]
+        unpacked = f"-Djava.io.tmpdir={self.directory}"  # native libraries, which a killed JVM leaves where it put them
+        classes = ("-cp", f"{kafka_home()}/libs/*")
+        return ["java", *options, *prepared.options(), configured, unpacked, *classes, *arguments]
 
     def command(self) -> list[str]:
         settings = self.directory / "server.properties"
