@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_init_plants import decided, noise, plant, rest_notes
+from test_init_plants import START, decided, noise, plant, rest_notes
+from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.render import render_config
-from ssm_stream.autoconfig.roles import role_of
+from ssm_stream.autoconfig.roles import is_outcome, role_of
 from ssm_stream.autoconfig.stops import Stops
+from ssm_stream.cli.app import app
+from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.ingest.events import EventReader
 
 N = 1500
 
@@ -79,7 +85,7 @@ def test_the_name_of_a_response_is_no_driver() -> None:
         "driver": ["rotor_speed", "motor_load_kW", "inlet_pressure_bar", "ambient_temp", "feed_rate"],
         "actuator": ["cooling_valve_pct", "fan_rpm", "PitchAngle"],
         "response": ["AGIT_A", "load_current", "valve_temp", "TT102_degC", "suction_pressure_bar", "speed_noise"],
-        "unknown": ["requests", "flow_A", "FT101_kgh", "x"],
+        "unknown": ["flow_A", "FT101_kgh", "x"],
     }
     for role, names in roles.items():
         assert [name for name in names if role_of(name, ["flow_A", "flow_B"]) != role] == []
@@ -186,3 +192,131 @@ def test_a_counter_that_is_left_out_comes_with_the_cure() -> None:
     assert {column.path for column in columns(rows)} >= {"octets"}
     reason = decided(rows, "x").left_out["octets"]
     assert "what it grew by since the row before is one: send that as a column" in reason
+
+
+def test_names_of_services_are_their_load_or_how_they_answer() -> None:
+    roles = {
+        "driver": ["rps", "requests", "qps", "req_s", "tps", "hits", "http_requests_per_second", "call_rate"],
+        "response": [
+            "p50_ms", "p95", "latency_p99", "request_p99", "request_latency_ms", "response_time", "request_time",
+            "duration_s", "error_rate", "failed_requests", "http_5xx", "requests_timeout", "queue_depth", "cpu_load",
+            "mem_mb", "memory_used", "cache_hit_rate", "scrap_rate",
+        ],
+        "actuator": ["cpu_fan_speed"],
+        "unknown": ["whits", "prequest", "P50x", "group_p99x", "callsign"],
+    }  # fmt: skip
+    for role, names in roles.items():
+        assert [(name, role_of(name)) for name in names if role_of(name) != role] == []
+    assert [role_of("P50_speed"), role_of("heap_feed_rate"), role_of("scrap_conveyor_speed")] == ["driver"] * 3
+
+
+def test_requests_drive_a_service_and_not_its_latency() -> None:
+    rng = np.random.default_rng(6)
+    rps = np.exp(np.cumsum(rng.normal(0, 0.02, (N, 3)), axis=0)) * 100
+    p50 = 20 + 0.1 * rps + rng.normal(0, 0.3, (N, 3))
+    made = {"p50_ms": p50, "rps": rps + rng.normal(0, 4, (N, 3)), "p99_ms": 3 * p50 + rng.normal(0, 1, (N, 3))}
+    made["cpu_pct"] = 0.3 * rps + rng.normal(0, 2, (N, 3))
+    draft = decided(plant(N, 3, 1, **{name: of(x) for name, x in made.items()}))
+    assert draft.event.inputs == ["rps"]
+
+
+def moulds(machines: int = 4, driven: float = 0.0, text: bool = True) -> list[dict[str, Any]]:
+    """Moulds that several machines share, each of which sets all signals. driven: of the others by the pressure"""
+    rng = np.random.default_rng(7)
+    sets = rng.uniform([600, 4, 20], [1500, 8, 45], (5, 3))
+    which = np.stack([(np.arange(N) // 150 + m) % 3 + m for m in range(machines)], 1) % 5
+    own = rng.normal(0, 1, (N, machines, 3))
+    own[..., 1:] += driven * own[..., :1]
+    x = sets[which] * (1 + 0.004 * own)
+    names = ("inj_pressure_bar", "cushion_mm", "cycle_s")
+    signals = {name: of(x[..., j]) for j, name in enumerate(names)}
+    return plant(
+        N, machines, 2, mould=lambda i, m: f"W{which[i, m]}" if text else (30, 7, 41, 12, 25)[which[i, m]], **signals
+    )
+
+
+@pytest.mark.parametrize(("machines", "text"), [(1, True), (4, True), (4, False)])
+def test_what_only_a_category_sets_has_no_driver(machines: int, text: bool) -> None:
+    """Mould by mould nothing explains anything, and on each machine the moulds are others."""
+    draft = decided(moulds(machines, text=text))
+    assert draft.event.categories == ["mould"]
+    assert draft.event.inputs == []
+    assert draft.why["inputs"].startswith("no signal explains a part of another beyond the categories")
+
+
+def test_a_driver_is_printed_with_what_it_adds_beyond_categories() -> None:
+    draft = decided(moulds(driven=1.0))
+    assert draft.event.inputs
+    assert " beyond the categories, which as inputs" in draft.why["inputs"]
+    shares = [int(share) for share in re.findall(r" (\d+)%", draft.why["inputs"])]
+    assert len(shares) == 2
+    assert all(20 <= share <= 60 for share in shares), f"{shares}, of half of the noise, and by moulds of other sizes"
+    given = decided(moulds(driven=1.0), "cushion_mm")
+    (why,) = [why for why in given.left_out.values() if why.startswith("follows")]
+    assert re.match(r"follows \w+ \([2-5]\d% of what hour and categories leave, (9\d|100)% with them\)", why), why
+
+
+def with_results() -> list[dict[str, Any]]:
+    """A load that makes heat, and of the heat's parts some are bad: as a flag, a count and a text."""
+    rng = np.random.default_rng(8)
+    load = np.cumsum(rng.normal(0, 1, (N, 2)), axis=0) + 50
+    temp = 20 + 0.4 * load + rng.normal(0, 0.5, (N, 2))
+    bad = rng.random((N, 2)) < 0.2
+    rejects = rng.poisson(np.exp(np.clip((temp - 40) / 4, -3, 3)))
+    made = {"temp": of(temp), "load": of(load), "vibration": of(0.1 * temp + rng.normal(0, 0.3, (N, 2)))}
+    return plant(
+        N, 2, 5, scrap=lambda i, m: int(bad[i, m]), quality_ok=lambda i, m: not bad[i, m],
+        part_ok=lambda i, m: "NOK" if bad[i, m] else "OK", reject_count=lambda i, m: int(rejects[i, m]), **made,
+    )  # fmt: skip
+
+
+def test_a_result_is_no_input() -> None:
+    flags = ["scrap", "quality_ok", "part_ok"]
+    every = decided(with_results())
+    assert "reject_count" in every.event.targets, "it is watched"
+    assert not {"reject_count", *flags} & {*(every.event.inputs or []), *every.event.categories}
+    assert every.event.quality is None, "quality_ok is that of the part"
+    one = decided(with_results(), "temp")
+    for draft, names in ((every, flags), (one, [*flags, "reject_count"])):
+        assert not {*names} & {*draft.event.numbers[: 0 if draft is every else None], *draft.event.categories}
+        assert [name for name in names if not draft.left_out.get(name, "").startswith("a result by its name")] == []
+    few = decided(with_results()[:400])
+    assert few.event.inputs is not None, "nor where each signal is predicted from all the others"
+    assert "reject_count" not in few.event.inputs
+    assert decided(with_results(), "reject_count").event.targets == ["reject_count"]
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("scrap", True), ("part.Rejects", True), ("scrap_rate_pct", True), ("parts_rejected", True), ("is_ok", False),
+     ("reject_valve", False), ("scrap_charge_kg", False), ("scraper_speed", False), ("defective_x", False)],
+)  # fmt: skip
+def test_which_names_are_results(name: str, result: bool) -> None:
+    assert is_outcome(name) == result
+
+
+def test_a_number_in_few_rows_comes_with_how_to_watch_it() -> None:
+    weight = noise(8, 0.1, 9)
+    rows = plant(N, 2, x=noise(), z=noise(seed=1), weight_g=lambda i, m: weight(i, m) if i % 24 == 0 else None)
+    reason = decided(rows).left_out["weight_g"]
+    assert reason.startswith("a number in only 126 of 3,000 rows: to watch it, draft a flow of its own with")
+    assert "--target weight_g, where rows without it are events without a label" in reason
+    draft = decided(rows, "weight_g")
+    events, refused = EventReader(draft.event).read(rows)
+    assert (len(events), len(refused)) == (3000, 0)
+    assert int(np.isfinite(events.target).sum()) == 126
+
+
+def test_what_is_the_same_in_the_sample_and_moves_later_is_noted(tmp_path: Path) -> None:
+    file, rng = tmp_path / "services.csv", np.random.default_rng(0)
+    with file.open("w") as text:
+        text.write("ts,replicas,fixed,version,x,z\n")
+        for i, (x, z) in enumerate(rng.normal(0, 1, (21_000, 2)).round(3).tolist()):
+            text.write(f"{START + 60 * i},{2 + (i > 20_500)},7,{'ab'[i > 20_600]},{x},{z}\n")
+    notes = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")]).stderr
+    later = [line.split("note")[1].strip() for line in notes.splitlines() if "later rows" in line]
+    assert later == [
+        "replicas: the same in the sample, and not in later rows of the file; add to event.inputs what counts",
+        "version: the same in the sample, and not in later rows of the file; add to event.categories what counts",
+    ]
+    assert Recording(file).varying(["replicas", "fixed", "version", "absent"]) == ["replicas", "version"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
 MAX_REGULAR = 1.25
 """Times the median step, up to which the mean of the steps is that of regular rows."""
+WATCH_SPARSE = (
+    ": to watch it, draft a flow of its own with --target {}, where rows without it are events without a label: they "
+    "are read, and neither learned nor judged"
+)
+"""How a number in few rows is watched."""
 QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number as text."""
 
@@ -116,7 +122,8 @@ def whole_reason(column: Column | None, n: int, reason: str) -> str:
         return f"null in all of the {n:,} rows that were read"
     if 2 * len(column.values) < n:
         what = "number" if reason.startswith("a number") else "value"
-        return f"a {what} in only {len(column.values):,} of {n:,} rows"
+        few = f"a {what} in only {len(column.values):,} of {n:,} rows"
+        return few + WATCH_SPARSE.format(shlex.quote(column.path)) if what == "number" and column.distinct > 2 else few
     if reason.startswith("the same text") and column.distinct > 1:
         ((usual, count),) = Counter(column.values.values()).most_common(1)
         return f"{usual!r} in {count:,} of {n:,} rows, and in those that were examined"

@@ -48,7 +48,7 @@ from ssm_stream.autoconfig.redundant import collinear_notes, without_copies, wit
 from ssm_stream.autoconfig.rest import rest_note
 from ssm_stream.autoconfig.roles import COMMAND, given_inputs, is_output, role_of
 from ssm_stream.autoconfig.row_order import order_notes, time_order
-from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
+from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, warmup_note
 from ssm_stream.autoconfig.target import (
     Target,
@@ -341,7 +341,7 @@ def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict
         return _Made(Narrowed(event, left_out, {}, []), events, refused, remarks)
     notes: list[str] = []
     symptoms = partial(without_symptoms, given=sample.given)
-    for narrow in (without_copies, without_idle_columns, symptoms):
+    for narrow in (without_copies, without_idle_columns, without_outcomes, symptoms):
         narrowed = narrow(event, events)
         event, left_out = narrowed.event, left_out | narrowed.left_out
         notes += narrowed.notes

@@ -8,7 +8,8 @@ Drivers are chosen one by one, as principal variables are (McCabe 1984): next co
 on all the others beyond those chosen, until none explains a fifth of what is left of any. Explained is what regressions
 predict in both halves of the sample, each fitted to the other half: on the signal, its square, its ranges, its most
 frequent value (a pump that stands still) and its running means. The hour of the day and categories are taken out first,
-as the model has them anyway.
+as the model has them anyway; names by entity, as a recipe sets one machine higher and another lower: what it sets on a
+machine moves together, and no part of that drives another.
 
 Where every signal is a target, what is named a response (a current, a temperature) is no driver, however much it
 explains; what a machine takes stands for its load where nothing else drives it. Of two signals that explain each other
@@ -28,7 +29,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.roles import drives_machine, is_named_driver, may_follow, role_of, stands_for_load, stem_of
+from ssm_stream.autoconfig.roles import (
+    drives_machine,
+    is_named_driver,
+    is_outcome,
+    may_follow,
+    role_of,
+    stands_for_load,
+    stem_of,
+)
 
 Floats = NDArray[np.float64]
 MIN_ROWS = 500
@@ -40,9 +49,10 @@ MIN_GAIN = 0.2
 MIN_DRIVEN, MAX_BACK = -math.log(1.0 - MIN_GAIN), 0.5
 """The information of that; and how much of it a signal may have on what alone has it on the signal: of a driver less
 comes back."""
-MAX_EXPLAINED, MAX_CALENDAR = 0.9, 0.995
-"""More than this share counts as this: what copies of it add is no evidence. A signal that the hour of the day and the
-categories explain to the second is a part of the calendar."""
+MAX_EXPLAINED, MAX_CALENDAR, MIN_LEFT = 0.9, 0.995, 1e-6
+"""More than this share counts as this: what copies of it add is no evidence. A signal that the hour of the day explains
+to the second is a part of the calendar; and of less than the third share, left by hour and categories, nothing is
+known: what a recipe sets has the noise of its measurement left, by which one signal drives another or does not."""
 MIN_FOLLOWED = 0.7
 """Share of a signal that drivers, hour and categories must explain for it to follow them; and of what the hour leaves,
 drivers and categories must explain `MIN_GAIN`: what has only its daily course in common with them follows the sun."""
@@ -58,6 +68,8 @@ MIN_DEVIATION = 1e-13
 CLIP = 5.0
 """Standard deviations from the mean at which values are clipped."""
 RIDGE = 1e-3
+MIN_CELL, MAX_CELLS = 20, 300
+"""Rows of an entity with a name that have a level of their own; and levels of all, those of most rows."""
 HOUR = 3_600_000
 MIN_HOURS = 72.0
 """Hours that a sample must span for the hour of the day to be taken out."""
@@ -67,13 +79,15 @@ class Sample(NamedTuple):
     """n rows in the order of their source.
 
     signals: path → numbers (n,), NaN where a row has none; groups: the rows of each entity; ts (n,): ms
-    categories: codes (n,) of each category
+    categories: codes (n,) of each category; names: of those that name things, such as tools, which may set each entity
+        otherwise. A number of few values may be a level that all share, and moves with the wear of one
     """
 
     signals: dict[str, Floats]
     groups: Sequence[NDArray[np.int64]]
     ts: NDArray[np.int64]
     categories: Sequence[NDArray[np.int64]] = ()
+    names: Sequence[NDArray[np.int64]] = ()
 
 
 class Drivers(NamedTuple):
@@ -83,11 +97,14 @@ class Drivers(NamedTuple):
     followed: other signal → share of it that drivers, hour and categories explain, in the half where they explain more,
         as the other may have a fault
     beyond_hour: other signal → share that drivers and categories explain of what the hour leaves
+    added: other signal → shares that drivers explain of what hour and categories leave: in the half where they explain
+        less, and in the other
     """
 
     chosen: list[str]
     followed: dict[str, float]
     beyond_hour: dict[str, float]
+    added: dict[str, tuple[float, float]]
 
     def symptoms(self) -> list[str]:
         """Return the signals that follow the drivers, the one that follows most first."""
@@ -97,7 +114,9 @@ class Drivers(NamedTuple):
         return [
             path
             for path in followed
-            if self.followed[path] >= MIN_FOLLOWED and self.beyond_hour[path] >= MIN_GAIN and may_follow(path)
+            if self.followed[path] >= MIN_FOLLOWED
+            and min(self.beyond_hour[path], self.added[path][1]) >= MIN_GAIN
+            and may_follow(path)
         ]
 
 
@@ -118,18 +137,21 @@ def find_drivers(sample: Sample, targets: Sequence[str] = (), given: Collection[
     )
     names = [path for path in sample.signals if path in complete[:MAX_SIGNALS]]
     rows = np.arange(0, n, -(-n // MAX_ROWS))
-    nuisance, hours = _nuisance(sample, rows), _nuisance(sample._replace(categories=()), rows)
+    nuisance, hours = _nuisance(sample, rows), _nuisance(sample._replace(categories=(), names=()), rows)
     values = {path: _standardized(sample.signals[path], sample.groups) for path in names}
     left = {path: _without(nuisance, z[rows, None]) for path, z in values.items()}
-    # A constant, or a part of the calendar, is neither driver nor symptom.
-    names = [path for path in names if (left[path] ** 2).sum() > (1.0 - MAX_CALENDAR) * (values[path][rows] ** 2).sum()]
+    # A constant, what a category sets exactly, or a part of the calendar, is neither driver nor symptom.
+    total = {path: float((z[rows] ** 2).sum()) for path, z in values.items()}
+    by_clock = {path: float((_without(hours, z[rows, None]) ** 2).sum()) for path, z in values.items()}
+    names = [path for path in names if by_clock[path] > (1.0 - MAX_CALENDAR) * total[path]]
+    names = [path for path in names if float((left[path] ** 2).sum()) > MIN_LEFT * total[path]]
     if len(names) < 2 + bool(targets):
         return None
     places = [names.index(path) for path in targets if path in names]
     parts = [_basis(values[path], sample.signals[path], sample.groups)[rows] for path in names]
     explained = _Explained(np.concatenate([left[path] for path in names], 1), [_without(nuisance, x) for x in parts])
     measured = _measured(sample, names, explained, places)
-    able = [j for j in range(len(names)) if j not in places]
+    able = [j for j in range(len(names)) if j not in places and not is_outcome(names[j])]
     chosen = [j for j in able if names[j] in given]
     able = [j for j in able if j not in (*chosen, *measured)]
     if targets:
@@ -137,14 +159,15 @@ def find_drivers(sample: Sample, targets: Sequence[str] = (), given: Collection[
     else:
         chosen = _choose(chosen, names, explained, able, driven=any(map(drives_machine, given)))
     rest = [j for j in range(len(names)) if j not in chosen and j not in places]
-    share = explained.halves(chosen).max(0)
-    followed, beyond_hour = {}, {}
+    halves = np.sort(explained.halves(chosen).clip(0.0, 1.0), axis=0)
+    followed, beyond_hour, added = dict[str, float](), dict[str, float](), dict[str, tuple[float, float]]()
     for j in rest:
-        z = values[names[j]][rows, None]
-        unknown = (1.0 - min(max(float(share[j]), 0.0), 1.0)) * float((left[names[j]] ** 2).sum())
-        followed[names[j]] = 1.0 - unknown / float((z**2).sum())
-        beyond_hour[names[j]] = 1.0 - unknown / max(float((_without(hours, z) ** 2).sum()), unknown, 1e-300)
-    return Drivers([names[k] for k in chosen], followed, beyond_hour)
+        low, high = halves[:, j].tolist()
+        unknown = (1.0 - high) * float((left[names[j]] ** 2).sum())
+        followed[names[j]] = 1.0 - unknown / total[names[j]]
+        beyond_hour[names[j]] = 1.0 - unknown / max(by_clock[names[j]], unknown, 1e-300)
+        added[names[j]] = low, high
+    return Drivers([names[k] for k in chosen], followed, beyond_hour, added)
 
 
 def _measured(sample: Sample, names: Sequence[str], explained: _Explained, targets: Sequence[int]) -> list[int]:
@@ -298,20 +321,47 @@ def _running_mean(z: Floats, rate: float) -> Floats:
     return out
 
 
+def spans_days(sample: Sample) -> bool:
+    """Return whether a sample is long enough for the hour of the day to be taken out of its signals."""
+    return bool(sample.ts.max() - sample.ts.min() >= MIN_HOURS * HOUR)
+
+
 def _nuisance(sample: Sample, rows: NDArray[np.int64]) -> Floats:
-    """Return indicators of categories and, where the sample spans some days, of hours: (rows, …)."""
+    """Return orthonormal columns (rows, …) that span the levels of categories, of names by entity and, where the
+    sample spans some days, of hours.
+    """
     codes = list(sample.categories)
-    if sample.ts.max() - sample.ts.min() >= MIN_HOURS * HOUR:
+    if spans_days(sample):
         codes.append(sample.ts // HOUR % 24)
     columns = [np.ones((len(rows), 1))]
     for each in codes:
         _, code = np.unique(each[rows], return_inverse=True)
         columns.append(np.eye(code.max() + 1)[code][:, 1:])
-    return np.concatenate(columns, axis=1)
+    columns.append(_cells(sample, rows))
+    x = np.concatenate(columns, axis=1)
+    values, vectors = np.linalg.eigh(x.T @ x)
+    used = values > 1e-9 * values[-1]
+    spanned: Floats = x @ (vectors[:, used] / np.sqrt(values[used]))
+    return spanned
+
+
+def _cells(sample: Sample, rows: NDArray[np.int64]) -> Floats:
+    """Return indicators (rows, …) of the values of each category in each entity, of categories that are names."""
+    entity = np.zeros(len(sample.ts), np.int64)
+    for i, own in enumerate(sample.groups):
+        entity[own] = i
+    cells = []
+    for each in sample.names if len(sample.groups) > 1 else ():
+        _, code = np.unique(each[rows], return_inverse=True)
+        _, cell, counts = np.unique(entity[rows] * (code.max() + 1) + code, return_inverse=True, return_counts=True)
+        cells += [(int(counts[k]), cell, k) for k in np.flatnonzero(counts >= MIN_CELL).tolist()]
+    largest = sorted(cells, key=lambda item: -item[0])[:MAX_CELLS]
+    out = np.zeros((len(rows), len(largest)))
+    for j, (_, cell, k) in enumerate(largest):
+        out[cell == k, j] = 1.0
+    return out
 
 
 def _without(nuisance: Floats, x: Floats) -> Floats:
-    """Return columns minus what the indicators explain of them."""
-    gram = nuisance.T @ nuisance + 1e-6 * np.eye(nuisance.shape[1])
-    explained: Floats = nuisance @ np.linalg.solve(gram, nuisance.T @ x)
-    return x - explained
+    """Return columns minus what the orthonormal ones explain of them."""
+    return x - nuisance @ (nuisance.T @ x)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ssm_stream.autoconfig.columns import Column, name_words, word_set
+from ssm_stream.autoconfig.roles import is_outcome
 from ssm_stream.config.sections.operating import Quality
 
 FLAGS = word_set("quality qual q qc flag flags status stat state validity valid")
@@ -52,7 +53,13 @@ def find_flags(found: dict[str, Column], taken: Collection[str]) -> Flags | None
     for path, column in found.items():
         words = name_words(path)
         flag = [word for word in words if word in FLAGS]
-        if path in taken or not flag or column.distinct > MAX_VALUES or column.kind not in ("text", "whole", "flag"):
+        if (
+            path in taken
+            or not flag
+            or is_outcome(path)
+            or column.distinct > MAX_VALUES
+            or column.kind not in ("text", "whole", "flag")
+        ):
             continue
         value = by_words.get(tuple(word for word in words if word not in FLAGS))
         counts = Counter(column.values.values())

@@ -20,21 +20,44 @@ from ssm_stream.autoconfig.columns import Column, name_words, word_set
 Floats = NDArray[np.float64]
 OUTSIDE = word_set("ambient outdoor outside weather inlet intake feed irradiance irradiation")
 """Words for what comes from outside, whatever it is."""
-HEADS = word_set("load speed rpm setpoint sp set command cmd demand throughput rate feed")
+HEADS = word_set("load speed rpm setpoint sp set command cmd demand throughput rate feed traffic")
 """Words for what drives a process."""
+CALLS = word_set("request requests req reqs rps qps tps hits calls queries transactions")
+"""Words for the load of a service, where the name has none `OF_CALLS`: request_time is how it answers."""
+OF_CALLS = word_set("time duration latency response size")
+PERCENTILE = re.compile(r"(?<![a-z0-9])p(?:50|75|90|95|98|99|999)(?![a-z0-9])", re.IGNORECASE)
+"""Of a latency: p99. `P50` may be a pump, so that words for what drives a process come first."""
 ACTUATORS = word_set("valve position damper opening vane pitch")
 """Words for what a controller moves: no symptoms, as the process follows them, and no drivers by their name, as they
 follow the process. So is the speed of a fan."""
 RESPONSES = word_set(
     "temp temperature temperatur vibration vib acceleration current amps amp ampere strom power watt leistung voltage "
-    "volt spannung pressure druck torque energy noise latency superheat"
+    "volt spannung pressure druck torque energy noise latency superheat duration response pending inflight heap"
 )
 """Words for what a process answers with."""
+COMPUTED = word_set(
+    "cpu gpu memory mem gc error errors failed failures timeout timeouts exceptions retries dropped success hit miss "
+    "availability utilization utilisation queue backlog cache"
+)
+"""Words by which a name is of what a service answers with, whatever its head is: error_rate, cpu_load, queue_rate."""
+STATUS = re.compile(r"(?<![a-z0-9])[45]xx(?![a-z0-9])", re.IGNORECASE)
+"""Answers of a service that are errors: http_5xx."""
+OUTCOMES = word_set(
+    "scrap scrapped reject rejects rejected rejection rejections rework reworked defect defects nok nio ausschuss"
+)
+"""Words for what comes of a process, and is known after it: scrap_rate. A machine for it, reject_valve, is none."""
+AMOUNTS = word_set("count counts rate pct percent percentage ratio share total n no nr number qty ppm flag part parts")
+JUDGED, GOOD = word_set("quality part parts product test inspection"), word_set("ok pass passed")
+"""Words that are an outcome together: quality_ok."""
+OUTCOME = (
+    "a result by its name, which is known after the process and is no input; name it under features if it is known "
+    "before"
+)
 PROXIES = word_set("power watt leistung current amps amp ampere strom torque kw mw w kva a ma")
 """Those, and units, of what a machine takes: they stand for its load where nothing that drives it is measured."""
 OUTPUTS = word_set("power output production yield leistung ertrag")
 """Words for what a machine is there for."""
-UNITS = word_set("degc celsius degf fahrenheit bar mbar kpa mpa pa psi kw mw kva kvar kv ma mv ppm db")
+UNITS = word_set("degc celsius degf fahrenheit bar mbar kpa mpa pa psi kw mw kva kvar kv ma mv ppm db ms")
 LETTERS = word_set("a v k c f w")
 """Units of responses at the end of a name; the letters only as capitals, after other words, and if they are no letter
 of several things: flow_A and flow_B."""
@@ -60,6 +83,9 @@ COMMAND = "named like a command: what is set, not what is measured"
 def role_of(path: str, names: Collection[str] = ()) -> Literal["driver", "actuator", "response", "unknown"]:
     """Return what a signal is by its name. names: of all signals"""
     words = [word for word in name_words(path) if not word.isdecimal()]
+    moved = not ACTUATORS.isdisjoint(words) or "fan" in words
+    if is_outcome(path) or STATUS.search(path) or not (moved or COMPUTED.isdisjoint(words)):
+        return "response"
     if not OUTSIDE.isdisjoint(words):
         return "driver"
     for word in reversed(words):
@@ -67,9 +93,20 @@ def role_of(path: str, names: Collection[str] = ()) -> Literal["driver", "actuat
             return "response"
         if word in ACTUATORS or (word in ("rpm", "speed") and "fan" in words):
             return "actuator"
+        if word in CALLS:
+            return "response" if PERCENTILE.search(path) or not OF_CALLS.isdisjoint(words) else "driver"
         if word in HEADS:
             return "driver"
-    return "response" if unit_of(path, names) else "unknown"
+    return "response" if PERCENTILE.search(path) or unit_of(path, names) else "unknown"
+
+
+def is_outcome(path: str) -> bool:
+    """Return whether its name means what comes of a process, such as scrap: a result, and no input."""
+    words = [word for word in name_words(path.rpartition(".")[2]) if not word.isdecimal()]
+    if {*words} <= JUDGED | GOOD | {"is"}:
+        return not (JUDGED.isdisjoint(words) or GOOD.isdisjoint(words))
+    heads = [word for word in words if word not in AMOUNTS]
+    return bool(heads) and heads[-1] in OUTCOMES and not COMMANDS & {*words}
 
 
 def unit_of(path: str, names: Collection[str] = ()) -> str | None:

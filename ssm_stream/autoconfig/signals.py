@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_ROWS, Sample, find_drivers
+from ssm_stream.autoconfig.columns import name_words, word_set
+from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_ROWS, Drivers, Sample, find_drivers, spans_days
 from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES
+from ssm_stream.autoconfig.roles import OUTCOME, is_outcome
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
@@ -28,8 +30,13 @@ for whole numbers of more values to be the names of things, such as tools: the n
 MIN_BY_NAME, MAX_BY_SIZE = 0.1, 0.5
 """Share of some other column that such numbers explain as names, and the share of that at most that they explain as
 sizes: a level of a valve, a setpoint and a count explain what follows them by their size."""
+THINGS = word_set("mould mold tool die recipe program programme product article material grade sku variant")
+"""Words for what modes that are whole numbers name: each machine has its own level with each."""
 MAX_LISTED = 3
 """Drivers that a reason names."""
+MIN_LISTED, MIN_APART = 0.05, 0.05
+"""Share that drivers explain of a signal for a reason to name it; and by which they explain less of it than with hour
+and categories for both to be named."""
 MAX_COST = 0.05
 """Share by which errors may grow without a symptom as an input."""
 MAX_JUDGED, MAX_TRIED = 8_000, 12
@@ -45,6 +52,16 @@ class Narrowed(NamedTuple):
     why: dict[str, str]
     notes: list[str]
     followed: Mapping[str, float] = MappingProxyType({})
+
+
+def without_outcomes(event: Event, _: Events) -> Narrowed:
+    """Return the section without the inputs that are named like a result."""
+    left_out = {path: OUTCOME for path in event.columns if is_outcome(path)}
+    if not left_out:
+        return Narrowed(event, {}, {}, [])
+    features = [path for path in event.numbers if path not in left_out]
+    categories = [path for path in event.categories if path not in left_out]
+    return Narrowed(_changed(event, features=features, categories=categories), left_out, {}, [])
 
 
 def without_symptoms(event: Event, events: Events, given: Collection[str] = ()) -> Narrowed:
@@ -66,13 +83,20 @@ def without_symptoms(event: Event, events: Events, given: Collection[str] = ()) 
     which = ", ".join(targets) if len(targets) <= MAX_LISTED else "the targets"
     drivers_text = _listed(drivers.chosen)
     left_out = {
-        path: f"follows {drivers_text} ({drivers.followed[path]:.0%}) and adds next to nothing to them for {which}: "
+        path: f"follows {drivers_text} ({_shares(drivers, path)}) and adds next to nothing to them for {which}: "
         "probably another symptom of the same causes, which as an input would explain faults away"
         for path in symptoms
     }
     features = [path for path in event.numbers if path not in left_out]
     note = f"left out of the inputs, so not watched: {', '.join(symptoms)}; --target all watches every signal by itself"
     return Narrowed(_changed(event, features=features), left_out, {}, [note])
+
+
+def _shares(drivers: Drivers, path: str) -> str:
+    """Return how much of a signal its drivers explain; of that of hour and categories apart, where these do too."""
+    followed, added = drivers.followed[path], drivers.added[path][1]
+    apart = f"{added:.0%} of what hour and categories leave, {followed:.0%} with them"
+    return apart if followed - added >= MIN_APART else f"{followed:.0%}"
 
 
 def _without_cost(event: Event, events: Events, symptoms: list[str]) -> list[str]:
@@ -129,30 +153,37 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
         )
     left_out = {path: never[path] for path in event.numbers if path in never}
     left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
-    categories = [*event.categories, *(path for path in settings if path not in never and path not in left_out)]
+    left_out |= {path: OUTCOME for path in event.columns if is_outcome(path) and path not in sample.signals}
+    categories = [path for path in (*event.categories, *settings) if path not in never and path not in left_out]
     drivers = find_drivers(
         sample._replace(signals={path: sample.signals[path] for path in (*signals, *context)}),
         given=[*context, *settings],
     )
+    taken = [*["the categories"][: len(sample.categories)], *["the hour of the day"][: spans_days(sample)]]
+    beyond = f" beyond {' and '.join(taken)}" if taken else ""
     notes, inputs = _context_notes(context, given), None if drivers is None else drivers.chosen
     why = {"target": "every signal is watched: predicted from its own past, the calendar and the inputs"}
     if drivers is None:
         reason = (
             f"fewer than {MIN_ROWS} rows, too few to distinguish drivers from symptoms"
             if len(events) < MIN_ROWS
-            else "no drivers to distinguish from symptoms: of all signals, or all but one, the hour of the day and the "
-            "categories explain almost everything, or they hardly move"
+            else "no drivers to distinguish from symptoms: of all signals, or all but one, the hour of the day "
+            "explains nearly everything, the categories explain all, or they hardly move"
         )
         notes.append(f"{reason}: each signal is predicted from all the others; name the drivers in event.inputs")
-        inputs = [*signals, *context] if context else None
+        able = [path for path in signals if not is_outcome(path)]
+        inputs = [*able, *context] if context or len(able) < len(signals) else None
     elif inputs or context:
         inputs = list(dict.fromkeys((*context, *(inputs or []))))
-        shares = sorted(drivers.followed.items(), key=lambda item: -item[1])
-        follow = _listed([f"{path} {share:.0%}" for path, share in shares])
-        explained = f"they explain the others ({follow}), which as inputs would explain each other's faults away"
-        why["inputs"] = explained if shares else "what is known of all of them at each time"
+        shares = sorted(drivers.added.items(), key=lambda item: -item[1][0])
+        follow = _listed([f"{path} {share:.0%}" for path, (share, _) in shares if share >= MIN_LISTED])
+        explains = f"they explain the others ({follow}){beyond}"
+        why["inputs"] = f"{explains}, which as inputs would explain each other's faults away"
+        if not follow:
+            why["inputs"] = "what is known of all of them at each time"
     else:
-        why["inputs"] = "no signal explains a part of another: each is predicted from its own past and the calendar"
+        unexplained = f"no signal explains a part of another{beyond}"
+        why["inputs"] = f"{unexplained}: each is predicted from its own past and the calendar"
     if categories != event.categories:
         why["categories"] = "text, flags and modes with few values"
     changed = _changed(event, target="all", features=signals, categories=categories, inputs=inputs)
@@ -183,18 +214,24 @@ def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
     signals: dict[str, NDArray[np.float64]] = {}
     settings: dict[str, NDArray[np.float64]] = {}
     counts: dict[str, int] = {}
+    texts = enumerate(event.categories, len(numbers))
+    named = {path: events.features[:, j] for j, path in texts if not is_outcome(path)}
     for j, path in enumerate(numbers):
         x = events.features[:, j]
         values = np.unique(x[np.isfinite(x)])
         few = len(values) <= MAX_MODES and bool((values == np.round(values)).all())
         is_mode = len(values) <= 2 or (few and not _is_count(x, groups))
-        if is_mode or _are_names(x, values, events.features[:, : len(numbers)], groups):
+        if is_mode and is_outcome(path):
+            continue  # neither a signal nor an input
+        are_names = _are_names(x, values, events.features[:, : len(numbers)], groups)
+        if are_names or (is_mode and THINGS & {*name_words(path.rpartition(".")[2])}):
+            named[path] = x
+        if is_mode or are_names:
             settings[path], counts[path] = x, len(values)
         else:
             signals[path] = x
-    names = [events.features[:, j] for j in range(len(numbers), events.features.shape[1])]
-    categories = [np.unique(x, return_inverse=True)[1].astype(np.int64) for x in [*settings.values(), *names]]
-    return Sample(signals, groups, events.ts, categories), counts
+    codes = {path: np.unique(x, return_inverse=True)[1].astype(np.int64) for path, x in {**named, **settings}.items()}
+    return Sample(signals, groups, events.ts, [*codes.values()], [codes[path] for path in named]), counts
 
 
 def _is_count(x: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> bool:

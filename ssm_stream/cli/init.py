@@ -22,6 +22,8 @@ from ssm_stream.config.quantities import format_duration
 
 ROWS, MESSAGES = 20_000, 2_000
 """Size of the sample, from a file and from a topic."""
+SAME = ("the same in all", "the same text")
+"""Reasons for leaving a column out that later rows may refute."""
 SHOWN, EXAMPLES = 20, 3
 """Columns that are left out for one reason and are shown one by one, and those named of more."""
 BROKERS = "${KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}"
@@ -129,6 +131,8 @@ def init(
         notes = (
             [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
         )
+        if file is not None and len(documents) == ROWS:
+            notes += _moving_later(file, reading, draft.event, draft.left_out)
         if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
             notes += filter(None, [family_note([*documents[0]])])
         if keys is not None and draft.event.entity_default is not None:
@@ -227,6 +231,26 @@ def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str, str | None
     rows = list(recording)
     sampled = f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
     return rows, sampled, read_with, recording.numbered
+
+
+def _moving_later(file: Path, reading: Reading, event: Event, left_out: Mapping[str, str]) -> list[str]:
+    """Return a note on columns that are left out, as the sample has one value of them, and have others in later rows.
+
+    The sample is not taken from several places of the file: the gaps between them would pass for silence, and the
+    steps that they make for those of the machines.
+    """
+    from ssm_stream.evaluate.recordings import Recording
+
+    same = [path for path, why in left_out.items() if why.startswith(SAME) and not why.endswith("of each entity")]
+    moving = Recording(file, None, reading.options()).varying(same) if same else []
+    texts = [path for path in moving if left_out[path].startswith("the same text")]
+    numbers = [path for path in moving if path not in texts]
+    key = "inputs" if event.watches_all and event.inputs is not None else "features"
+    return [
+        f"{_some(paths)}: the same in the sample, and not in later rows of the file; add to event.{setting} what counts"
+        for paths, setting in ((numbers, key), (texts, "categories"))
+        if paths
+    ]
 
 
 def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:

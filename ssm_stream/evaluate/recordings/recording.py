@@ -46,6 +46,9 @@ from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recor
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
 
+MAX_SLICES = 40
+"""Slices in which a column is searched for a second value."""
+
 
 class Recording:
     """The rows of a file as dicts: numbers as int or float, an empty cell as None, nested JSON as it is.
@@ -137,6 +140,21 @@ class Recording:
                 left -= len(part)
                 if not left:
                     return
+
+    def varying(self, names: Collection[str]) -> list[str]:
+        """Return those of these columns that have two values or more in the rows, of which the first 2,000,000 are
+        read; of JSON lines none, as each row would have to be parsed.
+        """
+        values = {name: set[Any]() for name in names}
+        if kind_of(self.path) != "jsonl":
+            for part in islice(self.slices(names), MAX_SLICES):
+                left = [name for name in names if len(values[name]) < 2]
+                if not left:
+                    break
+                for name in left:
+                    if (column := part.column(name)) is not None:
+                        values[name] |= set(column.drop_nulls().unique().head(2).to_list())
+        return [name for name in names if len(values[name]) > 1]
 
     def _parts(self, kind: str, names: Collection[str] | None) -> Iterator[Any]:
         """Yield frames of text (tables) or of the file's types (Parquet), or lists of rows."""
