@@ -8,6 +8,7 @@
 
 #include "layout.hpp"
 #include "monitor/drift.hpp"
+#include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
 #include "monitor/shape.hpp"
 
@@ -143,6 +144,12 @@ inline void check_shape(Bounds& bounds, const MonitorState& of, i64 e) {
     bounds.check("shape.distance", of.shape_fields.distance.in(row), SAMPLES, known ? 0.0 : -LARGEST_FLOAT, LARGEST_FLOAT);
 }
 
+inline void check_levels(Bounds& bounds, const MonitorState& of, i64 e) {
+    using namespace SSM_ISA::mean_shift;
+    const double* number = of.levels_fields.number.in(of.levels.row(e));
+    bounds.check("levels.number (events of a stay)", number + STAY, 1, 0, WARMUP);
+}
+
 // The rows of so many entities and pools. Returns what is wrong, empty if nothing is.
 inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools) {
     Bounds bounds;
@@ -163,6 +170,7 @@ inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools)
         if (of.monitor.drift.rows) check_drift(bounds, of.monitor, e);
         if (of.monitor.novelty.rows) check_novelty(bounds, of.monitor, e);
         if (of.monitor.shape.rows) check_shape(bounds, of.monitor, e);
+        if (of.monitor.levels.rows) check_levels(bounds, of.monitor, e);
     }
     return bounds.found();
 }

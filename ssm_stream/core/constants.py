@@ -7,6 +7,7 @@ DAY = 86_400.0
 MAX_GAP_HOUR = 4 * 3600.0  # an hour of the day is worth an input where events come at least so often, s
 MIN_GAP_WEEKDAY, MAX_GAP_WEEKDAY = 60.0, DAY
 WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
+POSITIVE_FROM = 100  # targets of a pool of which none was negative, from which on none is expected to be
 LEAN = 10.0  # events in which an entity's scale leans on the pool's
 
 # wild readings

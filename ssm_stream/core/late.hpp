@@ -54,7 +54,7 @@ inline void remember(const PendingTables& q, i64 at, const Learner& l, const Eve
     double* number = q.number + RECORD_NUMBERS * at;
     number[BELOW] = issued.below, number[ABOVE] = issued.above, number[SHARE] = issued.share;
     number[WILD] = static_cast<double>(w.wild[0]), number[OTHERWISE] = w.otherwise[0];
-    copy(number + UNSURE, w.unsure, DOUBTS);
+    copy(number + UNSURE, w.unsure, DOUBTS + 1);
     double* v = q.v + at * (p.F + p.features);
     copy(v, w.v, p.F);
     copy(v, events.u + t * p.C, p.features);
@@ -99,7 +99,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     w.places[0] = q.at[at];
     mix(p, w, l.s, l.pool, w.places[0], room.steps[0]);
     copy(w.made, q.made + at * MADE, MADE);
-    copy(w.unsure, number + UNSURE, DOUBTS);
+    copy(w.unsure, number + UNSURE, DOUBTS + 1);
 }
 
 }  // namespace ssm::SSM_ISA

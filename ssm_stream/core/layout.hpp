@@ -86,7 +86,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
-    put("category", f.category, {p.categories > 0 ? 2 + p.categories : 0});
+    put("category", f.category, {4, p.categories});
     put("holding", f.holding, {HOLDINGS, p.features});
     put("loss", f.loss, {2, p.T}, 8);
     put("view", f.view, {2, GATES}, 8);
@@ -214,7 +214,7 @@ inline void place_fields(Placer& put, ShapeFields& f) {
     put.finish();
 }
 inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
-    put("number", f.number, {5});
+    put("number", f.number, {6});
     const i64 beyond = rounded(2 * columns, 8) - 2 * columns;  // to whole vectors
     put("origin", f.origin, {columns});
     put("last", f.last, {columns});
@@ -285,7 +285,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("gate", f.gate, {GATES, p.answers}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
-    put("unsure", f.unsure, {DOUBTS});
+    put("unsure", f.unsure, {DOUBTS + 1});
     put("taken", f.taken, {p.C});
     put("otherwise", f.otherwise, {1});
     put("g", f.g, {p.answers}, 8);

@@ -11,10 +11,11 @@ from ssm_stream.core import blocks, native
 
 
 class LevelsState(NamedTuple):
-    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 40 + 52 D bytes.
+    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 48 + 52 D bytes.
 
-    number (E, 5) float64: correction of the limits' log; mean, mean square of the joint statistic, minus the prior's;
-        events in a row in which the baseline is held; 1 if one of them was an alarm
+    number (E, 6) float64: correction of the limits' log; mean, mean square of the joint statistic, minus the prior's;
+        events in a row in which the baseline is held; 1 if one of them was an alarm; events until
+        the levels are known that a category or a setpoint moves
     origin (E, D) float32: the first value; last (E, D) float32: the last value, from the first one on; quantum (E, D)
         float32: the smallest step, 0 while there is none
     mean, base, rms, visit (E, 2 D) float32: fast mean and baseline, both from the first value on; rms of their gap, and

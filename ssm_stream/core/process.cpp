@@ -163,6 +163,9 @@ static SSM_INLINE double within_step(i64 n, double step) {
     return step * (turn - std::floor(turn) - 0.5);
 }
 
+// Does a category change with the event that is judged, which stays for so many events that levels show what is usual while it does?
+static SSM_INLINE bool new_stay(const Scratch& w) { return w.unsure[DOUBTS] >= static_cast<double>(mean_shift::WARMUP); }
+
 // How often a budget lets a score pass, and which channel's score is the largest.
 struct Anomaly { double score; i64 channel; };
 // unit: the scale of errors of this side, not widened; context: as it was placed; absorb: events after which a level is normal
@@ -189,11 +192,13 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     if (r.channels[LEVELS_CHANNEL]) {
         const double usual = error_scale::usual(context);
         const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, absorb,
-                                                 {usual, error_scale::usual_by_context(context, usual)}, state.learner.w.levels);
+                                                 {usual, error_scale::usual_by_context(context, usual), new_stay(state.learner.w)}, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
     if (r.channels[SHAPE_CHANNEL]) {
-        const double found = shape::observe(shape::Shape(state.monitor, e), j.y, events);
+        const shape::Shape cycles(state.monitor, e);
+        if (new_stay(state.learner.w)) shape::part(cycles);
+        const double found = shape::observe(cycles, j.y, events);
         if (found > out.score) out = {found, SHAPE_CHANNEL};
     }
     if (state.own.count > 0) {
@@ -248,7 +253,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const double any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !rests && error_scale::vague(context) < error_scale::VAGUE_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
+        if (error_scale::is_known(context) && !rests && error_scale::vague(context) < error_scale::VAGUE_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             const double longest = absorb_after(r, episodes::DRIFT, budget);
@@ -304,7 +309,8 @@ static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
 // The interval is that of the gates' answer, whose errors have a size; in the dead band it may have to reach the last target.
 static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, const Said& said, const Event& event) {
     const double answer = l.w.judged[0] = said.answer;
-    const HalfWidths half = half_widths(state, at, answer, event);
+    HalfWidths half = half_widths(state, at, answer, event);
+    half.below = min(half.below, answer - l.w.base[LEAST]);
     out.yhat[t] = said.prediction, out.lower[t] = min(answer - half.below, said.prediction), out.upper[t] = max(answer + half.above, said.prediction);
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
     out.fleet[t] = fleet_share(l.p, l.w);
@@ -773,7 +779,7 @@ const Functions functions{
     },
     [](const MonitorState& m, i64 e, double value, double events) { return shape::observe(shape::Shape(m, e), value, events); },
     [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double absorb, double* room) {
-        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, {0.0, 1.0}, room);
+        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, {0.0, 1.0, false}, room);
     },
     [](const MonitorState& m, i64 e, double* out, i64 count) { mean_shift::causes(mean_shift::Levels(m, e), out, count); },
     [](const double* trial) { return share_of_challenger(trial); },

@@ -146,8 +146,7 @@ class EntityState(NamedTuple):
         events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
     holding (E, 4, features): how alike values are over time, by which an unknown feature is held near its last known
         value: events since that, and decayed sums over values: how many, events that each came after, squared change
-    category (E, 2 + categories), where there are any: events since one changed, usual ones between changes; the last
-        categories
+    category (E, 4, categories): the last ones; events since they changed, usual ones between changes; changes
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
@@ -327,12 +326,13 @@ class Scratch(NamedTuple):
     phi (R,) float32: embedding
     q (4, B + prox + 2): standardised answers of the heads: fleet, entity, norm, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
-    base (8,): base, its logarithm, the entity's mean, least and greatest answer allowed, last errors of corrected heads
+    base (9,): base, its logarithm, the entity's mean, least and greatest answer, least prediction allowed, last
+        errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
-        judged (1,): the answer that is judged, of the gates and the challenger; unsure (6,): mean square of what it is
+        judged (1,): the answer that is judged, of the gates and the challenger; unsure (7,): mean square of what it is
         wrong by for features that are unknown; squared error more after a gap, over the usual one; in which span
-        after a change of a category it is;
+        after a change of a category it is; how long one usually stays that changes with it;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
@@ -395,7 +395,7 @@ ONES = 3  # row of Scratch.attend
 # flags of Scratch.flag
 CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
-BASE, LOG_BASE, MEAN, LOW, HIGH, MISSED = range(6)
+BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, MISSED = range(7)
 BASES = MISSED + CORRECTED
 # rows of Scratch.q; the first two also of Scratch.size
 FLEET, ENTITY, NORM, PRODUCTS = range(4)

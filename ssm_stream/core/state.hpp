@@ -110,7 +110,7 @@ struct Late {
 enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
 // columns of PendingTables.number: distances from the gates' answer to the interval's bounds; the fleet's share; of a wild reading
 // `Scratch::wild` and `Scratch::otherwise`; `Scratch::unsure`
-enum { BELOW, ABOVE, SHARE, WILD, OTHERWISE, UNSURE, RECORD_NUMBERS = UNSURE + DOUBTS };
+enum { BELOW, ABOVE, SHARE, WILD, OTHERWISE, UNSURE, RECORD_NUMBERS = UNSURE + DOUBTS + 1 };
 enum { EPISODE_NUMBERS = 9 };  // columns of an episode
 enum { BOTH, BOTH_ANSWER, BOTH_PREDICTION, PREDICTED };  // columns of LateState.predicted
 // Rings of records an entity; places: H.

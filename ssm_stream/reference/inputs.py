@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import LEAN
+from ssm_stream.core.constants import LEAN, POSITIVE_FROM
 from ssm_stream.core.shapes import (
     AGE_MOST,
     ALIKE_MOST,
@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
         last (B,): what residuals count from, its logarithm, the entity's mean target, and its last one
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
         standardised by pool and by entity; q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
-    low, high (B,): bounds of all predictions
+    low, high (B,): bounds of all answers; least (B,): of predictions
     """
 
     v: Tensor
@@ -58,6 +58,7 @@ class Inputs(NamedTuple):
     q_mean: Tensor
     q_deviation: Tensor
     low: Tensor
+    least: Tensor
     high: Tensor
 
 
@@ -220,12 +221,13 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     deviation = q_deviation[:, :, VALUE, None]
     past = torch.where(deviation > 0, past / torch.where(deviation > 0, deviation, 1.0), 0.0).clamp(-Z_CLIP, Z_CLIP)
     reach = torch.where(s.running.n > 0, 0.5 * (s.high - s.low), math.inf)
+    least = torch.where(~s.negative & (s.running.n >= POSITIVE_FROM), 0.0, -math.inf)
     return Inputs(
         v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1, base=base,
         log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
         fleet=torch.cat([one, z, codes], 1), entity=torch.cat([one, z_own, codes], 1),
         norm=torch.cat([one, z_own, z, codes], 1), past=past, q_mean=q_mean, q_deviation=q_deviation,
-        low=s.low - reach, high=s.high + reach,
+        low=s.low - reach, high=s.high + reach, least=least,
     )  # fmt: skip
 
 

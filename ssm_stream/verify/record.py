@@ -18,6 +18,7 @@ from ssm_stream.core.shapes import (
     BATCH_FROM,
     HIGH,
     LATELY_FROM,
+    LEAST,
     LOG_RESIDUAL,
     LOW,
     MANY,
@@ -30,7 +31,7 @@ from ssm_stream.core.shapes import (
     product_heads,
 )
 from ssm_stream.verify.answer_layout import answer_layouts
-from ssm_stream.verify.gating.gates import Bounds, Gates, Moment, OwnLosses
+from ssm_stream.verify.gating.gates import Gates, Limits, Moment, OwnLosses
 from ssm_stream.verify.products import ProductDescent
 from ssm_stream.verify.reference import (
     Array,
@@ -244,12 +245,12 @@ class Recorder:
         self._made = w.made.copy()
         a = self._a.copy()
         a[layout.at[layout.alone]] = answers[layout.alone]
-        low, high = w.base[[LOW, HIGH]].tolist()
+        low, high, least = w.base[[LOW, HIGH, LEAST]].tolist()
         last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
         self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high))
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
-        bounds = Bounds(low, high, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])))
-        weights = self.gates[k].weights(self._a, self._active, self._losses[e], bounds, int(event.given[3][0]))
+        limits = Limits(low, high, least, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])))
+        weights = self.gates[k].weights(self._a, self._active, self._losses[e], limits, int(event.given[3][0]))
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
         unit = prediction_unit(w, event.scopes - 1, found)
         d.reference[t] = weights.predict(a, self._active)

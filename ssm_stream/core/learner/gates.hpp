@@ -127,7 +127,7 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
     if (!p.learned_gate) {
         for (i64 i = 0; i < count; ++i) w.g[i] = active[i] / alive;
         for (int i = 0; i < MADE; ++i) w.made[i] = mean;
-        return mean;
+        return w.made[PREDICTION] = max(mean, w.base[LEAST]);
     }
     for (i64 i = 0; i < n; i += lanes<double>) store(w.off + i, (load(a + i) - all(mean)) * load(active + i));
     const Answers of{active, w.off, alive, n};
@@ -149,10 +149,10 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
         repeat<GATES>([&](auto r) SSM_STEP { sum = fma(all(parts[r]), load(gates.of(r) + i), sum); });
         store(w.g + i, sum * load(active + i));
     }
-    w.made[ANSWER] = w.made[PREDICTION] = answer;
-    if (!p.banded) return answer;
+    w.made[ANSWER] = answer;
+    if (!p.banded) return w.made[PREDICTION] = max(answer, w.base[LEAST]);
     const double unit = usual_error(s, pool, ROUNDING * max(std::fabs(answer), std::fabs(w.a[LAST_TARGET])), 0.0);
-    return w.made[PREDICTION] = hold(w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0);
+    return w.made[PREDICTION] = max(hold(w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0), w.base[LEAST]);
 }
 
 // Regrets of the answers against those of the gates of regrets.

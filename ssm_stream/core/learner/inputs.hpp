@@ -135,29 +135,36 @@ SSM_ALONE Bridged bridged(const Params& p, const Entity& s, i64 j, double now) {
     return {mean + (a * (1.0 - b * b) * (now - mean) + b * (1.0 - a * a) * (last - mean)) / all, (1.0 - a * a) * (1.0 - b * b) / all};
 }
 
-// Events since a category of the entity changed: 0 in the one where it does, −1 where that is long ago, or where they change so often that
-// no event would be free of doubt.
-constexpr double CHANGED_LATELY = (1 << CHANGES) - 1, RUN_RATE = 0.2;  // events; of the usual number between changes, a change
-SSM_INLINE bool category_changes(const Params& p, const Entity& s, const double* u) {
-    for (i64 j = 0; j < p.categories; ++j) {
-        const double now = u[p.features + j], last = s.category[2 + j];
-        if (now != last && !(unknown(now) && unknown(last))) return true;
+// Events since a category of the entity changed: 0 in the one where it does, −1 where that is long ago. One that changes so often that no
+// event would be free of doubt counts for nothing. stay: how many events the one that changes now usually stays
+constexpr double CHANGED_LATELY = (1 << CHANGES) - 1, RUN_RATE = 0.05;  // events; of the usual number between changes, a change
+enum { NOW, RUN, STAY, TIMES };  // rows of `Entity::category`
+SSM_INLINE bool changes(double now, double last) { return now != last && !(unknown(now) && unknown(last)); }
+struct Change { double since, stay; };
+SSM_INLINE Change since_change(const Params& p, const Entity& s, const double* u, bool first) {
+    Change found{-1.0, 0.0};
+    for (i64 j = 0; j < p.categories && !first; ++j) {
+        const double* column = s.category + j;
+        const bool now = changes(u[p.features + j], column[NOW * p.categories]);
+        const double run = column[RUN * p.categories] + 1.0, usual = column[STAY * p.categories], stay = now && usual == 0.0 ? run : usual;
+        if (now) found.stay = max(found.stay, stay);
+        const double since = now ? 0.0 : run;
+        if (stay >= CHANGED_LATELY && since < CHANGED_LATELY && (found.since < 0.0 || since < found.since)) found.since = since;
     }
-    return false;
-}
-SSM_INLINE double since_change(const Params& p, const Entity& s, const double* u, bool first) {
-    if (p.categories == 0 || first) return -1.0;
-    const double run = s.category[0] + 1.0, usual = s.category[1];
-    if (category_changes(p, s, u)) return (usual > 0.0 ? usual : run) >= CHANGED_LATELY ? 0.0 : -1.0;
-    return usual >= CHANGED_LATELY && run < CHANGED_LATELY ? run : -1.0;
+    return found;
 }
 SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, bool first) {
-    if (p.categories == 0) return;
-    const bool changes = !first && category_changes(p, s, u);
-    double &run = s.category[0], &usual = s.category[1];
-    run = first ? 0.0 : run + 1.0;
-    if (changes) usual = usual > 0.0 ? usual + RUN_RATE * (run - usual) : run, run = 0.0;
-    std::memcpy(s.category + 2, u + p.features, sizeof(double) * p.categories);
+    for (i64 j = 0; j < p.categories; ++j) {
+        double* column = s.category + j;
+        double &last = column[NOW * p.categories], &run = column[RUN * p.categories], &stay = column[STAY * p.categories], &times = column[TIMES * p.categories];
+        const double now = u[p.features + j];
+        run = first ? 0.0 : run + 1.0;
+        if (!first && changes(now, last)) {
+            stay += max(1.0 / ++times, RUN_RATE) * (run - stay);
+            run = 0.0;
+        }
+        last = now;
+    }
 }
 
 // A reading is wild that is off its feature's mean, and off the last value, by more than the running statistics let a value count for.
@@ -187,6 +194,10 @@ SSM_INLINE i64 wild_reading(const Params& p, const Entity& s, const Pool& pool, 
     return pool.dead[found - 1] != 0 ? found : 0;  // what may be a category is none
 }
 
+// What is counted, flows or takes time is not below zero, as so many targets of a pool show: then no prediction is, nor an interval. Gates,
+// scale and detectors go by the answer as it is: errors that end at zero have no size of their own.
+constexpr i64 POSITIVE_FROM = 100;
+
 // Numeric inputs v and the slots of the codes. first: the entity has no earlier event to differ from
 inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool norm, const Event& event, bool first) {
     double* v = w.v;
@@ -203,6 +214,7 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     const double reach = pool.n > 0 ? 0.5 * (pool.high - pool.low) : INFINITE;
     w.base[LOW] = pool.low - reach;
     w.base[HIGH] = pool.high + reach;
+    w.base[LEAST] = pool.negative == 0 && pool.n >= POSITIVE_FROM ? 0.0 : -INFINITE;
     const i64 f = p.features;
     i64 at = f;
     for (i64 j = 0; j < f; ++j) v[j] = unknown(event.u[j]) && !first ? held(p, s, j) : event.u[j];

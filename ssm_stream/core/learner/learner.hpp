@@ -174,10 +174,11 @@ SSM_ALONE double unsure_of(const Learner& l, const double* u) {
     const double of = l.w.scale[2 * RESIDUAL + 1];
     return min(sum * of * of, SQUARE_MOST);
 }
-// In which span after a change of a category it is.
-SSM_INLINE void place_change(const Scratch& w, double since) {
+// In which span after a change of a category it is; how long one stays that changes with it.
+SSM_INLINE void place_change(const Scratch& w, const Change& change) {
     double* unsure = w.unsure + DOUBTS - CHANGES;
-    for (i64 span = 0; span < CHANGES; ++span) unsure[span] = since >= (1 << span) - 1 && since < (2 << span) - 1;
+    for (i64 span = 0; span < CHANGES; ++span) unsure[span] = change.since >= (1 << span) - 1 && change.since < (2 << span) - 1;
+    w.unsure[DOUBTS] = change.stay;
 }
 SSM_INLINE bool any_unknown(const Params& p, const Entity& s, const double* u) {
     const double* age = s.holding + AGE * p.features;

@@ -56,6 +56,9 @@ constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.618033988749894
 // standard error of what is learned, as of independent z.
 constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.15, WANDER_ONE = (2.0 - Z_RATE) / Z_RATE;
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
+// What an error that is an anomaly is bet on as, in deviations: its alert has come, and a drift is what lasts. As three of them would be
+// one else.
+constexpr double ANOMALY_MOST = 2.0;
 constexpr double OVERSHOOT = 0.45;
 // Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.
 constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
@@ -212,7 +215,8 @@ inline void rebase(const Drift& s) {
     if (s.number[SCALE] > 0.0 && s.number[SPREAD] > 0.0) restart(s, 0.0);
 }
 
-// What the alarm says; from here on errors are held against the old reference, and those that wait are dropped.
+// What the alarm says; from here on errors are held against the old reference. Those that wait join it if later ones fit it: what
+// comes each night is known in time.
 inline void alarm(const Drift& s) {
     double* number = s.number;
     int best = 0;
@@ -223,7 +227,7 @@ inline void alarm(const Drift& s) {
     else number[CHANGE] = best < BETS + 2 ? 5.0 : 6.0;
     for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
     number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
-    number[WAITING] = number[BLOCK_WAITING] = number[IN_BLOCK] = number[BLOCK_SUM] = 0.0;
+    number[BLOCK_WAITING] = number[IN_BLOCK] = number[BLOCK_SUM] = 0.0;
 }
 
 // The whitened error waits, and joins the reference once too many do.
@@ -336,7 +340,7 @@ inline void prefetch(const Drift& s) {
 
 // Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
 // budget: mean events between false alarms; hold: the old reference is kept after an alarm even if errors do not fit it
-SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold) {
+SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false) {
     double* number = s.number;
     const double seen = number[SEEN];
     number[SEEN] = seen + 1.0;
@@ -372,7 +376,8 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         number[Z_SQUARE] += Z_RATE * (z * z - number[Z_SQUARE]);
         if (number[TESTING] == 0.0) learn_level(number, LEVEL, z), learn_level(number, SIZE, more), learn_wander(number);
         join(s, w);
-        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, beyond, size, budget);
+        const double most = anomalous ? ANOMALY_MOST : INFINITE;
+        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, clip(beyond, most), min(size, most * most - 1.0), budget);
     }
     age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;

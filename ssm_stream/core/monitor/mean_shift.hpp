@@ -23,6 +23,10 @@
 // that the process often changes to is usual, while a fault that was repaired is found again. Until then it is one alert, however
 // often its score comes below the limit meanwhile.
 //
+// A category that stays for longer than a column needs to count, as the product that is made, moves levels on purpose, and so does a
+// setpoint. What moves in as many events after its change, is the change: baselines go along, nothing is judged, and what they moved by
+// is usual like a visit. A gap from before stays as it is, if it was no excursion.
+//
 // What the limits get wrong (gaps that come in bursts, as of a controlled value after each change of its setpoint) is taken back
 // as in interval.hpp: up a step of their log when an excursion ends that was an alarm, not before, so that it stays one while
 // it lasts; down as much in a budget's worth of events; so that in the long run alarms come at the budget's rate.
@@ -45,14 +49,16 @@ constexpr i64 QUICK = 10, SETTLED = 1000 + START;  // events from which 1/n is b
 constexpr i64 COUNT_MOST = 2000;   // events; then events and crossings are halved, and old ones are forgotten
 constexpr double CROSSING = 0.6965423277339247;  // FAST π / acos(1 − FAST): degrees of freedom of one zero crossing
 constexpr double VISIT_MOST = 100.0;  // events of an excursion that teach what is usual: of one visit, that is not yet much
+constexpr double VISITED = 0.09520785288108556;  // 1 − (1 − SLOW)^VISIT_MOST
 constexpr double STEP_LIMIT = 0.1;    // of the limits' log, an alarm
 constexpr double LIMIT_MOST = 3.0;    // of that correction: more than four times in size
+constexpr double FADED = 2.6561398887587544e-06;  // FAST (1 − FAST)^WARMUP: of a step, so many events later
 constexpr double PRIOR_DF = 4.0;   // columns that count as independent of each other before more is known
 constexpr double JOINT_LEAST = 0.03, SCORE_MOST = 1e3;  // least mean and deviation of the joint statistic
 
 // Columns of `number`: what the limits' log is off by; mean and mean square of the joint statistic, minus the prior's; events in
-// a row in which the baseline is held; 1 if one of them was an alarm.
-enum { CORRECTION, JOINT, JOINT_SQUARE, HELD_FOR, ALARMED };
+// a row in which the baseline is held; 1 if one of them was an alarm; events until the levels of a new stay are known.
+enum { CORRECTION, JOINT, JOINT_SQUARE, HELD_FOR, ALARMED, STAY };
 
 // D columns, then the sizes of their steps, W numbers with what fills the last vector. Means are from the first value on.
 struct Levels {
@@ -120,8 +126,9 @@ SSM_INLINE double freedom_of(std::uint16_t crossings) { return max(CROSSING * cr
 SSM_INLINE double bounded(double x) { return clip(x, FARTHEST); }
 SSM_INLINE Vec<double> from(double whole) { return all(whole - 0.5); }  // whole numbers above this are not below `whole`
 
-// How large the target's errors are: usually, in its unit, and that over what they are in this context.
-struct Errors { double usual, calm; };
+// How large the target's errors are: usually, in its unit, and that over what they are in this context. changed: a category has, which
+// usually stays for `WARMUP` events
+struct Errors { double usual, calm; bool changed; };
 // The target's usual step over that of this context. Of its square, what the errors make (two in a step, independent of each
 // other) is as the context's errors; the rest, which the prediction follows, is as large in every context.
 inline double calm_steps(const Levels& s, i64 D, const Errors& errors) {
@@ -171,6 +178,54 @@ SSM_INLINE i64 listen(const Levels& s, const Room& room, double value, const dou
         fewest = lesser(fewest, either(heard, lesser(events, load_counts(s.events + D + i)), unheard));
     }
     return static_cast<i64>(least(fewest));
+}
+
+// Does a feature move that has not for `WARMUP` events, and in the mean stays for twice as many, as a setpoint? The fast mean of its
+// steps has faded then, and has been above the slow one, and below it again, that seldom.
+SSM_INLINE bool stirs(const Levels& s, const Room& room, i64 features) {
+    bool any = false;
+    for (i64 i = features + 1; i < 2 * features + 1; ++i)
+        any |= (s.events[i] >= WARMUP) & ((s.crossings[i] + 1) * WARMUP <= s.events[i]) & (s.mean[i] < FADED * room.heard[i] * room.value[i]);
+    return any;
+}
+
+// A category or a setpoint has changed. An excursion ends with it, as many a level moves before its flag does.
+inline void begin_stay(const Levels& s, i64 D, i64 W) {
+    double* number = s.number;
+    const bool held = number[HELD_FOR] > 0.0;
+    if (number[ALARMED] > 0.0) {
+        std::memcpy(s.rms, s.visit, sizeof(float) * W);
+        number[CORRECTION] = min(number[CORRECTION] + STEP_LIMIT, LIMIT_MOST);
+    }
+    std::memcpy(s.visit, s.base, sizeof(float) * D);  // it is free until an excursion begins
+    if (held) std::memcpy(s.base, s.mean, sizeof(float) * D);
+    number[HELD_FOR] = number[ALARMED] = 0.0, number[STAY] = static_cast<double>(WARMUP);
+}
+// The levels of the new stay are known: what they moved by is usual, as a visit would be.
+inline void end_stay(const Levels& s, i64 D) {
+    for (i64 j = 0; j < D; ++j) {
+        if (s.events[j] <= START) continue;
+        const double moved = static_cast<double>(s.base[j]) - s.visit[j], square = static_cast<double>(s.rms[j]) * s.rms[j];
+        s.rms[j] = static_cast<float>(std::sqrt(square + VISITED * max(moved * moved - square, 0.0)));
+    }
+    s.number[STAY] = 0.0;
+}
+// The levels of a stay that began so many events ago: the means of the values since then, later ones in proportion to their place, as a
+// level takes its time. Baselines go with them. The steps on the way count for nothing but to see what stands still.
+inline void go_along(const Levels& s, const Room& room, double since, i64 D) {
+    const double rate = 2.0 / (since + 2.0);
+    for (i64 j = 0; j < D; ++j) {
+        const double moved = rate * room.heard[j] * (room.value[j] - s.mean[j]);
+        s.mean[j] = static_cast<float>(bounded(s.mean[j] + moved)), s.base[j] = static_cast<float>(bounded(s.base[j] + moved));
+    }
+    for (i64 j = D; j < 2 * D; ++j) {
+        if (room.heard[j] == 0.0) continue;
+        const bool above = s.mean[j] > s.base[j], bounds = s.events[j] > WARMUP && s.rms[j] > 0.0f;
+        const double step = room.value[j] - s.mean[j];
+        s.mean[j] = static_cast<float>(s.mean[j] + FAST * (bounds ? clip(step, STEP_MOST * s.rms[j]) : step));
+        if (s.events[j] >= COUNT_MOST) s.events[j] /= 2, s.crossings[j] /= 2;
+        ++s.events[j], s.crossings[j] += above != (s.mean[j] > s.base[j]);
+    }
 }
 
 // The fast means follow, and how far they are off: a column a lane. quick: 1/n is below FAST
@@ -279,6 +334,15 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     const i64 D = features + 1, W = whole_doubles(2 * D);
     const Room room(space, D);
     const i64 fewest = listen(s, room, value, columns, D, W, calm_steps(s, D, errors));
+    if (errors.changed || stirs(s, room, features)) {
+        if (number[STAY] > 0.0) end_stay(s, D);
+        begin_stay(s, D, W);
+    }
+    if (number[STAY] > 0.0) {
+        go_along(s, room, static_cast<double>(WARMUP) - number[STAY], D);
+        if (--number[STAY] == 0.0) end_stay(s, D);
+        return 0.0;
+    }
     const bool quick = fewest >= QUICK, settled = fewest >= SETTLED;
     quick ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
     set_limits(room, D, events);

@@ -154,6 +154,13 @@ inline void restart(const Shape& s) {
     for (i64 i = 0; i < SAMPLES; ++i) s.past[i] = 0, s.distance[i] = 0.0f, s.usual[i] = 0;
 }
 
+// A category has changed, as the product that is made: no window is compared with what was before.
+inline void part(const Shape& s) {
+    double* number = s.number;
+    number[COUNT] = number[SUM] = number[IN_SAMPLE] = number[SCORE] = 0.0;
+    if (is_periodic(s)) std::memset(s.distance, 0, sizeof(float) * SAMPLES);
+}
+
 // A sample as a whole number of units.
 SSM_INLINE std::int16_t in_units(const Shape& s, double mean) {
     const double x = mean / s.number[UNIT];
@@ -220,6 +227,7 @@ inline void seek_again(const Shape& s) {
     double* number = s.number;
     alignas(64) float u[SAMPLES];
     const i64 n = static_cast<i64>(number[COUNT]);
+    if (n < SAMPLES / 4) return;
     straighten(s, s.past, u, n);
     refine(s, u, n);
     const double period = find_period(u, n, PEAK_STILL), change = period / number[PERIOD] - 1.0;
@@ -247,12 +255,14 @@ inline double unlike(const Shape& s, float decay) {
     double* number = s.number;
     const double period = number[PERIOD];
     const i64 count = static_cast<i64>(number[COUNT]), place = static_cast<i64>(number[PLACE]);
+    // Once older samples are forgotten, the distances of the lags are sums over a whole window each.
+    const i64 ripe = count < SAMPLES ? count - static_cast<i64>(MEMORY * period) : count;
     std::int32_t first = FARTHEST_KEY, second = FARTHEST_KEY;
     i64 cycles = 0, known = 0, sum = 0;
     for (i64 j = LEFT_OUT + 1; j <= LEFT_OUT + CYCLES_MOST; ++j) {
         const i64 from = static_cast<i64>(std::ceil((static_cast<double>(j) - AWAY) * period));
         const i64 to = static_cast<i64>((static_cast<double>(j) + AWAY) * period);
-        if (to >= count || from + SPAN > SAMPLES) break;
+        if (to >= ripe || from + SPAN > SAMPLES) break;
         const std::int32_t key = nearest(s.distance + from, static_cast<std::int32_t>(to - from + 1));
         second = key < first ? first : key < second ? key : second;
         first = key < first ? key : first;

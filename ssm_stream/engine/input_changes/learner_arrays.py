@@ -27,7 +27,7 @@ def entity_array(inputs: InputMap, name: str, array: Array, gone: Array) -> Arra
     if name == "holding":
         return take(array, inputs.features, 2)
     if name == "category":  # begins anew: the next event counts as a change too soon to be in doubt
-        return np.zeros((len(array), 2 + inputs.new.categories if inputs.new.categories else 0))
+        return np.zeros((len(array), 4, inputs.new.categories))
     if name == "u_last":
         return past_features(inputs, array)
     if name == "y_last":

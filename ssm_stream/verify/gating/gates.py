@@ -40,16 +40,24 @@ KNOWN = 30.0
 """Events after which the usual error ignores how far out an error is."""
 
 
+class Limits(NamedTuple):
+    """low, high: of an answer; least: of a prediction; scale: mean and deviation of the pool's targets."""
+
+    low: float
+    high: float
+    least: float
+    scale: tuple[float, float]
+
+
 class Weights(NamedTuple):
-    """gates (G, t): weights of the experts in each gate; top (G,): weights of the gates; low, high: of a prediction
+    """gates (G, t): weights of the experts in each gate; top (G,): weights of the gates; limits: of answers
 
     band: which part of the way back to the last target a prediction takes; units: usual errors of entity and pool
     """
 
     gates: Array
     top: Array
-    low: float
-    high: float
+    limits: Limits
     band: Held | None = None
     units: tuple[float, float] = (0.0, 0.0)
 
@@ -61,13 +69,14 @@ class Weights(NamedTuple):
     def predict(self, a: Array, active: NDArray[np.bool_]) -> float:
         """Return the prediction from expert predictions a (t,), of which those that are active (t,) count."""
         mean = a[active].mean()
-        made = np.clip(mean + self.gates @ np.where(active, a - mean, 0.0), self.low, self.high)
+        made = np.clip(mean + self.gates @ np.where(active, a - mean, 0.0), self.limits.low, self.limits.high)
         predicted = float(self.top @ made)
         if self.band is None:
-            return predicted
+            return max(predicted, self.limits.least)
         last = float(a[LAST_TARGET])
         rounding = ROUNDING * max(abs(predicted), abs(last))
-        return self.band.predict(predicted, last, _usual_error(self.units, rounding, 0.0))
+        held = self.band.predict(predicted, last, _usual_error(self.units, rounding, 0.0))
+        return max(held, self.limits.least)
 
 
 def _usual_error(units: tuple[float, float], rounding: float, otherwise: float) -> float:
@@ -86,14 +95,6 @@ class Moment(NamedTuple):
     n_pool: int
     max_waiting: int
     hour: int
-
-
-class Bounds(NamedTuple):
-    """low, high: of a prediction; scale: mean and deviation of the pool's targets."""
-
-    low: float
-    high: float
-    scale: tuple[float, float]
 
 
 class OwnLosses:
@@ -129,14 +130,14 @@ class Gates:
         self.corrections = Corrections(p)
         self.band = DeadBand() if has_dead_band(p) else None
 
-    def weights(self, a: Array, active: NDArray[np.bool_], own: OwnLosses, bounds: Bounds, hour: int) -> Weights:
+    def weights(self, a: Array, active: NDArray[np.bool_], own: OwnLosses, limits: Limits, hour: int) -> Weights:
         """Return the weights. a (t,): expert predictions; active (t,): those that count; hour: of the day"""
-        t, (low, high, scale) = len(active), bounds
+        t = len(active)
         if not self.p.learned_gate:
             uniform = np.repeat(active[None] / active.sum(), G, 0)
-            return Weights(uniform, np.full(G, 1.0 / G), low, high)
+            return Weights(uniform, np.full(G, 1.0 / G), limits)
         mean = float(a[active].mean())
-        level = level_of(mean, scale)
+        level = level_of(mean, limits.scale)
         gates = np.concatenate(
             [
                 by_regret(self.regret[:, :t], self.regret2[:, :t], active),
@@ -146,11 +147,11 @@ class Gates:
                 self._in_situation(self.levels, shares_of(level), active),
             ]
         )
-        made = np.clip(mean + gates @ np.where(active, a - mean, 0.0), low, high)
+        made = np.clip(mean + gates @ np.where(active, a - mean, 0.0), limits.low, limits.high)
         usual = _usual_error((own.unit, self.unit), ROUNDING * abs(mean), 0.0)
         top = self.views.weights(own.view, Situation(hour, level, difference_of(made, usual)))
         band = None if self.band is None else self.band.held()
-        return Weights(gates, top, low, high, band, (own.unit, self.unit))
+        return Weights(gates, top, limits, band, (own.unit, self.unit))
 
     def _by_loss(self, own: Array, active: NDArray[np.bool_]) -> Array:
         """(2, t): (1 − sharpness · (loss − least) / 256)⁺ to the 256th, and a fixed share for all.
