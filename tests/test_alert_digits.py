@@ -75,6 +75,9 @@ def test_a_bound_has_the_digits_of_its_column(y: float, bound: float, step: floa
 SHIFTED = "has been about 0.4 {} than predicted in its last 12 events"
 
 
+BELOW = "has been {} than predicted by {} in its last 12 events"
+
+
 def errors(side: int, shift: float = 0.4, ratio: float = 1.3) -> Evidence:
     return Evidence(errors=ErrorChange(shift, 12, ratio, side), step=0.1)
 
@@ -82,16 +85,25 @@ def errors(side: int, shift: float = 0.4, ratio: float = 1.3) -> Evidence:
 @pytest.mark.parametrize(
     ("change", "numbers", "evidence", "shown"),
     [
-        ("higher", (0.6, 0.2, 0.5), errors(1), f"temp {SHIFTED.format('higher')}; now 0.6"),
-        # One value is on the other side, or the same as the prediction to the digits that the column has.
-        ("higher", (0.3, 0.4, 0.5), errors(1), f"temp {SHIFTED.format('higher')}"),
+        ("higher", (0.8, 0.2, 0.5), errors(1), f"temp {SHIFTED.format('higher')}; now 0.8"),
+        # One value is on the other side, or inside of its interval, which shows nothing.
+        ("higher", (0.3, 0.9, 0.5), errors(1), f"temp {SHIFTED.format('higher')}"),
+        ("higher", (0.6, 0.2, 0.5), errors(1), f"temp {SHIFTED.format('higher')}"),
+        ("larger", (0.6, 0.2, 0.5), errors(1), "errors of temp are about 1.3 × as large as usual"),
         ("lower", (0.0, 0.03, 0.08), errors(-1, -0.4), f"temp {SHIFTED.format('lower')}"),
         ("creeping up", (0.3, 0.32, 0.5), Evidence(step=0.1), "temp is creeping up against its prediction"),
         ("larger", (0.0, 0.0, 0.2), errors(0), "errors of temp are about 1.3 × as large as usual"),
         ("smaller", (0.9, 0.0, 0.2), errors(0, ratio=0.5), "errors of temp are only about 0.50 × as large as usual"),
         # The mean goes another way than the ranks, or is not known.
-        ("lower", (0.0, 0.9, 1.7), errors(1), "temp does not behave as it did before; now 0, predicted 0.90 ± 1.7"),
-        ("lower", (0.0, 0.9, 1.7), errors(0), "temp does not behave as it did before; now 0, predicted 0.90 ± 1.7"),
+        ("lower", (0.0, 0.9, 0.7), errors(1), "temp does not behave as it did before; now 0, predicted 0.90 ± 0.7"),
+        ("lower", (0.0, 0.9, 1.7), errors(0), "temp does not behave as it did before"),
+        # The size of the errors may be, though.
+        ("lower", (0.0, 0.9, 1.7), errors(0, ratio=1.8), "errors of temp are about 1.8 × as large as usual"),
+        ("higher", (0.0, 0.9, 1.7), errors(0, ratio=0.4), "errors of temp are only about 0.40 × as large as usual"),
+        # Less than the column shows.
+        ("higher", (0.3, 0.3, 0.5), errors(1, 0.03), f"temp {BELOW.format('higher', 'less than its step of 0.1')}"),
+        ("lower", (0.3, 0.3, 0.5), errors(-1, -0.08), f"temp {BELOW.format('lower', 'about its step of 0.1 or less')}"),
+        ("creeping up", (0.3, 0.3, 0.5), errors(1, 0.03), "temp has crept above its prediction, by less than its step"),
     ],
 )  # fmt: skip
 def test_a_drift_is_that_of_the_mean(
@@ -100,6 +112,25 @@ def test_a_drift_is_that_of_the_mean(
     text = written(evidence, **{**DRIFT, **interval(*numbers), "change": change})
     assert text.startswith(shown), text
     assert ("now" in text) == ("now" in shown), text
+
+
+@pytest.mark.parametrize(
+    ("after", "step", "shown"),
+    [
+        (2.127, 0.01, "rose by less than its step of 0.01"),
+        (2.119, 0.01, "fell by less than its step of 0.01"),
+        (2.127, 0.001, "moved from 2.123 to 2.127"),
+        (2.127, 0.0, "moved from 2.123 to 2.127"),
+    ],
+)
+def test_a_level_moves_by_no_less_than_its_column_shows(after: float, step: float, shown: str) -> None:
+    moved = [MovedLevel("temp", "level", 2.123, after, 0.001, after)]
+    text = written(Evidence(moved=moved, step=step), **interval(2.12, 2.12, 0.1, channel="levels"))
+    assert text == f"the level of temp {shown}"
+    # How finely another column is measured is not known.
+    other = Evidence(moved=[moved[0]._replace(column="load")], step=step)
+    text = written(other, **interval(2.12, 2.12, 0.1, channel="levels"))
+    assert text.startswith("the level of load moved from 2.123 to 2.1"), text
 
 
 def test_a_target_whose_level_moved_is_named_once() -> None:

@@ -175,3 +175,32 @@ def test_both_languages_have_the_same_numbers() -> None:
     for one, other in zip(english, japanese, strict=True):
         found = [sorted(re.findall(N, each["summary"])) for each in (one, other)]
         assert found[0] == found[1], (one["summary"], other["summary"])
+
+
+def test_a_drift_of_what_rests_at_night_has_a_size() -> None:
+    """That of the errors of the day: at rest there are none."""
+    rng = np.random.default_rng(5)
+    rows, first = 12_000, 9600
+    day = np.arange(rows) // 60 % 24 < 14
+    load = np.where(day, 50 + 20 * np.sin(np.arange(rows) / 60), 0.0)[:, None] + np.zeros(MACHINES)
+    y = np.where(day[:, None], 20 + 0.5 * load + 0.5 * rng.normal(size=(rows, MACHINES)), 0.0)
+    y[first:, 1] += np.where(day[first:], 1.0, 0.0)
+    y[first:, 2] = np.where(day[first:], y[first:, 2] + 1.5 * rng.normal(size=rows - first), 0.0)
+    y = np.round(y, 1)
+    names = [f"M{i}" for i in range(MACHINES)] * rows
+    events = made(y.ravel(), load.ravel()[:, None], names, np.repeat(np.arange(rows), MACHINES) * MINUTE)
+    sections = "alerts: {fleet: {enabled: false}, drift: {budget: 1 per 1000 events}, anomaly: {enabled: false}}"
+    predicted, alerts = run(Engine(config("features: [load], target: temp", sections)), events)
+    errors, found = y - predicted["yhat"].reshape(y.shape), Counter[str]()
+    for message in [alert.message for alert in alerts if alert.message["phase"] == "started"]:
+        row, machine, text = message["ts"] // MINUTE, int(message["entity"][1:]), message["summary"]
+        if row < first:
+            continue
+        assert "those at rest not counted" in text, text
+        ofday = errors[: row + 1, machine][day[: row + 1]]
+        if check_shift(text, ofday):
+            found[message["entity"]] += 1
+        elif times := re.search(rf"about {N} × as large as usual", text):
+            assert 1.5 < number(times[1]) < 6.0, text
+            found[message["entity"]] += 1
+    assert min(found["M1"], found["M2"]) > 0, found

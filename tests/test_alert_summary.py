@@ -176,10 +176,18 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "チャネル tank-level のスコアが 2.1 です（1 超で異常）。",
     ),
     (
-        {**DRIFT, "change": "larger"},
+        {**DRIFT, "change": "larger", "y": 92.1234},
         Evidence(errors=ErrorChange(0.1, 12, 1.7712, 1)),
-        "PUMP-3: errors of temp are about 1.8 × as large as usual; now 71.2, predicted 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：temp の予測誤差が普段の約 1.8 倍に増えました（現在 71.2、予測は 70 ± 4）。",
+        "PUMP-3: errors of temp are about 1.8 × as large as usual; now 92, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の約 1.8 倍に増えました（現在 92、予測は 70 ± 4）。",
+    ),
+    (
+        {**DRIFT, "change": "larger"},
+        Evidence(errors=ErrorChange(0.1, 12, 1.7712, 1, rests=True, here=True)),
+        "PUMP-3: errors of temp are about 1.8 × as large as usual under these conditions, those at rest not counted "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の約 1.8 "
+        "倍に増えました（この条件での普段との比較）（静止中のイベントは除く）。",
     ),
     (
         {**DRIFT, "change": "lower"},
@@ -190,8 +198,15 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**DRIFT, "change": "higher", "phase": "ongoing", "ts": SIX_TEN + 60_000},
         Evidence(errors=ErrorChange(3.0, 12, 1.1, 1)),
-        "PUMP-3: temp is higher against its prediction than usual; now 71.2, predicted 70 ± 4 (since 06:10).",
-        "PUMP-3（06:10 から）：temp が予測に対して普段より高めの状態です（現在 71.2、予測は 70 ± 4）。",
+        "PUMP-3: temp is higher against its prediction than usual (since 06:10).",
+        "PUMP-3（06:10 から）：temp が予測に対して普段より高めの状態です。",
+    ),
+    (
+        {**DRIFT, "change": "higher"},
+        Evidence(errors=ErrorChange(0.004, 74, 1.1, 1), step=0.01),
+        "PUMP-3: temp has been higher than predicted by less than its step of 0.01 in its last 74 events "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp が直近 74 件で予測よりわずかに高い状態です（差は最小の刻み 0.01 未満）。",
     ),
     (
         SEVERAL,

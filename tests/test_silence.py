@@ -203,7 +203,11 @@ def of_all() -> tuple[Config, Events]:
     return shared(590)
 
 
-@pytest.mark.parametrize("case", [away, frozen, of_all])
+def at_bound() -> tuple[Config, Events]:
+    return bounded()
+
+
+@pytest.mark.parametrize("case", [away, frozen, of_all, at_bound])
 def test_no_batch_and_no_restart_changes_where(case: Callable[[], tuple[Config, Events]]) -> None:
     made, events = case()
     whole = found(Engine(made), events)
@@ -386,6 +390,40 @@ def test_a_signal_that_machines_share_is_stuck_once(goes_on: int) -> None:
     later = [("m03", "started", 560), ("m03", "recovered", 590)] if goes_on > 560 else []
     assert told == [("m00", "started", told[0][2]), ("m00", "recovered", 560), *later]
     assert {m["since"] for m in messages} == {int(events.ts[2500])}
+
+
+def bounded(apart: int = 1) -> tuple[Config, Events]:
+    """All machines reach the same bound, each some rows after the one before, and stay there until row 560 or so."""
+    events = at_once(5, 800)
+    for i in range(5):
+        events.features[own_rows(events, f"m{i:02}")[500 + apart * i : 560 + i], 0] = 0.75
+    return config("silence: {}, stuck: true"), events
+
+
+def test_what_machines_reach_at_about_the_same_moment_is_one_alert() -> None:
+    """As the power to which a grid operator curtails: when the first goes on, one of those that do not is the next."""
+    made, events = bounded()
+    told = [(m["entity"], m["phase"], m["row"] // 5, m["since"]) for m in found(Engine(made), events)]
+    since = [int(events.ts[5 * (500 + i)]) for i in range(5)]
+    first = ("m00", "started", told[0][2], since[0])
+    assert told[:3] == [first, ("m00", "recovered", 560, since[0]), ("m01", "started", 560, since[1])]
+    assert (
+        told[3:]
+        == [
+            each
+            for i in range(1, 5)
+            for each in [
+                (f"m{i:02}", "recovered", 560 + i, since[i]),
+                (f"m{i + 1:02}", "started", 560 + i, since[(i + 1) % 5]),
+            ]
+        ][:-1]
+    )
+
+
+def test_what_machines_reach_at_other_moments_are_alerts_of_their_own() -> None:
+    made, events = bounded(12)
+    told = starts(found(Engine(made), events))
+    assert [m["entity"] for m in told if m["row"] // 5 < 560] == [f"m{i:02}" for i in range(5)]
 
 
 def test_the_same_value_at_another_time_is_an_alert_of_its_own() -> None:

@@ -41,12 +41,15 @@ RESTARTED = 50
 MAX_STANDING, MAX_MIXED = 0.05, 0.4
 """Share of the events at which the target stood still, as predicted, up to which errors are those of the events; and up
 to which those of the others have the sign of all."""
+REST_STEP, REST_ERROR = 0.25, 0.1
+"""Of the smallest step, and of a usual error: what the error at rest may be (`core/monitor/rest.hpp`)."""
 MAX_LAST, PLAIN_RATE = 4.0, 0.01
 """Bound of the error that the next one is whitened by; rate of the running mean of the errors' sizes."""
 STEP_DIGITS = 6
 """Significant digits of the smallest step."""
-MAX_SCALES = 1.6
-"""Ratio of two estimates of the errors' scale up to which a mean is given in the target's unit."""
+MAX_SCALES, MAX_SCALES_MIXED = 1.6, 1.4
+"""Ratio of two estimates of the errors' scale up to which a mean is given in the target's unit; of a target that rests
+for so large a share of its events, whose errors differ more from each other in their size."""
 MAX_CLIPPED = 8.0
 """Errors beyond, in the detector's unit, count as this."""
 
@@ -92,12 +95,16 @@ class ErrorChange(NamedTuple):
     shift: mean of the latest, in the target's unit; NaN: not known well enough; events: how many these are
     ratio: by which their size changed; NaN: not known
     side: 1 or −1, by whether their mean is above or below the usual; 0: not known
+    rests: the target stands still, as predicted, for a part of its events; these are not among the errors
+    here: errors have another size here than usual, and are compared with that
     """
 
     shift: float
     events: int
     ratio: float
     side: int
+    rests: bool = False
+    here: bool = False
 
 
 class Evidence(NamedTuple):
@@ -270,9 +277,9 @@ def _view(x: float, low: float, width: float, now: int, last: int) -> tuple[floa
 
 
 def _error_change(rows: Rows) -> ErrorChange | None:
-    """Return how the latest errors differ from those before, as far as those of the events that had one show it.
+    """Return how the latest errors differ from those before; None: there are too few.
 
-    None: there are too few.
+    The detector has those of the events that had one: a target at rest has none.
     """
     names = ("detector.number", "detector.waiting", "error_scale.number", "learner.n")
     number, ring, context, events = (rows(name) for name in names)
@@ -292,22 +299,33 @@ def _error_change(rows: Rows) -> ErrorChange | None:
     means, sizes = np.cumsum(errors) / n, np.cumsum(np.abs(errors)) / n
     # Over the number of latest errors that is most unlike no change: of normal errors, and of exponential sizes.
     latest = int(n[at][np.argmax(np.abs(means[at]) * np.sqrt(n[at]))])
-    if stood > MAX_STANDING * int(events):
-        side = 0 if stood > MAX_MIXED * int(events) else int(np.sign(means[latest - 1]))
-        return ErrorChange(math.nan, latest, math.nan, side)
     before = (sizes[-1] * count - sizes[at] * n[at]) / (count - n[at])
     ratios = np.maximum(sizes[at], 1e-9) / np.maximum(before, 1e-9)
     widest = int(n[at][np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
     ratio = float(np.abs(whitened[:widest]).mean() / max(np.abs(errors[widest:]).mean(), 1e-9))
-    return ErrorChange(_shift(number, whitened, latest, context), latest, ratio, int(np.sign(means[latest - 1])))
+    mixed, side = stood > MAX_MIXED * int(events), int(np.sign(means[latest - 1]))
+    shift = _shift(number, whitened, latest, context, MAX_SCALES_MIXED if mixed else MAX_SCALES)
+    here = math.isnan(shift)
+    # A count that is mostly zero is above its prediction wherever it is not at rest.
+    if mixed and not abs(shift) > _at_rest(rows, context) * stood / (int(events) - stood):
+        shift, side = math.nan, 0
+    return ErrorChange(shift, latest, ratio, side, stood > MAX_STANDING * int(events), here)
+
+
+def _at_rest(rows: Rows, context: NDArray[np.float64]) -> float:
+    """Return what the error of a target at rest may be, in its unit. context: of the scale of errors"""
+    pool = rows("pool_error_scale.number")
+    step = 0.0 if pool is None else float(pool[error_scale.STEP])
+    return max(REST_STEP * step, REST_ERROR * float(context[error_scale.SIZE]))
 
 
 def _shift(
-    number: NDArray[np.float64], whitened: NDArray[np.float64], latest: int, context: NDArray[np.float64]
+    number: NDArray[np.float64], whitened: NDArray[np.float64], latest: int, context: NDArray[np.float64], most: float
 ) -> float:
     """Return the mean of so many latest errors, in the target's unit; NaN where that is not known within a factor.
 
     number, context: of the drift detector and of the scale of errors; whitened: the detector's errors, the latest first
+    most: ratio of the estimates of their scale up to which it is known
     """
     by_last, errors, before = detect.follows_last(number), np.empty(len(whitened)), 0.0
     for i in range(len(whitened) - 1, -1, -1):
@@ -318,6 +336,6 @@ def _shift(
     weights = (1.0 - PLAIN_RATE) ** np.arange(len(errors))
     size = float(np.abs(np.clip(errors, -MAX_CLIPPED, MAX_CLIPPED)) @ weights / weights.sum())
     scales = float(context[error_scale.LAST]), float(context[error_scale.PLAIN]) / max(size, 1e-9)
-    if not 0.0 < max(scales) <= MAX_SCALES * min(scales):
+    if not 0.0 < max(scales) <= most * min(scales):
         return math.nan
     return float(errors[:latest].mean()) * math.sqrt(scales[0]) * math.sqrt(scales[1])

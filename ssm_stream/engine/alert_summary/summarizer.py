@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from ssm_stream.config import Config
 from ssm_stream.core.loop import CHANNELS
-from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel, NewValue
+from ssm_stream.engine.alert_summary.evidence import (
+    MAX_SCALES,
+    NO_EVIDENCE,
+    STILL,
+    Evidence,
+    MovedLevel,
+    NewValue,
+)
 from ssm_stream.engine.alert_summary.numbers import exact, factor, measured, next_step, number_of, round_count, rounded
 from ssm_stream.engine.alert_summary.times import clock, zone_of
 from ssm_stream.engine.alert_summary.values import FINER, Message, places_of, shown_value, shows, side_of, size_of
@@ -15,6 +22,8 @@ from ssm_stream.engine.alert_summary.words import text
 
 MAX_NAME = 60
 """Characters of a name in a sentence."""
+MIN_RATIO, TINY = 1.5, 1e-9
+"""Least factor of the size of errors that a drift without a direction is about; least divisor."""
 MAX_COLUMNS, MAX_TARGETS, MAX_ENTITIES = 3, 3, 3
 """Columns, targets and entities that a sentence names."""
 CHANGE_KEYS = {
@@ -125,7 +134,7 @@ class Summarizer:
             return self._text("while_outside" if side else "while_inside", what=what, **values)
         if channel == "levels":
             brief = not side and (message.get("targets") is not None or message.get("scope") == "fleet")
-            return self._levels(values, evidence.moved, outside=side != 0, brief=brief)
+            return self._levels(values, evidence, outside=side != 0, brief=brief)
         lead = self._text("outside_and" if side else "inside_but", **values)
         if channel == "novelty":
             return self._novelty(message, evidence.new, evidence.step)
@@ -161,14 +170,23 @@ class Summarizer:
             what = self._text("at_most" if side > 0 else "at_least", what=what, bound=shown)
         return self._text(key, **self._value(message, target, step, size)) + what
 
-    def _levels(self, values: Mapping[str, str], moved: Sequence[MovedLevel], *, outside: bool, brief: bool) -> str:
+    def _levels(self, values: Mapping[str, str], evidence: Evidence, *, outside: bool, brief: bool) -> str:
         """Return which levels moved, and the target's value unless it is one of them, or `brief`."""
+        moved = evidence.moved
         if not moved:
             what = self._text("levels_unknown")
         elif moved[0].what != "level":
             what = self._steps(moved[0])
         else:
-            what = self._level([each for each in moved if each.what == "level"])
+            levels = [each for each in moved if each.what == "level"]
+            own = _name(levels[0].column) == values["target"]  # how finely another column is measured is not known
+            by = levels[0].after - levels[0].before
+            if own and len(levels) == 1 and 0.0 < abs(by) < evidence.step:
+                key = "level_up_small" if by > 0.0 else "level_down_small"
+                size = self._text("below_step", step=exact(evidence.step))
+                what = self._text(key, column=values["target"], size=size)
+            else:
+                what = self._level(levels)
         if brief or (not outside and _name(moved[0].column if moved else "") == values["target"]):
             return what
         return self._text("while_outside" if outside else "while_inside", what=what, **values)
@@ -206,23 +224,31 @@ class Summarizer:
             return self._text("drift", target=target)
         key = CHANGE_KEYS.get(message.get("change") or "", "drift")
         level = 1 if key.endswith("_up") else -1 if key.endswith("_down") else 0
+        # Later, the errors before are no longer those before the change.
+        started = message["ts"] == _since(message)
         # The ranks of errors may go one way and their mean another, as where the target is mostly zero.
         if level and errors is not None and errors.side != level:
             key, level = "drift", 0
-        shown: dict[str, object] = {}
-        # Later, the errors before are no longer those before the change.
-        clear = errors is not None and message["ts"] == _since(message)
-        if errors is not None and level:
-            clear = clear and errors.shift * level > 0.0
-            shown = {"shift": rounded(abs(errors.shift), abs(errors.shift)), "events": errors.events}
-        elif errors is not None and key != "drift":
-            clear = clear and (errors.ratio >= 1.05 if key == "errors_larger" else errors.ratio <= 0.95)
-            shown = {"times": factor(errors.ratio)}
-        what = self._text(key if clear or key == "drift" else f"{key}_some", target=target, **shown)
-        if not shows(message, key, places_of(message["y"], evidence.step)):
+            if started and max(errors.ratio, 1.0 / max(errors.ratio, TINY)) >= MIN_RATIO:
+                key = "errors_larger" if errors.ratio > 1.0 else "errors_smaller"
+        text_key, shown = key if key == "drift" else f"{key}_some", dict[str, object]()
+        if errors is not None and started:
+            if level and errors.shift * level > 0.0:
+                shift, step = abs(errors.shift), evidence.step
+                # It is known within that factor.
+                size = self._text("below_step" if shift * MAX_SCALES < step else "near_step", step=exact(step))
+                text_key = f"{key}_small" if shift < step else key
+                shown = {"shift": rounded(shift, shift), "size": size, "events": errors.events}
+            elif errors.ratio >= 1.05 if key == "errors_larger" else key == "errors_smaller" and errors.ratio <= 0.95:
+                text_key, shown = key, {"times": factor(errors.ratio)}
+        what = self._text(text_key, target=target, **shown)
+        if "times" in shown and errors is not None and errors.here:
+            what = self._text("usual_here", what=what)
+        if shown and errors is not None and errors.rests:
+            what = self._text("without_rest", what=what)
+        if not shows(message, key):
             return what
-        now = self._text("now", **self._value(message, target, evidence.step))
-        return self._text("with_now", what=what, now=now)
+        return self._text("with_now", what=what, now=self._text("now", **self._value(message, target, evidence.step)))
 
     def _end(self, message: Message, others: Sequence[tuple[str, str]]) -> str:
         """Return that an episode is over, and how. others: targets that were part of it, and what ended each one's"""

@@ -57,17 +57,15 @@ def places_of(y: float | None, step: float) -> int:
     return max(0 if y is None else decimals(y), decimals(step))
 
 
-def shows(message: Message, key: str, places: int) -> bool:
-    """Return whether one value, with its prediction, shows what is true of many.
+def shows(message: Message, key: str) -> bool:
+    """Return whether one value, with its prediction, shows what is true of many: outside of its interval, on that side.
 
-    key: of the text that states that; places: that the target is measured to
+    key: of the text that states what is true
     """
-    y, yhat, side = message["y"], message["yhat"], side_of(message)
-    if key == "errors_smaller":
-        return not side
-    if not side and abs(y - yhat) <= 0.5 * 10.0**-places:
+    side = side_of(message)
+    if not side or key == "errors_smaller":
         return False
-    return not (y < yhat if key.endswith("_up") else key.endswith("_down") and y > yhat)
+    return not (side < 0 if key.endswith("_up") else key.endswith("_down") and side > 0)
 
 
 def shown_value(values: Message, step: float, size: float | None = None) -> ShownValue:

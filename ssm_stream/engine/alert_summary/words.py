@@ -44,6 +44,16 @@ TEXTS: dict[str, Text] = {
         "{column} の水準が {before} から {after} に変わりました",
     ),
     "level_by": Text("the level of {column} moved by {by}", "{column} の水準が {by} 変わりました"),
+    "level_up_small": Text(
+        "the level of {column} rose by {size}",
+        "{column} の水準がわずかに上がりました（変化は{size}）",
+    ),
+    "level_down_small": Text(
+        "the level of {column} fell by {size}",
+        "{column} の水準がわずかに下がりました（変化は{size}）",
+    ),
+    "below_step": Text("less than its step of {step}", "最小の刻み {step} 未満"),
+    "near_step": Text("about its step of {step} or less", "最小の刻み {step} 程度以下"),
     "level_from_to": Text("{column} ({before} to {after})", "{column}（{before} から {after}）"),
     "levels": Text("the levels of {columns} moved", "{columns}の水準が変わりました"),
     "levels_unknown": Text("the level of a column moved", "いずれかの列の水準が変わりました"),
@@ -121,6 +131,14 @@ TEXTS: dict[str, Text] = {
         "{target} has been about {shift} lower than predicted in its last {events} events",
         "{target} が直近 {events} 件で予測より約 {shift} 低い状態です",
     ),
+    "shift_up_small": Text(
+        "{target} has been higher than predicted by {size} in its last {events} events",
+        "{target} が直近 {events} 件で予測よりわずかに高い状態です（差は{size}）",
+    ),
+    "shift_down_small": Text(
+        "{target} has been lower than predicted by {size} in its last {events} events",
+        "{target} が直近 {events} 件で予測よりわずかに低い状態です（差は{size}）",
+    ),
     "creep_up": Text(
         "{target} has crept above its prediction, by about {shift} in its last {events} events",
         "{target} が予測より徐々に高くなり、直近 {events} 件で差が約 {shift} になりました",
@@ -128,6 +146,14 @@ TEXTS: dict[str, Text] = {
     "creep_down": Text(
         "{target} has crept below its prediction, by about {shift} in its last {events} events",
         "{target} が予測より徐々に低くなり、直近 {events} 件で差が約 {shift} になりました",
+    ),
+    "creep_up_small": Text(
+        "{target} has crept above its prediction, by {size} in its last {events} events",
+        "{target} が予測より徐々に高くなっています（直近 {events} 件の差は{size}）",
+    ),
+    "creep_down_small": Text(
+        "{target} has crept below its prediction, by {size} in its last {events} events",
+        "{target} が予測より徐々に低くなっています（直近 {events} 件の差は{size}）",
     ),
     "errors_larger": Text(
         "errors of {target} are about {times} × as large as usual",
@@ -159,6 +185,8 @@ TEXTS: dict[str, Text] = {
     "errors_smaller_some": Text(
         "errors of {target} have been smaller than usual", "{target} の予測誤差が普段より小さい状態です"
     ),
+    "usual_here": Text("{what} under these conditions", "{what}（この条件での普段との比較）"),
+    "without_rest": Text("{what}, those at rest not counted", "{what}（静止中のイベントは除く）"),
     "drift": Text("{target} does not behave as it did before", "{target} の振る舞いがこれまでと変わっています"),
     # Many entities.
     "fleet": Text("{count} of {total} entities (pool {pool})", "プール {pool} の {total} 件中 {count} 件"),

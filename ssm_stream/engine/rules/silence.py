@@ -124,7 +124,7 @@ class SilenceAlerts:
         changes = [
             Change(each[0], (self._names[each[1]], each[3]), each[2] == FIXED, each[5], each[4]) for each in stuck
         ]
-        for change, is_alert in self._shared.alerts(events.entity, source, changes, part):
+        for change, is_alert in self._shared.alerts(events.entity, events.ts, source, changes, part):
             if is_alert:
                 name, column = change.place
                 what = FIXED if change.begins else MOVES
