@@ -125,13 +125,16 @@ def check_hour(text: str, y: NDArray[np.float64]) -> str | None:
 
 
 def check_shift(text: str, errors: NDArray[np.float64]) -> str | None:
-    """The mean of the latest errors is what the sentence says, to a digit."""
+    """The mean of the latest errors is what the sentence says, within a factor of two.
+
+    Each is known over the scale of its conditions, which is not kept: here errors grow with the load.
+    """
     found = re.search(rf"about {N} (?:(higher|lower) than predicted )?in its last {N} events", text)
     if not found:
         return None
     sign = -1.0 if found[2] == "lower" or "below" in text else 1.0
     mean = errors[-int(number(found[3])) :].mean()
-    assert 0.6 < sign * number(found[1]) / mean < 1.6, (text, mean)
+    assert 0.48 < sign * number(found[1]) / mean < 2.1, (text, mean)
     return "shift"
 
 
