@@ -217,7 +217,7 @@ struct World {
         const bool labels = choice.ahead < 0;
         late.late = {labels, true, 1e12, PLACES, choice.fleet, labels ? 0 : choice.ahead, 0.0, 0.0};
         using i8 = std::int8_t;
-        late.q = {PLACES, ring<i64>(1), ring<i64>(1), ring<i64>(1), ring<i8>(PLACES), ring<i64>(PLACES), ring<i64>(PLACES),
+        late.q = {PLACES, ring<i64>(1), ring<i64>(1), ring<i8>(PLACES), ring<i64>(PLACES), ring<i64>(PLACES),
                   ring<i64>(PLACES), ring<i8>(PLACES * RECORD_FLAGS), ring<double>(RECORD_NUMBERS * PLACES), ring<double>(PLACES * (p.F + p.features)),
                   ring<double>(PLACES * p.categories), ring<i8>(2 * PLACES), ring<double>(BASES * PLACES), ring<i64>(PLACES),
                   ring<double>(PLACES * p.T), ring<i8>(PLACES * p.T), ring<double>(PLACES * MADE),
