@@ -7,6 +7,7 @@ takes its place.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class SharedSignals:
         self._run: dict[Place, Run] = {}
         self._led_by: dict[Place, Run] = {}
         """Of each of those, the run whose first raises the alert."""
+        self._alike: dict[tuple[int, int, float], list[tuple[float, Run, Place]]] = {}
+        """By source, column and value: since when, that run and the place of each, in order, as thousands may stop."""
         self._waiting: dict[Place, Run] = {}
         """Those whose first has gone on: they go on with it at their next event, or one of them takes its place."""
 
@@ -91,31 +94,47 @@ class SharedSignals:
 
     def _begin(self, place: Place, run: Run, ts: float) -> bool:
         """Note that a column repeats a value; return whether it is the first. ts: of its event, ms"""
-        source, column, since, value = run
-        # The nearest, so that the order in which they are kept, which a restart changes, does not matter.
-        alike = [
-            (abs(each[2] - since), self._led_by[other])
-            for other, each in self._run.items()
-            if (*each[:2], each[3]) == (source, column, value)
-        ]
-        apart, led_by = min(alike, default=(0.0, run))
+        since = run[2]
+        alike = self._alike.get((run[0], run[1], run[3]), [])
+        # The nearest, later or sooner; of several the first, so that it does not matter in which order they came.
+        at = bisect_left(alike, (since,))
+        near = alike[at : at + 1]
+        if at:
+            near.append(alike[bisect_left(alike, alike[at - 1][:1])])
+        apart, led_by = min(((abs(begun - since), lead) for begun, lead, _ in near), default=(0.0, run))
         if apart > MAX_APART * (ts - since):
             led_by = run
-        self._run[place], self._led_by[place] = run, led_by
+        self._take(place)
+        self._add(place, run, led_by)
         return self._first.setdefault(led_by, place) == place
+
+    def _add(self, place: Place, run: Run, led_by: Run) -> None:
+        self._run[place], self._led_by[place] = run, led_by
+        insort(self._alike.setdefault((run[0], run[1], run[3]), []), (run[2], led_by, place))
+
+    def _take(self, place: Place) -> Run | None:
+        """Remove a place; return the run whose first raises its alert, None where the place has no run."""
+        run, led_by = self._run.pop(place, None), self._led_by.pop(place, None)
+        if run is None or led_by is None:
+            return None
+        alike = self._alike[run[0], run[1], run[3]]
+        del alike[bisect_left(alike, (run[2], led_by, place))]
+        if not alike:
+            del self._alike[run[0], run[1], run[3]]
+        return led_by
 
     def _leave(self, place: Place) -> dict[Place, Run] | None:
         """Note that a column goes on; return those that now wait, None if it was not the first of its run."""
-        run = self._run.pop(place, None)
-        led_by = self._led_by.pop(place, None)
+        led_by = self._take(place)
         if self._waiting.pop(place, None) is not None or (led_by is not None and self._first.get(led_by) != place):
             return None
-        if run is None or led_by is None:  # of a state that does not have it
+        if led_by is None:  # of a state that does not have it
             return {}
         del self._first[led_by]
-        others = {each: own for each, own in self._run.items() if self._led_by[each] == led_by}
+        alike = self._alike.get((led_by[0], led_by[1], led_by[3]), [])
+        others = {each: self._run[each] for _, lead, each in alike if lead == led_by}
         for each in others:
-            del self._run[each], self._led_by[each]
+            self._take(each)
         self._waiting |= others
         return others
 
@@ -151,7 +170,7 @@ class SharedSignals:
             if kind == 2:
                 self._waiting[place] = run
                 continue
-            self._run[place] = run
-            led_by = self._led_by[place] = (source, column, led[0] if led else since, value)
+            led_by = (source, column, led[0] if led else since, value)
+            self._add(place, run, led_by)
             if kind == 1:
                 self._first[led_by] = place
