@@ -15,6 +15,17 @@ WILD_FROM = 500.0  # known values of a feature before one is wild
 WILD_MOST = 10.0  # events after which it is usual
 BELIEF_KEEP, BELIEF_CLIP = 0.9, 3.0  # of what it has gained to believe them, in usual errors
 
+# effects of categories
+EFFECT_NOISE, EFFECT_KNOWN = (
+    0.5,
+    99.0,
+)  # variance of all else, over an unknown one's; most of 1/variance
+PART_KEEP, PART_LEAN, PART_MOST = (
+    0.99,
+    0.5,
+    4.0,
+)  # of an entity's sums; events that it leans on; times
+
 # seasons
 QUARTER = 900_000  # of an hour, ms
 USUAL_RATE = 0.3  # of a bin's usual target, once it is known

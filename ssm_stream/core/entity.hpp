@@ -13,7 +13,7 @@ struct EntityFields {
     Field<double> missed;                     // (corrected,) last known errors of the heads that are corrected
     Field<double> u_last;                     // (U,) last known features, then those of the last events
     Field<double> v_mean, v_var, v_count;     // (F,) of the numeric inputs
-    Field<double> category;                   // (4, categories): the last ones; events since they changed; usual ones between changes; changes
+    Field<double> category;                   // (7, categories): the last ones, those before; events since they changed; usual ones between changes; changes; sums of its part in effects
     Field<double> holding;                    // (4, f) of each feature: see Holding
     Field<float> loss;                        // (2, T) decayed losses of the answers
     Field<float> view;                        // (2, GATES) regrets of the gates; the squares

@@ -30,7 +30,7 @@ inline bool complete(Params& p) {
     p.heads = p.B + p.prox + 2;
     return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + p.usual &&
            p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.B == fleet && p.A == norm &&
-           p.T == p.bases + p.B + p.A + p.product_heads + p.prox + slow && !(p.known && past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
+           p.T == p.bases + p.B + p.A + p.product_heads + p.prox + slow && !(p.known && past) && !(p.effects && !past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
 }
 
 // A field as Python sees it: shape without padding, bytes from one element to the next along each axis.
@@ -86,7 +86,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
-    put("category", f.category, {4, p.categories});
+    put("category", f.category, {7, p.categories});
     put("holding", f.holding, {HOLDINGS, p.features});
     put("loss", f.loss, {2, p.T}, 8);
     put("view", f.view, {2, GATES}, 8);
@@ -157,6 +157,9 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("product_S", f.product_S, {p.X, p.wide_X}, 16);
     put("value", f.value, {p.Q, VALUES});
     put("slot", f.slot, {p.Q, VALUES});
+    put("effect", f.effect, {p.effects * RESPONSE, p.categories, VALUES});
+    put("effect_known", f.effect_known, {p.effects * RESPONSE, p.categories, VALUES});
+    put("part", f.part, {p.effects * 3, p.categories});
     put.finish();
 }
 
@@ -259,7 +262,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, season, q, scale, base, a, active, gate, made, judged, unsure, taken, otherwise, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
+    Field<double> v, season, q, scale, base, a, active, gate, made, judged, unsure, turn, taken, otherwise, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, wild, places, others;
     Field<float> fleet, norm, entity, centred, size, phi, attend, past, rate, product, product_rate;
 };
@@ -286,6 +289,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
     put("unsure", f.unsure, {DOUBTS + 1});
+    put("turn", f.turn, {2, p.categories});
     put("taken", f.taken, {p.C});
     put("otherwise", f.otherwise, {1});
     put("g", f.g, {p.answers}, 8);
@@ -315,7 +319,7 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.centred = f.centred.in(row), w.size = f.size.in(row);
     w.phi = f.phi.in(row);
     w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
-    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.unsure = f.unsure.in(row), w.taken = f.taken.in(row), w.otherwise = f.otherwise.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
+    w.gate = f.gate.in(row), w.made = f.made.in(row), w.judged = f.judged.in(row), w.unsure = f.unsure.in(row), w.turn = f.turn.in(row), w.taken = f.taken.in(row), w.otherwise = f.otherwise.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);

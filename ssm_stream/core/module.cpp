@@ -159,7 +159,7 @@ Params params_of(nb::handle from) {
     p.moments = count("moments", 1), p.products = count("products", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
     p.window = count("window", MANY), p.bases = count("bases", 11);
     p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
-    p.seasons = count("seasons", 1), p.known = count("known", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
+    p.seasons = count("seasons", 1), p.effects = count("effects", 1), p.known = count("known", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
     p.learned_gate = count("learned_gate", 1), p.heads_only = count("heads_only", 1);
     p.ahead = number<double>(from, "ahead");
     p.slow_step = number<double>(from, "slow_step"), p.embedding_step = number<double>(from, "embedding_step");
@@ -361,7 +361,7 @@ PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
     using i8 = std::int8_t;
     return {H, member<i64>(q, "met", {E}), member<i64>(q, "oldest", {E}), member<i8>(q, "open", {E, H}),
             member<i64>(q, "ts", {E, H}), member<i64>(q, "key", {E, H}), member<i64>(q, "pool", {E, H}), member<i8>(q, "flag", {E, H, 6}),
-            member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F + p.features}), member<double>(q, "named", {E, H, p.categories}),
+            member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F + p.features}), member<double>(q, "named", {E, H, 3, p.categories}),
             member<i8>(q, "steps", {E, H, 2}), member<double>(q, "base", {E, H, BASES}), member<i64>(q, "places", {E, H}),
             member<double>(q, "a", {E, H, p.T}), member<i8>(q, "active", {E, H, p.T}), member<double>(q, "made", {E, H, MADE}),
             member<float>(q, "past", {E, H, 2, past})};

@@ -27,8 +27,8 @@ class Pending(NamedTuple):
         entity no label yet; had the pool one
     number (E, H, 12): distances from the gates' answer to the bounds of its interval; share of the prediction that
         stands on other entities; `Scratch.wild`, `otherwise` and `unsure`
-    v (E, H, F + features): numbers, NaN where unknown, then what the features were taken for; named (E, H, categories),
-        steps (E, H, 2) int8: inputs; base (E, H, 9); places (E, H) int64
+    v (E, H, F + features): numbers, NaN where unknown, then what the features were taken for; named
+        (E, H, 3, categories): categories and `Scratch.turn`; steps (E, H, 2) int8: inputs; base (E, H, 9); places (E, H) int64
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 2): answers, which of them count, the gates' own
         and the prediction
     past (E, H, 2, lags) float32: attention's other keys
@@ -93,7 +93,7 @@ def new_pending(p: LearnerParams, E: int, H: int, *, challenger: bool = False) -
         flag=np.zeros((E, H, 6), np.int8),
         number=np.zeros((E, H, 12)),
         v=np.zeros((E, H, p.F + p.features)),
-        named=np.zeros((E, H, p.categories)),
+        named=np.zeros((E, H, 3, p.categories)),
         steps=np.zeros((E, H, 2), np.int8),
         base=np.zeros((E, H, BASES)),
         places=np.zeros((E, H), np.int64),

@@ -42,6 +42,8 @@ struct PoolFields {
     Field<float> product_S;                   // (X, X)
     Field<double> value;                      // (Q, VALUES) values of each coded column
     Field<i64> slot;                          // (Q, VALUES) their slots plus one; 0 = none yet
+    Field<double> effect, effect_known;       // (RESPONSE, categories, VALUES) what a value does to the target; 1/variance of that, less 1
+    Field<double> part;                       // (3, categories) sums of how far changes of the target are those of effects; changes
 };
 
 struct Pool {
@@ -60,6 +62,7 @@ struct Pool {
     float *product_level, *product_kept, *product_R, *product_W, *product_batch, *product_S;
     double* value;
     i64* slot;
+    double *effect, *effect_known, *part;
     SSM_INLINE Pool(const PoolFields& f, char* row)
         : n(*f.n.in(row)), entities(*f.entities.in(row)), time(*f.time.in(row)), begun(*f.begun.in(row)), low(*f.low.in(row)),
           high(*f.high.in(row)), negative(*f.negative.in(row)), used(*f.used.in(row)), unit(*f.unit.in(row)),
@@ -77,7 +80,7 @@ struct Pool {
           product_var(f.product_var.in(row)), product_count(f.product_count.in(row)), product_level(f.product_level.in(row)),
           product_kept(f.product_kept.in(row)), product_R(f.product_R.in(row)), product_W(f.product_W.in(row)),
           product_batch(f.product_batch.in(row)), product_S(f.product_S.in(row)), value(f.value.in(row)),
-          slot(f.slot.in(row)) {}
+          slot(f.slot.in(row)), effect(f.effect.in(row)), effect_known(f.effect_known.in(row)), part(f.part.in(row)) {}
 };
 
 // Weights of a pooled scope on D inputs, n of them with padding; M' moment heads.

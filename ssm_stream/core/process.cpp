@@ -264,7 +264,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         }
     }
     const double usual = context.number[error_scale::SIZE];
-    const double last = state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0];
+    const double last = state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0] + state.learner.w.base[SHIFT];
     const double naive = state.learner.p.lags > 0 ? std::fabs(j.y - last) : size;  // without past targets an event counts once
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.

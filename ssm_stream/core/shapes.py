@@ -44,6 +44,7 @@ LATELY_RATE = 0.04  # of the inputs' means lately: some 25 events of the entity
 LATELY_FROM = 100  # events of an entity from which on they are learned: before, its statistics follow as fast
 OFF_CENTRE = 1.0  # deviations from which on an input stands off its mean
 VALUES = 32  # values of a column that get a slot
+RESPONSE = 4  # events from a change of a category on in which it has an effect on the target
 SLOTS = 256  # slots of a pool
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
 FACTORS = 8  # numbers that are multiplied with each other
@@ -75,6 +76,7 @@ class LearnerParams(NamedTuple):
 
     features, categories, cycles: columns of an event by kind, in that order
     products, log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; window: events attended to, or 0
+    effects: 1 where answers that count from the last target are shifted by what changes of categories do
     known: 1 where the last known target answers, and corrects heads, though none is an input
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
@@ -107,6 +109,7 @@ class LearnerParams(NamedTuple):
     window: int
     bases: int
     lags: int
+    effects: int
     known: int
     differences: int
     feature_lags: int
@@ -146,7 +149,8 @@ class EntityState(NamedTuple):
         events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
     holding (E, 4, features): how alike values are over time, by which an unknown feature is held near its last known
         value: events since that, and decayed sums over values: how many, events that each came after, squared change
-    category (E, 4, categories): the last ones; events since they changed, usual ones between changes; changes
+    category (E, 7, categories): the last ones, those before; events since they changed, usual ones between changes;
+        changes; Σ change of the target · effect and Σ effect², decayed: the entity's part in the effects
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
@@ -192,6 +196,9 @@ class PoolState(NamedTuple):
         after all
     slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
         one, of any further one. used (P,) int64: slots given out
+    effect, effect_known (P, RESPONSE, categories, VALUES): what each value of a category does to the target in the
+        events from a change on, where past targets are inputs; 1/variance of that, less 1 (0: not known). part
+        (P, 3, categories): sums as in the entity's `category`, and events, decayed
     believed (P, features): what it has gained to believe a wild reading of each feature, in usual errors, decayed
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
     differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
@@ -232,6 +239,9 @@ class PoolState(NamedTuple):
     missing: NDArray[np.int64]
     other: NDArray[np.int64]
     used: NDArray[np.int64]
+    effect: NDArray[np.float64]
+    effect_known: NDArray[np.float64]
+    part: NDArray[np.float64]
     gaps: NDArray[np.float64]
     differs: NDArray[np.int64]
     regret: NDArray[np.float64]
@@ -326,13 +336,14 @@ class Scratch(NamedTuple):
     phi (R,) float32: embedding
     q (4, B + prox + 2): standardised answers of the heads: fleet, entity, norm, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
-    base (9,): base, its logarithm, the entity's mean, least and greatest answer, least prediction allowed, last
-        errors of corrected heads
+    base (10,): base, its logarithm, the entity's mean, least and greatest answer, least prediction allowed, what
+        answers that count from the last target are shifted by, as categories changed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
         judged (1,): the answer that is judged, of the gates and the challenger; unsure (7,): mean square of what it is
         wrong by for features that are unknown; squared error more after a gap, over the usual one; in which span
-        after a change of a category it is; how long one usually stays that changes with it;
+        after a change of a category it is; how long one usually stays that changes with it; turn (2, categories):
+        events since each changed, −1 where that is long ago, and its value before;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
@@ -368,6 +379,7 @@ class Scratch(NamedTuple):
     made: NDArray[np.float64]
     judged: NDArray[np.float64]
     unsure: NDArray[np.float64]
+    turn: NDArray[np.float64]
     taken: NDArray[np.float64]
     otherwise: NDArray[np.float64]
     g: NDArray[np.float64]
@@ -395,7 +407,7 @@ ONES = 3  # row of Scratch.attend
 # flags of Scratch.flag
 CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
-BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, MISSED = range(7)
+BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, SHIFT, MISSED = range(8)
 BASES = MISSED + CORRECTED
 # rows of Scratch.q; the first two also of Scratch.size
 FLEET, ENTITY, NORM, PRODUCTS = range(4)
@@ -484,6 +496,7 @@ def learner_params(
         window=heads.attention,
         bases=bases,
         lags=plan.lags,
+        effects=int(plan.lags > 0 and len(plan.categories) > 0),
         known=int(known),
         differences=int(plan.changes),
         feature_lags=plan.feature_lags,

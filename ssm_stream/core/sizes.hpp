@@ -25,7 +25,7 @@ enum { CONTEXT = 9, SCALE_ROOMS = 5 };  // inputs of error_scale.hpp beside the 
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
 enum Flag { CODES, FRESH, MANY, SEASONS, FLAGS };           // of Scratch.flag
-enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, MISSED, BASES = MISSED + CORRECTED };  // of Scratch.base
+enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, SHIFT, MISSED, BASES = MISSED + CORRECTED };  // of Scratch.base
 enum Which { FLEET, ENTITY, NORM, PRODUCTS, ANSWERING };     // scopes, and the products: who answers
 enum Rate { PUSH, RIDGE, LEVEL, PULL, KEEP, RATES };        // ω, ρ, level, ωe and λ of an event for a moment head
 enum Near { NEAR, NEAR_LOG, NEAR_PLAIN, NEAR_PAST, HELD };  // of `near`
@@ -38,6 +38,7 @@ constexpr double Q_CLIP = 6.0;         // standardised targets and answers
 constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
+constexpr i64 RESPONSE = 4;            // events from a change of a category on in which it has an effect on the target
 constexpr i64 CHANGES = 4;             // spans of events after a change of a category, each twice as long as the one before
 constexpr i64 DOUBTS = 2 + CHANGES;    // kinds of what the events before do not tell: see `Doubt`
 constexpr i64 HOLDINGS = 4;            // rows of what is known of how alike a feature's values are over time
@@ -58,6 +59,7 @@ struct Params {
     i64 moments, products, prox, log, gd, window;  // heads: there or not, how many, how many events attended to
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
+    i64 effects;                       // whether changes of categories shift answers that count from the last target
     i64 known;                         // whether the last known target answers, and corrects heads; without lags only
     i64 step_hour, step_weekday;       // Mode
     i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer
@@ -89,7 +91,7 @@ struct Scratch {
     double *v, *season;
     i64 *slots, *flag, *on, *wild;
     float *fleet, *norm, *entity, *centred, *size, *phi;
-    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *unsure, *taken, *otherwise, *g, *off;
+    double *q, *scale, *base, *a, *active, *gate, *made, *judged, *unsure, *turn, *taken, *otherwise, *g, *off;
     float* attend;
     double* least;
     float* past;

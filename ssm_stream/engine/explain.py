@@ -5,7 +5,8 @@ model: the weights of all heads, averaged by the gate (`core/implicit.py`). So
 
     yhat = base + Σ weight_j · x_j + rest
 
-where the base is what the model predicts before any gradient (the last target, or the mean if lags are off), x_j the
+where the base is what the model predicts before any gradient (the last target, shifted by what a change of a category
+does, or the mean if lags are off), x_j the
 standardised inputs and products of inputs, and `rest` all else that is not linear: embedding, log space,
 attention, heads that predict from another base, and clipping.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from ssm_stream.config import Config
 from ssm_stream.core import kernel
 from ssm_stream.core.implicit import answer_names, product_parts
-from ssm_stream.core.shapes import BASE, MANY
+from ssm_stream.core.shapes import BASE, MANY, SHIFT
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.context.facts import JoinFacts
@@ -134,7 +135,7 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
         known = None if product.value != product.value else product.value
         parts.append(Contribution(both, known, product.weight, product.weight * product.x))
     parts.sort(key=lambda part: -abs(part.contribution))
-    yhat, base, constant = trace.yhat, float(w.base[BASE]), float(moved[0])
+    yhat, base, constant = trace.yhat, float(w.base[BASE] + w.base[SHIFT]), float(moved[0])
     rest = yhat - base - constant - sum(part.contribution for part in parts)
     count = int(w.places[0])
     answers = [

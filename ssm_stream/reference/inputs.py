@@ -25,6 +25,7 @@ from ssm_stream.core.shapes import (
     LearnerParams,
 )
 from ssm_stream.reference import codes as learner_codes
+from ssm_stream.reference.effects import find_shifts, follow_categories
 from ssm_stream.reference.seasons import answer_seasons, learn_seasons, usual_hours
 from ssm_stream.reference.state import EntityState, Event, ProductState, Running, State
 
@@ -39,7 +40,8 @@ class Inputs(NamedTuple):
         seasonal answers, NaN where there are none; many (B,): has the pool a second entity? base, log_base, mean,
         last (B,): what residuals count from, its logarithm, the entity's mean target, and its last one
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
-        standardised by pool and by entity; q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
+        standardised by pool and by entity; shift (B,): of answers that count from the last target
+    q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
     low, high (B,): bounds of all answers; least (B,): of predictions
     """
 
@@ -55,6 +57,7 @@ class Inputs(NamedTuple):
     entity: Tensor
     norm: Tensor
     past: Tensor
+    shift: Tensor
     q_mean: Tensor
     q_deviation: Tensor
     low: Tensor
@@ -210,6 +213,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     mean = torch.where(new, s.running.y_mean, own.running.y_mean)
     last = torch.where(new, mean, own.y_last[:, 0]) if p.lags or p.known else mean
     base = last if p.lags else torch.zeros_like(mean)
+    shift = find_shifts(p, s.codes, own, event)
     v, values = numbers(p, own, event, last, mean)
     codes = find_codes(p, s, event)
     z, z_own, one = standardise(s.running, v), standardise(own.running, v), torch.ones(B, 1, dtype=torch.float64)
@@ -223,10 +227,10 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     reach = torch.where(s.running.n > 0, 0.5 * (s.high - s.low), math.inf)
     least = torch.where(~s.negative & (s.running.n >= POSITIVE_FROM), 0.0, -math.inf)
     return Inputs(
-        v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1, base=base,
-        log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
+        v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons, shift), many=s.entities + new > 1,
+        base=base, log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
         fleet=torch.cat([one, z, codes], 1), entity=torch.cat([one, z_own, codes], 1),
-        norm=torch.cat([one, z_own, z, codes], 1), past=past, q_mean=q_mean, q_deviation=q_deviation,
+        norm=torch.cat([one, z_own, z, codes], 1), past=past, shift=shift, q_mean=q_mean, q_deviation=q_deviation,
         low=s.low - reach, high=s.high + reach, least=least,
     )  # fmt: skip
 
@@ -236,7 +240,7 @@ def register(p: LearnerParams, s: State, x: Inputs, event: Event, known: Tensor)
 
     known (B,): has the event a target? Without one nothing is learned.
     """
-    if not p.K:
+    if not p.K and not p.effects:
         return s, x
     codes, fresh = list(s.codes), torch.zeros(len(event.e), p.K, dtype=torch.float64)
     each = zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), event.ts.tolist(), strict=True)
@@ -333,7 +337,7 @@ def learn_past(
     back = torch.where(new[:, None], math.nan, own.u_last[:, p.features : -p.features]) if p.feature_lags > 1 else None
     own = own._replace(holding=learn_holding(p, own, u))
     own = own._replace(u_last=known_last if back is None else torch.cat([known_last, u, back], 1))
-    own = learn_seasons(p, own, event, y)
+    own = follow_categories(p, learn_seasons(p, own, event, y), event)
     if s.codes:
         gaps = torch.where(new, math.nan, (event.ts - own.time) / 1000.0).tolist()
         each = zip(s.codes, event.ts.tolist(), gaps, known.tolist(), strict=True)

@@ -20,8 +20,9 @@ Symbols, with a leading batch of B pools of E entities each
     M  moment heads               H  quick proximal heads   T  experts                  R  embedding's features
 
 `state.py` has the state, `inputs.py` the inputs and running statistics, `codes.py` the codes, `heads.py` and
-`attention.py` and `products.py` the heads, `gates.py` the gates, `corrections.py` what corrects answers,
-`seasons.py` what the target was at this time, `wild_readings.py` what is done with readings that are hardly true.
+`attention.py` and `products.py` the heads, `gates.py` the gates, `corrections.py` what corrects answers, `effects.py`
+what changes of categories do, `seasons.py` what the target was at this time, `wild_readings.py` what is done with
+readings that are hardly true.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from ssm_stream.core.shapes import (
     product_heads,
 )
 from ssm_stream.reference.corrections import correct, learn_corrections
+from ssm_stream.reference.effects import learn_effects
 from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix
 from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_centred, learn_scope, may_wait, read
 from ssm_stream.reference.inputs import (
@@ -104,11 +106,11 @@ def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
     """
     found = q.clamp(-Q_CLIP, Q_CLIP) * x.q_deviation[:, side, scale, None] + x.q_mean[:, side, scale, None]
     if scale == RESIDUAL:
-        found = found + x.base[:, None]
+        found = found + x.base[:, None] + x.shift[:, None]
     elif scale == LOG_RESIDUAL:
         found = found + x.log_base[:, None]
     if scale >= LOG_RESIDUAL:
-        found = torch.expm1(found.clamp_max(60.0))
+        found = torch.expm1(found.clamp_max(60.0)) + (x.shift[:, None] if scale == LOG_RESIDUAL else 0.0)
     return torch.minimum(torch.maximum(found, x.low[:, None]), x.high[:, None])
 
 
@@ -120,7 +122,7 @@ def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
     on = torch.full_like(x.many, not p.heads_only)
     experts, active = [x.mean], [on]
     if p.lags or p.known:
-        experts.append(x.last)
+        experts.append(x.last + x.shift)
         active.append(on)
     for seasonal in x.seasons.unbind(1):
         experts.append(torch.minimum(torch.maximum(seasonal, x.low), x.high))
@@ -252,6 +254,22 @@ def _learn_heads(
     return s._replace(fleet=fleet, products=products, norm=norm, gates=gates, surprise=means), own
 
 
+def _learn_effects(
+    p: LearnerParams, s: State, own: EntityState, prediction: Prediction, y: Tensor, known: Tensor
+) -> tuple[State, EntityState]:
+    """What changes of categories do to the target, by what is missing from the prediction."""
+    if not p.effects:
+        return s, own
+    x, codes, category = prediction.inputs, list(s.codes), own.category.clone()
+    missing = torch.minimum(torch.maximum(y, x.low), x.high) - prediction.yhat + x.shift
+    for b in torch.nonzero(known & (own.running.n > 0))[:, 0].tolist():
+        codes[b], sums = learn_effects(
+            p, codes[b], category[b].numpy(), prediction.event.u[b].numpy(), float(missing[b]), float(x.shift[b])
+        )
+        category[b] = torch.from_numpy(sums)
+    return s._replace(codes=tuple(codes)), own._replace(category=category)
+
+
 def learn(p: LearnerParams, meta: Meta, s: State, prediction: Prediction, y: Tensor) -> State:
     """The state after targets y (B,) of the event that was predicted; pools whose y is NaN learn nothing."""
     known, event = ~y.isnan(), prediction.event
@@ -268,6 +286,7 @@ def learn(p: LearnerParams, meta: Meta, s: State, prediction: Prediction, y: Ten
     s = s._replace(running=learn_inputs(s.running, x.values))
     own = own._replace(running=learn_inputs(own.running, x.values))
     s, own = learn_target(p, s, own, x, y)
+    s, own = _learn_effects(p, s, own, prediction, y, known)
     s, own = learn_past(p, s, own, event, y, known)
     s = choose(known, s, before)
     own = choose(known, own, prediction.own)

@@ -88,6 +88,7 @@ class EntityState(NamedTuple):
     y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
     bin (4,), day (96,), season (672,): quarter of an hour that is not over, the last day's, the week's usual targets,
         as in `shapes.EntityState`
+    category (6, categories): see `effects`, where past targets are shifted as categories change
     W (H + 1, L): the entity's own proximal heads, the slow one last; lately (F,): running means of the standardised
         numbers, about which they step where an input stands off its mean; loss (2, T), view (2, G), unit (): of the
         gates
@@ -102,6 +103,7 @@ class EntityState(NamedTuple):
     bin: Tensor
     day: Tensor
     season: Tensor
+    category: Tensor
     W: Tensor
     lately: Tensor
     loss: Tensor
@@ -287,7 +289,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)),
             holding=zeros(E, HOLDINGS, p.features), y_last=zeros(E, max(p.lags, 1)),
             missed=zeros(E, len(corrected_heads(p))), bin=zeros(E, 4 * p.seasons), day=zeros(E, DAY_BINS * p.seasons),
-            season=zeros(E, WEEK_BINS * p.seasons),
+            season=zeros(E, WEEK_BINS * p.seasons), category=zeros(E, 6, p.categories * p.effects),
             W=zeros(E, p.prox + (p.prox > 0), p.L), lately=zeros(E, p.F), loss=zeros(E, 2, experts),
             view=zeros(E, 2, G), unit=zeros(E),
         ),
@@ -305,7 +307,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         fleet=heads(p, p.L),
         products=products() if p.products else None,
         norm=heads(norm_params(p), p.N) if E > 1 else None,
-        codes=tuple(PoolCodes(p.Q) for _ in range(B)) if p.K or p.seasons else (),
+        codes=tuple(PoolCodes(p.Q, p.categories) for _ in range(B)) if p.K or p.seasons or p.effects else (),
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from ssm_stream.core.shapes import (
     MANY,
     MEAN,
     RESIDUAL,
+    SHIFT,
     VALUE,
     WAIT_SHARE,
     HeadsState,
@@ -246,7 +247,7 @@ class Recorder:
         a = self._a.copy()
         a[layout.at[layout.alone]] = answers[layout.alone]
         low, high, least = w.base[[LOW, HIGH, LEAST]].tolist()
-        last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
+        last, gap = float(learner.entity.y_last[e, 0] + w.base[SHIFT]), float(learner.pool.gaps[k, 0])
         self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high))
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
         limits = Limits(low, high, least, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])))

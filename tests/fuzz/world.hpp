@@ -98,7 +98,7 @@ struct World {
         p.step_hour = p.step_weekday = BY_RULE;
         p.F = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : 0)) + p.cycles + p.lags + 2 * (p.seasons && p.lags > 0);
         p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
-        p.known = p.lags == 0, p.ahead = 3.6e6;
+        p.effects = p.lags > 0 && p.categories > 0, p.known = p.lags == 0, p.ahead = 3.6e6;
         p.bases = 2 + 6 * p.seasons + 3 * p.known;
         p.A = p.M + p.gd + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
         p.B = p.A + p.prox + 1 + 1 + p.log * (p.prox + 1);
@@ -219,7 +219,7 @@ struct World {
         using i8 = std::int8_t;
         late.q = {PLACES, ring<i64>(1), ring<i64>(1), ring<i8>(PLACES), ring<i64>(PLACES), ring<i64>(PLACES),
                   ring<i64>(PLACES), ring<i8>(PLACES * RECORD_FLAGS), ring<double>(RECORD_NUMBERS * PLACES), ring<double>(PLACES * (p.F + p.features)),
-                  ring<double>(PLACES * p.categories), ring<i8>(2 * PLACES), ring<double>(BASES * PLACES), ring<i64>(PLACES),
+                  ring<double>(PLACES * 3 * p.categories), ring<i8>(2 * PLACES), ring<double>(BASES * PLACES), ring<i64>(PLACES),
                   ring<double>(PLACES * p.T), ring<i8>(PLACES * p.T), ring<double>(PLACES * MADE),
                   ring<float>(2 * PLACES * (p.window ? p.lags : 0))};
         late.challenger = late.q;

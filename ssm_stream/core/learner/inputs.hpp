@@ -6,6 +6,7 @@
 #include "../entity.hpp"
 #include "../numbers.hpp"
 #include "../pool.hpp"
+#include "effects.hpp"
 #include "seasons.hpp"
 
 namespace ssm::SSM_ISA {
@@ -30,13 +31,6 @@ inline bool step_is_code(const Params& p, const Pool& pool, double gap, double a
     for (i64 j = 0; j < p.features; ++j)
         if (pool.differs[2 * j + which] == 0) return false;
     return true;
-}
-
-// Place of a value among those that a column has shown, or −1.
-SSM_INLINE i64 find(const double* values, i64 seen, double value) {
-    for (i64 i = 0; i < seen; ++i)
-        if (values[i] == value) return i;
-    return -1;
 }
 
 // The value of coded column j, NaN if unknown, infinite where it is no category.
@@ -135,38 +129,6 @@ SSM_ALONE Bridged bridged(const Params& p, const Entity& s, i64 j, double now) {
     return {mean + (a * (1.0 - b * b) * (now - mean) + b * (1.0 - a * a) * (last - mean)) / all, (1.0 - a * a) * (1.0 - b * b) / all};
 }
 
-// Events since a category of the entity changed: 0 in the one where it does, −1 where that is long ago. One that changes so often that no
-// event would be free of doubt counts for nothing. stay: how many events the one that changes now usually stays
-constexpr double CHANGED_LATELY = (1 << CHANGES) - 1, RUN_RATE = 0.05;  // events; of the usual number between changes, a change
-enum { NOW, RUN, STAY, TIMES };  // rows of `Entity::category`
-SSM_INLINE bool changes(double now, double last) { return now != last && !(unknown(now) && unknown(last)); }
-struct Change { double since, stay; };
-SSM_INLINE Change since_change(const Params& p, const Entity& s, const double* u, bool first) {
-    Change found{-1.0, 0.0};
-    for (i64 j = 0; j < p.categories && !first; ++j) {
-        const double* column = s.category + j;
-        const bool now = changes(u[p.features + j], column[NOW * p.categories]);
-        const double run = column[RUN * p.categories] + 1.0, usual = column[STAY * p.categories], stay = now && usual == 0.0 ? run : usual;
-        if (now) found.stay = max(found.stay, stay);
-        const double since = now ? 0.0 : run;
-        if (stay >= CHANGED_LATELY && since < CHANGED_LATELY && (found.since < 0.0 || since < found.since)) found.since = since;
-    }
-    return found;
-}
-SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, bool first) {
-    for (i64 j = 0; j < p.categories; ++j) {
-        double* column = s.category + j;
-        double &last = column[NOW * p.categories], &run = column[RUN * p.categories], &stay = column[STAY * p.categories], &times = column[TIMES * p.categories];
-        const double now = u[p.features + j];
-        run = first ? 0.0 : run + 1.0;
-        if (!first && changes(now, last)) {
-            stay += max(1.0 / ++times, RUN_RATE) * (run - stay);
-            run = 0.0;
-        }
-        last = now;
-    }
-}
-
 // A reading is wild that is off its feature's mean, and off the last value, by more than the running statistics let a value count for.
 // A bad one is rarely in company: where several are wild the plant has changed. And what stays for WILD_MOST events is usual now.
 constexpr double WILD_FROM = 500.0;  // known values of a feature before one is wild
@@ -210,6 +172,8 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     const double last = p.lags > 0 && !fresh ? s.y_last[0] : mean;
     w.base[BASE] = p.lags > 0 ? last : 0.0;
     w.base[MEAN] = mean;
+    if (p.effects) place_turns(p, w, s, event.u);
+    w.base[SHIFT] = p.effects ? shift_of(p, w, s, pool, event.u) : 0.0;
     for (i64 i = 0; i < CORRECTED; ++i) w.base[MISSED + i] = i < p.corrected ? s.missed[i] : 0.0;
     const double reach = pool.n > 0 ? 0.5 * (pool.high - pool.low) : INFINITE;
     w.base[LOW] = pool.low - reach;

@@ -46,9 +46,9 @@ struct Put {
             return;
         }
         double answer = clip(q, Q_CLIP) * scale[2 * kind + 1] + scale[2 * kind];
-        if (kind == RESIDUAL) answer += w.base[BASE];
+        if (kind == RESIDUAL) answer += w.base[BASE] + w.base[SHIFT];
         else if (kind == LOG_RESIDUAL) answer += w.base[LOG_BASE];
-        if (kind >= LOG_RESIDUAL) answer = series::expm1(min(answer, 60.0));
+        if (kind >= LOG_RESIDUAL) answer = series::expm1(min(answer, 60.0)) + (kind == LOG_RESIDUAL ? w.base[SHIFT] : 0.0);
         w.a[at++] = min(max(answer, w.base[LOW]), w.base[HIGH]);
     }
     SSM_INLINE void operator()(double answer, double active) {
@@ -116,7 +116,7 @@ inline i64 answers(const Learner& l) {
     Put put{w, 0};
     const double bases = p.heads_only ? 0.0 : 1.0;
     put(w.base[MEAN], bases);
-    if (p.lags > 0 || p.known) put(l.s.n > 0 ? l.s.y_last[0] : w.base[MEAN], bases);
+    if (p.lags > 0 || p.known) put(l.s.n > 0 ? l.s.y_last[0] + w.base[SHIFT] : w.base[MEAN], bases);
     for (i64 i = 0; i < p.seasonal; ++i) {
         const bool on = !unknown(w.season[i]) && !p.heads_only;
         put(on ? min(max(w.season[i], w.base[LOW]), w.base[HIGH]) : 0.0, on);
@@ -361,6 +361,7 @@ SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool 
         if (unknown(event.u[j])) w.v[j] = UNKNOWN;
     learn_inputs(p.F, w.v, statistics_of(p, w, l.pool));
     learn_inputs(p.F, w.v, statistics_of(p, w, l.s));
+    if (p.effects) learn_effects(p, w, l.s, l.pool, event.u, y);
     learn_target(p, w, l.s, l.pool, y);
 }
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.shapes import LearnerParams
-from ssm_stream.engine.input_changes.input_map import Indices, InputMap, take, widen
+from ssm_stream.core.shapes import RESPONSE, LearnerParams
+from ssm_stream.engine.input_changes.input_map import NEW, Indices, InputMap, take, widen
 
 Array = NDArray[Any]
 GATES = ("stack_", "regret", "hour_", "level_", "difference_", "view", "top", "band", "carry")
@@ -17,6 +18,7 @@ GATES = ("stack_", "regret", "hour_", "level_", "difference_", "view", "top", "b
 EVENTS_KEPT = 30.0
 """Events that moments count for at most once there are inputs that explain much of the errors before."""
 BY_NUMBER = ("v_mean", "v_var", "v_count")
+BY_CATEGORY = ("effect", "effect_known", "part")
 BY_CODED = ("value", "seen", "dead", "slot", "missing", "other")
 
 
@@ -26,8 +28,10 @@ def entity_array(inputs: InputMap, name: str, array: Array, gone: Array) -> Arra
         return take(array, inputs.numbers, 1)
     if name == "holding":
         return take(array, inputs.features, 2)
-    if name == "category":  # begins anew: the next event counts as a change too soon to be in doubt
-        return np.zeros((len(array), 4, inputs.new.categories))
+    if name == "category":
+        out = take(array, inputs.categories, 2)
+        out[:, :2, inputs.categories == NEW] = math.nan  # the next event counts as a change from unknown
+        return out
     if name == "u_last":
         return past_features(inputs, array)
     if name == "y_last":
@@ -59,6 +63,12 @@ def pool_array(inputs: InputMap, name: str, array: Array) -> Array:
         return take(array, inputs.numbers, 1)
     if name == "believed":
         return take(array, inputs.features, 1)
+    if name in BY_CATEGORY:
+        mapped = take(array, inputs.categories, 2)
+        if inputs.old.effects == inputs.new.effects:
+            return mapped
+        rows = inputs.new.effects * (3 if name == "part" else RESPONSE)
+        return np.zeros((len(array), rows, *mapped.shape[2:]))
     if name.startswith(GATES) and inputs.none_kept:  # what the answers were worth has become another question
         return np.zeros_like(array)
     if name == "differs":  # so that hour and weekday go on as codes

@@ -142,6 +142,6 @@ class TargetArrays:
             place = self._inputs.place_of_feature(array[:, WILD])
             return np.concatenate([array[:, :WILD], place[:, None], array[:, WILD + 1 :]], 1)
         if name == "named":
-            return take(array, self._inputs.categories, 1, math.nan)
+            return take(array, self._inputs.categories, 2, math.nan)
         window = self._inputs.new.window
         return learner_arrays.past_targets(self._inputs, array, 2) if name == "past" and window else array

@@ -1,0 +1,146 @@
+// The categories of an entity: since when they are what they are, and what a change of one does to the target.
+#pragma once
+#include "../entity.hpp"
+#include "../numbers.hpp"
+#include "../pool.hpp"
+
+namespace ssm::SSM_ISA {
+
+// Place of a value among those that a column has shown, or −1.
+SSM_INLINE i64 find(const double* values, i64 seen, double value) {
+    for (i64 i = 0; i < seen; ++i)
+        if (values[i] == value) return i;
+    return -1;
+}
+
+// Events since a category of the entity changed: 0 in the one where it does, −1 where that is long ago. One that changes so often that no
+// event would be free of doubt counts for nothing. stay: how many events the one that changes now usually stays
+constexpr double CHANGED_LATELY = (1 << CHANGES) - 1, RUN_RATE = 0.05;  // events; of the usual number between changes, a change
+enum { NOW, FORMER, RUN, STAY, TIMES, EXPLAINED, EXPECTED };  // rows of `Entity::category`
+SSM_INLINE bool changes(double now, double last) { return now != last && !(unknown(now) && unknown(last)); }
+struct Change { double since, stay; };
+SSM_INLINE Change since_change(const Params& p, const Entity& s, const double* u, bool first) {
+    Change found{-1.0, 0.0};
+    for (i64 j = 0; j < p.categories && !first; ++j) {
+        const double* column = s.category + j;
+        const bool now = changes(u[p.features + j], column[NOW * p.categories]);
+        const double run = column[RUN * p.categories] + 1.0, usual = column[STAY * p.categories], stay = now && usual == 0.0 ? run : usual;
+        if (now) found.stay = max(found.stay, stay);
+        const double since = now ? 0.0 : run;
+        if (stay >= CHANGED_LATELY && since < CHANGED_LATELY && (found.since < 0.0 || since < found.since)) found.since = since;
+    }
+    return found;
+}
+SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, bool first) {
+    for (i64 j = 0; j < p.categories; ++j) {
+        double* column = s.category + j;
+        double &last = column[NOW * p.categories], &run = column[RUN * p.categories], &stay = column[STAY * p.categories], &times = column[TIMES * p.categories];
+        const double now = u[p.features + j];
+        run = first ? 0.0 : run + 1.0;
+        if (!first && changes(now, last)) {
+            stay += max(1.0 / ++times, RUN_RATE) * (run - stay);
+            run = 0.0;
+            column[FORMER * p.categories] = last;
+        }
+        last = now;
+    }
+}
+
+// Where past targets are inputs, a change of a category, as of the product that is made, would be known one event late. So each value has
+// effects on the target: what it is higher by in the event of a change to it, and in the next ones, than past targets have it; and a change
+// moves the base by the difference of the effects of the two values, times the entity's part in it. The effects follow what is missing from
+// the predictions of such events, as a Kalman filter of which each effect knows its own variance only; parts are regressions on the differences.
+constexpr double EFFECT_NOISE = 0.5;    // variance of a change of the target besides the effects, over that of an effect that is not known
+constexpr double EFFECT_KNOWN = 99.0;   // what of an effect is known at most: 1/variance, less 1
+constexpr double PART_KEEP = 0.99, PART_LEAN = 0.5;  // of the sums, an event; events of the pool's that an entity leans on
+constexpr double PART_MOST = 4.0;       // times the difference of the effects: a part, and what an event tells of it
+enum { POOL_EXPLAINED, POOL_EXPECTED, POOL_CHANGES };  // rows of `Pool::part`
+
+// Into the scratch: events since each category changed, −1 where that is long ago, and its value before.
+SSM_INLINE void place_turns(const Params& p, const Scratch& w, const Entity& s, const double* u) {
+    for (i64 j = 0; j < p.categories; ++j) {
+        const double* column = s.category + j;
+        const double last = column[NOW * p.categories], run = column[RUN * p.categories] + 1.0;
+        const bool turns = s.n > 0 && changes(u[p.features + j], last);
+        const bool lately = s.n > 0 && run < static_cast<double>(RESPONSE) && column[TIMES * p.categories] > 0.0;
+        w.turn[j] = turns ? 0.0 : lately ? run : -1.0;
+        w.turn[p.categories + j] = turns ? last : column[FORMER * p.categories];
+    }
+}
+// Of category j: events since it changed, and the places of its values before that and now; −1 where one is not known.
+struct Turn { i64 since, from, to; };
+SSM_INLINE Turn turn_of(const Params& p, const Scratch& w, const Pool& pool, const double* u, i64 j) {
+    const double since = w.turn[j], before = w.turn[p.categories + j], now = u[p.features + j];
+    if (!(since >= 0.0 && since < static_cast<double>(RESPONSE)) || unknown(now) || unknown(before)) return {0, -1, -1};
+    const i64 at = p.features + j, seen = pool.seen[at];
+    const double* values = pool.value + at * VALUES;
+    return {static_cast<i64>(since), find(values, seen, before), find(values, seen, now)};
+}
+// The effects of the values of category j, in its unit, and what of them is known, in events that are so far from its change.
+struct Effects { double *effect, *known; };
+SSM_INLINE Effects effects_of(const Params& p, const Pool& pool, i64 j, const Turn& turn) {
+    const i64 at = (turn.since * p.categories + j) * VALUES;
+    return {pool.effect + at, pool.effect_known + at};
+}
+// Their difference, 0 where one of the values is new.
+SSM_INLINE double difference_of(const Effects& of, const Turn& turn) {
+    return of.known[turn.from] > 0.0 && of.known[turn.to] > 0.0 ? of.effect[turn.to] - of.effect[turn.from] : 0.0;
+}
+// The entity's part in that: Σ change · difference / Σ difference², leaning on the pool's.
+SSM_INLINE double part_of(const Params& p, const Entity& s, const Pool& pool, i64 j) {
+    const i64 n = p.categories;
+    const double expected = pool.part[POOL_EXPECTED * n + j];
+    if (!(expected > 0.0)) return 0.0;
+    const double lean = PART_LEAN / pool.part[POOL_CHANGES * n + j];
+    const double part = (s.category[EXPLAINED * n + j] + lean * pool.part[POOL_EXPLAINED * n + j]) / (s.category[EXPECTED * n + j] + lean * expected);
+    return min(max(part, 0.0), PART_MOST);
+}
+// Each category that has changed lately, and its effects.
+template <class F> SSM_INLINE void each_turn(const Params& p, const Scratch& w, const Pool& pool, const double* u, F step) {
+    for (i64 j = 0; j < p.categories; ++j) {
+        const Turn turn = turn_of(p, w, pool, u, j);
+        if (turn.from >= 0 && turn.to >= 0 && turn.from != turn.to) step(j, turn, effects_of(p, pool, j, turn));
+    }
+}
+// What the base is moved by in an event with these columns.
+SSM_INLINE double shift_of(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, const double* u) {
+    double sum = 0.0;
+    each_turn(p, w, pool, u, [&](i64 j, const Turn& turn, const Effects& of) {
+        const double difference = difference_of(of, turn);
+        if (difference != 0.0) sum += part_of(p, s, pool, j) * difference;
+    });
+    return sum;
+}
+// The event in the scratch, whose values are among those shown, with target y.
+SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool& pool, const double* u, double y) {
+    const i64 n = p.categories;
+    // change: of the target, less what is predicted of it without the shift
+    const double shift = w.base[SHIFT], change = min(max(y, w.base[LOW]), w.base[HIGH]) - w.made[PREDICTION] + shift;
+    double variance = 0.0, expected = 0.0;  // expected: of all effects, known or not
+    each_turn(p, w, pool, u, [&](i64 j, const Turn& turn, const Effects& of) {
+        variance += 1.0 / (1.0 + of.known[turn.from]) + 1.0 / (1.0 + of.known[turn.to]);
+        const double usual = difference_of(of, turn);
+        expected += usual != 0.0 ? part_of(p, s, pool, j) * usual : of.effect[turn.to] - of.effect[turn.from];
+    });
+    if (!(variance > 0.0)) return;
+    const double error = change - expected, noise = variance + EFFECT_NOISE;
+    each_turn(p, w, pool, u, [&](i64 j, const Turn& turn, const Effects& of) {
+        const double usual = difference_of(of, turn);
+        if (usual != 0.0) {  // what the others have not explained, by what this one was to
+            const double own = clip(change - shift + part_of(p, s, pool, j) * usual, PART_MOST * std::fabs(usual));
+            for (double* sums : {s.category + EXPLAINED * n, pool.part}) {
+                sums[j] = PART_KEEP * sums[j] + own * usual;
+                sums[n + j] = PART_KEEP * sums[n + j] + usual * usual;
+            }
+            double& events = pool.part[POOL_CHANGES * n + j];
+            events = PART_KEEP * events + 1.0;
+        }
+        for (const i64 i : {turn.from, turn.to}) {
+            const double before = 1.0 / (1.0 + of.known[i]), gain = before / noise;
+            of.effect[i] += (i == turn.to ? gain : -gain) * error;
+            of.known[i] = min(1.0 / (before * (1.0 - gain)) - 1.0, EFFECT_KNOWN);
+        }
+    });
+}
+
+}  // namespace ssm::SSM_ISA
