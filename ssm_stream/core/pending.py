@@ -28,7 +28,8 @@ class Pending(NamedTuple):
     number (E, H, 12): distances from the gates' answer to the bounds of its interval; share of the prediction that
         stands on other entities; `Scratch.wild`, `otherwise` and `unsure`
     v (E, H, F + features): numbers, NaN where unknown, then what the features were taken for; named
-        (E, H, 3, categories): categories and `Scratch.turn`; steps (E, H, 2) int8: inputs; base (E, H, 9); places (E, H) int64
+        (E, H, 3, categories): categories and `Scratch.turn`; steps (E, H, 2) int8: inputs;
+        base (E, H, 10); places (E, H) int64
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 2): answers, which of them count, the gates' own
         and the prediction
     past (E, H, 2, lags) float32: attention's other keys

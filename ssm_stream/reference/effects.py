@@ -4,7 +4,8 @@ Where past targets are inputs, a change of a category, as of the product that is
 value has effects on the target, in the event of the change and in the next ones, and the answers that count from the
 last target are shifted by their difference between the values now and before, times the entity's part in it. The
 effects of a pool follow what is missing from such predictions, as a Kalman filter in which each effect has a
-variance of its own only; parts are regressions of what was missing on the differences. Bookkeeping in plain numbers, as of codes.
+variance of its own only; parts are regressions of what was missing on the differences. Bookkeeping in plain numbers, as
+of codes.
 """
 
 from __future__ import annotations
