@@ -8,6 +8,9 @@ from engines import DIRECT, config, made, run
 from numpy.typing import NDArray
 
 from ssm_stream.engine.engine import Engine
+from ssm_stream.evaluate.bootstrap import Bootstrap
+from ssm_stream.evaluate.engine_run import EngineRun
+from ssm_stream.evaluate.pilot.prediction_figures import at_rest, coverage
 from ssm_stream.ingest.events import Events
 
 MINUTE = 60_000
@@ -64,3 +67,25 @@ def test_before_rest_is_known_all_events_count() -> None:
     events, _ = pump(40, 40, seed=5, n=1800)
     inside = covered("features: [a, b]", events)
     assert abs(inside[300:].mean() - 0.9) < 0.03
+
+
+def test_rest_is_not_held_against_the_intervals_of_a_pilot() -> None:
+    """Two machines in turn, one of which stands still; of 100 events those of the other are inside as told."""
+
+    def off(missed: int, stands: bool = True) -> float:
+        n, none = 200, np.zeros(0)
+        entity, place = np.arange(n) % 2, np.arange(n) // 2
+        y = np.where((entity == 0) & stands, 7.0, place)
+        reach = np.where((entity == 1) & (place < missed), -1.0, 1.0)
+        whole = EngineRun(
+            ["a", "b"], entity, MINUTE * np.arange(n), y, np.arange(n), y, y - reach, y + reach,
+            np.zeros(n, bool), np.arange(n), none,
+        )  # fmt: skip
+        rests = at_rest(whole)
+        assert rests.sum() == (99 if stands else 0)
+        blocks = np.arange(n) // 20
+        return float(coverage(whole, rests, 0.9, blocks, Bootstrap(10, 0))["off"])
+
+    assert off(10) < 0.001, "95 % of all are inside, and half of all rest"
+    assert off(40) == pytest.approx(0.1)
+    assert off(0, stands=False) == pytest.approx(0.1)
