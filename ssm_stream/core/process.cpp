@@ -270,18 +270,19 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
     const interval::Interval width = interval_of(state, {j.k, e});
-    if (error_scale::rest_expected(context, j.answer, rounding)) interval::learn_rest(width, error_scale::stands(context, j.y), r.level);
+    const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);  // of all but those at rest
+    const bool expected = error_scale::rest_expected(context, j.answer, rounding), apart = expected && interval::rest_apart(width, j.n - learned);
+    if (expected) interval::learn_rest(width, error_scale::stands(context, j.y), r.level);
     error_scale::take_target(context, j.y, rests);
-    const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);
     if (rests) {
-        interval::hold(width, learned, r.level, j.context[0]);
+        if (!apart) interval::hold(width, learned, r.level, j.context[0]);
         return score;
     }
     const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
     error_scale::learn_wider(context, state.learner.w.unsure, over);
     const double passing = error_scale::passing(context);
     error_scale::learn(context, j.answer, error / passing, heard_size / passing, moment_of(state, j.k, j.context, j.time), entities);
-    interval::observe(width, learned, over, unit, r.level, 1.0 / events, j.context[0], allowed == 1.0);
+    interval::observe(width, learned, over, unit, r.level, 1.0 / events, j.context[0], allowed == 1.0, apart);
     return score;
 }
 

@@ -42,6 +42,7 @@ constexpr double REST = 50.0;        // events after an alarm in which others ar
 constexpr double LEFT_RATE = 1.0 / 200;  // an event at which a target was expected to rest
 constexpr double RESTLESS = 1.0;     // is added to how often it left that rest, once it is none
 constexpr double LEFT_MOST = 2.0;    // of the share that the interval may miss: beyond, it is none; below that share it is one again
+constexpr i64 REST_KNOWN = 1000;     // events at rest after which a share of 90 % is known to one point: √(0.9 · 0.1 / 1000)
 
 // scale: running mean of |error|; width: log of the half-width over scale; tail (7,); largest (2,): error lately, and in the target's unit
 enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING, LEFT };
@@ -108,6 +109,11 @@ SSM_INLINE void learn_rest(const Interval& s, bool still, double level) {
     s.tail[LEFT] = share + (share > LEFT_MOST * missed ? RESTLESS : share < missed ? 0.0 : part);
 }
 
+// Is rest a group of its own? Where a target is expected to rest, rest has its own interval, which holds nearly all. What lies in that
+// says nothing about the half-width: hits of a night off would pay for misses of a day's work (coverage in groups, as of the hours).
+// Before that is known, as of any target that only seems to rest, each event counts, so that their share of all is kept.
+SSM_INLINE bool rest_apart(const Interval& s, i64 rested) { return may_rest(s) && rested >= REST_KNOWN; }
+
 // The target stood still, as predicted: no error, but inside the interval, whose share of all events it counts for, as long as
 // half of the errors stay inside: of days at rest the first events after them would know nothing.
 inline void hold(const Interval& s, i64 n, double level, i64 hour) {
@@ -118,8 +124,9 @@ inline void hold(const Interval& s, i64 n, double level, i64 hour) {
 }
 
 // Learn one error, over the unit; n errors of the entity came before. hour: that the prediction was made for;
-// usual: it tells how large errors are, else the interval's width alone follows, so that it still holds its share of all.
-inline void observe(const Interval& s, i64 n, double error, double unit, double level, double rate, i64 hour, bool usual = true) {
+// usual: it tells how large errors are, else the interval's width alone follows, so that it still holds its share of all;
+// apart: its interval was that of rest, and not of the width.
+inline void observe(const Interval& s, i64 n, double error, double unit, double level, double rate, i64 hour, bool usual = true, bool apart = false) {
     double* tail = s.tail;
     const double count = static_cast<double>(n);
     if (n == 0 || s.scale == 0.0) {
@@ -132,8 +139,10 @@ inline void observe(const Interval& s, i64 n, double error, double unit, double 
     if (usual) tail[RESTING] -= 1.0;
     if (usual && n >= YOUNG) tail[CORRECTION] = max(tail[CORRECTION] - STEP_BOUND * rate, -BOUND_MOST);
     const double missed = error > half_width(s, hour) ? level : level - 1.0, place = HOUR_STEP * missed + HOUR_UNIT * s.hours[hour];
-    s.width = min(max(s.width + step * missed, -7.0), 7.0);
-    s.hours[hour] = static_cast<std::int16_t>(std::floor(min(max(place, -HOUR_MOST), HOUR_MOST) / HOUR_UNIT + 0.5));
+    if (!apart) {
+        s.width = min(max(s.width + step * missed, -7.0), 7.0);
+        s.hours[hour] = static_cast<std::int16_t>(std::floor(min(max(place, -HOUR_MOST), HOUR_MOST) / HOUR_UNIT + 0.5));
+    }
     if (!usual) return;
     const double excess = error / s.scale - series::exp(tail[THRESHOLD]);
     if (excess > 0.0) {

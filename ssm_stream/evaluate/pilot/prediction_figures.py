@@ -11,7 +11,7 @@ import numpy as np
 
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.bootstrap import Bootstrap, sums_by_block
-from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints
+from ssm_stream.evaluate.engine_run import EngineRun, Flags, Floats, Ints
 from ssm_stream.evaluate.pilot.split import Split
 
 PRODUCT = "product"
@@ -89,8 +89,20 @@ def _root(value: float | None) -> float | None:
     return None if value is None else math.sqrt(value)
 
 
-def coverage(run: EngineRun, level: float, block: Ints, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return the share of judged targets inside their interval, in all, by entity, and over ten parts of the time."""
+def at_rest(run: EngineRun) -> Flags:
+    """Return where the target is what it was in the entity's event before, (n,)."""
+    order = np.argsort(run.entity, kind="stable")
+    entity, y = run.entity[order], run.y[order]
+    rests = np.zeros(len(run), bool)
+    rests[order[1:]] = (entity[1:] == entity[:-1]) & (y[1:] == y[:-1])
+    return rests
+
+
+def coverage(run: EngineRun, rests: Flags, level: float, block: Ints, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return the share of judged targets inside their interval, in all, by entity, and over ten parts of the time.
+
+    rests: (n,) of `at_rest`; nearly all of these are inside, so `off` leaves out what they may add to the level
+    """
     count = bootstrap.count
     judged = block >= 0
     inside = judged & (run.lower <= run.y) & (run.y <= run.upper)
@@ -105,10 +117,11 @@ def coverage(run: EngineRun, level: float, block: Ints, bootstrap: Bootstrap) ->
         place[mine] = np.arange(len(mine)) * 10 // max(len(mine), 1)
     tenths = [float(inside[judged & (place == k)].mean()) if (judged & (place == k)).any() else None for k in range(10)]
     found = bootstrap.ratio(hit, n)
+    more = (1.0 - level) * float(rests[judged].mean()) if judged.any() else 0.0
     return {
         "level": level,
         **found,
-        "off": None if found["value"] is None else abs(found["value"] - level),
+        "off": None if found["value"] is None else max(level - found["value"], found["value"] - level - more, 0.0),
         "by_tenth": tenths,
         "by_entity": {
             name: {"coverage": float(hits[e] / rows[e]), "width": float(widths[e] / rows[e])}

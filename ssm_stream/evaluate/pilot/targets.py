@@ -16,10 +16,10 @@ from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.evaluate.alarm_matching import Alarm, Outcome
 from ssm_stream.evaluate.bootstrap import Bootstrap
-from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints, with_inputs
+from ssm_stream.evaluate.engine_run import EngineRun, Flags, Floats, Ints, with_inputs
 from ssm_stream.evaluate.pilot.alarm_tally import Blocks, row_blocks
 from ssm_stream.evaluate.pilot.baselines import BASELINES, Baselines, baselines
-from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, coverage, errors
+from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, at_rest, coverage, errors
 from ssm_stream.evaluate.pilot.split import Split
 
 
@@ -73,7 +73,7 @@ def compare_target(
     predictions |= {"frozen": frozen, trained: simple.yhat[trained]}
     block = row_blocks(run, split, blocks)
     found = errors(run, predictions, block, bootstrap)
-    covered = coverage(run, config.model.interval, block, bootstrap)
+    covered = coverage(run, at_rest(run), config.model.interval, block, bootstrap)
     return TargetPart(path, run, split, block, predictions, simple, found, covered)
 
 
@@ -88,19 +88,19 @@ def all_together(parts: list[TargetPart], level: float, bootstrap: Bootstrap) ->
     if len(parts) == 1:
         (part,) = parts
         return Predictions(part.errors.figures | seasons | {"seasons": part.simple.seasons}, part.coverage, nights)
-    run, predictions, block, usable = _stacked(parts)
+    run, predictions, block, usable, rests = _stacked(parts)
     figures = errors(run, predictions, np.where(usable, block, -1), bootstrap).figures
     for each in figures["methods"].values():
         each |= {"mae": None, "rmse": None}
     figures["by_target"] = {part.path: part.errors.figures for part in parts}
-    covered = coverage(run, level, block, bootstrap)
+    covered = coverage(run, rests, level, block, bootstrap)
     covered["by_target"] = {part.path: part.coverage for part in parts}
     return Predictions(figures | seasons, covered, nights)
 
 
-def _stacked(parts: list[TargetPart]) -> tuple[EngineRun, dict[str, Floats], Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Return all targets as the rows of one run, in units of persistence; their predictions and blocks; and which rows
-    have a unit."""
+def _stacked(parts: list[TargetPart]) -> tuple[EngineRun, dict[str, Floats], Ints, Flags, Flags]:
+    """Return all targets as the rows of one run, in units of persistence; their predictions and blocks; which rows
+    have a unit; and which rest."""
     n, m = len(parts[0].run), len(parts)
     order = np.argsort(np.tile(np.arange(n), m), kind="stable")  # an event's targets follow each other
     units = []
@@ -129,7 +129,8 @@ def _stacked(parts: list[TargetPart]) -> tuple[EngineRun, dict[str, Floats], Int
         ts=np.tile(first.ts, m)[order],
     )
     predictions = {name: stack([part.predictions[name] for part in parts]) for name in parts[0].predictions}
-    return run, predictions, np.concatenate([part.block for part in parts])[order], unit > 0.0
+    rests = np.concatenate([at_rest(part.run) for part in parts])[order]
+    return run, predictions, np.concatenate([part.block for part in parts])[order], unit > 0.0, rests
 
 
 def target_figures(

@@ -151,6 +151,6 @@ def _predictions(report: dict[str, Any]) -> list[Sentence]:
     if frozen and frozen["value"] is not None and _number(frozen["high"]) < 1.0:
         out.append(("verdict.adapts", {"share": 1.0 - frozen["value"]}))
     covered = report["coverage"]["value"]
-    if covered is not None and abs(covered - report["coverage"]["level"]) > COVERAGE_OFF:
+    if covered is not None and report["coverage"]["off"] > COVERAGE_OFF:
         out.append(("verdict.coverage_off", {"covered": covered, "level": report["coverage"]["level"]}))
     return out
