@@ -46,6 +46,7 @@ constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 4.0;  // lengths that are 
 // Of the limit after a length that was too long: times that length; at most so many times the limit before, as one outage is no
 // usual gap. It keeps that margin for a budget's worth of lengths or for so many times itself, as a day may have many events.
 constexpr double MARGIN = 1.25, RAISE = 4.0, KEPT = 100.0;
+constexpr double LONGER = 2.0;  // times the longest rest at a value: what is still rest, and no sensor that is stuck
 
 // Of the lengths of a series: mean, variance of length/mean, number; of those that were too long: the limit now, and when it was
 // set.  Of a source: variance, tail's start and mean, number.
@@ -335,9 +336,12 @@ class Silence {
     void learn_length(const Part& part, double* c, double* pools, double gap, double length) const {
         learn(c + part.lengths, pools + part.pool, length, [&] { return usual(part, c, pools, gap); }, [&] { return rare_of(part, c, gap); }, part.flag == MISSED);
     }
+    // The longest run of the column's value that is rest: see `range_ends.hpp`.
+    static double rest(const Part& part, const double* c) { return part.flag == STUCK ? LONGER * range_ends::rested(c + ENDS, c[VALUE]) : 0.0; }
     // Whether so many events without a value, or with the same, are too long: by so many times.
     bool too_long(const Part& part, const double* c, const double* pools, double gap, double length, double times = 1.0) const {
-        const double *own = c + part.lengths, least_length = part.flag == MISSED ? UNKNOWN_EVENTS : EQUAL_EVENTS;
+        const double* own = c + part.lengths;
+        const double least_length = most(part.flag == MISSED ? UNKNOWN_EVENTS : EQUAL_EVENTS, rest(part, c));
         return length > times * least_length && judged(own, pools + part.pool) && length > times * limit(own, usual(part, c, pools, gap));
     }
 
@@ -364,6 +368,7 @@ class Silence {
         learn_length(MISSES, c, pools, gap, c[RUN] + 1.0);
         go_on(MISSES, c, i, row, j, ts, value);
         c[RUN] = 0.0;
+        const double rested = rest(REPEATS, c);
         const bool at_end = range_ends::reached_often(c + ENDS, value);
         if (value > 0.0 && c[SIGNS] != POSITIVE && c[SIGNS] != BOTH) c[SIGNS] += POSITIVE;
         if (value < 0.0 && c[SIGNS] < NEGATIVE) c[SIGNS] += NEGATIVE;
@@ -376,7 +381,8 @@ class Silence {
             }
             return;
         }
-        if (c[SAME] > 0.0) learn_length(REPEATS, c, pools, gap, c[SAME]);
+        // A rest is no run by which those of other values are judged: they would be stuck for as long before it is found.
+        if (c[SAME] > 0.0 && (c[SAME] > rested || c[SAME] <= usual(REPEATS, c, pools, gap))) learn_length(REPEATS, c, pools, gap, c[SAME]);
         go_on(REPEATS, c, i, row, j, ts, value);
         // Zero, of what is never on both sides of it, is rest: a machine that is off has no load, no current, no flow. So is the value
         // at which it stood for too long before: a sensor that is stuck hardly comes back to that; and an end of its range at which it
