@@ -232,11 +232,13 @@ def test_a_state_of_another_layout_is_counted_anew() -> None:
     rules = SilenceAlerts(made)
     rules.process(events, 0, [])
     content = rules.dump()
-    kept, anew = SilenceAlerts(made), SilenceAlerts(made)
+    kept = SilenceAlerts(made)
     kept.load(content)
     assert kept.dump()["names"] == content["names"]
-    anew.load(content | {"entity": base64.b64encode(base64.b64decode(content["entity"])[: -8 * 5]).decode()})
-    assert anew.dump()["names"] == []
+    for part in ("entity", "source"):
+        anew = SilenceAlerts(made)
+        anew.load(content | {part: base64.b64encode(base64.b64decode(content[part])[: -8 * 5]).decode()})
+        assert anew.dump()["names"] == []
 
 
 def test_a_clock_that_is_a_year_ahead_silences_nobody() -> None:
@@ -342,6 +344,64 @@ def test_zero_is_rest_of_what_is_never_on_both_sides_of_it(least: float, alerts:
     events.features[:] = np.random.default_rng(0).uniform(least, 1.0, (len(events), 1))
     events.features[own_rows(events, "m01")[600:700], 0] = 0.0
     assert len(starts(found(Engine(config("stuck: true")), events))) == alerts
+
+
+def stuck_values(values: Floats) -> list[tuple[float, int]]:
+    """What the first of two machines is stuck at, and at which row."""
+    n = len(values)
+    y = np.random.default_rng(9).normal(size=2 * n)
+    y[::2] = values
+    ts = np.repeat(np.arange(n) * int(MINUTE), 2)
+    rules = SilenceAlerts(config("stuck: true"))
+    events = Events(["m0", "m1"] * n, ts, np.random.default_rng(8).normal(size=(2 * n, 1)), y, np.arange(2 * n))
+    found = starts([a.message for a in rules.process(events, 0, [])])
+    return [(m["value"], m["ts"] // int(MINUTE)) for m in found if m["entity"] == "m0"]
+
+
+def valve(below: Callable[[int], Floats], cycles: int = 60, seed: int = 2) -> Floats:
+    """A valve: open for about 30 rows, at 0 for about 50. below: of a rest by its number, its first values"""
+    g, parts = np.random.default_rng(seed), list[Floats]()
+    for i in range(cycles):
+        rest = np.zeros(int(g.integers(45, 56)))
+        first = below(i)
+        rest[: len(first)] = first
+        parts += [g.normal(60.0, 8.0, int(g.integers(25, 36))).round(1), rest]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rest_at_zero_stays_one_when_the_signal_is_once_below_it(seed: int) -> None:
+    """As it closes, after a long time or soon; and where it now and then is a little on either side."""
+    assert stuck_values(valve(lambda i: np.array([-0.1] if i >= 40 else []), seed=seed)) == []
+    assert stuck_values(valve(lambda i: np.array([0.0, 0.0, -0.1] if i >= 2 else []), seed=seed)) == []
+    g = np.random.default_rng(seed)
+    assert stuck_values(valve(lambda i: g.choice([0.0, -0.1, 0.1], 45, p=[0.9, 0.05, 0.05]), seed=seed)) == []
+    assert stuck_values(-valve(lambda i: np.array([-0.1] if i >= 40 else []), seed=seed)) == []
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_end_of_its_range_stays_rest_when_the_signal_is_once_beyond_it(sign: float) -> None:
+    """A transmitter that sends 4 mA at rest."""
+    assert stuck_values(sign * (valve(lambda i: np.array([-0.1] if i >= 40 else [])) + 4.0)) == []
+
+
+def test_what_rests_at_zero_is_stuck_there_for_longer_than_it_ever_rested_and_elsewhere_as_soon() -> None:
+    values = valve(lambda i: np.array([-0.1] if i >= 40 else []))
+    n = len(values)
+    closed = stuck_values(np.concatenate([values, np.full(100, 0.0)]))
+    assert [value for value, _ in closed] == [0.0]
+    ((value, at),) = stuck_values(np.concatenate([values, np.full(100, 63.2)]))
+    assert value == 63.2
+    assert at <= n + 12
+
+
+def test_a_stop_before_it_is_used_hides_no_signal_that_is_stuck_at_zero() -> None:
+    """A week at zero, then about zero, on either side."""
+    g = np.random.default_rng(0)
+    values = np.concatenate([np.zeros(3000), g.uniform(-1.0, 1.0, 1000).round(2), np.zeros(100)])
+    ((value, at),) = stuck_values(values)
+    assert value == 0.0
+    assert at <= 4000 + 30
 
 
 def test_a_value_at_which_it_stood_before_is_rest() -> None:

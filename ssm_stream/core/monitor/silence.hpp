@@ -7,7 +7,8 @@
 // and what comes more rarely alarms at no more than the budget's rate.
 //
 // The clock τ (ms) of a source is that of its events: the median of the latest times of a few entities moves it, so that no
-// single clock can, and a pause of all entities moves it by no more than twice their usual gap.
+// single clock can, and a pause of all entities moves it by no more than twice their usual gap. It goes forward only: a row that
+// comes late would send that median back, and its return would count as time a second time.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
@@ -28,6 +29,8 @@ namespace own = SSM_ISA::series;
 
 constexpr i64 RING = 9;
 constexpr double STEP = 1.05, PAUSE = 0.5, WHOLE = 1.1;  // of the usual gap: a step of its median; how far a pause counts; and with `after`
+constexpr double DAY = 86'400'000.0, SET_BACK = 60.0;   // ms, usual gaps: times that fall by more than both are of clocks set back
+constexpr double LEAD_STEP = 0.01, FEW = 0.1;        // of the usual gap: a step of LEAD; share of the events that are less ahead
 constexpr double FLOOR = 0.004;                      // least rate of mean and variance
 constexpr double LEAN = 10.0, SPREAD = 0.05;         // lengths for which an own variance counts half; least deviation
 constexpr double FIRST = 3.0;                        // lengths before a variance
@@ -43,20 +46,21 @@ constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 4.0;  // lengths that are 
 // Of the limit after a length that was too long: times that length; at most so many times the limit before, as one outage is no
 // usual gap. It keeps that margin for a budget's worth of lengths or for so many times itself, as a day may have many events.
 constexpr double MARGIN = 1.25, RAISE = 4.0, KEPT = 100.0;
+constexpr double LONGER = 2.0;  // times the longest rest at a value: what is still rest, and no sensor that is stuck
 
 // Of the lengths of a series: mean, variance of length/mean, number; of those that were too long: the limit now, and when it was
 // set.  Of a source: variance, tail's start and mean, number.
 constexpr i64 MEAN = 0, VARIANCE = 1, NUMBER = 2, LONG = 3, SET = 4, LENGTHS = 5;
 constexpr i64 ALL_VARIANCE = 0, START = 1, EXCESS = 2, ALL_NUMBER = 3, ALL_LENGTHS = 4;
-// Of an entity.
+// Of an entity: TS, its latest time; while it is silent, DEADLINE is the time (ms) at which that was found.
 constexpr i64 GAPS = 0, LAST = LENGTHS, TS = LAST + 1, DEADLINE = TS + 1, KEY = DEADLINE + 1, OF_SOURCE = KEY + 1,
               SILENT = OF_SOURCE + 1, ENTITY = SILENT + 1;
 // Of a column of an entity: gaps between values, runs of equal ones.
 constexpr i64 MISSING = 0, RUN = LENGTHS, MISSED = RUN + 1, MISSED_TS = MISSED + 1, EQUAL = MISSED_TS + 1, SAME = EQUAL + LENGTHS,
               VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, SIGNS = STUCK_TS + 1, REST = SIGNS + 1,
               ENDS = REST + 1, COLUMN = ENDS + range_ends::SIZE;
-// Of a source.
-constexpr i64 TAU = 0, MEDIAN = 1, USUAL = 2, TURN = 3, HELD = 4, ROWS = 5, TIMES = ROWS + RING, TURNS = TIMES + RING, POOL = TURNS + RING,
+// Of a source. LEAD: ms by which nearly all events are ahead of the clock.
+constexpr i64 TAU = 0, MEDIAN = 1, USUAL = 2, TURN = 3, HELD = 4, ROWS = 5, TIMES = ROWS + RING, TURNS = TIMES + RING, LEAD = TURNS + RING, POOL = LEAD + 1,
               SOURCE = POOL + ALL_LENGTHS;
 
 // An entity without events, and a source.
@@ -144,8 +148,8 @@ void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, b
 // A false alarm in so many events, or in so much event time (ms); `after`: the longest gap, ms, in place of both.
 struct Limits { double events, ms, after; i64 parts; bool columns; };
 enum What : i64 { GONE, BACK, EMPTY, FILLED, FIXED, MOVES };
-// since: ms; value: of a column that repeats it; others: columns that stopped with it
-struct Found { i64 event, row, what, column; double since, value, others; };
+// since, at: ms, at: when it was found; value: of a column that repeats it; others: columns that stopped with it
+struct Found { i64 event, row, what, column; double since, value, others, at; };
 // What a column may stop to do; where its lengths, and those of the source, are.
 struct Part { i64 lengths, run, flag, since, pool; What stops, goes; };
 constexpr Part MISSES{MISSING, RUN, MISSED, MISSED_TS, 0, EMPTY, FILLED}, REPEATS{EQUAL, SAME, STUCK, STUCK_TS, ALL_LENGTHS, FIXED, MOVES};
@@ -174,7 +178,7 @@ class Silence {
         for (i64 i = 0; i < n; ++i) {
             found_.clear();
             step(s, at, i, rows[i], static_cast<double>(ts[i]), values.size(1) ? &values[i * columns_] : nullptr);
-            for (const Found& each : found_) out.append(nb::make_tuple(each.event, each.row, each.what, each.column, each.since, each.value, each.others));
+            for (const Found& f : found_) out.append(nb::make_tuple(f.event, f.row, f.what, f.column, f.since, f.value, f.others, f.at));
         }
         return out;
     }
@@ -223,23 +227,35 @@ class Silence {
     void step(double* s, i64 at, i64 i, i64 row, double ts, const double* values) {
         double* e = of(row);
         move(s, row, ts, e);
-        const bool known = e[LAST] == e[LAST], silent = e[SILENT] != 0.0;
-        // Until every place of the ring has been filled twice the clock has not begun.
-        if (known && s[TURN] > 2.0 * static_cast<double>(RING))
-            learn(e + GAPS, s + POOL, s[TAU] - e[LAST], [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); });
-        if (silent) found_.push_back({i, row, BACK, -1, e[TS], NAN, 0.0});
-        e[LAST] = s[TAU];
-        e[TS] = ts;
-        e[SILENT] = 0.0;
-        e[OF_SOURCE] = static_cast<double>(at);
-        e[DEADLINE] = s[TAU] + (limits_.after > 0.0 ? limits_.after : judged(e, s + POOL) ? most(limit(e + GAPS, usual(e, s)), of_new(e)) : INFINITY);
-        if (e[DEADLINE] < e[KEY]) push(at, row, e);
+        arrive(e, s, at, i, row, ts);
         unsettled_ = false;
-        for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, ts, values[j]);
+        for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, e[TS], values[j]);
         if (unsettled_)
             for (const Part& part : {MISSES, REPEATS}) settle(e, s, part, i, row);
-        expire(s, at, i);
+        expire(s, at, i, ts);
     }
+    // An entity's event, from which its next gap counts.
+    void arrive(double* e, double* s, i64 at, i64 i, i64 row, double ts) {
+        // Ahead of the clock it is as far as that will count to its time: where all come at the same times, whether one is before the
+        // step of the clock or after it is no part of its gaps, or a single missing row would be three steps. Without that by which
+        // nearly all are ahead of a median: they would only be missed later.
+        const double now = s[TAU] + lead_;
+        // Until every place of the ring has been filled twice the clock has not begun; while it stands, gaps have no length.
+        if (e[LAST] == e[LAST] && s[TURN] > 2.0 * static_cast<double>(RING) && !stands_)
+            learn(e + GAPS, s + POOL, most(now - e[LAST], 0.0), [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); });
+        // A row that comes late, as those that `every` makes of readings when the next one comes, ends it at the time of the clock: its
+        // own may be of before the silence was found.
+        if (e[SILENT] != 0.0) found_.push_back({i, row, BACK, -1, e[TS], NAN, 0.0, most(most(ts, s[MEDIAN]), e[DEADLINE])});
+        if (!(e[LAST] > now)) e[LAST] = now;
+        // Of a row that comes late, the time is not when its entity came last.
+        if (!(ts < e[TS] && e[TS] - ts <= set_back(s))) e[TS] = ts;
+        e[SILENT] = 0.0;
+        e[OF_SOURCE] = static_cast<double>(at);
+        const bool by_gaps = limits_.after <= 0.0;
+        e[DEADLINE] = e[LAST] + (!by_gaps ? limits_.after : judged(e, s + POOL) ? most(limit(e + GAPS, usual(e, s)), of_new(e)) : INFINITY);
+        if (e[DEADLINE] < e[KEY]) push(at, row, e);
+    }
+    double set_back(const double* s) const { return most(DAY, SET_BACK * s[USUAL]); }
     // A row that is missing now and then, more often than the budget allows alarms, may not have been missing yet: until it can
     // have been, the gap that one leaves is learned and no alarm, or each machine of a new source would raise one.
     double of_new(const double* e) const {
@@ -281,14 +297,20 @@ class Silence {
             s[USUAL] = s[USUAL] == 0.0 ? gap : s[USUAL] * (gap > s[USUAL] ? STEP : gap < s[USUAL] ? 1.0 / STEP : 1.0);
         }
         const double median = sorted[now / 2], moved = s[TURN] == 1.0 ? 0.0 : median - s[MEDIAN];
+        // One entity that sends what it has kept for days is no clock that was set back.
+        const bool follows = moved >= 0.0 || (now > 1 && moved < -set_back(s));
+        stands_ = !follows && moved < -s[USUAL];
         // Where all entities come at the same times, as windows do, the clock moves by a whole gap at once.
         const double most_counted = limits_.after > 0.0 ? least(WHOLE * s[USUAL], limits_.after / 4.0) : PAUSE * s[USUAL];
         if (moved > 0.0) s[TAU] += s[USUAL] > 0.0 ? least(moved, most_counted) : moved;
-        s[MEDIAN] = median;
+        if (follows) s[MEDIAN] = median;
+        const double ahead = s[USUAL] > 0.0 ? most(least(ts - s[MEDIAN], most_counted), 0.0) : 0.0;
+        s[LEAD] = most(s[LEAD] + LEAD_STEP * s[USUAL] * ((ahead > s[LEAD] ? 1.0 : 0.0) - 1.0 + FEW), 0.0);
+        lead_ = most(ahead - s[LEAD], 0.0);
     }
 
     // The deadlines that the clock has passed: of entities of this source that are not silent already.
-    void expire(double* s, i64 at, i64 i) {
+    void expire(double* s, i64 at, i64 i, double ts) {
         auto& heap = heaps_[static_cast<std::size_t>(at)];
         while (!heap.empty() && heap.top().first <= s[TAU]) {
             const auto [key, row] = heap.top();
@@ -299,7 +321,8 @@ class Silence {
             if (e[SILENT] != 0.0 || !(e[DEADLINE] < INFINITY) || e[OF_SOURCE] != static_cast<double>(at)) continue;
             if (e[DEADLINE] <= s[TAU]) {
                 e[SILENT] = 1.0;
-                found_.push_back({i, row, GONE, -1, e[TS], NAN, 0.0});
+                e[DEADLINE] = most(ts, s[MEDIAN]);  // no row that is late itself
+                found_.push_back({i, row, GONE, -1, e[TS], NAN, 0.0, e[DEADLINE]});
             } else if (e[DEADLINE] < e[KEY]) push(at, row, e);
         }
     }
@@ -313,9 +336,12 @@ class Silence {
     void learn_length(const Part& part, double* c, double* pools, double gap, double length) const {
         learn(c + part.lengths, pools + part.pool, length, [&] { return usual(part, c, pools, gap); }, [&] { return rare_of(part, c, gap); }, part.flag == MISSED);
     }
+    // The longest run of the column's value that is rest: see `range_ends.hpp`.
+    static double rest(const Part& part, const double* c) { return part.flag == STUCK ? LONGER * range_ends::rested(c + ENDS, c[VALUE]) : 0.0; }
     // Whether so many events without a value, or with the same, are too long: by so many times.
     bool too_long(const Part& part, const double* c, const double* pools, double gap, double length, double times = 1.0) const {
-        const double *own = c + part.lengths, least_length = part.flag == MISSED ? UNKNOWN_EVENTS : EQUAL_EVENTS;
+        const double* own = c + part.lengths;
+        const double least_length = most(part.flag == MISSED ? UNKNOWN_EVENTS : EQUAL_EVENTS, rest(part, c));
         return length > times * least_length && judged(own, pools + part.pool) && length > times * limit(own, usual(part, c, pools, gap));
     }
 
@@ -340,8 +366,9 @@ class Silence {
             return;
         }
         learn_length(MISSES, c, pools, gap, c[RUN] + 1.0);
-        go_on(MISSES, c, i, row, j, value);
+        go_on(MISSES, c, i, row, j, ts, value);
         c[RUN] = 0.0;
+        const double rested = rest(REPEATS, c);
         const bool at_end = range_ends::reached_often(c + ENDS, value);
         if (value > 0.0 && c[SIGNS] != POSITIVE && c[SIGNS] != BOTH) c[SIGNS] += POSITIVE;
         if (value < 0.0 && c[SIGNS] < NEGATIVE) c[SIGNS] += NEGATIVE;
@@ -354,8 +381,9 @@ class Silence {
             }
             return;
         }
-        if (c[SAME] > 0.0) learn_length(REPEATS, c, pools, gap, c[SAME]);
-        go_on(REPEATS, c, i, row, j, value);
+        // A rest is no run by which those of other values are judged: they would be stuck for as long before it is found.
+        if (c[SAME] > 0.0 && (c[SAME] > rested || c[SAME] <= usual(REPEATS, c, pools, gap))) learn_length(REPEATS, c, pools, gap, c[SAME]);
+        go_on(REPEATS, c, i, row, j, ts, value);
         // Zero, of what is never on both sides of it, is rest: a machine that is off has no load, no current, no flow. So is the value
         // at which it stood for too long before: a sensor that is stuck hardly comes back to that; and an end of its range at which it
         // has often been.
@@ -364,10 +392,10 @@ class Silence {
         c[VALUE] = rests ? NAN : value;
         c[STUCK_TS] = ts;
     }
-    void go_on(const Part& part, double* c, i64 i, i64 row, i64 j, double value) {
+    void go_on(const Part& part, double* c, i64 i, i64 row, i64 j, double ts, double value) {
         if (c[part.flag] == 0.0) return;
         if (c[part.flag] == FIRST_OF) {
-            found_.push_back({i, row, part.goes, j, c[part.since], value, 0.0});
+            found_.push_back({i, row, part.goes, j, c[part.since], value, 0.0, ts});
             unsettled_ = true;
         }
         c[part.flag] = 0.0;
@@ -388,12 +416,14 @@ class Silence {
                 if (o[part.flag] != 0.0 || too_long(part, o, pools, e[MEAN], o[part.run], 0.5)) others += 1.0;
             }
             c[part.flag] = first ? FIRST_OF : ONE_OF;
-            if (first) found_.push_back({i, row, part.stops, j, c[part.since], part.flag == MISSED ? NAN : c[VALUE], others});
+            if (first) found_.push_back({i, row, part.stops, j, c[part.since], part.flag == MISSED ? NAN : c[VALUE], others, e[TS]});
         }
     }
 
     double* entities_ = nullptr;
     i64 columns_ = 0, count_ = 0;
+    double lead_ = 0.0;       // ms by which the clock of the event's source will count to its time, beyond LEAD
+    bool stands_ = false;     // whether the clock of the event's source waits for the times that it has had
     bool unsettled_ = false;  // whether a column of the event's entity has stopped or goes on
     Limits limits_{};
     std::vector<std::priority_queue<Entry, std::vector<Entry>, Later>> heaps_;

@@ -38,8 +38,8 @@ MISSED, SAME, VALUE, IS_STUCK, SIGNS, REST = (ENTITY + i for i in (6, 13, 14, 15
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
 """Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
-Found = tuple[int, int, int, int, float, float, float]
-"""Event, row, what, column (−1: the entity), since (ms), value, and how many columns stopped with it."""
+Found = tuple[int, int, int, int, float, float, float, float]
+"""Event, row, what, column (−1: the entity), since (ms), value, how many columns stopped with it, and when (ms)."""
 
 
 class SilenceAlerts:
@@ -128,7 +128,8 @@ class SilenceAlerts:
             if is_alert:
                 name, column = change.place
                 what = FIXED if change.begins else MOVES
-                new = (change.event, self._rows[name], what, column, change.since, change.value, 0.0)
+                at = float(events.ts[change.event])
+                new = (change.event, self._rows[name], what, column, change.since, change.value, 0.0, at)
                 kept.append(own.get((change.event, what, column), (len(found), new)))
         return [each for _, each in sorted(kept, key=lambda kept: (kept[1][0], kept[0]))]
 
@@ -169,7 +170,7 @@ class SilenceAlerts:
         return values
 
     def _alert(self, events: Events, source: int, found: Found) -> Alert | None:
-        event, row, what, column, since, value, others = found
+        event, row, what, column, since, value, others, at = found
         kind = STUCK if what in (FIXED, MOVES) else SILENCE
         if (kind == STUCK and not self._stuck) or (kind == SILENCE and self._silence is None):
             return None
@@ -181,7 +182,7 @@ class SilenceAlerts:
             value = float(events.features[event, column] if j < 0 else of_target[event, j])
         entity, phase = self._names[row], "started" if what in STARTS else "recovered"
         message = rule_message(
-            self._config, kind, self.columns[column] if column >= 0 else None, entity, int(since), int(events.ts[event])
+            self._config, kind, self.columns[column] if column >= 0 else None, entity, int(since), int(at)
         ) | {
             "phase": phase,
             "ended_by": "recovered" if phase == "recovered" else None,
@@ -263,7 +264,9 @@ class SilenceAlerts:
     def load(self, content: dict[str, Any]) -> None:
         """Load what `dump` returned; where it is of other columns or of another layout, lengths are counted anew."""
         width = len(base64.b64decode(content["entity"])) // (8 * max(len(content["names"]), 1))
-        if content["columns"] != self.columns or width not in (0, self._width):
+        of_sources = len(base64.b64decode(content["source"])) // 8
+        same = of_sources == len(content["sources"]) * self._source.shape[1]
+        if content["columns"] != self.columns or width not in (0, self._width) or not same:
             return
         self._names = list(content["names"])
         self._rows = {name: i for i, name in enumerate(self._names)}
