@@ -153,6 +153,7 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     return {max(wider * scale.room[error_scale::LOWER], least), max(wider * scale.room[error_scale::UPPER], least)};
 }
 
+constexpr double RANGE_IN_STEPS = 8.0;  // mean distance of predictions from their mean, in steps, from which on a target is measured in them
 constexpr double FORESEEN = 0.5;      // of the bound: errors up to here count as predicted
 constexpr double PLASTIC = 0.7548776662466927;  // its multiples, less their whole parts, fill 0 to 1 evenly
 
@@ -161,6 +162,13 @@ constexpr double PLASTIC = 0.7548776662466927;  // its multiples, less their who
 static SSM_INLINE double within_step(i64 n, double step) {
     const double turn = PLASTIC * static_cast<double>(n);
     return step * (turn - std::floor(turn) - 0.5);
+}
+
+// What a mean error must move by to matter: a step of the target, as nobody reads less from it. Not of what has few values, as counts and
+// codes: there the step is no resolution, and a share that doubles moves the mean by less.
+static SSM_INLINE double least_shift(const error_scale::Scale& s) {
+    const double step = s.pool_number[error_scale::STEP];
+    return s.number[error_scale::SPREAD] > RANGE_IN_STEPS * step ? step : 0.0;
 }
 
 // Does a category change with the event that is judged, which stays for so many events that levels show what is usual while it does?
@@ -250,13 +258,14 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     if (r.drift && allowed == 1.0) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
-        const double any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
-        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
+        const double over = wider * context.room[error_scale::BOTH], any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
+        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / over, OVER_MOST) : 0.0;
         const double stop = error_scale::stopped_after(context);
         const bool quiet = rests || (still && error_scale::stood(context) >= stop && size <= context.number[error_scale::SIZE]);
         double evidence = 0.0;
         if (error_scale::is_known(context) && !quiet && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
-            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly), SCORE_MOST);
+            const double least = over > 0.0 ? least_shift(context) / over : 0.0;
+            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least), SCORE_MOST);
         }
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
