@@ -394,7 +394,7 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     own, step = store.state.error_scale.number[row], store.shared.error_scale.number[pool, error_scale.STEP]
     known = store.shared.error_scale.tail[pool], (float(own[error_scale.SEEN]), scale)
     bound = scale * wider * interval.anomaly_bound(store.state.interval, row, rate, *known)
-    first = own[error_scale.SIZE] <= 0.0 and own[error_scale.STANDING] > 0.0
+    first = own[error_scale.SIZE] <= 0.0 and bool(store.state.error_scale.rest[row, error_scale.STANDING])
     moved = 2.0 * abs(answer - float(own[error_scale.TARGET])) if first else 0.0
     bound = max(bound, 1e-9 * max(abs(y), abs(answer)) + 1e-300, 0.5 * float(step), moved)  # as in process.cpp
     return min(abs(y - answer) / bound, MAX_SCORE)

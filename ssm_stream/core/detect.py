@@ -50,6 +50,12 @@ def follows_last(number: NDArray[np.float64]) -> float:
     return min(max(float(number[CROSS]) / (float(number[POWER]) + 1e-9), 0.0), 0.95)
 
 
+def is_calm(number: NDArray[np.float64]) -> bool:
+    """Return whether the latest errors fit the old ones again, as in `monitor/drift.hpp`. number: (34,)"""
+    tested = float(number[WARM]) <= 0.0 and float(number[TESTING]) == 0.0
+    return tested and abs(float(number[Z_MEAN])) < 0.5 and abs(float(number[Z_SQUARE]) - 1.0) < 0.7
+
+
 def new_detector_state(E: int) -> DetectorState:
     """E fresh entities."""
     return blocks.zeros(DetectorState, "detector", E)

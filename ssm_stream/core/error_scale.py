@@ -13,7 +13,9 @@ from ssm_stream.core import blocks, native
 # of negative errors, and what both are multiplied by
 ROOM, UPPER, LOWER, WIDER = 3, 2, 3, 11
 # columns of ErrorScaleState.number
-SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST, TARGET, STANDING = range(9)
+SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST, TARGET = range(8)
+# columns of ErrorScaleState.rest
+STANDING, USUAL_REST = range(2)
 # column of ErrorScalePoolState.number
 STEP = 3
 
@@ -21,9 +23,10 @@ STEP = 3
 class ErrorScaleState(NamedTuple):
     """E entities, a row each, with D = 9 + features inputs; zeros are a fresh entity.
 
-    number (E, 9) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
-        the prediction; log of the scale without context; the last scale, in the target's unit; the target before; 0
-        without one, 1, or 2 where it stood still, as predicted
+    number (E, 8) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
+        the prediction; log of the scale without context; the last scale, in the target's unit; the target before
+    rest (E, 2) float32: 0 without a target, else 1 and the events in a row at which it has stood still, negative where
+        it was not as predicted at the latest; how many they usually are
     value (E, 11) float32: how large whitened errors over their scale have been recently, and the mean of its log;
         decayed losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of
         negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale;
@@ -35,6 +38,7 @@ class ErrorScaleState(NamedTuple):
     """
 
     number: NDArray[np.float64]
+    rest: NDArray[np.float32]
     value: NDArray[np.float32]
     mean: NDArray[np.float32]
     w: NDArray[np.float32]

@@ -153,6 +153,7 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     return {max(wider * scale.room[error_scale::LOWER], least), max(wider * scale.room[error_scale::UPPER], least)};
 }
 
+constexpr double RANGE_IN_STEPS = 8.0;  // mean distance of predictions from their mean, in steps, from which on a target is measured in them
 constexpr double FORESEEN = 0.5;      // of the bound: errors up to here count as predicted
 constexpr double PLASTIC = 0.7548776662466927;  // its multiples, less their whole parts, fill 0 to 1 evenly
 
@@ -161,6 +162,13 @@ constexpr double PLASTIC = 0.7548776662466927;  // its multiples, less their who
 static SSM_INLINE double within_step(i64 n, double step) {
     const double turn = PLASTIC * static_cast<double>(n);
     return step * (turn - std::floor(turn) - 0.5);
+}
+
+// What a mean error must move by to matter: a step of the target, as nobody reads less from it. Not of what has few values, as counts and
+// codes: there the step is no resolution, and a share that doubles moves the mean by less.
+static SSM_INLINE double least_shift(const error_scale::Scale& s) {
+    const double step = s.pool_number[error_scale::STEP];
+    return s.number[error_scale::SPREAD] > RANGE_IN_STEPS * step ? step : 0.0;
 }
 
 // Does a category change with the event that is judged, which stays for so many events that levels show what is usual while it does?
@@ -176,7 +184,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     // No nearer than half a step: the least that a target of the pool has moved by. Before the first error of an entity, the pool
     // alone moves its prediction, and what it moves by is all that is known of how wrong that may be.
     double floor = max(1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300, error_scale::HALF * context.pool_number[error_scale::STEP]);
-    if (context.number[error_scale::SIZE] <= 0.0 && context.number[error_scale::STANDING] != error_scale::NO_TARGET)
+    if (context.number[error_scale::SIZE] <= 0.0 && context.rest[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
     const double bound = max(context.room[error_scale::WIDER] * unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), floor);
     if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
@@ -227,7 +235,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     // Judged is the error over the scale of its side.
     const error_scale::Scale context(state, j.k, e);
     const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
-    const bool rests = error_scale::stands(context, j.y) && size <= error_scale::nothing(context, rounding);
+    const bool still = error_scale::stands(context, j.y), rests = still && size <= error_scale::nothing(context, rounding);
     const double wider = context.room[error_scale::WIDER];
     const double unit = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER], scale = wider * unit;
     const auto [found, channel] = anomaly_score(state, e, j, events, unit, context, absorb);
@@ -250,15 +258,22 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     if (r.drift && allowed == 1.0) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
-        const double any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
-        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / (wider * context.room[error_scale::BOTH]), OVER_MOST) : 0.0;
+        const double over = wider * context.room[error_scale::BOTH], any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
+        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / over, OVER_MOST) : 0.0;
+        const double stop = error_scale::stopped_after(context);
+        const bool quiet = rests || (still && error_scale::stood(context) >= stop && size <= context.number[error_scale::SIZE]);
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !rests && error_scale::vague(context) < error_scale::VAGUE_HEARD) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly), SCORE_MOST);
+        if (error_scale::is_known(context) && !quiet && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
+            const double least = over > 0.0 ? least_shift(context) / over : 0.0;
+            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least), SCORE_MOST);
+        }
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             const double longest = absorb_after(r, episodes::DRIFT, budget);
-            phase[1] = episodes::step(episode, episodes::DRIFT, {j.n, j.time, evidence, evidence >= 1.0, drift::is_calm(detector), longest}, r,
-                                      phase + ENDED + 1);
+            // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
+            const bool calm = drift::is_calm(detector);
+            const episodes::Heard event{j.n, j.time, evidence, evidence >= 1.0, calm || quiet, longest, calm ? 0.0 : stop};
+            phase[1] = episodes::step(episode, episodes::DRIFT, event, r, phase + ENDED + 1);
             if (phase[ENDED + 1] == episodes::ABSORBED) drift::rebase(detector);
             number[3] = evidence;
         }
@@ -272,8 +287,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const interval::Interval width = interval_of(state, {j.k, e});
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);  // of all but those at rest
     const bool expected = error_scale::rest_expected(context, j.answer, rounding), apart = expected && interval::rest_apart(width, j.n - learned);
-    if (expected) interval::learn_rest(width, error_scale::stands(context, j.y), r.level);
-    error_scale::take_target(context, j.y, rests);
+    if (expected) interval::learn_rest(width, still, r.level);
+    error_scale::take_target(context, j.y, still, rests);
     if (rests) {
         if (!apart) interval::hold(width, learned, r.level, j.context[0]);
         return score;

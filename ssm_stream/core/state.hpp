@@ -7,7 +7,7 @@ namespace ssm {
 
 struct IntervalFields { Field<double> scale, width, tail, largest; Field<std::int16_t> hours; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
-struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
+struct ErrorScaleFields { Field<double> number; Field<float> rest, value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
 struct ShapeFields { Field<double> number, tail; Field<float> distance; Field<std::int16_t> past; Field<std::int8_t> usual; };

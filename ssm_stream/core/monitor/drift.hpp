@@ -21,6 +21,9 @@
 // memory, of z and of z² apart, and both are shrunk so that their sums vary as those of independent ones do: evidence then
 // counts for as many events as it is worth.
 //
+// A shift that is too small to matter, below the step that the target is read in, is no alarm: its evidence waits below the threshold,
+// so that there is one at once when it has grown.
+//
 // After an alarm the next errors are still ranked in the old reference. If they fit it (a false alarm, a fault that has
 // passed, or a change that the learner has taken up), it stays; if not, a new reference is made of them. Where it stays, the
 // threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too.
@@ -60,6 +63,7 @@ constexpr double WANDER_RATE = 1.0 / 8000, WANDER_MOST = 9.0, WANDER_ERROR = 0.1
 // one else.
 constexpr double ANOMALY_MOST = 2.0;
 constexpr double OVERSHOOT = 0.45;
+constexpr double WAITS = 0.999;  // of the threshold: where evidence waits of a shift that is too small to matter
 // Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.
 constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
 // Shifts ±¼, ±½, ±1; standard deviations ½, √½, √2, 2; on block means: shifts ±½, ±1
@@ -215,13 +219,36 @@ inline void rebase(const Drift& s) {
     if (s.number[SCALE] > 0.0 && s.number[SPREAD] > 0.0) restart(s, 0.0);
 }
 
+// The bet that has won most.
+SSM_INLINE int best_bet(const Drift& s) {
+    int best = 0;
+    for (int i = 0; i < BETS_ALL; ++i)
+        if (WEIGHTS[i] * s.bets[i] > WEIGHTS[best] * s.bets[best]) best = i;
+    return best;
+}
+SSM_INLINE bool is_shift(int bet) { return bet < 6 || bet >= BETS; }
+// How far the mean of the latest errors has moved: of the 8, 16, 32, 64 or 128 whose mean is most unlike no change. A running mean would
+// lag behind a shift that the learner takes up in the meantime. Any, where fewer are kept in this reference's unit.
+SSM_ALONE double latest_shift(const Drift& s) {
+    const double* number = s.number;
+    const double kept = min(number[SEEN] - SETTLE - FIRST, number[TOTAL] / number[MASS] - static_cast<double>(AGAIN / 2));
+    if (!(kept >= 8.0)) return INFINITE;
+    const i64 seen = static_cast<i64>(number[SEEN]), most = static_cast<i64>(min(kept, 128.0));
+    double sum = 0.0, best = 0.0, mean = 0.0;
+    i64 n = 0;
+    for (i64 next = 8; next <= most; next *= 2) {
+        for (; n < next; ++n) sum += min(max(static_cast<double>(s.waiting[(seen - 1 - n) % LAG]), -8.0), 8.0);
+        const double square = sum * sum / static_cast<double>(n);
+        if (square > best) best = square, mean = sum / static_cast<double>(n);
+    }
+    return std::fabs(mean) / (1.0 - follows_last(number)) * number[SCALE];
+}
+
 // What the alarm says; from here on errors are held against the old reference. Those that wait join it if later ones fit it: what
 // comes each night is known in time.
 inline void alarm(const Drift& s) {
     double* number = s.number;
-    int best = 0;
-    for (int i = 0; i < BETS_ALL; ++i)
-        if (WEIGHTS[i] * s.bets[i] > WEIGHTS[best] * s.bets[best]) best = i;
+    const int best = best_bet(s);
     if (best < 6) number[CHANGE] = best < 3 ? 1.0 : 2.0;
     else if (best < BETS) number[CHANGE] = best < 8 ? 3.0 : 4.0;
     else number[CHANGE] = best < BETS + 2 ? 5.0 : 6.0;
@@ -313,8 +340,8 @@ inline double test(const Drift& s, bool hold) {
     return 1.0;
 }
 
-// Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit
-inline double wager(const Drift& s, double x, double z, double size, double budget) {
+// Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit; least: as of `observe`
+inline double wager(const Drift& s, double x, double z, double size, double budget, double least) {
     double* number = s.number;
     number[BLOCK_SUM] += min(max(x, -8.0), 8.0);
     number[IN_BLOCK] += 1.0;
@@ -326,7 +353,13 @@ inline double wager(const Drift& s, double x, double z, double size, double budg
     const double threshold = OVERSHOOT * budget, youth = 1.0 - (s.before + number[SEEN]) / YOUNG;
     const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
     const double evidence = total / (caution > 0.0 ? threshold * series::exp(caution) : threshold);
-    if (evidence >= 1.0) alarm(s);
+    if (evidence < 1.0) return evidence;
+    if (least > 0.0 && is_shift(best_bet(s)) && latest_shift(s) < least) {
+        // It waits just below the threshold: no alarm while it is so small, and one at once when it has grown.
+        for (int i = 0; i < BETS_ALL; ++i) s.bets[i] *= WAITS / evidence;
+        return WAITS;
+    }
+    alarm(s);
     return evidence;
 }
 
@@ -340,7 +373,8 @@ inline void prefetch(const Drift& s) {
 
 // Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
 // budget: mean events between false alarms; hold: the old reference is kept after an alarm even if errors do not fit it
-SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false) {
+// least: what a mean error must move by to matter
+SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false, double least = 0.0) {
     double* number = s.number;
     const double seen = number[SEEN];
     number[SEEN] = seen + 1.0;
@@ -377,7 +411,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold,
         if (number[TESTING] == 0.0) learn_level(number, LEVEL, z), learn_level(number, SIZE, more), learn_wander(number);
         join(s, w);
         const double most = anomalous ? ANOMALY_MOST : INFINITE;
-        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, clip(beyond, most), min(size, most * most - 1.0), budget);
+        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, clip(beyond, most), min(size, most * most - 1.0), budget, least);
     }
     age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;

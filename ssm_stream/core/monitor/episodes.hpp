@@ -1,7 +1,8 @@
 // Episodes: an alert starts, goes on and recovers; one per entity and kind at a time.
 //
 // anomaly   starts after `consecutive` events whose score exceeds 1, recovers after `recover_after` events without one
-// drift     starts at the detector's alarm, recovers once the errors' scores are standard normal again
+// drift     starts at the detector's alarm, recovers once the errors' scores are standard normal again, or once there have been no errors
+//           for longer than there usually are none, as the target rests
 // Either ends as absorbed once it has lasted `absorb` events: what is so for that long is the new normal.
 //
 // Counts are labelled events of the entity, never wall-clock time, so that a replay tells the same story.
@@ -22,8 +23,9 @@ SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
 }
 
 // What an episode hears of an event. n: labelled events before this one; ts: ms; score: the kind's score; alarm: the
-// kind's condition holds on this event; calm: the event counts towards recovery; absorb: most events of an episode
-struct Heard { i64 n; double ts, score; bool alarm, calm; double absorb; };
+// kind's condition holds on this event; calm: the event counts towards recovery; absorb: most events of an episode; calm_least: of
+// a recovery that the rules would have sooner
+struct Heard { i64 n; double ts, score; bool alarm, calm; double absorb, calm_least = 0.0; };
 
 // Move an episode on by one event and return its phase if it is to be reported (UNCHANGED if not).
 inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rules, i64* ended) {
@@ -39,7 +41,7 @@ inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rul
     }
     number[PEAK] = max(number[PEAK], heard.score);
     number[CALM] = heard.calm && !heard.alarm ? number[CALM] + 1.0 : 0.0;
-    const bool recovered = number[CALM] >= static_cast<double>(rules.recover_after[kind]);
+    const bool recovered = number[CALM] >= max(static_cast<double>(rules.recover_after[kind]), heard.calm_least);
     if (recovered || n - number[SINCE_N] + 1.0 >= heard.absorb) {
         *ended = recovered ? BY_RECOVERY : ABSORBED;
         number[OPEN] = 0.0, number[IN_ROW] = 0.0;

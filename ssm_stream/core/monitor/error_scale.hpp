@@ -57,9 +57,12 @@ static_assert(FEATURES == static_cast<int>(CONTEXT));
 constexpr double DAY_MS = 86'400'000.0, WEEK_MS = 7.0 * DAY_MS;
 constexpr double REPEATS_AFTER[FEATURES] = {0.0, 0.0, DAY_MS, DAY_MS, DAY_MS, DAY_MS, WEEK_MS, DAY_MS, WEEK_MS};
 // columns of `number`: errors learned; their running mean size, quick and slow; level of the prediction; b; the last scale; the
-// target before; whether there was one, and whether it stood still
-enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET, STANDING };
-enum { NO_TARGET, MOVED, STOOD };
+// target before
+enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET };
+// columns of `rest`: none yet, or 1 + events in a row at which the target has stood still, negative where it was not as predicted at
+// the latest; how long it usually does
+enum { STANDING, USUAL_REST };
+constexpr float NO_TARGET = 0.0f, MOVED = 1.0f;
 // columns of `value`: recent size of whitened errors, mean of its log; losses; c; u, and the decayed sum of ρ²; the last error
 // over its scale; products of neighbours and squares; usual size of whitened errors
 enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, VALUES_OF };
@@ -86,7 +89,7 @@ constexpr double WAVES[HOURS][2] = {
 
 struct Scale {
     double *number, *pool_number, *W, *V, *P;
-    float *value, *mean, *w, *v;
+    float *rest, *value, *mean, *w, *v;
     std::int16_t* cell;
     std::uint8_t* visits;
     double *phi, *gain, *room, *raw;  // scratch
@@ -98,7 +101,7 @@ struct Scale {
         char *row = m.error_scale.row(e), *pool = m.error_scale_pool.row(k);
         const ErrorScaleFields& f = m.error_scale_fields;
         const ErrorScalePoolFields& g = m.error_scale_pool_fields;
-        number = f.number.in(row), value = f.value.in(row), mean = f.mean.in(row), w = f.w.in(row), v = f.v.in(row);
+        number = f.number.in(row), rest = f.rest.in(row), value = f.value.in(row), mean = f.mean.in(row), w = f.w.in(row), v = f.v.in(row);
         cell = f.cell.in(row), visits = f.visits.in(row);
         pool_number = g.number.in(pool), W = g.w.in(pool), V = g.v.in(pool), P = g.P.in(pool);
         double* scratch = state.learner.w.error_scale;

@@ -4,6 +4,9 @@
 // what the pool's answer wanders by, of no size at all, an anomaly. So such events teach nothing, and the interval of the next one
 // is as narrow as that. As predicted is what differs by less than a part of the smallest step that a target of the pool has made, or of
 // a usual error.
+//
+// A rest that lasts for longer than usual is a stop. An alert about errors is over by then, as there are none. What a prediction still
+// moves by, at an hour at which the target used to, is no news of its errors, as long as it is no more than a usual one of them.
 #pragma once
 #include "error_scale.hpp"
 
@@ -12,6 +15,10 @@ namespace ssm::SSM_ISA::error_scale {
 constexpr double QUARTER = 0.25, HALF = 0.5;  // of the smallest step: the mean error of what is read in such steps, and its largest
 constexpr double TENTH = 0.1;                 // of the usual error
 constexpr double STILL = 1e-9;                // of a value: what it may move by and stand still
+// A rest is a stop once it has lasted so many times as long as usual, in events, and so many at least. Usual is the mean over events at
+// rest, not over rests: single events at which a reading does not move between two nights make no night a stop. Their memory, and the
+// most events that are counted.
+constexpr double STOPPED = 3.0, STOPPED_LEAST = 50.0, REST_MEMORY = 500.0, REST_MOST = 1e6;
 
 // What differences of a target that stands still, and its prediction, are nothing. rounding: as of `predict`
 SSM_INLINE double nothing(const Scale& s, double rounding) {
@@ -19,18 +26,24 @@ SSM_INLINE double nothing(const Scale& s, double rounding) {
 }
 SSM_INLINE bool stands(const Scale& s, double y) {
     const double last = s.number[TARGET];
-    return s.number[STANDING] != NO_TARGET && std::fabs(y - last) <= STILL * max(std::fabs(y), std::fabs(last));
+    return s.rest[STANDING] != NO_TARGET && std::fabs(y - last) <= STILL * max(std::fabs(y), std::fabs(last));
 }
 // Is the target predicted to stand still, after it did?
 SSM_INLINE bool rest_expected(const Scale& s, double answer, double rounding) {
-    return s.number[STANDING] == STOOD && std::fabs(answer - s.number[TARGET]) <= nothing(s, rounding);
+    return s.rest[STANDING] > MOVED && std::fabs(answer - s.number[TARGET]) <= nothing(s, rounding);
 }
-// A target is the latest. stood: it rested, as predicted
-SSM_INLINE void take_target(const Scale& s, double y, bool stood) {
-    const double step = std::fabs(y - s.number[TARGET]);
+// Events in a row, before this one, at which the target has stood still; and those from which on it has for longer than usual.
+SSM_INLINE double stood(const Scale& s) { return max(std::fabs(static_cast<double>(s.rest[STANDING])) - 1.0, 0.0); }
+SSM_INLINE double stopped_after(const Scale& s) { return max(STOPPED * static_cast<double>(s.rest[USUAL_REST]), STOPPED_LEAST); }
+// A target is the latest. still: it is the one before; rests: and as predicted
+SSM_INLINE void take_target(const Scale& s, double y, bool still, bool rests) {
+    const double step = std::fabs(y - s.number[TARGET]), length = stood(s);
     double& least = s.pool_number[STEP];
-    if (s.number[STANDING] != NO_TARGET && !stands(s, y) && (step < least || least == 0.0)) least = step;
-    s.number[TARGET] = y, s.number[STANDING] = stood ? STOOD : MOVED;
+    if (s.rest[STANDING] != NO_TARGET && !still && (step < least || least == 0.0)) least = step;
+    float& usual = s.rest[USUAL_REST];
+    if (!still && length > 0.0) usual += static_cast<float>(length / (length + REST_MEMORY)) * (static_cast<float>(length) - usual);
+    const float events = static_cast<float>(min(length + 1.0, REST_MOST)) + MOVED;
+    s.number[TARGET] = y, s.rest[STANDING] = !still ? MOVED : rests ? events : -events;
 }
 
 }  // namespace ssm::SSM_ISA::error_scale

@@ -41,6 +41,8 @@ RESTARTED = 50
 MAX_STANDING, MAX_MIXED = 0.05, 0.4
 """Share of the events at which the target stood still, as predicted, up to which errors are those of the events; and up
 to which those of the others have the sign of all."""
+MIN_STOOD = 50
+"""Events in a row at which a target has stood still that ended an alert about its errors (`core/monitor/rest.hpp`)."""
 REST_STEP, REST_ERROR = 0.25, 0.1
 """Of the smallest step, and of a usual error: what the error at rest may be (`core/monitor/rest.hpp`)."""
 MAX_LAST, PLAIN_RATE = 4.0, 0.01
@@ -114,6 +116,7 @@ class Evidence(NamedTuple):
     stopped: other columns that stopped with the alert's own
     step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
     ended: other targets of an episode that is over, and what ended each one's part
+    stopped_still: the target stands still for so long that it is over, though its errors were not as usual before
     """
 
     moved: Sequence[MovedLevel] = ()
@@ -123,6 +126,7 @@ class Evidence(NamedTuple):
     stopped: int = 0
     step: float = 0.0
     ended: Sequence[tuple[str, str]] = ()
+    stopped_still: bool = False
 
 
 NO_EVIDENCE = Evidence()
@@ -143,7 +147,7 @@ def read_evidence(
     # Without the rounding of differences of large values.
     step = 0.0 if pool is None else float(f"{pool[error_scale.STEP]:.{STEP_DIGITS}g}")
     if kind == "drift":
-        return Evidence(errors=_error_change(rows), step=step)
+        return Evidence(errors=_error_change(rows), step=step, stopped_still=_stopped_still(rows))
     if channel == "levels" and shifts is not None:
         return Evidence(moved=_moved_levels(rows, columns, shifts), step=step)
     if channel == "novelty":
@@ -151,6 +155,14 @@ def read_evidence(
     if channel == "shape":
         return Evidence(cycle=_cycle(rows), step=step)
     return Evidence(step=step)
+
+
+def _stopped_still(rows: Rows) -> bool:
+    """Return whether the target rests for so long that it is over, whatever its errors were like before."""
+    rest, number = rows("error_scale.rest"), rows("detector.number")
+    if rest is None or number is None:
+        return False
+    return abs(float(rest[error_scale.STANDING])) > MIN_STOOD and not detect.is_calm(number)
 
 
 def _moved_levels(rows: Rows, columns: Sequence[str], shifts: NDArray[np.float64]) -> list[MovedLevel]:

@@ -74,9 +74,7 @@ class Summarizer:
                 what = self._rule(message, evidence.stopped)
             else:
                 what = (
-                    self._end(message, evidence.ended)
-                    if message["phase"] == "recovered"
-                    else self._open(message, evidence)
+                    self._end(message, evidence) if message["phase"] == "recovered" else self._open(message, evidence)
                 )
         return self._text("sentence", who=who, what=what, when=self._when(message))
 
@@ -250,8 +248,8 @@ class Summarizer:
             return what
         return self._text("with_now", what=what, now=self._text("now", **self._value(message, target, evidence.step)))
 
-    def _end(self, message: Message, others: Sequence[tuple[str, str]]) -> str:
-        """Return that an episode is over, and how. others: targets that were part of it, and what ended each one's"""
+    def _end(self, message: Message, evidence: Evidence) -> str:
+        """Return that an episode is over, and how."""
         target, drift = self._target(message), message["kind"] == "drift"
         ended, n = message.get("ended_by") or "recovered", message.get("absorbed_after") or 1
         events = self._text("event" if n == 1 else "events", n=f"{n:,}")
@@ -260,11 +258,13 @@ class Summarizer:
         key = "absorbed_drift" if drift else "absorbed"
         if ended == "recovered":
             key = "learned" if drift else "recovered" if side_of(message) == 0 else "calm"
+            if drift and evidence.stopped_still:
+                key = "at_rest"  # whether the errors would fit again, a target without any does not show
         what = self._text(key, target=target, events=events)
-        alike = [_name(name) for name, by in others if by == ended]
+        alike = [_name(name) for name, by in evidence.ended if by == ended]
         if alike:
             what = self._text("also", what=what, others=self._list(alike[:MAX_TARGETS], len(alike)))
-        for name, by in others:
+        for name, by in evidence.ended:
             if by != ended:
                 key = "absorbed_before" if by == "absorbed" else "recovered_before"
                 what = self._text(key, what=what, target=_name(name))

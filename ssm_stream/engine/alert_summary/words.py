@@ -228,6 +228,10 @@ TEXTS: dict[str, Text] = {
         "the prediction of {target} fits again after {events}: the change is over, or learned",
         "{target} の予測は{events}で再び合うようになりました（変化が収まったか、学習されました）",
     ),
+    "at_rest": Text(
+        "{target} is at rest, as predicted, after {events}",
+        "{target} は{events}で予測どおりの静止状態になりました",
+    ),
     "absorbed": Text(
         "{target} has been so for {events}: the new level is taken as normal",
         "{target} は{events}同じ状態のため、新しい水準を正常とみなします",
