@@ -33,6 +33,7 @@ from ssm_stream.autoconfig.roles import (
     drives_machine,
     is_named_driver,
     is_outcome,
+    is_weather,
     may_follow,
     role_of,
     stands_for_load,
@@ -49,6 +50,9 @@ MIN_GAIN = 0.2
 MIN_DRIVEN, MAX_BACK = -math.log(1.0 - MIN_GAIN), 0.5
 """The information of that; and how much of it a signal may have on what alone has it on the signal: of a driver less
 comes back."""
+MIN_ALIKE = 0.8
+"""Of the information that one of two signals which explain each other has on the others, that of its other, from which
+on neither is known to be the driver."""
 MAX_EXPLAINED, MAX_CALENDAR, MIN_LEFT = 0.9, 0.995, 1e-6
 """More than this share counts as this: what copies of it add is no evidence. A signal that the hour of the day explains
 to the second is a part of the calendar; and of less than the third share, left by hour and categories, nothing is
@@ -211,6 +215,9 @@ def _choose(
     """
     answers = [k for k in able if role_of(names[k], names) == "response"]
     chosen = _add(given, names, explained, [k for k in able if k not in answers], pairs=False)
+    # Weather explains no fault away: it need not explain more than a setpoint that follows it, in this sample.
+    weather = [k for k in able if k not in chosen and is_weather(names[k])]
+    chosen += [k for k in weather if np.delete(explained.by([k]), [k, *chosen]).max(initial=0.0) >= MIN_GAIN]
     if len(chosen) > len(given) or driven:
         return chosen
     chosen = _add(given, names, explained, [k for k in answers if stands_for_load(names[k], names)], pairs=False)
@@ -247,11 +254,31 @@ def _add(
                 back = np.log((1.0 - left[k]) / (1.0 - explained.by([*chosen, j])[k]))
                 if back >= MAX_BACK * gains.max():
                     continue
+            if chosen and not named[k] and not pairs and _has_equal(k, names, explained, chosen, able):
+                continue
             best, most = k, gained
         if best < 0:
             break
         chosen.append(best)
     return chosen
+
+
+def _has_equal(k: int, names: Sequence[str], explained: _Explained, chosen: Sequence[int], able: Sequence[int]) -> bool:
+    """Return whether another that may be a driver explains one, is explained by it, and both the others alike.
+
+    A valve and its flow: which of them is chosen would hang on the sample, and the other is a symptom of the same.
+    """
+    left, own = explained.by(chosen), explained.by([*chosen, k])
+    for j in set(able) - {k, *chosen}:
+        other = explained.by([*chosen, j])
+        there, back = math.log((1.0 - left[j]) / (1.0 - own[j])), math.log((1.0 - left[k]) / (1.0 - other[k]))
+        if min(there, back) < max(MIN_DRIVEN, MAX_BACK * max(there, back)):
+            continue
+        rest = [i for i in range(len(names)) if i not in (j, k, *chosen)]
+        by_one, by_other = (np.log((1.0 - left[rest]) / (1.0 - x[rest])).clip(0.0).sum() for x in (own, other))
+        if by_other >= MIN_ALIKE * by_one:
+            return True
+    return False
 
 
 class _Explained:
