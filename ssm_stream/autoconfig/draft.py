@@ -45,7 +45,7 @@ from ssm_stream.autoconfig.readings import (
     with_layout,
 )
 from ssm_stream.autoconfig.redundant import collinear_notes, without_copies, without_derived, without_idle_columns
-from ssm_stream.autoconfig.rest import rest_note
+from ssm_stream.autoconfig.rest import Rest, find_rest
 from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
@@ -85,6 +85,7 @@ class Draft(NamedTuple):
         alone: the target to take if it is to be one, where every signal is one as none stands out
         stops: whether to watch for silence and stuck signals; None: not
         labelled: share of the events that have a target; of several, the one that most have
+        rest: states in which the machines rest, of which a note is
     """
 
     event: Event
@@ -97,6 +98,7 @@ class Draft(NamedTuple):
     alone: str | None = None
     stops: Stops | None = None
     labelled: float = 1.0
+    rest: Rest | None = None
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -177,7 +179,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
     used = [found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found]
     notes += mark_notes(used, sample.owners)
-    notes += filter(None, [kinds_note(used, owners), rest_note(used, owners)])
+    rest = find_rest(used, owners)
+    notes += filter(None, [kinds_note(used, owners), rest and rest.note()])
     entities = len(set(events.entity))
     notes += filter(None, [warmup_note(events, entity, found, sample.owners)])
     if flags is not None:
@@ -192,7 +195,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if late := first_alerts(step, Model(), "rows that come more often, if there are any, are sooner"):
         notes.append(late)
     notes += made.remarks
-    return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known))
+    return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known), rest)
 
 
 def _of_readings(
