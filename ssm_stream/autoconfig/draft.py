@@ -236,7 +236,7 @@ def _of_readings(
     event = with_layout(draft.event, readings, made, flags)
     notes = [*draft.notes, *remarks]
     draft = draft._replace(event=event, why=why, left_out=left_out, notes=notes, rows=len(rows))
-    behind = find_behind(rows, times, readings, entity) if as_they_came else None
+    behind = find_behind(rows, times, readings, entity, as_they_came=as_they_came)
     return draft if behind is None else _with_grace(draft, behind)
 
 
