@@ -101,3 +101,11 @@ def test_rows_that_are_refused_do_not_hide_the_table(tmp_path: Path) -> None:
     assert sum(line.startswith("row ") for line in lines) == 3
     assert lines.count("further rows are refused, too (Late); they are counted at the end") == 1
     assert "(Late 45)" in result.output.replace("\n", " ")
+
+
+def test_a_sample_of_readings_has_as_many_rows_as_one_of_rows(tmp_path: Path) -> None:
+    """Of the first 20,000 readings a fleet has the rows of a day or two, which show neither totals nor drivers."""
+    file, out = readings(tmp_path / "tags.csv", late=10_000, rows=8_000), tmp_path / "m.yaml"
+    assert "sampled 24,000 rows of tags.csv" in ssm_stream("init", file, "--out", out).stderr
+    file = readings(tmp_path / "more.csv", late=30_000, rows=21_000)
+    assert "sampled the first 60,000 rows of more.csv" in ssm_stream("init", file, "--out", out, "--force").stderr

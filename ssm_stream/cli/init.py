@@ -23,8 +23,9 @@ from ssm_stream.config.quantities import format_duration
 if TYPE_CHECKING:
     from ssm_stream.autoconfig.draft import Draft
 
-ROWS, MESSAGES = 20_000, 2_000
-"""Size of the sample, from a file and from a topic."""
+ROWS, MESSAGES, MAX_SIGNALS = 20_000, 2_000, 10
+"""Size of the sample, from a file and from a topic; and signals of a file of readings for each of which it is so large.
+"""
 SAME = ("the same in all", "the same text")
 """Reasons for leaving a column out that later rows may refute."""
 MAX_STATES = 32
@@ -132,11 +133,16 @@ def init(
                 draft = draft_event(documents, chosen, topic, as_they_came=file is None)
         except ConfigError as error:
             raise ConfigError(f"{error}. In lists: {_some([*inside])}" if inside else str(error)) from error
+        if file is not None and draft.event.layout == "readings" and len(documents) == ROWS:
+            # A row takes a reading of each signal: of ROWS readings a fleet has few, of a day or two.
+            signals = min(len({*draft.event.columns, *draft.event.targets}), MAX_SIGNALS)
+            documents, sampled, *_ = _rows(file, reading, signals * ROWS)
+            draft = draft_event(documents, chosen, topic)
         numbers = [path for path, value in inside.items() if is_number(value) and path not in draft.event.targets]
         notes = (
             [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
         )
-        if file is not None and len(documents) == ROWS:
+        if file is not None and len(documents) >= ROWS:
             draft = _with_later_rows(draft, file, reading)
         if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
             notes += filter(None, [family_note([*documents[0]])])
@@ -227,14 +233,14 @@ def _property(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str, str | None]:
+def _rows(file: Path, reading: Reading, most: int = ROWS) -> tuple[list[Any], str, str, str | None]:
     """Return documents of a file, two descriptions, of the sample and of how it is read, and `Recording.numbered`."""
     from ssm_stream.evaluate.recordings import Recording
 
-    recording = Recording(file, ROWS, reading.options())
-    read_with = print_reading(recording)
+    recording = Recording(file, most, reading.options())
+    read_with = print_reading(recording) if most == ROWS else ""
     rows = list(recording)
-    sampled = f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
+    sampled = f"{'the first ' if len(rows) == most else ''}{len(rows):,} rows of {file.name}"
     return rows, sampled, read_with, recording.numbered
 
 
