@@ -302,7 +302,7 @@ def test_init_keeps_symptoms_out_and_what_it_writes_finds_a_slow_bearing_fault(t
     assert settings.event.watches_all
     assert settings.event.targets == ["ambient", "current", "load", "temp", "vibration"]
     assert settings.event.inputs == ["load", "ambient"]
-    assert "# they explain the others (" in out.read_text()
+    assert "# they explain the others" in out.read_text()
     found = bearing_alerts(settings, file)
     assert any("vibration" in m["summary"] or "temp" in m["summary"] for m in found)
     before = {(m["ts"], m["kind"]) for m in bearing_alerts(settings, calm)}

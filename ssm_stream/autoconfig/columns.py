@@ -29,6 +29,8 @@ MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
 MAX_REGULAR = 1.25
 """Times the median step, up to which the mean of the steps is that of regular rows."""
+SPARSE = "a number in only"
+"""How the reason begins by which a number in few rows is left out."""
 WATCH_SPARSE = (
     ": to watch it, draft a flow of its own with --target {}, where rows without it are events without a label: they "
     "are read, and neither learned nor judged"
@@ -37,6 +39,11 @@ WATCH_SPARSE = (
 QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number as text."""
 
+QUANTITIES = "temperatur|druck|drehzahl|leistung|spannung|sollwert|istwert"
+FLOWS = "".join(f"(?<!{word})" for word in ["volumen", "massen", "luft", "gas", "wasser", "dampf", "förder", "foerder"])
+JOINED = re.compile(f"([a-zäöüß]+)({QUANTITIES}|{FLOWS}strom)(?![a-zäöüß])")
+"""German words whose end is a quantity, which is their head. Of Volumenstrom and Luftstrom it is no current."""
+
 
 def word_set(text: str) -> frozenset[str]:
     """Return the words of a text."""
@@ -44,9 +51,12 @@ def word_set(text: str) -> frozenset[str]:
 
 
 def name_words(path: str) -> list[str]:
-    """Return the words of a column's name, in lower case: `payload.machineId` → payload, machine, id."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", path)
-    return re.findall(r"[a-z]+|[0-9]+", spaced.lower())
+    """Return the words of a column's name, in lower case: `payload.machineId` → payload, machine, id.
+
+    German joins words: Kerntemperatur → kern, temperatur.
+    """
+    spaced = re.sub(r"(?<=[a-z0-9äöüß])(?=[A-ZÄÖÜ])", " ", path).lower()
+    return re.findall(r"[a-zäöüß]+|[0-9]+", JOINED.sub(r"\1 \2", spaced))
 
 
 @dataclass(frozen=True)
@@ -116,12 +126,12 @@ def whole_reason(column: Column | None, n: int, reason: str) -> str:
 
     column: with its values of all rows; None: it has none
     """
-    if not reason.startswith(("null in all", "the same text", "a number in only")):
+    if not reason.startswith(("null in all", "the same text", SPARSE)):
         return reason
     if column is None:
         return f"null in all of the {n:,} rows that were read"
     if 2 * len(column.values) < n:
-        what = "number" if reason.startswith("a number") else "value"
+        what = "number" if reason.startswith(SPARSE) else "value"
         few = f"a {what} in only {len(column.values):,} of {n:,} rows"
         return few + WATCH_SPARSE.format(shlex.quote(column.path)) if what == "number" and column.distinct > 2 else few
     if reason.startswith("the same text") and column.distinct > 1:

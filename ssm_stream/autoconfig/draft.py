@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import (
+    SPARSE,
     Column,
     columns,
     has_offset,
@@ -25,7 +26,6 @@ from ssm_stream.autoconfig.columns import (
     usual_step,
     whole_reason,
 )
-from ssm_stream.autoconfig.drivers import MIN_GAIN
 from ssm_stream.autoconfig.entity import find_entity, kinds_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import MIN_OWN, SAMPLE, select_features
@@ -45,15 +45,15 @@ from ssm_stream.autoconfig.readings import (
     with_layout,
 )
 from ssm_stream.autoconfig.redundant import collinear_notes, without_copies, without_derived, without_idle_columns
-from ssm_stream.autoconfig.rest import rest_note
-from ssm_stream.autoconfig.roles import COMMAND, given_inputs, is_output, role_of
+from ssm_stream.autoconfig.rest import Rest, find_rest
+from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
-from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_outcomes, without_symptoms
+from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, warmup_note
 from ssm_stream.autoconfig.target import (
-    Target,
     counter_reason,
     find_target,
+    given_reason,
     is_part_of_time,
     no_signal_reason,
 )
@@ -85,6 +85,7 @@ class Draft(NamedTuple):
         alone: the target to take if it is to be one, where every signal is one as none stands out
         stops: whether to watch for silence and stuck signals; None: not
         labelled: share of the events that have a target; of several, the one that most have
+        rest: states in which the machines rest, of which a note is
     """
 
     event: Event
@@ -97,6 +98,7 @@ class Draft(NamedTuple):
     alone: str | None = None
     stops: Stops | None = None
     labelled: float = 1.0
+    rest: Rest | None = None
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -166,7 +168,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     owners = found[entity].values if entity else {}
     sample = _Sample(rows, found, owners, ts, given_inputs(found, owners, ts, {*taken, *choices.targets}))
     if choices.targets:
-        why["target"] = "as given"
+        why["target"] = given_reason([found[path] for path in choices.targets if path in found], owners, ts)
         made = _every_signal(fixed, sample, why) if watches_all else _these(fixed, list(choices.targets), sample, why)
     else:
         made = _proposed(fixed, taken, entity, sample, why)
@@ -177,7 +179,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
     used = [found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found]
     notes += mark_notes(used, sample.owners)
-    notes += filter(None, [kinds_note(used, owners), rest_note(used, owners)])
+    rest = find_rest(used, owners)
+    notes += filter(None, [kinds_note(used, owners), rest and rest.note()])
     entities = len(set(events.entity))
     notes += filter(None, [warmup_note(events, entity, found, sample.owners)])
     if flags is not None:
@@ -192,7 +195,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if late := first_alerts(step, Model(), "rows that come more often, if there are any, are sooner"):
         notes.append(late)
     notes += made.remarks
-    return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known))
+    return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known), rest)
 
 
 def _of_readings(
@@ -233,7 +236,7 @@ def _of_readings(
     event = with_layout(draft.event, readings, made, flags)
     notes = [*draft.notes, *remarks]
     draft = draft._replace(event=event, why=why, left_out=left_out, notes=notes, rows=len(rows))
-    behind = find_behind(rows, times, readings, entity) if as_they_came else None
+    behind = find_behind(rows, times, readings, entity, as_they_came=as_they_came)
     return draft if behind is None else _with_grace(draft, behind)
 
 
@@ -284,7 +287,7 @@ def _proposed(
         else:
             why |= reasons
             reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
-            one = _one_target(made.narrowed, target)
+            one = suggested_target(made.narrowed, [target.path, *target.others])
             several = f"for one target, predicted from the others: --target {shlex.quote(one)}"
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
@@ -295,23 +298,6 @@ def _proposed(
     if target.others:
         made.narrowed.notes.insert(0, note)
     return made
-
-
-def _one_target(narrowed: Narrowed, target: Target) -> str:
-    """Return the signal to suggest as the target: of those that are no drivers, the one that the inputs explain most;
-    what a machine is there for before others, and what a controller moves after them.
-
-    What is a sum or a copy of others is no signal of its own, and none to suggest.
-    """
-    signals = narrowed.event.targets
-    shares = {path: share for path, share in narrowed.followed.items() if path in signals}
-    usable = [path for path in dict.fromkeys((target.path, *target.others, *signals)) if path in signals]
-    followed = [path for path in shares if shares[path] >= MIN_GAIN]
-    for some in ([path for path in usable if is_output(path)], followed, usable):
-        for roles in (("response", "unknown"), ("actuator",)):
-            if able := [path for path in some if role_of(path, signals) in roles]:
-                return max(able, key=lambda path: shares.get(path, 0.0))
-    return usable[0]
 
 
 def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -> _Made:
@@ -362,6 +348,9 @@ def _inputs(
     selection = select_features(bare, spread, n)
     selected, found = selection.config.event, sample.columns
     left_out = {path: whole_reason(found.get(path), len(rows), why) for path, why in selection.left_out.items()}
+    for path in [path for path, reason in left_out.items() if reason.startswith(SPARSE)]:
+        if total := counter_reason(found[path], sample.owners, sample.ts):
+            left_out[path] = total  # a meter that few rows have counts up, too: its level is none to watch
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")

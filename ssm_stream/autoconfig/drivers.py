@@ -33,6 +33,7 @@ from ssm_stream.autoconfig.roles import (
     drives_machine,
     is_named_driver,
     is_outcome,
+    is_weather,
     may_follow,
     role_of,
     stands_for_load,
@@ -49,6 +50,9 @@ MIN_GAIN = 0.2
 MIN_DRIVEN, MAX_BACK = -math.log(1.0 - MIN_GAIN), 0.5
 """The information of that; and how much of it a signal may have on what alone has it on the signal: of a driver less
 comes back."""
+MIN_ALIKE = 0.9
+"""Of the information that one of two signals which explain each other has on the others and on it, that of the other
+one, from which on neither is known to be the driver."""
 MAX_EXPLAINED, MAX_CALENDAR, MIN_LEFT = 0.9, 0.995, 1e-6
 """More than this share counts as this: what copies of it add is no evidence. A signal that the hour of the day explains
 to the second is a part of the calendar; and of less than the third share, left by hour and categories, nothing is
@@ -211,6 +215,9 @@ def _choose(
     """
     answers = [k for k in able if role_of(names[k], names) == "response"]
     chosen = _add(given, names, explained, [k for k in able if k not in answers], pairs=False)
+    # Weather explains no fault away: it need not explain more than a setpoint that follows it, in this sample.
+    weather = [k for k in able if k not in chosen and is_weather(names[k])]
+    chosen += [k for k in weather if np.delete(explained.by([k]), [k, *chosen]).max(initial=0.0) >= MIN_GAIN]
     if len(chosen) > len(given) or driven:
         return chosen
     chosen = _add(given, names, explained, [k for k in answers if stands_for_load(names[k], names)], pairs=False)
@@ -229,14 +236,14 @@ def _add(
         pairs: whether what explains one other alone, and is explained by it, may be one
     """
     named = [is_named_driver(path) for path in names]
-    chosen = list(given)
+    chosen, unclear = list(given), list[int]()
     while len(chosen) < MAX_DRIVERS:
         left = explained.by(chosen)
         best, most = -1, (False, 0.0)
         for k in able:
             # What explains the weather, or a command, does not drive it.
             others = [j for j in range(len(names)) if j != k and j not in chosen and named[j] <= named[k]]
-            if k in chosen or not others:
+            if k in chosen or k in unclear or not others:
                 continue
             gains = np.log((1.0 - left[others]) / (1.0 - explained.by([*chosen, k])[others])).clip(0.0)
             gained = named[k], float(gains.sum())
@@ -250,8 +257,32 @@ def _add(
             best, most = k, gained
         if best < 0:
             break
+        # What stands for a load is taken as it is the only trace of it: one of several is as good as another.
+        certain = pairs or named[best] or stands_for_load(names[best], names)
+        if chosen and not certain and (equal := _equals(best, explained, chosen, able)):
+            unclear += [best, *equal]  # none is an input, and what they explain is no evidence for a further one
         chosen.append(best)
-    return chosen
+    return [k for k in chosen if k not in unclear]
+
+
+def _equals(k: int, explained: _Explained, chosen: Sequence[int], able: Sequence[int]) -> list[int]:
+    """Return those that may be drivers and explain one, are explained by it, and all the others as it does.
+
+    A valve and its flow: which of them comes first hangs on the sample, and the other is a symptom of the same.
+    """
+    left, own, out = explained.by(chosen), explained.by([*chosen, k]), list[int]()
+    for j in set(able) - {k, *chosen}:
+        other = explained.by([*chosen, j])
+        there, back = math.log((1.0 - left[j]) / (1.0 - own[j])), math.log((1.0 - left[k]) / (1.0 - other[k]))
+        if min(there, back) < max(MIN_DRIVEN, MAX_BACK * max(there, back)):
+            continue
+        by_one, by_other = (
+            np.delete(np.log((1.0 - left) / (1.0 - x)).clip(0.0), [at, *chosen]).sum()
+            for x, at in ((own, k), (other, j))
+        )
+        if by_other >= MIN_ALIKE * by_one:
+            out.append(j)
+    return out
 
 
 class _Explained:

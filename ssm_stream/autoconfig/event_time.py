@@ -109,12 +109,12 @@ def _describe_time(column: Column, form: str, notes: list[str]) -> str:
     """Return a description of a column of times; add notes on its zone and origin."""
     if form == "iso":
         if has_offset(column):
-            return "dates and times, read as ISO 8601"
+            return "dates and times with an offset from UTC"
         notes.append(
             f"`{column.path}` has no offset from UTC and is taken for UTC: set event.time_zone where it is local time "
             "(ssm-stream backtest names a zone where a recording has an hour twice, as clocks that go back have)"
         )
-        return "dates and times, read as ISO 8601, without an offset: taken for UTC"
+        return "dates and times without an offset from UTC: taken for UTC"
     if form == "auto" and holds_several_units(column):
         notes.append(f"`{column.path}` has numbers since 1970 in several units: each is taken for that of its size")
         return "numbers since 1970 in several units, each by its size"

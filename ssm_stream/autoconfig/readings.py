@@ -29,8 +29,9 @@ MIN_EACH = 3
 """Readings of a signal on average, without which a column of names is no column of signals."""
 GRACES = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
 """Lengths of `event.grace` that are proposed, s."""
-MIN_LATE = 0.001
-"""Share of the readings that are behind, from which on they are to be waited for."""
+MIN_LATE, MAX_LATE_IN_FILE = 0.001, 0.01
+"""Share of the readings that are behind, from which on they are to be waited for; and up to which those of a file are
+in the order in which they came, as a backtest sorts one with more."""
 ALIKE = 0.7
 """Share of the readings of the most frequent signal that one has which comes as often."""
 
@@ -204,8 +205,17 @@ class Behind(NamedTuple):
     why: str
 
 
-def find_behind(rows: Sequence[dict[str, Any]], times: Times, readings: Readings, entity: str | None) -> Behind | None:
-    """Return how readings come out of order; None if next to none do. rows: as they came; others: as of `as_rows`"""
+def find_behind(
+    rows: Sequence[dict[str, Any]], times: Times, readings: Readings, entity: str | None, *, as_they_came: bool
+) -> Behind | None:
+    """Return how readings come out of order; None if next to none do.
+
+    Args:
+        rows: in the order of their source
+        times, readings, entity: as of `as_rows`
+        as_they_came: their order is that of a topic; that of a file is so where few are behind, else it has signal
+            after signal
+    """
     names_of = readings.names(entity)
     latest, behind, used = dict[Any, int](), list[int](), 0
     for row, time in zip(rows, times.ts.tolist(), strict=True):
@@ -215,7 +225,7 @@ def find_behind(rows: Sequence[dict[str, Any]], times: Times, readings: Readings
         latest[who] = max(time, latest.get(who, time))
         if time < latest[who]:
             behind.append(latest[who] - time)
-    if len(behind) <= MIN_LATE * used:
+    if len(behind) <= MIN_LATE * used or (len(behind) > MAX_LATE_IN_FILE * used and not as_they_came):
         return None
     most = max(behind) / 1000
     why = f"{len(behind):,} of {used:,} readings came after a later one of their entity, by up to {most:g}s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,35 @@ FAULTS = word_set(
 ABOVE_ZERO = "above 0"
 
 
-def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
-    """Return a note on the states in which many signals of a machine rest, and how to leave such rows out.
+class Rest(NamedTuple):
+    """States of a column in which many signals of a machine rest.
+
+    Attributes:
+        column: that shows the states; owners: row → name of its entity
+        resting, kept: states in which they rest, and the others
+        share: of the rows, in which they rest
+    """
+
+    column: Column
+    owners: Mapping[int, Any]
+    resting: list[str]
+    kept: list[str]
+    share: float
+
+    @property
+    def texts(self) -> set[str]:
+        """The states as texts; empty for numbers and truth values, whose conditions do not list them all."""
+        return {*self.column.values.values()} if self.column.kind == "text" else set()
+
+    def note(self, later: Collection[str] = ()) -> str:
+        """Return the states, and how to leave their rows out. later: states that only rows after the sample have"""
+        what = f"{' or '.join(self.resting)} in {self.share:.0%} of the rows, where many of the other signals rest"
+        kept = [*self.kept, *map(_as_json, later)]
+        return f"`{self.column.path}` is {what}: {_cure(self.column, kept, self.owners, later)}"
+
+
+def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | None:
+    """Return the states in which many signals of a machine rest; None if there are none.
 
     Args:
         columns: those that are used, some of which show a state: zero in a number that is never below, or one of a few
@@ -45,7 +72,8 @@ def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | Non
     before = _rows_before(columns[0].n if columns else 0, owners)
     steps = {path: _own_noise(x, before, owners) for path, x in signals.items()}
     flows = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and _is_zero_at_times(c)}
-    best: tuple[bool, float, str] = (False, MIN_RESTING, "")
+    best: tuple[bool, float] = (False, MIN_RESTING)
+    found: Rest | None = None
     for column in columns:
         states = {} if FAULTS & {*column.name} else _states(column)
         others = [x for path, x in steps.items() if path != column.path]
@@ -63,14 +91,12 @@ def rest_note(columns: Sequence[Column], owners: Mapping[int, Any]) -> str | Non
         starts = int(np.count_nonzero(rests & ~((before >= 0) & rests[before])))
         most = max((still[value] for value in resting), default=0.0)
         rank = column.kind in ("text", "flag"), most  # a name tells more than a zero that comes with it
-        if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and rank > best[:2]:
-            names = " or ".join(resting)
-            what = f"{names} in {rests.mean():.0%} of the rows, where many of the other signals rest"
-            best = *rank, f"`{column.path}` is {what}: {_cure(column, kept, owners)}"
-    return best[2] or None
+        if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and rank > best:
+            best, found = rank, Rest(column, owners, resting, kept, float(rests.mean()))
+    return found
 
 
-def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any]) -> str:
+def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any], later: Collection[str]) -> str:
     """Return the operating condition that only the states that are kept meet, and what else it leaves out.
 
     A condition has no "all but": bounds are met by numbers that the sample does not show, a list of texts is not.
@@ -85,7 +111,9 @@ def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any]) -> str
     when = f"{{{condition}}}" if entities is None else f"[{{entities: {_as_json(entities)}, {condition}}}]"
     cure = f"event.when: {when} leaves them out of learning and alerts"
     if column.kind == "text":
-        cure += ". A state that is not in the sample, such as a fault, is left out too unless you add it"
+        alone = f". Only in rows after the sample: {', '.join(later)}" if later else ""
+        rows = "that no row of the file has" if later else "that is not in the sample"
+        cure += f"{alone}. A state {rows}, such as a fault, is left out too unless you add it"
     missing = sum(owners.get(i) in having for i in range(column.n)) - len(column.values)
     if missing:
         cure += f". So are the {missing} rows without `{column.path}`"

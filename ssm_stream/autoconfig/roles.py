@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.columns import Column, name_words, word_set
 
 Floats = NDArray[np.float64]
-OUTSIDE = word_set("ambient outdoor outside weather inlet intake feed irradiance irradiation")
+WEATHER = word_set("ambient outdoor outside weather irradiance irradiation aussen außen umgebung umgebungs")
+"""Words for what no machine drives."""
+OUTSIDE = WEATHER | word_set("inlet intake feed zuluft eintritt eintritts einlass")
 """Words for what comes from outside, whatever it is."""
-HEADS = word_set("load speed rpm setpoint sp set command cmd demand throughput rate feed traffic")
+HEADS = word_set("load speed rpm drehzahl setpoint sp set command cmd demand throughput rate feed traffic")
 """Words for what drives a process."""
 CALLS = word_set("request requests req reqs rps qps tps hits calls queries transactions")
 """Words for the load of a service, where the name has none `OF_CALLS`: request_time is how it answers."""
@@ -32,9 +34,10 @@ ACTUATORS = word_set("valve position damper opening vane pitch")
 follow the process. So is the speed of a fan."""
 RESPONSES = word_set(
     "temp temperature temperatur vibration vib acceleration current amps amp ampere strom power watt leistung voltage "
-    "volt spannung pressure druck torque energy noise latency superheat duration response pending inflight heap"
+    "volt spannung pressure druck torque energy noise latency superheat duration response pending inflight heap "
+    "return outlet exhaust ruecklauf rücklauf austritt ablauf abluft"
 )
-"""Words for what a process answers with."""
+"""Words for what a process answers with: what it measures of itself, and what leaves it, as its inlet is what comes."""
 COMPUTED = word_set(
     "cpu gpu memory mem gc error errors failed failures timeout timeouts exceptions retries dropped success hit miss "
     "availability utilization utilisation queue backlog cache"
@@ -65,10 +68,12 @@ COMMANDS = word_set(
     "setpoint sp sv set command cmd commanded demand reference ref soll sollwert consigne consigna"
 )  # fmt: skip
 CERTAIN = word_set("setpoint command cmd commanded soll sollwert consigne consigna")
+SETPOINTS = word_set("sp sv setpoint soll sollwert")
 MEASURED = word_set("actual act measured meas feedback fb pv ist istwert")
 NO_COMMANDS = MEASURED | word_set("error deviation dev diff difference delta")
 """Words for what is commanded; those that mean nothing else (sp may be a static pressure, a demand is often measured);
-words for what is measured of a command; and for what is made of it and of the measurement."""
+those of a number that something is held at; words for what is measured of a command; and for what is made of it and of
+the measurement."""
 MIN_HOLDING, MAX_TURNS = 0.5, 0.1
 """Share of the steps off its usual value at which a command stays as it is, as people change it now and then; or of its
 changes those that turn back, as on a ramp few do. What is measured has noise, by which every second change does."""
@@ -126,6 +131,11 @@ def is_named_driver(path: str) -> bool:
     return role_of(path) == "driver"
 
 
+def is_weather(path: str) -> bool:
+    """Return whether its name means what comes from outside, and is the same whatever the machines do."""
+    return role_of(path) == "driver" and not WEATHER.isdisjoint(name_words(path))
+
+
 def drives_machine(path: str) -> bool:
     """Return whether its name means a driver or a command of a machine, not what comes from outside of it."""
     words = {*name_words(path)}
@@ -173,7 +183,7 @@ def given_inputs(
     for path, column in columns.items():
         if path in taken or column.kind not in ("number", "whole") or column.distinct < 2:
             continue
-        if is_command(path, column.numbers, groups):
+        if has_measured_sibling(path, columns) or is_command(path, column.numbers, groups):
             out[path] = COMMAND
         elif len(groups) > 1 and is_shared(column.numbers, groups, ts):
             out[path] = SHARED
@@ -199,6 +209,21 @@ def is_command(path: str, x: Floats, groups: Sequence[NDArray[np.int64]]) -> boo
     changes = np.sign(steps[steps != 0])
     turns = np.count_nonzero(np.diff(changes))
     return len(steps) > 0 and bool(len(changes) <= (1 - MIN_HOLDING) * len(steps) or turns <= MAX_TURNS * len(changes))
+
+
+def has_measured_sibling(path: str, columns: Mapping[str, Column]) -> bool:
+    """Return whether it is a setpoint by its name, and another number is named for what it sets.
+
+    `t_supply_sp` of a heating curve varies with the weather all the time, as what is measured does: `t_supply`, of the
+    same words but for this one, shows which it is. `sp` without one may be a static pressure.
+    """
+    command, stem = stem_of(path)
+    words = {*name_words(path.rpartition(".")[2])}
+    if not (command and stem and SETPOINTS & words) or NO_COMMANDS & words:
+        return False
+    return any(
+        stem_of(other) == (False, stem) for other, column in columns.items() if column.kind in ("number", "whole")
+    )
 
 
 def is_shared(x: Floats, groups: Sequence[NDArray[np.int64]], ts: NDArray[np.int64]) -> bool:

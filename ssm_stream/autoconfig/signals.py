@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import name_words, word_set
-from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_ROWS, Drivers, Sample, find_drivers, spans_days
+from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_GAIN, MIN_ROWS, Drivers, Sample, find_drivers, spans_days
 from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES
-from ssm_stream.autoconfig.roles import OUTCOME, is_outcome
+from ssm_stream.autoconfig.roles import OUTCOME, is_outcome, is_output, role_of
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
@@ -177,8 +177,8 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
         inputs = list(dict.fromkeys((*context, *(inputs or []))))
         shares = sorted(drivers.added.items(), key=lambda item: -item[1][0])
         follow = _listed([f"{path} {share:.0%}" for path, (share, _) in shares if share >= MIN_LISTED])
-        explains = f"they explain the others ({follow}){beyond}"
-        why["inputs"] = f"{explains}, which as inputs would explain each other's faults away"
+        explains = f"they explain the others{beyond} ({follow})"
+        why["inputs"] = f"{explains}. The others are no inputs: as such they would explain each other's faults away"
         if not follow:
             why["inputs"] = "what is known of all of them at each time"
     else:
@@ -188,6 +188,27 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
         why["categories"] = "text, flags and modes with few values"
     changed = _changed(event, target="all", features=signals, categories=categories, inputs=inputs)
     return Narrowed(changed, left_out, why, notes, {} if drivers is None else drivers.beyond_hour)
+
+
+def suggested_target(narrowed: Narrowed, free: Sequence[str]) -> str:
+    """Return the signal to suggest as the target: of those that are no drivers, the one that the inputs explain most;
+    what a machine is there for before others, and what a controller moves after them.
+
+    What is a sum or a copy of others is no signal of its own, and none to suggest.
+
+    Args:
+        narrowed: the section with every signal as a target
+        free: columns that vary freely, the best guess first
+    """
+    signals = narrowed.event.targets
+    shares = {path: share for path, share in narrowed.followed.items() if path in signals}
+    usable = [path for path in dict.fromkeys((*free, *signals)) if path in signals]
+    followed = [path for path in shares if shares[path] >= MIN_GAIN]
+    for some in ([path for path in usable if is_output(path)], followed, usable):
+        for roles in (("response", "unknown"), ("actuator",)):
+            if able := [path for path in some if role_of(path, signals) in roles]:
+                return max(able, key=lambda path: shares.get(path, 0.0))
+    return usable[0]
 
 
 def _context_notes(context: Sequence[str], given: Mapping[str, str]) -> list[str]:
@@ -259,13 +280,15 @@ def _are_names(
         numbers: all columns (n, d)
         groups: the rows of each entity
     """
-    if len(values) > MAX_CATEGORY_VALUES or not bool((values == np.round(values)).all()) or _is_count(x, groups):
+    if not 2 <= len(values) <= MAX_CATEGORY_VALUES or not bool((values == np.round(values)).all()):
+        return False  # one value names nothing: there is no other thing to jump to
+    if _is_count(x, groups):
         return False
     runs = [own[np.isfinite(own)] for own in (x[rows] for rows in groups)]
     stretches = [run[np.append(True, np.diff(run) != 0)] for run in runs if len(run)]
     seen = np.concatenate(stretches)
     jumps = np.abs(np.concatenate([np.diff(each) for each in stretches]))
-    if len(seen) < MIN_STRETCHES * len(values) or 2 * len(jumps) > len(x):
+    if len(seen) < MIN_STRETCHES * len(values) or not 0 < 2 * len(jumps) <= len(x):
         return False
     share = np.array([np.count_nonzero(seen == value) for value in values]) / len(seen)
     pairs = np.outer(share, share)

@@ -48,12 +48,12 @@ MIN_RISES = 0.7
 """Share of the changes that go one way where a calendar or a counter begins anew, such as 23 of 24 hours."""
 CLOCK_TOTAL = (
     "it only grows, and begins anew by the clock, every {}: a total of that time, no signal; what it grew by since the "
-    "row before is one: send that as a column, or name it with --target as it is"
+    "row before is one: send that as a column"
 )
 COUNTED = "a counter or a part of the calendar, no signal"
 TOTAL = (
     "it never falls, and grows all along the sample: a total or a running clock, no signal; what it grew by since the "
-    "row before is one: send that as a column, or name it with --target as it is"
+    "row before is one: send that as a column"
 )
 
 
@@ -327,6 +327,22 @@ def counter_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64])
         return None  # a part of the calendar may be an input, and need not begin anew in a sample of a day
     rows = _rows_of(column, names)
     return _total_reason([column.numbers[at] for at in rows], [ts[at] for at in rows])
+
+
+def given_reason(targets: Sequence[Column], names: dict[int, Any], ts: NDArray[np.int64]) -> str:
+    """Return the reason for targets that the user names, with what comes of one that counts.
+
+    Args:
+        targets: their rows of each entity are in the order of their times; names, ts: as of `counter_reason`
+    """
+    for column in targets:
+        if reason := counter_reason(column, names, ts):
+            return (
+                f"as given. But of `{column.path}`: {reason}. Watched as it is, it alerts where it begins anew, as a "
+                "meter that is replaced, and its slow changes are lost in its growth. Make what it grows by the target "
+                "(event.derive makes inputs alone), or a column that has its rate, as a power or a flow has"
+            )
+    return "as given"
 
 
 def numbers_rows(column: Column, names: dict[int, Any]) -> bool:

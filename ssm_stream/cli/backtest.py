@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -18,6 +20,7 @@ from ssm_stream.cli.inputs import (
     Limit,
     Partitions,
     Reading,
+    load_for,
     open_recording,
     partitions_of,
     require_writable,
@@ -26,14 +29,14 @@ from ssm_stream.cli.inputs import (
 )
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
-from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.first_alerts import first_alerts
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.prequential import Chunk
 
-SHOWN = 20
-"""Entities in the table."""
+SHOWN, EXAMPLES = 20, 3
+"""Entities in the table, and rows that are printed of those refused for one fault."""
 
 
 class AsIf(NamedTuple):
@@ -83,7 +86,7 @@ def backtest(
     label_delay, device, partitions = as_if
     out, alerts = messages
     with report_errors(RecordingError, OSError), ExitStack() as stack:
-        loaded = load_config(config)
+        loaded = load_for(config, file)
         recording = stack.enter_context(file_or_topic(loaded, file, where))
         require_writable({"--out": out, "--alerts": alerts}, config, file, *find_facts(loaded, recording)[0])
         loaded, rows = open_recording(loaded, recording, limit, reading)
@@ -95,14 +98,13 @@ def backtest(
         alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
         bar = stack.enter_context(counting_bar())
         task = bar.add_task("backtest", total=rows_to_read(rows))
-        count = EventCount(loaded, recording.name)
+        count, examples = EventCount(loaded, recording.name), _Examples()
 
         def on_chunk(chunk: Chunk) -> None:
             bar.advance(task, chunk.height)
             count.add(len(chunk.events), chunk.refused, chunk.height, chunk.passed_by)
-            for refusal in chunk.refused[:3]:
-                row = chunk.first + refusal.position + 1
-                bar.console.print(f"row {row}: {refusal.fault}: {refusal.reason}", markup=False, highlight=False)
+            for line in examples.lines(chunk):
+                bar.console.print(line, markup=False, highlight=False)
             if predictions_file is not None:
                 predictions_file.write(prediction_lines(chunk, recording.name))
             if alerts_file is not None:
@@ -118,6 +120,22 @@ def backtest(
         _print_pools(loaded, result)
     if none := count.describe_none():
         raise exit_with(RecordingError(none), FAILED)
+
+
+class _Examples:
+    """Rows that are refused, the first few for each fault: hundreds that come late would hide the table."""
+
+    def __init__(self) -> None:
+        self._shown = Counter[str]()
+
+    def lines(self, chunk: Chunk) -> Iterator[str]:
+        """Yield a line each of those of the next chunk."""
+        for refusal in chunk.refused:
+            self._shown[refusal.fault] += 1
+            if self._shown[refusal.fault] <= EXAMPLES:
+                yield f"row {chunk.first + refusal.position + 1}: {refusal.fault}: {refusal.reason}"
+            elif self._shown[refusal.fault] == EXAMPLES + 1:
+                yield f"further rows are refused, too ({refusal.fault}); they are counted at the end"
 
 
 def prediction_lines(chunk: Chunk, source: str) -> bytes:

@@ -9,9 +9,10 @@ import orjson
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile, open_recording, require_writable, with_option_groups
+from ssm_stream.cli.inputs import AsJson, ConfigFile, load_for, open_recording, require_writable, with_option_groups
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import counting_bar, print_json
+from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -96,8 +97,12 @@ def explain(
     from ssm_stream.evaluate.recordings.context_files import recorded_facts
 
     with report_errors(RecordingError, OSError):
-        loaded, rows = open_recording(load_config(config), recording)
+        loaded, rows = open_recording(load_for(config, recording), recording)
         history_size = HISTORY if html is not None else 0
+        first, *others = loaded.event.targets
+        if others and entity_options.target is None:
+            echo(f"explained is `{first}`, the first of {len(others) + 1} targets; --target names another: "
+                 f"{', '.join(others)}", err=True)  # fmt: skip
         try:
             found, history = explain_recorded(
                 loaded,

@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -20,10 +20,16 @@ from ssm_stream.config import ConfigError, Event, parse_config
 from ssm_stream.config.paths import KEY, is_message_field
 from ssm_stream.config.quantities import format_duration
 
-ROWS, MESSAGES = 20_000, 2_000
-"""Size of the sample, from a file and from a topic."""
+if TYPE_CHECKING:
+    from ssm_stream.autoconfig.draft import Draft
+
+ROWS, MESSAGES, MAX_SIGNALS = 20_000, 2_000, 10
+"""Size of the sample, from a file and from a topic; and signals of a file of readings for each of which it is so large.
+"""
 SAME = ("the same in all", "the same text")
 """Reasons for leaving a column out that later rows may refute."""
+MAX_STATES = 32
+"""States of a machine that are searched in later rows."""
 SHOWN, EXAMPLES = 20, 3
 """Columns that are left out for one reason and are shown one by one, and those named of more."""
 BROKERS = "${KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}"
@@ -127,12 +133,17 @@ def init(
                 draft = draft_event(documents, chosen, topic, as_they_came=file is None)
         except ConfigError as error:
             raise ConfigError(f"{error}. In lists: {_some([*inside])}" if inside else str(error)) from error
+        if file is not None and draft.event.layout == "readings" and len(documents) == ROWS:
+            # A row takes a reading of each signal: of ROWS readings a fleet has few, of a day or two.
+            signals = min(len({*draft.event.columns, *draft.event.targets}), MAX_SIGNALS)
+            documents, sampled, *_ = _rows(file, reading, signals * ROWS)
+            draft = draft_event(documents, chosen, topic)
         numbers = [path for path, value in inside.items() if is_number(value) and path not in draft.event.targets]
         notes = (
             [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
         )
-        if file is not None and len(documents) == ROWS:
-            notes += _moving_later(file, reading, draft.event, draft.left_out)
+        if file is not None and len(documents) >= ROWS:
+            draft = _with_later_rows(draft, file, reading)
         if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
             notes += filter(None, [family_note([*documents[0]])])
         if keys is not None and draft.event.entity_default is not None:
@@ -222,35 +233,44 @@ def _property(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str, str | None]:
+def _rows(file: Path, reading: Reading, most: int = ROWS) -> tuple[list[Any], str, str, str | None]:
     """Return documents of a file, two descriptions, of the sample and of how it is read, and `Recording.numbered`."""
     from ssm_stream.evaluate.recordings import Recording
 
-    recording = Recording(file, ROWS, reading.options())
-    read_with = print_reading(recording)
+    recording = Recording(file, most, reading.options())
+    read_with = print_reading(recording) if most == ROWS else ""
     rows = list(recording)
-    sampled = f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
+    sampled = f"{'the first ' if len(rows) == most else ''}{len(rows):,} rows of {file.name}"
     return rows, sampled, read_with, recording.numbered
 
 
-def _moving_later(file: Path, reading: Reading, event: Event, left_out: Mapping[str, str]) -> list[str]:
-    """Return a note on columns that are left out, as the sample has one value of them, and have others in later rows.
+def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
+    """Return the draft with notes on what later rows have: values of columns that are left out, as the sample has one
+    of them, and states that a condition would leave out, as the sample has none of them.
 
     The sample is not taken from several places of the file: the gaps between them would pass for silence, and the
     steps that they make for those of the machines.
     """
     from ssm_stream.evaluate.recordings import Recording
 
+    event, left_out, rest = draft.event, draft.left_out, draft.rest
     same = [path for path, why in left_out.items() if why.startswith(SAME) and not why.endswith("of each entity")]
-    moving = Recording(file, None, reading.options()).varying(same) if same else []
+    most, notes = dict.fromkeys(same, 2), [*draft.notes]
+    if rest is not None and rest.texts:
+        most[rest.column.path] = MAX_STATES
+    found = Recording(file, None, reading.options()).distinct(most) if most else {}
+    if rest is not None and rest.texts < (states := found.get(rest.column.path, set())):
+        notes[notes.index(rest.note())] = rest.note(sorted(states - rest.texts))
+    moving = [path for path in same if len(found[path]) > 1]
     texts = [path for path in moving if left_out[path].startswith("the same text")]
     numbers = [path for path in moving if path not in texts]
     key = "inputs" if event.watches_all and event.inputs is not None else "features"
-    return [
+    notes += [
         f"{_some(paths)}: the same in the sample, and not in later rows of the file; add to event.{setting} what counts"
         for paths, setting in ((numbers, key), (texts, "categories"))
         if paths
     ]
+    return draft._replace(notes=notes)
 
 
 def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:

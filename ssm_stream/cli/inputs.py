@@ -114,6 +114,8 @@ class Reading(NamedTuple):
 
 
 DETECTED = Reading()
+NO_SOURCE = {"source": {"brokers": "-", "topic": "recording"}}
+"""In place of the section where a file is read, not a topic."""
 
 
 def load_with_stored_features(config: Path, *, exclusions: bool = True) -> Config:
@@ -126,6 +128,14 @@ def load_with_stored_features(config: Path, *, exclusions: bool = True) -> Confi
 
     with report_errors(RecoveryError):
         return with_stored_features(load_config(config), exclusions=exclusions)
+
+
+def load_for(config: Path, file: Path | None) -> Config:
+    """Load a configuration for a recording: of a file, `source` may be absent, as no topic is read.
+
+    file: of the recording; None: a topic
+    """
+    return load_config(config, None if file is None else NO_SOURCE)
 
 
 def open_recording(

@@ -18,6 +18,7 @@ from ssm_stream.cli.inputs import (
     OneTarget,
     Partitions,
     Reading,
+    load_for,
     one_target,
     open_recording,
     partitions_of,
@@ -30,7 +31,6 @@ from ssm_stream.cli.terminal.command_line import command_line
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table, share_bar
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
-from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.true_events import TrueEvent
@@ -107,7 +107,7 @@ def pilot(
         require_writable({"--out": each}, config, file, labels, feedback, costs)
     bar = share_bar()
     with report_errors(RecordingError, NothingToJudgeError, OSError), ExitStack() as stack:
-        loaded = one_target(load_config(config), target)
+        loaded = one_target(load_for(config, file), target)
         written = language(lang)
         priced = read_costs(costs, written)
         shadow = loaded.alerts.shadow

@@ -11,10 +11,9 @@ import typer
 from rich.table import Table
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, open_recording, require_writable, with_option_groups
+from ssm_stream.cli.inputs import AsJson, load_for, open_recording, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import new_table, output, print_table, share_bar
 from ssm_stream.cli.terminal.printable import echo
-from ssm_stream.config import load_config
 from ssm_stream.core import frozen_weights
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _histories(file: Path, config: Path, targets: list[str]) -> list[History]:
     from ssm_stream.ingest.rows.stage import read_rows
     from ssm_stream.training.history import target_histories
 
-    loaded = load_config(config)
+    loaded = load_for(config, file)
     chosen = choose_targets(loaded, targets)
     loaded, rows = open_recording(loaded, file)
     events, refused = read_rows(loaded.event, list(rows), recorded_facts(loaded, rows))

@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import Limit, open_recording
+from ssm_stream.cli.inputs import Limit, load_for, open_recording
 from ssm_stream.cli.terminal.alert_text import format_minute
 from ssm_stream.cli.terminal.console import counting_bar, format_number
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
-from ssm_stream.config import Config, load_config
+from ssm_stream.config import Config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.tuning.comparison import Change
@@ -64,7 +64,7 @@ def open_trials(
 
     bar = counting_bar()
     with report_errors(RecordingError, TrialError, OSError), contextlib.ExitStack() as stack:
-        loaded = load_config(config)
+        loaded = load_for(config, given)
         file = stack.enter_context(file_or_topic(loaded, given, where))
         loaded, _ = open_recording(loaded, file, options.limit)
         targets = read_targets(loaded, file, options.limit)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -141,20 +141,22 @@ class Recording:
                 if not left:
                     return
 
-    def varying(self, names: Collection[str]) -> list[str]:
-        """Return those of these columns that have two values or more in the rows, of which the first 2,000,000 are
-        read; of JSON lines none, as each row would have to be parsed.
+    def distinct(self, most: Mapping[str, int]) -> dict[str, set[Any]]:
+        """Return different values of columns in the rows, of which the first 2,000,000 are read; of JSON lines none, as
+        each row would have to be parsed.
+
+        most: name of a column → number of values after which no more are searched
         """
-        values = {name: set[Any]() for name in names}
+        values = {name: set[Any]() for name in most}
         if kind_of(self.path) != "jsonl":
-            for part in islice(self.slices(names), MAX_SLICES):
-                left = [name for name in names if len(values[name]) < 2]
+            for part in islice(self.slices(most.keys()), MAX_SLICES):
+                left = [name for name in most if len(values[name]) < most[name]]
                 if not left:
                     break
                 for name in left:
                     if (column := part.column(name)) is not None:
-                        values[name] |= set(column.drop_nulls().unique().head(2).to_list())
-        return [name for name in names if len(values[name]) > 1]
+                        values[name] |= set(column.drop_nulls().unique().head(most[name]).to_list())
+        return values
 
     def _parts(self, kind: str, names: Collection[str] | None) -> Iterator[Any]:
         """Yield frames of text (tables) or of the file's types (Parquet), or lists of rows."""
