@@ -157,8 +157,8 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("product_S", f.product_S, {p.X, p.wide_X}, 16);
     put("value", f.value, {p.Q, VALUES});
     put("slot", f.slot, {p.Q, VALUES});
-    put("effect", f.effect, {p.effects * RESPONSE, p.categories, VALUES});
-    put("effect_known", f.effect_known, {p.effects * RESPONSE, p.categories, VALUES});
+    put("effect", f.effect, {p.effects * 2 * RESPONSE, p.categories, VALUES});
+    put("effect_known", f.effect_known, {p.effects * 2 * RESPONSE, p.categories, VALUES});
     put("part", f.part, {p.effects * 3, p.categories});
     put.finish();
 }

@@ -42,7 +42,7 @@ struct PoolFields {
     Field<float> product_S;                   // (X, X)
     Field<double> value;                      // (Q, VALUES) values of each coded column
     Field<i64> slot;                          // (Q, VALUES) their slots plus one; 0 = none yet
-    Field<double> effect, effect_known;       // (RESPONSE, categories, VALUES) what a value does to the target; 1/variance of that, less 1
+    Field<double> effect, effect_known;       // (2 RESPONSE, categories, VALUES) what a change to and from a value does; 1/variance of that, less 1
     Field<double> part;                       // (3, categories) sums of how far changes of the target are those of effects; changes
 };
 

@@ -433,7 +433,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const i64 n = l.s.n;
         const double prediction = predict(l, event, n == 0);
         Want want = wants(l, !unknown(y));
-        Said said{l.w.made[ANSWER], prediction};
+        Said said{shifted(l.w.made[ANSWER], l.w.base), prediction};
         if (challenged) {
             const Learner challenger(state.challenger.learner, k, e);
             said = consult(challenger, trial, l.taken(event), said, challenger.s.n == 0);
@@ -575,7 +575,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     const double then = static_cast<double>(q.ts[m.at]);
     const double* number = q.number + RECORD_NUMBERS * m.at;
     const double* both = m.both ? late.predicted + m.at * PREDICTED : nullptr;
-    const double answer = both ? both[BOTH_ANSWER] : q.made[m.at * MADE + ANSWER];
+    const double answer = both ? both[BOTH_ANSWER] : shifted(q.made[m.at * MADE + ANSWER], q.base + m.at * BASES);
     const double prediction = both ? both[BOTH_PREDICTION] : q.made[m.at * MADE + PREDICTION];
     const bool counts = counts_for(l, q, m.at);
     settled.item[m.row] = m.t, settled.ts[m.row] = q.ts[m.at], settled.y[m.row] = m.y;
@@ -649,7 +649,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 Learner l(state.learner, k, e);
                 const bool first = ring.met == 0, both = trial && trial[STAGE_OF_TRIAL] == TRIAL_ON;
                 const double prediction = predict(l, event, first);
-                Said said{l.w.made[ANSWER], prediction};
+                Said said{shifted(l.w.made[ANSWER], l.w.base), prediction};
                 if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
                 const i64 at = ring.place(ring.met);
                 if (both) {
@@ -740,7 +740,7 @@ static double predict_event(const EngineState& state, i64 k, i64 e, const double
     if (!trial || trial[STAGE_OF_TRIAL] != TRIAL_ON) return prediction;
     const Learner challenger(state.challenger.learner, k, e);
     const bool first = challenger.s.n == 0 && challenger.s.time == 0.0;
-    return consult(challenger, trial, l.taken(event), {l.w.made[ANSWER], prediction}, first).prediction;
+    return consult(challenger, trial, l.taken(event), {shifted(l.w.made[ANSWER], l.w.base), prediction}, first).prediction;
 }
 
 // The learner alone: predict, then learn.

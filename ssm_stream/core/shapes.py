@@ -76,7 +76,7 @@ class LearnerParams(NamedTuple):
 
     features, categories, cycles: columns of an event by kind, in that order
     products, log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; window: events attended to, or 0
-    effects: 1 where answers that count from the last target are shifted by what changes of categories do
+    effects: 1 where predictions are shifted by what changes of categories do
     known: 1 where the last known target answers, and corrects heads, though none is an input
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
@@ -196,9 +196,9 @@ class PoolState(NamedTuple):
         after all
     slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
         one, of any further one. used (P,) int64: slots given out
-    effect, effect_known (P, RESPONSE, categories, VALUES): what each value of a category does to the target in the
-        events from a change on, where past targets are inputs; 1/variance of that, less 1 (0: not known). part
-        (P, 3, categories): sums as in the entity's `category`, and events, decayed
+    effect, effect_known (P, 2 · RESPONSE, categories, VALUES): what a change to, and from, each value of a category
+        does to the target in the events from it on, where past targets are inputs; 1/variance of that, less 1 (0: not
+        known). part (P, 3, categories): sums as in the entity's `category`, and events, decayed
     believed (P, features): what it has gained to believe a wild reading of each feature, in usual errors, decayed
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
     differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
@@ -337,7 +337,7 @@ class Scratch(NamedTuple):
     q (4, B + prox + 2): standardised answers of the heads: fleet, entity, norm, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (10,): base, its logarithm, the entity's mean, least and greatest answer, least prediction allowed, what
-        answers that count from the last target are shifted by, as categories changed, last errors of corrected heads
+        the prediction is shifted by, as categories changed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
         judged (1,): the answer that is judged, of the gates and the challenger; unsure (7,): mean square of what it is

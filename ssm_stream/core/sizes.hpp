@@ -59,7 +59,7 @@ struct Params {
     i64 moments, products, prox, log, gd, window;  // heads: there or not, how many, how many events attended to
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
-    i64 effects;                       // whether changes of categories shift answers that count from the last target
+    i64 effects;                       // whether changes of categories shift predictions
     i64 known;                         // whether the last known target answers, and corrects heads; without lags only
     i64 step_hour, step_weekday;       // Mode
     i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer

@@ -29,8 +29,8 @@ class PoolCodes:
     differs: whether a feature has differed from the hour, from the weekday
     gaps: the first GAPS gaps between an entity's events, s; begun: time of the first labelled event, ms
     used: slots given out
-    effect, effect_known (RESPONSE, categories, VALUES): effects of the values of each category on the target in the
-        events from a change on; 1/variance of each, less 1. part (3, categories): see `effects`
+    effect, effect_known (2 · RESPONSE, categories, VALUES): effects of a change to, and from, each value of a category
+        on the target in the events from it on; 1/variance of each, less 1. part (3, categories): see `effects`
     """
 
     def __init__(self, Q: int, categories: int = 0) -> None:
@@ -42,7 +42,7 @@ class PoolCodes:
         self.gaps: list[float] = []
         self.begun: float | None = None
         self.used = 0
-        self.effect = np.zeros((RESPONSE, categories, VALUES))
+        self.effect = np.zeros((2 * RESPONSE, categories, VALUES))
         self.effect_known, self.part = np.zeros_like(self.effect), np.zeros((3, categories))
 
     def copied(self) -> PoolCodes:

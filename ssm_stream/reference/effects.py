@@ -1,11 +1,10 @@
 """Effects of categories in the streaming learner's definition: what the target does in the events from a change on.
 
-Where past targets are inputs, a change of a category, as of the product that is made, is known one event late. So each
-value has effects on the target, in the event of the change and in the next ones, and the answers that count from the
-last target are shifted by their difference between the values now and before, times the entity's part in it. The
-effects of a pool follow what is missing from such predictions, as a Kalman filter in which each effect has a
-variance of its own only; parts are regressions of what was missing on the differences. Bookkeeping in plain numbers, as
-of codes.
+Where past targets are inputs, a change of a category, as of the product that is made, is known one event late. So a
+change to a value, and a change from one, have effects on the target, in the event of the change and in the next ones,
+and the prediction is shifted by their difference, times the entity's part in it. The effects of a pool follow what is
+missing from such predictions, as a Kalman filter in which each effect has a variance of its own only; parts are
+regressions of what was missing on the differences. Bookkeeping in plain numbers, as of codes.
 """
 
 from __future__ import annotations
@@ -49,10 +48,20 @@ def _turns(p: LearnerParams, codes: PoolCodes, category: Array, u: Array) -> Ite
             yield Turn(j, 0 if turns else run, shown.index(before), shown.index(now))
 
 
+def _effects(turn: Turn) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Places of the effects of the change to the value now, and from the one before."""
+    return (2 * turn.since, turn.j, turn.now), (2 * turn.since + 1, turn.j, turn.before)
+
+
 def _difference(codes: PoolCodes, turn: Turn) -> float:
-    """Of the effects of the two values; 0 while one of them is not known."""
-    effect, known = codes.effect[turn.since, turn.j], codes.effect_known[turn.since, turn.j]
-    return float(effect[turn.now] - effect[turn.before]) if known[turn.before] > 0 < known[turn.now] else 0.0
+    """What the two effects come to."""
+    come, gone = _effects(turn)
+    return float(codes.effect[come] - codes.effect[gone])
+
+
+def _known(codes: PoolCodes, turn: Turn) -> bool:
+    """Whether there has been a change to the value now, and one from that before."""
+    return all(codes.effect_known[each] > 0.0 for each in _effects(turn))
 
 
 def _part(codes: PoolCodes, category: Array, j: int) -> float:
@@ -66,7 +75,7 @@ def _part(codes: PoolCodes, category: Array, j: int) -> float:
 
 
 def find_shifts(p: LearnerParams, codes: tuple[PoolCodes, ...], own: EntityState, event: Event) -> Tensor:
-    """(B,) what answers that count from the last target are shifted by; 0 for a new entity."""
+    """(B,) what the prediction is shifted by; 0 for a new entity."""
     shifts = torch.zeros(len(event.e), dtype=torch.float64)
     for b in range(len(shifts) if p.effects else 0):
         category, u = own.category[b].numpy(), event.u[b].numpy()
@@ -74,6 +83,7 @@ def find_shifts(p: LearnerParams, codes: tuple[PoolCodes, ...], own: EntityState
             shifts[b] = sum(
                 _part(codes[b], category, turn.j) * _difference(codes[b], turn)
                 for turn in _turns(p, codes[b], category, u)
+                if _known(codes[b], turn)
             )
     return shifts
 
@@ -88,27 +98,26 @@ def learn_effects(
     codes, category = before.copied(), category.copy()
     turns = list(_turns(p, codes, category, u))
     expected, variance = 0.0, 0.0
+    known = [_known(codes, turn) for turn in turns]
     differences = [_difference(codes, turn) for turn in turns]
     parts = [_part(codes, category, turn.j) for turn in turns]
-    for turn, difference, part in zip(turns, differences, parts, strict=True):
-        effect, known = codes.effect[turn.since, turn.j], codes.effect_known[turn.since, turn.j]
-        variance += 1.0 / (1.0 + known[turn.before]) + 1.0 / (1.0 + known[turn.now])
-        expected += part * difference if difference != 0.0 else effect[turn.now] - effect[turn.before]
+    for turn, usual, difference, part in zip(turns, known, differences, parts, strict=True):
+        variance += sum(1.0 / (1.0 + codes.effect_known[each]) for each in _effects(turn))
+        expected += part * difference if usual else difference
     error, noise = change - expected, variance + EFFECT_NOISE
-    for turn, difference, part in zip(turns, differences, parts, strict=True):
-        if difference != 0.0:  # what the others have not explained, by what this one was to
+    for turn, usual, difference, part in zip(turns, known, differences, parts, strict=True):
+        if usual:  # what the others have not explained, by what this one was to
             limit = PART_MOST * abs(difference)
             own = min(max(change - shift + part * difference, -limit), limit)
             for sums in (category[EXPLAINED:], codes.part):
                 sums[0, turn.j] = PART_KEEP * sums[0, turn.j] + own * difference
                 sums[1, turn.j] = PART_KEEP * sums[1, turn.j] + difference * difference
             codes.part[POOL_EVENTS, turn.j] = PART_KEEP * codes.part[POOL_EVENTS, turn.j] + 1.0
-        effect, known = codes.effect[turn.since, turn.j], codes.effect_known[turn.since, turn.j]
-        for i, sign in ((turn.before, -1.0), (turn.now, 1.0)):
-            spread = 1.0 / (1.0 + known[i])
+        for each, sign in zip(_effects(turn), (1.0, -1.0), strict=True):
+            spread = 1.0 / (1.0 + codes.effect_known[each])
             gain = spread / noise
-            effect[i] += sign * gain * error
-            known[i] = min(1.0 / (spread * (1.0 - gain)) - 1.0, EFFECT_KNOWN)
+            codes.effect[each] += sign * gain * error
+            codes.effect_known[each] = min(1.0 / (spread * (1.0 - gain)) - 1.0, EFFECT_KNOWN)
     return codes, category
 
 

@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
         seasonal answers, NaN where there are none; many (B,): has the pool a second entity? base, log_base, mean,
         last (B,): what residuals count from, its logarithm, the entity's mean target, and its last one
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
-        standardised by pool and by entity; shift (B,): of answers that count from the last target
+        standardised by pool and by entity; shift (B,): of the prediction, as categories changed
     q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
     low, high (B,): bounds of all answers; least (B,): of predictions
     """
@@ -227,7 +227,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     reach = torch.where(s.running.n > 0, 0.5 * (s.high - s.low), math.inf)
     least = torch.where(~s.negative & (s.running.n >= POSITIVE_FROM), 0.0, -math.inf)
     return Inputs(
-        v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons, shift), many=s.entities + new > 1,
+        v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1,
         base=base, log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
         fleet=torch.cat([one, z, codes], 1), entity=torch.cat([one, z_own, codes], 1),
         norm=torch.cat([one, z_own, z, codes], 1), past=past, shift=shift, q_mean=q_mean, q_deviation=q_deviation,

@@ -106,11 +106,11 @@ def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
     """
     found = q.clamp(-Q_CLIP, Q_CLIP) * x.q_deviation[:, side, scale, None] + x.q_mean[:, side, scale, None]
     if scale == RESIDUAL:
-        found = found + x.base[:, None] + x.shift[:, None]
+        found = found + x.base[:, None]
     elif scale == LOG_RESIDUAL:
         found = found + x.log_base[:, None]
     if scale >= LOG_RESIDUAL:
-        found = torch.expm1(found.clamp_max(60.0)) + (x.shift[:, None] if scale == LOG_RESIDUAL else 0.0)
+        found = torch.expm1(found.clamp_max(60.0))
     return torch.minimum(torch.maximum(found, x.low[:, None]), x.high[:, None])
 
 
@@ -122,7 +122,7 @@ def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
     on = torch.full_like(x.many, not p.heads_only)
     experts, active = [x.mean], [on]
     if p.lags or p.known:
-        experts.append(x.last + x.shift)
+        experts.append(x.last)
         active.append(on)
     for seasonal in x.seasons.unbind(1):
         experts.append(torch.minimum(torch.maximum(seasonal, x.low), x.high))
@@ -188,6 +188,8 @@ def _answer(p: LearnerParams, meta: Meta, s: State, own: EntityState, event: Eve
     given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
     given = correct(p, s.gates, own, x, given)
     mixed = mix(p, meta, s.gates, own, x, given, event.steps[:, 0])
+    shifted = torch.minimum(torch.maximum(mixed.yhat + x.shift, x.low), x.high)
+    mixed = mixed._replace(yhat=torch.where(x.shift == 0.0, mixed.yhat, torch.maximum(shifted, x.least)))
     return Prediction(event, None, own, x, fleet, products, norm, own_heads, given, mixed)
 
 

@@ -51,7 +51,7 @@ def recalled(own: EntityState, at: Quarter, reach: Tensor) -> Tensor:
     return torch.cat([ago, days.gather(1, at.place[:, None] // DAY_BINS), days.nanmean(1, keepdim=True)], 1)
 
 
-def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, on: Tensor, shift: Tensor) -> Tensor:
+def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, on: Tensor) -> Tensor:
     """Those three, then, where a last target is known, it and what each has changed since; (B, seasonal), NaN unknown.
 
     on (B,): has the pool's first event been a day ago, and do its events come often enough? shift (B,): of the
@@ -66,7 +66,7 @@ def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, o
     out = recalled(own, quarter_of(event, p.ahead), reach)
     if p.lags or p.known:
         then = recalled(own, Quarter(own.bin[:, 0].long(), own.bin[:, 1].long()), reach)
-        out = torch.cat([out, own.y_last[:, :1] + shift[:, None] + (out - then)], 1)
+        out = torch.cat([out, own.y_last[:, :1] + (out - then)], 1)
     return torch.where((on & (own.bin[:, 3] > 0))[:, None], out, math.nan)
 
 

@@ -246,11 +246,11 @@ class Recorder:
         self._made = w.made.copy()
         a = self._a.copy()
         a[layout.at[layout.alone]] = answers[layout.alone]
-        low, high, least = w.base[[LOW, HIGH, LEAST]].tolist()
-        last, gap = float(learner.entity.y_last[e, 0] + w.base[SHIFT]), float(learner.pool.gaps[k, 0])
+        low, high, least, shift = w.base[[LOW, HIGH, LEAST, SHIFT]].tolist()
+        last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
         self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high))
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
-        limits = Limits(low, high, least, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])))
+        limits = Limits(low, high, least, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])), shift)
         weights = self.gates[k].weights(self._a, self._active, self._losses[e], limits, int(event.given[3][0]))
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
         unit = prediction_unit(w, event.scopes - 1, found)
@@ -348,7 +348,7 @@ class Recorder:
         w0, places = float(self.seen.w0[event.t]), int(w.places[0])
         share = b.gate[k, :places] / np.maximum(b.gates[k, :places], 1)
         answer = w0 + float((share * w.active[:places]) @ (w.a[:places] - w0))
-        return min(max(answer, float(w.base[LOW])), float(w.base[HIGH]))
+        return min(max(answer + float(w.base[SHIFT]), float(w.base[LOW])), float(w.base[HIGH]))
 
 
 def _move(mean: NDArray[np.float32], value: NDArray[np.float32], part: np.float32) -> None:

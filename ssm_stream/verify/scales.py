@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core import native
 from ssm_stream.core.constants import ROUNDING
-from ssm_stream.core.shapes import BASE, HIGH, LOG_BASE, LOG_RESIDUAL, LOW, Q_CLIP, RESIDUAL, SHIFT, VALUE, Scratch
+from ssm_stream.core.shapes import BASE, HIGH, LOG_BASE, LOG_RESIDUAL, LOW, Q_CLIP, RESIDUAL, VALUE, Scratch
 from ssm_stream.verify.reference import Array
 
 MIN_NORM = 1e-6
@@ -34,13 +34,12 @@ def in_unit(w: Scratch, side: NDArray[np.int64], kind: NDArray[np.int64], q: Arr
 
     side: 0 on the pool's scales, 1 on the entity's; kind: which of them
     """
-    base, log_base, low, high, shift = w.base[[BASE, LOG_BASE, LOW, HIGH, SHIFT]].tolist()
+    base, log_base, low, high = w.base[[BASE, LOG_BASE, LOW, HIGH]].tolist()
     scale = w.scale[side, kind]
     answer = np.minimum(np.maximum(q, -Q_CLIP), Q_CLIP) * scale[:, 1] + scale[:, 0]
     answer += np.array([base, 0.0, log_base, 0.0])[kind]
     logs = kind == LOG_RESIDUAL
     answer[logs] = np.exp(np.minimum(answer[logs], 60.0)) - 1.0
-    answer += np.where((kind == RESIDUAL) | logs, shift, 0.0)
     bounded: Array = np.minimum(np.maximum(answer, low), high)
     return bounded
 

@@ -39,7 +39,7 @@ SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Eve
     answer(challenger, event, first);
     const double* made = challenger.w.made;
     const double share = share_of_challenger(trial) * min(static_cast<double>(challenger.pool.n) / YOUTH, 1.0);
-    return {kept.answer + share * (made[ANSWER] - kept.answer), kept.prediction + share * (made[PREDICTION] - kept.prediction)};
+    return {kept.answer + share * (shifted(made[ANSWER], challenger.w.base) - kept.answer), kept.prediction + share * (made[PREDICTION] - kept.prediction)};
 }
 
 // The challenger's rows in the place of the learner's. Counts go on: of warm-ups, of the entities met, and since when.

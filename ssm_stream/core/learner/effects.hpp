@@ -46,10 +46,10 @@ SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, b
     }
 }
 
-// Where past targets are inputs, a change of a category, as of the product that is made, would be known one event late. So each value has
-// effects on the target: what it is higher by in the event of a change to it, and in the next ones, than past targets have it; and a change
-// moves the base by the difference of the effects of the two values, times the entity's part in it. The effects follow what is missing from
-// the predictions of such events, as a Kalman filter of which each effect knows its own variance only; parts are regressions on the differences.
+// Where past targets are inputs, a change of a category, as of the product that is made, would be known one event late. So a change to a value
+// and one from a value have effects on the target, in its event and in the next ones, and the prediction is shifted by their difference, times
+// the entity's part in it. Heads and gates know of no shift. The effects follow what is missing from their predictions in such events, as a
+// Kalman filter of which each effect knows its own variance only; parts are regressions of that on the differences.
 constexpr double EFFECT_NOISE = 0.5;    // variance of a change of the target besides the effects, over that of an effect that is not known
 constexpr double EFFECT_KNOWN = 99.0;   // what of an effect is known at most: 1/variance, less 1
 constexpr double PART_KEEP = 0.99, PART_LEAN = 0.5;  // of the sums, an event; events of the pool's that an entity leans on
@@ -76,15 +76,18 @@ SSM_INLINE Turn turn_of(const Params& p, const Scratch& w, const Pool& pool, con
     const double* values = pool.value + at * VALUES;
     return {static_cast<i64>(since), find(values, seen, before), find(values, seen, now)};
 }
-// The effects of the values of category j, in its unit, and what of them is known, in events that are so far from its change.
-struct Effects { double *effect, *known; };
+// An effect, in the target's unit, and what of it is known.
+struct Effect { double &by, &known; };
+// That of the value now, and that of the one before; of category j, in events that are so far from its change.
+struct Effects {
+    Effect come, gone;
+    SSM_INLINE double difference() const { return come.by - gone.by; }
+    SSM_INLINE bool known() const { return come.known > 0.0 && gone.known > 0.0; }
+};
 SSM_INLINE Effects effects_of(const Params& p, const Pool& pool, i64 j, const Turn& turn) {
-    const i64 at = (turn.since * p.categories + j) * VALUES;
-    return {pool.effect + at, pool.effect_known + at};
-}
-// Their difference, 0 where one of the values is new.
-SSM_INLINE double difference_of(const Effects& of, const Turn& turn) {
-    return of.known[turn.from] > 0.0 && of.known[turn.to] > 0.0 ? of.effect[turn.to] - of.effect[turn.from] : 0.0;
+    const i64 step = p.categories * VALUES, come = 2 * turn.since * step + j * VALUES, gone = come + step;
+    const auto at = [&](i64 i) { return Effect{pool.effect[i], pool.effect_known[i]}; };
+    return {at(come + turn.to), at(gone + turn.from)};
 }
 // The entity's part in that: Σ change · difference / Σ difference², leaning on the pool's.
 SSM_INLINE double part_of(const Params& p, const Entity& s, const Pool& pool, i64 j) {
@@ -99,17 +102,20 @@ SSM_INLINE double part_of(const Params& p, const Entity& s, const Pool& pool, i6
 template <class F> SSM_INLINE void each_turn(const Params& p, const Scratch& w, const Pool& pool, const double* u, F step) {
     for (i64 j = 0; j < p.categories; ++j) {
         const Turn turn = turn_of(p, w, pool, u, j);
-        if (turn.from >= 0 && turn.to >= 0 && turn.from != turn.to) step(j, turn, effects_of(p, pool, j, turn));
+        if (turn.from >= 0 && turn.to >= 0 && turn.from != turn.to) step(j, effects_of(p, pool, j, turn));
     }
 }
-// What the base is moved by in an event with these columns.
+// What the prediction is shifted by in an event with these columns.
 SSM_INLINE double shift_of(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, const double* u) {
     double sum = 0.0;
-    each_turn(p, w, pool, u, [&](i64 j, const Turn& turn, const Effects& of) {
-        const double difference = difference_of(of, turn);
-        if (difference != 0.0) sum += part_of(p, s, pool, j) * difference;
+    each_turn(p, w, pool, u, [&](i64 j, const Effects& of) {
+        if (of.known()) sum += part_of(p, s, pool, j) * of.difference();
     });
     return sum;
+}
+// An answer with that, within the bounds of all answers; base: of `Scratch`
+SSM_INLINE double shifted(double answer, const double* base) {
+    return base[SHIFT] == 0.0 ? answer : min(max(answer + base[SHIFT], base[LOW]), base[HIGH]);
 }
 // The event in the scratch, whose values are among those shown, with target y.
 SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool& pool, const double* u, double y) {
@@ -117,16 +123,15 @@ SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool&
     // change: of the target, less what is predicted of it without the shift
     const double shift = w.base[SHIFT], change = min(max(y, w.base[LOW]), w.base[HIGH]) - w.made[PREDICTION] + shift;
     double variance = 0.0, expected = 0.0;  // expected: of all effects, known or not
-    each_turn(p, w, pool, u, [&](i64 j, const Turn& turn, const Effects& of) {
-        variance += 1.0 / (1.0 + of.known[turn.from]) + 1.0 / (1.0 + of.known[turn.to]);
-        const double usual = difference_of(of, turn);
-        expected += usual != 0.0 ? part_of(p, s, pool, j) * usual : of.effect[turn.to] - of.effect[turn.from];
+    each_turn(p, w, pool, u, [&](i64 j, const Effects& of) {
+        variance += 1.0 / (1.0 + of.come.known) + 1.0 / (1.0 + of.gone.known);
+        expected += of.known() ? part_of(p, s, pool, j) * of.difference() : of.difference();
     });
     if (!(variance > 0.0)) return;
     const double error = change - expected, noise = variance + EFFECT_NOISE;
-    each_turn(p, w, pool, u, [&](i64 j, const Turn& turn, const Effects& of) {
-        const double usual = difference_of(of, turn);
-        if (usual != 0.0) {  // what the others have not explained, by what this one was to
+    each_turn(p, w, pool, u, [&](i64 j, const Effects& of) {
+        const double usual = of.difference();
+        if (of.known()) {  // what the others have not explained, by what this one was to
             const double own = clip(change - shift + part_of(p, s, pool, j) * usual, PART_MOST * std::fabs(usual));
             for (double* sums : {s.category + EXPLAINED * n, pool.part}) {
                 sums[j] = PART_KEEP * sums[j] + own * usual;
@@ -135,11 +140,12 @@ SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool&
             double& events = pool.part[POOL_CHANGES * n + j];
             events = PART_KEEP * events + 1.0;
         }
-        for (const i64 i : {turn.from, turn.to}) {
-            const double before = 1.0 / (1.0 + of.known[i]), gain = before / noise;
-            of.effect[i] += (i == turn.to ? gain : -gain) * error;
-            of.known[i] = min(1.0 / (before * (1.0 - gain)) - 1.0, EFFECT_KNOWN);
-        }
+        const auto learn = [&](const Effect& effect, double sign) {
+            const double before = 1.0 / (1.0 + effect.known), gain = before / noise;
+            effect.by += sign * gain * error;
+            effect.known = min(1.0 / (before * (1.0 - gain)) - 1.0, EFFECT_KNOWN);
+        };
+        learn(of.come, 1.0), learn(of.gone, -1.0);
     });
 }
 

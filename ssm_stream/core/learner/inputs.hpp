@@ -172,7 +172,7 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     const double last = p.lags > 0 && !fresh ? s.y_last[0] : mean;
     w.base[BASE] = p.lags > 0 ? last : 0.0;
     w.base[MEAN] = mean;
-    if (p.effects) place_turns(p, w, s, event.u);
+    place_turns(p, w, s, event.u);
     w.base[SHIFT] = p.effects ? shift_of(p, w, s, pool, event.u) : 0.0;
     for (i64 i = 0; i < CORRECTED; ++i) w.base[MISSED + i] = i < p.corrected ? s.missed[i] : 0.0;
     const double reach = pool.n > 0 ? 0.5 * (pool.high - pool.low) : INFINITE;

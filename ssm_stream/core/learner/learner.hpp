@@ -46,9 +46,9 @@ struct Put {
             return;
         }
         double answer = clip(q, Q_CLIP) * scale[2 * kind + 1] + scale[2 * kind];
-        if (kind == RESIDUAL) answer += w.base[BASE] + w.base[SHIFT];
+        if (kind == RESIDUAL) answer += w.base[BASE];
         else if (kind == LOG_RESIDUAL) answer += w.base[LOG_BASE];
-        if (kind >= LOG_RESIDUAL) answer = series::expm1(min(answer, 60.0)) + (kind == LOG_RESIDUAL ? w.base[SHIFT] : 0.0);
+        if (kind >= LOG_RESIDUAL) answer = series::expm1(min(answer, 60.0));
         w.a[at++] = min(max(answer, w.base[LOW]), w.base[HIGH]);
     }
     SSM_INLINE void operator()(double answer, double active) {
@@ -116,7 +116,7 @@ inline i64 answers(const Learner& l) {
     Put put{w, 0};
     const double bases = p.heads_only ? 0.0 : 1.0;
     put(w.base[MEAN], bases);
-    if (p.lags > 0 || p.known) put(l.s.n > 0 ? l.s.y_last[0] + w.base[SHIFT] : w.base[MEAN], bases);
+    if (p.lags > 0 || p.known) put(l.s.n > 0 ? l.s.y_last[0] : w.base[MEAN], bases);
     for (i64 i = 0; i < p.seasonal; ++i) {
         const bool on = !unknown(w.season[i]) && !p.heads_only;
         put(on ? min(max(w.season[i], w.base[LOW]), w.base[HIGH]) : 0.0, on);
@@ -200,7 +200,8 @@ SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     w.unsure[0] = any_unknown(p, l.s, event.u) ? unsure_of(l, event.u) : 0.0;
     place_change(w, since_change(p, l.s, event.u, first));
     w.places[0] = answers(l);
-    return mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
+    const double prediction = mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
+    return w.made[PREDICTION] = w.base[SHIFT] == 0.0 ? prediction : max(shifted(prediction, w.base), w.base[LEAST]);
 }
 
 // The event in the scratch as `Learner::taken` is to have it. wild: the feature of its wild reading, plus one; negative where it is unknown

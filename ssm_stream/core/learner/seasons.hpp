@@ -68,7 +68,7 @@ inline void answer_seasons(const Params& p, const Scratch& w, const Entity& s, c
     if (p.seasonal == SEASONAL) return;
     const Quarter last{static_cast<i64>(s.bin[BIN_NUMBER]), static_cast<i64>(s.bin[BIN_PLACE])};
     const Recalled then = recalled(s, last, reach);
-    for (i64 i = 0; i < SEASONAL; ++i) out[SEASONAL + i] = s.y_last[0] + w.base[SHIFT] + (now.of[i] - then.of[i]);
+    for (i64 i = 0; i < SEASONAL; ++i) out[SEASONAL + i] = s.y_last[0] + (now.of[i] - then.of[i]);
 }
 
 // The usual targets of the hour (0) and of the hour of the week (1), as inputs; UNKNOWN where there are none.

@@ -67,7 +67,7 @@ def pool_array(inputs: InputMap, name: str, array: Array) -> Array:
         mapped = take(array, inputs.categories, 2)
         if inputs.old.effects == inputs.new.effects:
             return mapped
-        rows = inputs.new.effects * (3 if name == "part" else RESPONSE)
+        rows = inputs.new.effects * (3 if name == "part" else 2 * RESPONSE)
         return np.zeros((len(array), rows, *mapped.shape[2:]))
     if name.startswith(GATES) and inputs.none_kept:  # what the answers were worth has become another question
         return np.zeros_like(array)

@@ -41,12 +41,23 @@ KNOWN = 30.0
 
 
 class Limits(NamedTuple):
-    """low, high: of an answer; least: of a prediction; scale: mean and deviation of the pool's targets."""
+    """low, high: of an answer; least: of a prediction; scale: mean and deviation of the pool's targets.
+
+    shift: of a prediction, by what changes of categories do
+    """
 
     low: float
     high: float
     least: float
     scale: tuple[float, float]
+    shift: float
+
+    def shifted(self, predicted: float) -> float:
+        """Return a prediction with the shift, within the limits."""
+        predicted = max(predicted, self.least)
+        if self.shift == 0.0:
+            return predicted
+        return max(min(max(predicted + self.shift, self.low), self.high), self.least)
 
 
 class Weights(NamedTuple):
@@ -72,11 +83,11 @@ class Weights(NamedTuple):
         made = np.clip(mean + self.gates @ np.where(active, a - mean, 0.0), self.limits.low, self.limits.high)
         predicted = float(self.top @ made)
         if self.band is None:
-            return max(predicted, self.limits.least)
+            return self.limits.shifted(predicted)
         last = float(a[LAST_TARGET])
         rounding = ROUNDING * max(abs(predicted), abs(last))
         held = self.band.predict(predicted, last, _usual_error(self.units, rounding, 0.0))
-        return max(held, self.limits.least)
+        return self.limits.shifted(held)
 
 
 def _usual_error(units: tuple[float, float], rounding: float, otherwise: float) -> float:
