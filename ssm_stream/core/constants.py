@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # inputs
 DAY = 86_400.0
-MAX_GAP_HOUR = 4 * 3600.0  # an hour of the day is worth an input where events come at least so often, s
+MIN_GAP_HOUR, MAX_GAP_HOUR = DAY / 1000.0, 4 * 3600.0  # s between events at which an hour of the day is worth an input
 MIN_GAP_WEEKDAY, MAX_GAP_WEEKDAY = 60.0, DAY
 WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
 POSITIVE_FROM = 100  # targets of a pool of which none was negative, from which on none is expected to be
@@ -20,6 +20,7 @@ EFFECT_NOISE, EFFECT_KNOWN = (
     0.5,
     99.0,
 )  # variance of all else, over an unknown one's; most of 1/variance
+PART_ROUNDING = 1e-6  # of the range of answers: a difference up to here is rounding
 PART_KEEP, PART_LEAN, PART_MOST = (
     0.99,
     0.5,

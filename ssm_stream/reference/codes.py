@@ -14,7 +14,7 @@ import statistics
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import MAX_GAP_HOUR, MAX_GAP_WEEKDAY, MIN_GAP_WEEKDAY, WHOLE
+from ssm_stream.core.constants import MAX_GAP_HOUR, MAX_GAP_WEEKDAY, MIN_GAP_HOUR, MIN_GAP_WEEKDAY, WHOLE
 from ssm_stream.core.features import BY_RULE, NEVER
 from ssm_stream.core.shapes import GAPS, RESPONSE, SLOTS, VALUES, LearnerParams
 
@@ -75,7 +75,7 @@ def _calendar(p: LearnerParams, codes: PoolCodes, ts: float) -> list[bool]:
     gap = codes.gap()
     on = []
     for which, mode in enumerate((p.step_hour, p.step_weekday)):
-        fits = 0.0 < gap <= MAX_GAP_HOUR if which == 0 else MIN_GAP_WEEKDAY <= gap <= MAX_GAP_WEEKDAY
+        fits = MIN_GAP_HOUR <= gap <= MAX_GAP_HOUR if which == 0 else MIN_GAP_WEEKDAY <= gap <= MAX_GAP_WEEKDAY
         new = all(codes.differs[j][which] for j in range(p.features))
         known = codes.age(ts) >= WHOLE[which]
         on.append(known and (fits and new if mode == BY_RULE else mode != NEVER))

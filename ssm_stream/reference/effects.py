@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import EFFECT_KNOWN, EFFECT_NOISE, PART_KEEP, PART_LEAN, PART_MOST
+from ssm_stream.core.constants import EFFECT_KNOWN, EFFECT_NOISE, PART_KEEP, PART_LEAN, PART_MOST, PART_ROUNDING
 from ssm_stream.core.shapes import RESPONSE, LearnerParams
 from ssm_stream.reference.codes import Array, PoolCodes
 from ssm_stream.reference.state import EntityState, Event
@@ -78,7 +78,7 @@ def find_shifts(p: LearnerParams, codes: tuple[PoolCodes, ...], own: EntityState
     """(B,) what the prediction is shifted by; 0 for a new entity."""
     shifts = torch.zeros(len(event.e), dtype=torch.float64)
     for b in range(len(shifts) if p.effects else 0):
-        category, u = own.category[b].numpy(), event.u[b].numpy()
+        category, u = own.category[b].cpu().numpy(), event.u[b].cpu().numpy()
         if own.running.n[b] > 0:
             shifts[b] = sum(
                 _part(codes[b], category, turn.j) * _difference(codes[b], turn)
@@ -89,11 +89,12 @@ def find_shifts(p: LearnerParams, codes: tuple[PoolCodes, ...], own: EntityState
 
 
 def learn_effects(
-    p: LearnerParams, before: PoolCodes, category: Array, u: Array, change: float, shift: float
+    p: LearnerParams, before: PoolCodes, category: Array, u: Array, change: float, shift: float, reach: float
 ) -> tuple[PoolCodes, Array]:
     """The pool's effects and the entity's sums after an event.
 
-    change: of the target, less what is predicted of it without the shift; shift: as it was predicted
+    change: of the target, less what is predicted of it without the shift; shift: as it was predicted; reach: range of
+        answers
     """
     codes, category = before.copied(), category.copy()
     turns = list(_turns(p, codes, category, u))
@@ -106,7 +107,9 @@ def learn_effects(
         expected += part * difference if usual else difference
     error, noise = change - expected, variance + EFFECT_NOISE
     for turn, usual, difference, part in zip(turns, known, differences, parts, strict=True):
-        if usual:  # what the others have not explained, by what this one was to
+        if (
+            usual and abs(difference) > PART_ROUNDING * reach
+        ):  # what the others have not explained, by what this one was to
             limit = PART_MOST * abs(difference)
             own = min(max(change - shift + part * difference, -limit), limit)
             for sums in (category[EXPLAINED:], codes.part):

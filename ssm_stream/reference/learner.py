@@ -265,8 +265,9 @@ def _learn_effects(
     x, codes, category = prediction.inputs, list(s.codes), own.category.clone()
     missing = torch.minimum(torch.maximum(y, x.low), x.high) - prediction.yhat + x.shift
     for b in torch.nonzero(known & (own.running.n > 0))[:, 0].tolist():
+        own_category, u = category[b].cpu().numpy(), prediction.event.u[b].cpu().numpy()
         codes[b], sums = learn_effects(
-            p, codes[b], category[b].numpy(), prediction.event.u[b].numpy(), float(missing[b]), float(x.shift[b])
+            p, codes[b], own_category, u, float(missing[b]), float(x.shift[b]), float(x.high[b] - x.low[b])
         )
         category[b] = torch.from_numpy(sums)
     return s._replace(codes=tuple(codes)), own._replace(category=category)

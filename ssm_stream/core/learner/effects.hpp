@@ -53,6 +53,7 @@ SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, b
 constexpr double EFFECT_NOISE = 0.5;    // variance of a change of the target besides the effects, over that of an effect that is not known
 constexpr double EFFECT_KNOWN = 99.0;   // what of an effect is known at most: 1/variance, less 1
 constexpr double PART_KEEP = 0.99, PART_LEAN = 0.5;  // of the sums, an event; events of the pool's that an entity leans on
+constexpr double PART_ROUNDING = 1e-6;  // of the range of answers: heads are in 32 bits, and a part of what they round off is none
 constexpr double PART_MOST = 4.0;       // times the difference of the effects: a part, and what an event tells of it
 enum { POOL_EXPLAINED, POOL_EXPECTED, POOL_CHANGES };  // rows of `Pool::part`
 
@@ -131,7 +132,7 @@ SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool&
     const double error = change - expected, noise = variance + EFFECT_NOISE;
     each_turn(p, w, pool, u, [&](i64 j, const Effects& of) {
         const double usual = of.difference();
-        if (of.known()) {  // what the others have not explained, by what this one was to
+        if (of.known() && std::fabs(usual) > PART_ROUNDING * (w.base[HIGH] - w.base[LOW])) {  // what the others have not explained, by what this one was to
             const double own = clip(change - shift + part_of(p, s, pool, j) * usual, PART_MOST * std::fabs(usual));
             for (double* sums : {s.category + EXPLAINED * n, pool.part}) {
                 sums[j] = PART_KEEP * sums[j] + own * usual;

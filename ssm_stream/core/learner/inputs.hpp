@@ -11,8 +11,11 @@
 
 namespace ssm::SSM_ISA {
 
-constexpr double MOST_GAP_HOUR = 4 * 3600.0;  // an hour of the day is worth an input where events come so often, s
-constexpr double LEAST_GAP_WEEKDAY = 60.0, MOST_GAP_WEEKDAY = 86400.0, DAY = 86400.0;
+constexpr double DAY = 86400.0;
+// s between events at which an hour of the day is worth an input. With more than the longest memory of the heads holds between two of its
+// days, a thousand, the weight of an hour is what the end of that hour was yesterday, and wrong in its first event today.
+constexpr double LEAST_GAP_HOUR = DAY / 1000.0, MOST_GAP_HOUR = 4 * 3600.0;
+constexpr double LEAST_GAP_WEEKDAY = 60.0, MOST_GAP_WEEKDAY = DAY;
 constexpr double LEAN = 10.0;                         // events in which an entity's scale leans on the pool's
 
 // An event: columns (C,), hour and weekday, time in ms.
@@ -27,7 +30,7 @@ inline bool step_is_code(const Params& p, const Pool& pool, double gap, double a
     const i64 mode = which == 0 ? p.step_hour : p.step_weekday;
     if (mode == NEVER || age < (which == 0 ? DAY : 7 * DAY)) return false;
     if (mode == ALWAYS) return true;
-    if (which == 0 ? !(0.0 < gap && gap <= MOST_GAP_HOUR) : !(LEAST_GAP_WEEKDAY <= gap && gap <= MOST_GAP_WEEKDAY)) return false;
+    if (which == 0 ? !(LEAST_GAP_HOUR <= gap && gap <= MOST_GAP_HOUR) : !(LEAST_GAP_WEEKDAY <= gap && gap <= MOST_GAP_WEEKDAY)) return false;
     for (i64 j = 0; j < p.features; ++j)
         if (pool.differs[2 * j + which] == 0) return false;
     return true;
