@@ -107,9 +107,8 @@ def learn_effects(
         expected += part * difference if usual else difference
     error, noise = change - expected, variance + EFFECT_NOISE
     for turn, usual, difference, part in zip(turns, known, differences, parts, strict=True):
-        if (
-            usual and abs(difference) > PART_ROUNDING * reach
-        ):  # what the others have not explained, by what this one was to
+        # What the others have not explained, by what this one was to.
+        if usual and abs(difference) > PART_ROUNDING * reach:
             limit = PART_MOST * abs(difference)
             own = min(max(change - shift + part * difference, -limit), limit)
             for sums in (category[EXPLAINED:], codes.part):

@@ -132,7 +132,8 @@ SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool&
     const double error = change - expected, noise = variance + EFFECT_NOISE;
     each_turn(p, w, pool, u, [&](i64 j, const Effects& of) {
         const double usual = of.difference();
-        if (of.known() && std::fabs(usual) > PART_ROUNDING * (w.base[HIGH] - w.base[LOW])) {  // what the others have not explained, by what this one was to
+        // What the others have not explained, by what this one was to.
+        if (of.known() && std::fabs(usual) > PART_ROUNDING * (w.base[HIGH] - w.base[LOW])) {
             const double own = clip(change - shift + part_of(p, s, pool, j) * usual, PART_MOST * std::fabs(usual));
             for (double* sums : {s.category + EXPLAINED * n, pool.part}) {
                 sums[j] = PART_KEEP * sums[j] + own * usual;
