@@ -16,16 +16,12 @@ WILD_MOST = 10.0  # events after which it is usual
 BELIEF_KEEP, BELIEF_CLIP = 0.9, 3.0  # of what it has gained to believe them, in usual errors
 
 # effects of categories
-EFFECT_NOISE, EFFECT_KNOWN = (
-    0.5,
-    99.0,
-)  # variance of all else, over an unknown one's; most of 1/variance
+EFFECT_NOISE = 0.5  # variance of all else, over that of an unknown effect
+EFFECT_KNOWN = 99.0  # the most that 1/variance, less 1, becomes
+PART_KEEP = 0.99  # of the sums of an entity's part, an event
+PART_LEAN = 0.5  # events of the pool's that a part leans on
 PART_ROUNDING = 1e-6  # of the range of answers: a difference up to here is rounding
-PART_KEEP, PART_LEAN, PART_MOST = (
-    0.99,
-    0.5,
-    4.0,
-)  # of an entity's sums; events that it leans on; times
+PART_MOST = 4.0  # times the difference
 
 # seasons
 QUARTER = 900_000  # of an hour, ms

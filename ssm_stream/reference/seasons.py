@@ -54,8 +54,7 @@ def recalled(own: EntityState, at: Quarter, reach: Tensor) -> Tensor:
 def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, on: Tensor) -> Tensor:
     """Those three, then, where a last target is known, it and what each has changed since; (B, seasonal), NaN unknown.
 
-    on (B,): has the pool's first event been a day ago, and do its events come often enough? shift (B,): of the
-        last target
+    on (B,): has the pool's first event been a day ago, and do its events come often enough?
     """
     if not p.seasons:
         return own.bin[:, :0]

@@ -88,7 +88,7 @@ class EntityState(NamedTuple):
     y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
     bin (4,), day (96,), season (672,): quarter of an hour that is not over, the last day's, the week's usual targets,
         as in `shapes.EntityState`
-    category (6, categories): see `effects`, where past targets are shifted as categories change
+    category (6, categories): see `effects`; empty where predictions are not shifted as categories change
     W (H + 1, L): the entity's own proximal heads, the slow one last; lately (F,): running means of the standardised
         numbers, about which they step where an input stands off its mean; loss (2, T), view (2, G), unit (): of the
         gates

@@ -55,7 +55,7 @@ constexpr double EFFECT_KNOWN = 99.0;   // what of an effect is known at most: 1
 constexpr double PART_KEEP = 0.99, PART_LEAN = 0.5;  // of the sums, an event; events of the pool's that an entity leans on
 constexpr double PART_ROUNDING = 1e-6;  // of the range of answers: heads are in 32 bits, and a part of what they round off is none
 constexpr double PART_MOST = 4.0;       // times the difference of the effects: a part, and what an event tells of it
-enum { POOL_EXPLAINED, POOL_EXPECTED, POOL_CHANGES };  // rows of `Pool::part`
+enum { POOL_EXPLAINED, POOL_EXPECTED, POOL_EVENTS };  // rows of `Pool::part`
 
 // Into the scratch: events since each category changed, −1 where that is long ago, and its value before.
 SSM_INLINE void place_turns(const Params& p, const Scratch& w, const Entity& s, const double* u) {
@@ -95,7 +95,7 @@ SSM_INLINE double part_of(const Params& p, const Entity& s, const Pool& pool, i6
     const i64 n = p.categories;
     const double expected = pool.part[POOL_EXPECTED * n + j];
     if (!(expected > 0.0)) return 0.0;
-    const double lean = PART_LEAN / pool.part[POOL_CHANGES * n + j];
+    const double lean = PART_LEAN / pool.part[POOL_EVENTS * n + j];
     const double part = (s.category[EXPLAINED * n + j] + lean * pool.part[POOL_EXPLAINED * n + j]) / (s.category[EXPECTED * n + j] + lean * expected);
     return min(max(part, 0.0), PART_MOST);
 }
@@ -139,7 +139,7 @@ SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool&
                 sums[j] = PART_KEEP * sums[j] + own * usual;
                 sums[n + j] = PART_KEEP * sums[n + j] + usual * usual;
             }
-            double& events = pool.part[POOL_CHANGES * n + j];
+            double& events = pool.part[POOL_EVENTS * n + j];
             events = PART_KEEP * events + 1.0;
         }
         const auto learn = [&](const Effect& effect, double sign) {
