@@ -153,7 +153,7 @@ def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean
     if p.lags:
         parts += [last[:, None], torch.where(new, 0.0, own.y_last[:, :-1] - own.y_last[:, 1:])]
     if p.seasons and p.lags:
-        hour, week = usual_hours(own, event).unbind(1)
+        hour, week = usual_hours(p, own, event).unbind(1)
         usual = torch.where(hour.isnan(), mean, hour)
         parts.append(torch.stack([usual, torch.where(week.isnan(), usual, week)], 1) - last[:, None])
     taken = torch.where(parts[0].isnan() & ~new, held(p, own), parts[0])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import QUARTER, SEASON_REACH, USUAL_RATE
-from ssm_stream.core.shapes import DAY_BINS, HOURS, SEASONAL, LearnerParams
+from ssm_stream.core.shapes import DAY_BINS, HOURS, SEASONAL, WEEK_BINS, LearnerParams
 from ssm_stream.reference.state import EntityState, Event, State
 
 
@@ -54,6 +54,8 @@ def recalled(own: EntityState, at: Quarter, reach: Tensor) -> Tensor:
 def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, on: Tensor) -> Tensor:
     """Those three, then, where a last target is known, it and what each has changed since; (B, seasonal), NaN unknown.
 
+    Within the quarter of the last target nothing has changed: such answers would be believed for that target.
+
     on (B,): has the pool's first event been a day ago, and do its events come often enough?
     """
     if not p.seasons:
@@ -62,20 +64,30 @@ def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, o
         return torch.full((len(on), SEASONAL * (1 + (p.lags > 0 or p.known))), math.nan, dtype=torch.float64)
     gaps = torch.tensor([codes.gap() for codes in s.codes], dtype=torch.float64)
     reach = torch.where(on, SEASON_REACH * 1000.0 * gaps / QUARTER, 0.0).long()
-    out = recalled(own, quarter_of(event, p.ahead), reach)
+    at = quarter_of(event, p.ahead)
+    out = recalled(own, at, reach)
     if p.lags or p.known:
-        then = recalled(own, Quarter(own.bin[:, 0].long(), own.bin[:, 1].long()), reach)
-        out = torch.cat([out, own.y_last[:, :1] + (out - then)], 1)
+        last = Quarter(own.bin[:, 0].long(), own.bin[:, 1].long())
+        changed = own.y_last[:, :1] + (out - recalled(own, last, reach))
+        out = torch.cat([out, torch.where((at.number == last.number)[:, None], math.nan, changed)], 1)
     return torch.where((on & (own.bin[:, 3] > 0))[:, None], out, math.nan)
 
 
-def usual_hours(own: EntityState, event: Event) -> Tensor:
-    """Usual target (B, 2) of the hour, and of the hour of the week: means of their quarters; NaN unknown."""
-    hour = event.steps[:, 0, None, None, None].expand(-1, 7, 1, 4)
-    of_hour = own.season.reshape(-1, 7, HOURS, 4).gather(2, hour)[:, :, 0]
-    today = of_hour[torch.arange(len(of_hour)), event.steps[:, 1]]
-    usual = torch.stack([of_hour.reshape(-1, 28).nanmean(1), today.nanmean(1)], 1)
-    return torch.where(own.bin[:, 3:] > 0, usual, math.nan)
+def usual_hours(p: LearnerParams, own: EntityState, event: Event) -> Tensor:
+    """Usual target (B, 2) of the hour around now, and of that hour of the week; NaN unknown.
+
+    Means of quarters, of which the first and the last count by the part that is within half an hour.
+    """
+    at = quarter_of(event, p.ahead)
+    over = (event.ts + p.ahead) / QUARTER - at.number  # part of this quarter
+    places = at.place[:, None, None] % DAY_BINS + DAY_BINS * torch.arange(7)[:, None] + torch.arange(-2, 3)
+    values = own.season.gather(1, (places % WEEK_BINS).flatten(1)).reshape(places.shape)
+    one = torch.ones_like(over)
+    weights = torch.where(values.isnan(), 0.0, torch.stack([1.0 - over, one, one, one, over], 1)[:, None])
+    sums = torch.stack([(values.nan_to_num() * weights).sum(2), weights.sum(2)])  # (2, B, 7)
+    today = sums[:, torch.arange(len(over)), at.place // DAY_BINS]
+    total, known = torch.stack([sums.sum(2), today], 2)
+    return torch.where((known > 0) & (own.bin[:, 3:] > 0), total / known, math.nan)
 
 
 def learn_seasons(p: LearnerParams, own: EntityState, event: Event, y: Tensor) -> EntityState:

@@ -47,10 +47,12 @@ class Seasons:
     def answers(self, steps: NDArray[np.int64], ts: float, gap: float, last: float) -> Array:
         """The seasonal answers, NaN where unknown. gap: usual one between events, s; last: last known target"""
         reach = int(SEASON_REACH * 1000.0 * gap / QUARTER)
-        now = self._recalled(self._quarter(steps, ts + self.p.ahead), reach)
+        at = self._quarter(steps, ts + self.p.ahead)
+        now = self._recalled(at, reach)
         if not (self.p.lags or self.p.known):
             return now
-        return np.concatenate([now, last + (now - self._recalled(self.at, reach))])
+        changed = last + (now - self._recalled(self.at, reach)) if at[0] != self.at[0] else np.full_like(now, np.nan)
+        return np.concatenate([now, changed])
 
     def put(
         self,

@@ -3,8 +3,9 @@
 // Kept by bins of a quarter of an hour of local time: what the target was in each of the last day, and what it usually is in
 // each of the week. A bin is learned when it is over, that is, with the first target of another one: before, it would tell of
 // the target that has just come and be believed for that. A target counts for the bin of its own event, however late it is.
-// An answer is one of the three, or the last known target and what they have changed since; where the bin is unknown, the
-// nearest one within the usual gap between events is taken.
+// An answer is one of the three, or the last known target and what they have changed since, if that was in another bin: in
+// the same one nothing has changed, and they would be believed for the last target. Where the bin is unknown, the nearest one
+// within the usual gap between events is taken.
 //
 // A place is the hour of the week and the quarter of UTC's hour, so that the calendar's time zone decides and clocks that
 // are put forward or back need no rule: the bins are those of the clock. In a zone that is half an hour off, an hour's places
@@ -63,27 +64,34 @@ inline void answer_seasons(const Params& p, const Scratch& w, const Entity& s, c
     for (i64 i = 0; i < p.seasonal; ++i) out[i] = UNKNOWN;
     if (!w.flag[SEASONS] || s.bin[BIN_TARGETS] == 0.0) return;
     const i64 reach = static_cast<i64>(SEASON_REACH * 1000.0 * pool.gaps[0] / static_cast<double>(QUARTER));
-    const Recalled now = recalled(s, quarter_of(steps, ts), reach);
+    const Quarter at = quarter_of(steps, ts);
+    const Recalled now = recalled(s, at, reach);
     for (i64 i = 0; i < SEASONAL; ++i) out[i] = now.of[i];
     if (p.seasonal == SEASONAL) return;
     const Quarter last{static_cast<i64>(s.bin[BIN_NUMBER]), static_cast<i64>(s.bin[BIN_PLACE])};
+    if (at.number == last.number) return;
     const Recalled then = recalled(s, last, reach);
     for (i64 i = 0; i < SEASONAL; ++i) out[SEASONAL + i] = s.y_last[0] + (now.of[i] - then.of[i]);
 }
 
-// The usual targets of the hour (0) and of the hour of the week (1), as inputs; UNKNOWN where there are none.
+// The usual targets of the hour around now (0) and of that hour of the week (1), as inputs; UNKNOWN where there are none. The
+// hour goes from half an hour before to half an hour after, and its first and last quarter count by the part that is in it: in
+// place of the hour of the clock, whose mean would be another one from its first event on.
 struct UsualHours { double of[2]; };
-inline UsualHours usual_hours(const Entity& s, const i64* steps) {
+inline UsualHours usual_hours(const Entity& s, const i64* steps, double ts) {
     if (s.bin[BIN_TARGETS] == 0.0) return {{UNKNOWN, UNKNOWN}};
+    const Quarter at = quarter_of(steps, ts);
+    const double in = ts / static_cast<double>(QUARTER) - static_cast<double>(at.number);  // part of this quarter that is over
     double sum = 0.0, known = 0.0, own = 0.0, own_known = 0.0;
     for (i64 day = 0; day < 7; ++day) {
         double part = 0.0, there = 0.0;
-        for (i64 i = 0; i < 4; ++i) {
-            const float value = s.season[4 * (24 * day + steps[0]) + i];
-            if (value == value) part += static_cast<double>(value), there += 1.0;
+        for (i64 i = -2; i <= 2; ++i) {
+            const double value = static_cast<double>(s.season[wrapped(at.place % DAY_BINS + DAY_BINS * day + i, WEEK_BINS)]);
+            const double weight = i == -2 ? 1.0 - in : i == 2 ? in : 1.0;
+            if (value == value) part += weight * value, there += weight;
         }
         sum += part, known += there;
-        if (day == steps[1]) own = part, own_known = there;
+        if (day == at.place / DAY_BINS) own = part, own_known = there;
     }
     return {{known > 0.0 ? sum / known : UNKNOWN, own_known > 0.0 ? own / own_known : UNKNOWN}};
 }
