@@ -41,7 +41,9 @@ constexpr double LEAST_HELD = -0.36651292058166435;  // log of the half-width ov
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 constexpr double LEFT_RATE = 1.0 / 200;  // an event at which a target was expected to rest
 constexpr double RESTLESS = 1.0;     // is added to how often it left that rest, once it is none
-constexpr double LEFT_MOST = 2.0;    // of the share that the interval may miss: beyond, it is none; below that share it is one again
+// Of the share that the interval may miss: beyond, it is none; below that share it is one again. A share of 10 % wanders at that rate by
+// √(0.1 · 0.9 / 400), 1.5 points: 15 % is hardly chance.
+constexpr double LEFT_MOST = 1.5;
 constexpr i64 REST_KNOWN = 1000;     // events at rest after which a share of 90 % is known to one point: √(0.9 · 0.1 / 1000)
 
 // scale: running mean of |error|; width: log of the half-width over scale; tail (8,); largest (2,): error lately, and in the target's unit
