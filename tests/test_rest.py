@@ -54,6 +54,19 @@ def test_a_machine_that_rests_at_times_is_covered_while_it_works(event: str, on:
     assert inside[~works & late].mean() > 0.95
 
 
+@pytest.mark.parametrize("step", [3.0, 5.0])
+@pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
+@pytest.mark.parametrize(("on", "off"), [(120, 200), (120, 80)])
+def test_pauses_of_a_machine_at_work_are_no_rest(event: str, on: int, off: int, step: float) -> None:
+    """Read in coarse steps, most values are the ones before, and the next one differs again and again."""
+    events, works = pump(on, off, seed=6)
+    wander = np.convolve(np.random.default_rng(6).normal(size=len(works)), 0.9 ** np.arange(40))[: len(works)]
+    y = step * np.round(np.where(works, events.target + wander, 0.0) / step)
+    inside, late = covered(event, made(y, events.features, ts=events.ts)), np.arange(len(works)) >= LATE
+    assert abs(inside[works & late].mean() - 0.9) < 0.04
+    assert inside[~works & late].mean() > 0.95
+
+
 @pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
 def test_where_values_are_sampled_and_held_all_events_count(event: str) -> None:
     events, _ = pump(10**6, 1, seed=5)

@@ -15,9 +15,9 @@ class IntervalState(NamedTuple):
 
     scale (E,): running mean of |error|; the engine's errors are over their scale (`error_scale`)
     width (E,): log of the interval's half-width over scale
-    tail (E, 7): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
+    tail (E, 8): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
         2 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm; how often a target
-        left what seemed its rest, and 1 more where that is too often for rest
+        left what seemed its rest, and 1 more where that is too often for rest; and so of pauses
     largest (E, 2): the largest error lately, and in the target's unit
     hours (E, 24) int16: what each hour of the day adds to `width`, in 1/4096
     """

@@ -186,7 +186,7 @@ inline void place_fields(Placer& put, HeadFields& f, const Params& p, Which whic
 inline void place_fields(Placer& put, IntervalFields& f) {
     put("scale", f.scale, {});
     put("width", f.width, {});
-    put("tail", f.tail, {7});
+    put("tail", f.tail, {8});
     put("largest", f.largest, {2});
     put("hours", f.hours, {HOURS});
     put.finish();

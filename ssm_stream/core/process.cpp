@@ -148,7 +148,7 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     const interval::Interval width(state.monitor, at.e);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(width, event.steps[0]);
     const double least = error_scale::rest_expected(scale, answer, rounding) ? error_scale::nothing(scale, rounding) : rounding;
-    if (least > rounding && interval::may_rest(width)) return {least, least};
+    if (least > rounding && interval::may_rest(width, interval::left_of(error_scale::stood(scale), state.rules.level))) return {least, least};
     const double wider = half * scale.room[error_scale::WIDER];
     return {max(wider * scale.room[error_scale::LOWER], least), max(wider * scale.room[error_scale::UPPER], least)};
 }
@@ -286,8 +286,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
     const interval::Interval width = interval_of(state, {j.k, e});
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);  // of all but those at rest
-    const bool expected = error_scale::rest_expected(context, j.answer, rounding), apart = expected && interval::rest_apart(width, j.n - learned);
-    if (expected) interval::learn_rest(width, still, r.level);
+    const interval::Tail left = interval::left_of(error_scale::stood(context), r.level);
+    const bool expected = error_scale::rest_expected(context, j.answer, rounding), apart = expected && interval::rest_apart(width, left, j.n - learned);
+    if (expected) interval::learn_rest(width, left, still, r.level);
     error_scale::take_target(context, j.y, still, rests);
     if (rests) {
         if (!apart) interval::hold(width, learned, r.level, j.context[0]);

@@ -41,11 +41,13 @@ constexpr double LEAST_HELD = -0.36651292058166435;  // log of the half-width ov
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 constexpr double LEFT_RATE = 1.0 / 200;  // an event at which a target was expected to rest
 constexpr double RESTLESS = 1.0;     // is added to how often it left that rest, once it is none
-constexpr double LEFT_MOST = 2.0;    // of the share that the interval may miss: beyond, it is none; below that share it is one again
+// Of the share that the interval may miss: beyond, it is none; below that share it is one again. A share of 10 % wanders at that rate by
+// √(0.1 · 0.9 / 400), 1.5 points: 15 % is hardly chance.
+constexpr double LEFT_MOST = 1.5;
 constexpr i64 REST_KNOWN = 1000;     // events at rest after which a share of 90 % is known to one point: √(0.9 · 0.1 / 1000)
 
-// scale: running mean of |error|; width: log of the half-width over scale; tail (7,); largest (2,): error lately, and in the target's unit
-enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING, LEFT };
+// scale: running mean of |error|; width: log of the half-width over scale; tail (8,); largest (2,): error lately, and in the target's unit
+enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING, LEFT, LEFT_PAUSE };
 // pool: (3,) the tail of all entities of the pool, as EXCESS, SQUARE and EXCEEDED of `tail`; null: none
 struct Interval {
     double &scale, &width, *tail, *largest, *pool;
@@ -102,17 +104,22 @@ SSM_INLINE void learn_tail(const Interval& s, double excess) {
 
 // Is the interval as narrow as rest where the target is expected to stand still? A rare event's count stands still at zero, too, and
 // its mean is less than a part of a step; but it leaves zero again and again, and no narrow interval holds its share of that.
-SSM_INLINE bool may_rest(const Interval& s) { return s.tail[LEFT] < RESTLESS; }
-SSM_INLINE void learn_rest(const Interval& s, bool still, double level) {
-    const double part = s.tail[LEFT] < RESTLESS ? 0.0 : RESTLESS, missed = 1.0 - level, before = s.tail[LEFT] - part;
+//
+// Nor is each standstill alike: a valve that is closed at night pauses by day, too, wherever it is, until its load has moved by a step. What
+// is left more often than an interval may miss lasts for less than one over that in the mean. So what stood still for less is a pause,
+// with a share of its own: else nights, which are hardly ever left, pay for pauses that are left at every other event.
+SSM_INLINE Tail left_of(double stood, double level) { return stood * (1.0 - level) < 1.0 ? LEFT_PAUSE : LEFT; }
+SSM_INLINE bool may_rest(const Interval& s, Tail left) { return s.tail[left] < RESTLESS; }
+SSM_INLINE void learn_rest(const Interval& s, Tail left, bool still, double level) {
+    const double part = may_rest(s, left) ? 0.0 : RESTLESS, missed = 1.0 - level, before = s.tail[left] - part;
     const double share = before + LEFT_RATE * ((still ? 0.0 : 1.0) - before);
-    s.tail[LEFT] = share + (share > LEFT_MOST * missed ? RESTLESS : share < missed ? 0.0 : part);
+    s.tail[left] = share + (share > LEFT_MOST * missed ? RESTLESS : share < missed ? 0.0 : part);
 }
 
 // Is rest a group of its own? Where a target is expected to rest, rest has its own interval, which holds nearly all. What lies in that
 // says nothing about the half-width: hits of a night off would pay for misses of a day's work (coverage in groups, as of the hours).
 // Before that is known, as of any target that only seems to rest, each event counts, so that their share of all is kept.
-SSM_INLINE bool rest_apart(const Interval& s, i64 rested) { return may_rest(s) && rested >= REST_KNOWN; }
+SSM_INLINE bool rest_apart(const Interval& s, Tail left, i64 rested) { return may_rest(s, left) && rested >= REST_KNOWN; }
 
 // The target stood still, as predicted: no error, but inside the interval, whose share of all events it counts for, as long as
 // half of the errors stay inside: of days at rest the first events after them would know nothing.
