@@ -301,3 +301,44 @@ def test_numenta_rule() -> None:
 def test_a_perfect_detector_has_no_false_and_no_missed_rows() -> None:
     flagged = np.arange(60) % 7 == 0
     assert bench.confusion([flagged], [flagged]) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("first", [0.0, 25.0])
+def test_what_began_as_a_constant_has_new_values(first: float) -> None:
+    """A machine whose first rows are of a stop; of one that began at exactly 0 no value was ever new."""
+    values = np.concatenate([np.full(60, first), np.random.default_rng(1).normal(100.0, 5.0, 5000), [1e6]])
+    assert novelty_scores(values, week(len(values)))[-1] > 1.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_creeps_beyond_the_range_of_a_machine_that_stops_at_times_is_new(seed: int) -> None:
+    """62 °C at rest and 80 °C at work, for a day or two each; then 50 °C more in as many events as a night has minutes."""
+    rng = np.random.default_rng(seed)
+    works = np.concatenate([np.full(rng.integers(300, 3600), i % 2) for i in range(20)])[:16_000]
+    level = np.empty(len(works))
+    value = 62.0
+    for i, on in enumerate(works):
+        value += (80.0 * on + 62.0 * (1 - on) - value) / (15.0 if on else 160.0)
+        level[i] = value
+    usual = level + 0.15 * rng.normal(size=len(level))
+    minutes = np.arange(len(level)) * 60.0 % WEEK
+    at = 15_000
+    creeps = usual + np.clip(np.arange(len(level)) - at, 0, 480) * (50.0 / 480)
+    before, after = (novelty_scores(values.round(1), minutes, 200_000.0) for values in (usual, creeps))
+    assert (before[novelty.WARMUP + 8000 :] > 1.0).sum() == 0
+    assert (after[at : at + 240] > 1.0).any()
+
+
+@pytest.mark.parametrize("first", [0.0, 15.0])
+def test_a_first_day_unlike_the_others_is_no_news_a_week_later(first: float) -> None:
+    """Twelve levels that wander, and on the first day decay: hours were compared with those of a week ago alone."""
+    alarms = np.zeros(16)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        steps, wander, values = 0.1 * rng.normal(size=288 * 16), 0.0, np.empty(288 * 16)
+        for i, step in enumerate(steps):
+            wander = 0.998 * wander + step
+            values[i] = 45.0 + first * np.exp(-i / 144) + wander
+        values += 0.15 * rng.normal(size=len(values))
+        alarms += (novelty_scores(values, week(len(values))) > 1.0).reshape(16, 288).any(1)
+    assert alarms[7] <= 3, "it was 9 of 12"

@@ -205,6 +205,8 @@ inline void place_fields(Placer& put, NoveltyFields& f) {
     put("grid", f.grid, {13, 2});
     put("visited", f.visited, {13, 3});
     put("cell", f.cell, {WEEK, 2});
+    put("range", f.range, {3, 2});
+    put("week", f.week, {2});
     put("cell_events", f.cell_events, {WEEK});
     put.finish();
 }

@@ -14,7 +14,7 @@ CELLS, CHANNELS, SIGNALS, SPANS = 168, 13, 4, 3
 
 
 class NoveltyState(NamedTuple):
-    """E entities, a row each; zeros are a fresh entity. 2.2 KB an entity.
+    """E entities, a row each; zeros are a fresh entity. 2.3 KB an entity.
 
     number (E, 12) float64: events seen; centre (the value's unit) and mean absolute deviation of the first events;
         events of the current generation; the last asinh; mean absolute step of it; highest raw score of the current
@@ -23,6 +23,9 @@ class NoveltyState(NamedTuple):
     smooth (E, SIGNALS, SPANS) float64: running means, in spreads
     slow (E, 2) float64: slow means of the value and of its asinh, in spreads
     cell (E, CELLS, 2) float32: running means by hour of the week, in spreads
+    range (E, 3, 2) float32: least and largest value, in spreads, of the last generation, of this one, and of what still
+        waits; none: the first is above the second
+    week (E, 2) float32: by how much the means by hour have been nearer than the slow one, in spreads; this hour, from 1
     cell_events (E, CELLS) uint8: events of each, at most 255
     grid (E, CHANNELS, 2) float64: lowest edge and width of the bins
     visited (E, CHANNELS, 3) uint64: bitmaps of this generation, of the last, and of what still waits
@@ -32,6 +35,8 @@ class NoveltyState(NamedTuple):
     smooth: NDArray[np.float64]
     slow: NDArray[np.float64]
     cell: NDArray[np.float32]
+    range: NDArray[np.float32]
+    week: NDArray[np.float32]
     cell_events: NDArray[np.uint8]
     grid: NDArray[np.float64]
     visited: NDArray[np.uint64]

@@ -9,7 +9,7 @@ struct IntervalFields { Field<double> scale, width, tail, largest; Field<std::in
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
 struct ErrorScaleFields { Field<double> number; Field<float> rest, value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
-struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
+struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell, range, week; Field<std::uint8_t> cell_events; };
 struct ShapeFields { Field<double> number, tail; Field<float> distance; Field<std::int16_t> past; Field<std::int8_t> usual; };
 struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms, visit; Field<std::uint16_t> events, crossings; };
 struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,); trial (5,)

@@ -74,7 +74,7 @@ def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, o
 
 
 def usual_hours(p: LearnerParams, own: EntityState, event: Event) -> Tensor:
-    """Usual target (B, 2) of the hour around now, and of that hour of the week; NaN unknown.
+    """Usual target (B, 2) of the hour that has now in its middle, and of that hour of the week; NaN unknown.
 
     Means of quarters, of which the first and the last count by the part that is within half an hour.
     """

@@ -13,6 +13,14 @@
 // hide itself. The raw score is the mean of √novelty, in [0, 1]; the five signals weigh the same. Maps of which values
 // occurred are the idea of the detector CAD OSE (Smirnov 2016, Numenta Anomaly Benchmark).
 //
+// The hour of the week is compared with its own last week only while weeks have been alike: at the first event of an hour the
+// slow mean and the hour's own compete, and while the slow mean was nearer, the hour begins anew. Else what a first day or a
+// wandering level was would be news a week later.
+//
+// Range. After starts and stops that differ each time, the bound below is high, and what creeps is compared with itself of an hour
+// ago. So there is a second rule, without a budget: farther from all values up to a block of events ago than half of their range.
+// In a range with few values, as of a sensor that is read in coarse steps, there is none.
+//
 // Budget. Stationary data set new records too, of k events with a rate of c/k. So peaks of the raw score over `FLOOR` are
 // modelled (peaks over threshold; Pickands 1975): their rate is c/k, their excess, in units of what k standard normal events
 // give (`unit_excess`), is generalised Pareto. c and the tail are the entity's own, from a prior that standard normal events
@@ -20,6 +28,8 @@
 //
 // Time and space: no loop over bins; bit operations find the nearest visited one.
 #pragma once
+#include <bit>
+
 #include "../numbers.hpp"
 #include "../state.hpp"
 
@@ -37,7 +47,11 @@ constexpr double FARTHEST = 1e15;      // spreads from the centre: beyond, squar
 constexpr double ASINH_UNIT = 3.0;     // spreads: up to about here asinh is linear
 constexpr double QUIET = 1e-3;         // of the asinh: smaller mean steps are all alike
 constexpr double WEEK_SECONDS = 604800.0, CELL_RATE = 0.2;
+constexpr double ALIKE_RATE = 0.05, ALIKE_CLIP = 5.0;  // of what the hour's mean was nearer than the slow one, in spreads
 constexpr double SLOW_RATE = 0.01;     // of the mean that stands in for cells without events
+constexpr i64 BLOCK = 1000;            // events that wait before they are in the range
+constexpr double BEYOND = 0.5;         // of the range: from there on, it is new whatever is usual
+constexpr int FEW = 8;                 // different values (bins of 64): of so few, a step more is no distance
 constexpr double FLOOR = 0.02;
 constexpr double PEAKS = 5.0;          // c of standard normal events, rounded up (2.7 to 4.6 for k from 100 to 16,000)
 constexpr double EXPOSURE = 2.0;       // the prior's weight for c: as many peaks as it expects from k to e²·k events
@@ -51,17 +65,21 @@ constexpr double SCORE_MOST = 1e3;
 
 // columns of `number`
 enum { SEEN, CENTRE, SPREAD, AGE, LAST, ACTIVITY, PEAK, LEFT, COUNT, EXPOSED, MEAN_OF, SQUARE };
+// of `week`: what the hours' means were nearer than the slow one; this hour, from 1
+enum { ALIKE, HOUR };
+// rows of `range`, each the least and the largest value, in spreads: of the last generation, of this one, of what waits
+enum { BEFORE, NOW, WAITING, RANGES };
 
 struct Novelty {
     double *number, *smooth, *slow, *grid;  // (12,), (SIGNALS, SPANS), (2,), (CHANNELS, 2)
     u64* visited;                           // (CHANNELS, 3): this generation, the last, what still waits
-    float* cell;                            // (CELLS, 2)
+    float *cell, *range, *week;             // (CELLS, 2), (RANGES, 2), (2,)
     std::uint8_t* cell_events;              // (CELLS,)
     SSM_INLINE Novelty(const MonitorState& m, i64 e) {
         char* row = m.novelty.row(e);
         const NoveltyFields& f = m.novelty_fields;
         number = f.number.in(row), smooth = f.smooth.in(row), slow = f.slow.in(row), grid = f.grid.in(row);
-        visited = f.visited.in(row), cell = f.cell.in(row), cell_events = f.cell_events.in(row);
+        visited = f.visited.in(row), cell = f.cell.in(row), range = f.range.in(row), week = f.week.in(row), cell_events = f.cell_events.in(row);
     }
 };
 
@@ -125,15 +143,26 @@ inline void forget(const Novelty& s) {
     }
 }
 
-inline double raw_score(const Novelty& s, double value, double week_seconds) {
-    double* number = s.number;
+// A value in spreads from the centre. Of what began as a constant, rounding is the spread.
+SSM_INLINE double in_spreads(const double* number, double value) {
     const double spread = max(max(number[SPREAD], 1e-9 * std::fabs(number[CENTRE])), 1e-300);
-    const double plain = min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST), bent = series::asinh(plain / ASINH_UNIT);
+    return min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST);
+}
+
+inline double raw_score(const Novelty& s, double plain, double week_seconds) {
+    double* number = s.number;
+    const double bent = series::asinh(plain / ASINH_UNIT);
     i64 hour = 0;
     if (std::fabs(week_seconds) < INFINITE)
         hour = static_cast<i64>(min(max(week_seconds * (CELLS / WEEK_SECONDS), 0.0), CELLS - 1.0));
-    const int count = s.cell_events[hour];
+    int count = s.cell_events[hour];
     const bool first = number[SEEN] == SETTLE;
+    if (const float at = static_cast<float>(hour + 1); s.week[HOUR] != at) {
+        const double nearer = std::fabs(plain - s.slow[0]) - std::fabs(plain - static_cast<double>(s.cell[2 * hour]));
+        if (count > 0) s.week[ALIKE] += static_cast<float>(ALIKE_RATE * (clip(nearer, ALIKE_CLIP) - static_cast<double>(s.week[ALIKE])));
+        if (!(s.week[ALIKE] > 0.0f)) count = 0;
+        s.week[HOUR] = at;
+    }
     double total = 0.0;
     for (int i = 0; i < SIGNALS; ++i) {
         double x = i % 2 ? bent : plain;
@@ -190,6 +219,34 @@ inline void learn_peak(double* number, double k, double events) {
     number[COUNT] += 1.0;
 }
 
+inline void widen(float* range, float least, float largest) { range[0] = min(range[0], least), range[1] = max(range[1], largest); }
+inline void narrow(float* range) { range[0] = static_cast<float>(2.0 * FARTHEST), range[1] = -range[0]; }
+
+// How far the mean of the last four or so values is from all values before the last block, over how far it may be; 0 until a
+// generation is known. Learns the last value.
+inline double beyond(const Novelty& s, double plain) {
+    const double* number = s.number;
+    if (number[SEEN] == SETTLE) for (i64 i = 0; i < RANGES; ++i) narrow(s.range + 2 * i);
+    float known[2] = {s.range[2 * BEFORE], s.range[2 * BEFORE + 1]};
+    widen(known, s.range[2 * NOW], s.range[2 * NOW + 1]);
+    widen(s.range + 2 * WAITING, static_cast<float>(plain), static_cast<float>(plain));
+    if (number[SEEN] - SETTLE < GENERATION || std::popcount(s.visited[0] | s.visited[1]) < FEW) return 0.0;
+    const double least = static_cast<double>(known[0]), largest = static_cast<double>(known[1]), x = s.smooth[1];
+    const double far = max(x - largest, least - x);
+    return far > 0.0 ? min(far / (BEYOND * (largest - least)), SCORE_MOST) : 0.0;
+}
+// After an event: what has waited for a block is in the range, and the generation before the last one is not.
+inline void move_on(const Novelty& s) {
+    const i64 age = static_cast<i64>(s.number[AGE]);
+    if (age % BLOCK != 0) return;
+    float *now = s.range + 2 * NOW, *waiting = s.range + 2 * WAITING;
+    widen(now, waiting[0], waiting[1]);
+    narrow(waiting);
+    if (age > 0) return;
+    s.range[2 * BEFORE] = now[0], s.range[2 * BEFORE + 1] = now[1];
+    narrow(now);
+}
+
 // Learn one value; returns its novelty over the bound: more than 1 is an alarm. value: not finite is skipped;
 // week_seconds: since Monday 00:00, NaN without a calendar; events: mean number between false alarms
 SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, double events) {
@@ -204,7 +261,8 @@ SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, do
         number[SEEN] += 1.0;
         return 0.0;
     }
-    const double raw = raw_score(s, value, week_seconds), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
+    if (number[SPREAD] == 0.0 && number[CENTRE] == 0.0) number[SPREAD] = 1e-9 * std::fabs(value);
+    const double plain = in_spreads(number, value), raw = raw_score(s, plain, week_seconds), far = beyond(s, plain), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
     number[SEEN] += 1.0;
     number[AGE] += 1.0;
     if (number[AGE] >= GENERATION) {
@@ -216,15 +274,16 @@ SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, do
             s.visited[3 * c + 2] = 0;
         }
     }
+    move_on(s);
     if (n < WARMUP) return 0.0;
     number[EXPOSED] += 1.0 / k;
     if (number[EXPOSED] > EXPOSURE_MOST) {
         number[COUNT] *= 1.0 - 1.0 / k / EXPOSURE_MOST;
         number[EXPOSED] = EXPOSURE_MOST;
     }
-    double score = 0.0;
+    double score = far;
     if (raw > FLOOR) {
-        score = min(raw / bound(number, k, events), SCORE_MOST);
+        score = max(score, min(raw / bound(number, k, events), SCORE_MOST));
         if (number[LEFT] <= 0.0) number[PEAK] = 0.0, number[LEFT] = static_cast<double>(REST);
         number[PEAK] = max(number[PEAK], raw);
     }

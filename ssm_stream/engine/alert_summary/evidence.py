@@ -20,6 +20,8 @@ Rows = Callable[[str], NDArray[Any] | None]
 BITS, GENERATION, NEW_SETTLE, QUIET, REST = 64, 8000.0, 50.0, 1e-3, 60
 """Of the novelty channel: bins of a map, events of a generation, events before the first, floor of the steps, events
 after which what was new is known."""
+BLOCK, BEYOND = 1000, 0.5
+"""Events that wait before they are in its range; part of the range beyond which a value is new whatever is usual."""
 SPANS, ASINH_UNIT = 3, 3.0
 """Running means of a signal of the novelty channel; spreads that its asinh is of."""
 LAG, FIRST = 240, 300.0
@@ -226,15 +228,22 @@ def _cycle(rows: Rows) -> float | None:
 
 def _new_value(rows: Rows) -> NewValue | None:
     """Return in which sense the target's value is new; None if the state no longer shows it."""
-    arrays = [rows(f"novelty.{name}") for name in ("number", "smooth", "grid", "visited", "cell", "cell_events")]
+    names = ("number", "smooth", "grid", "visited", "cell", "cell_events", "range")
+    arrays = [rows(f"novelty.{name}") for name in names]
     if any(array is None for array in arrays):
         return None
-    number, smooth, grid, visited, cell, cell_events = (np.asarray(array) for array in arrays)
+    number, smooth, grid, visited, cell, cell_events, ranges = (np.asarray(array) for array in arrays)
     seen, centre, spread, age, _, activity = (float(x) for x in number[:6])
     # The latest values wait until they count as known: which of them was how high is not known.
     latest = int(age) % REST
-    events = int(age + (GENERATION if seen - NEW_SETTLE > GENERATION else 0.0)) - latest
+    remembered = int(age + (GENERATION if seen - NEW_SETTLE > GENERATION else 0.0))
+    events = remembered - latest
     spread = max(spread, 1e-9 * abs(centre), 1e-300)
+    if seen - NEW_SETTLE > GENERATION and (far := _beyond(float(smooth[0, 1]), ranges)):
+        side, end = far
+        waiting = int(age) % BLOCK
+        size = spread * float(np.spacing(np.float32(end)))
+        return NewValue("higher" if side > 0 else "lower", remembered - waiting, waiting, centre + spread * end, size)
     places = [*smooth.ravel().tolist(), math.log(max(activity, 0.0) + QUIET)]
     views = [_view(x, *grid[c].tolist(), *visited[c, :2].tolist()) for c, x in enumerate(places)]
     # √novelty of the signals, as the score has it: value, asinh, both of this hour, steps.
@@ -263,6 +272,17 @@ def _new_value(rows: Rows) -> NewValue | None:
     bounds = [x for x in (bound, ASINH_UNIT * math.sinh(min(max(bent_bound, -500.0), 500.0))) if not math.isnan(x)]
     nearest = min(bounds) if side > 0 else max(bounds)
     return NewValue("higher" if side > 0 else "lower", events, latest, centre + spread * nearest, width)
+
+
+def _beyond(x: float, ranges: NDArray[Any]) -> tuple[int, float] | None:
+    """Return on which side x is beyond the range by more than half of it, and the range's end there; None: it is not.
+
+    ranges: (3, 2) of `core/novelty.py`, of which the last one waits
+    """
+    least, largest = float(ranges[:2, 0].min()), float(ranges[:2, 1].max())
+    if max(x - largest, least - x) <= BEYOND * (largest - least):
+        return None
+    return (1, largest) if x > largest else (-1, least)
 
 
 def _view(x: float, low: float, width: float, now: int, last: int) -> tuple[float, int, float]:
