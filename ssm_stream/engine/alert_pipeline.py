@@ -89,7 +89,7 @@ class AlertPipeline:
         """
         first = self.processed
         self.processed += labels if batch is None else len(batch.ts)
-        waits = self.fleet is not None and len(self.fleet.waiting) > 0
+        waits = self.fleet is not None and self.fleet.counts
         by_rules = list[Alert]()
         if self.rules is not None and events is not None and batch is not None:
             by_rules = self.rules.process(events, batch.source, self._stores[0].reset_entities)
@@ -237,6 +237,8 @@ class AlertPipeline:
             parts.append(bytes_part("fleet", orjson.dumps(self.fleet.dump())))
         content = {"open": self._endings.dump(), "ended": [each.to_json() for each in self._ended], **self._ids.dump()}
         content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
+        if self.fleet is not None and (pools := self.fleet.dump_pools()):
+            content["pools"] = pools
         if self.rules is not None:
             content |= self.rules.dump()
         restarts = [each.dump() for each in self.restarts]
@@ -256,6 +258,7 @@ class AlertPipeline:
         if self.fleet is not None:
             self.fleet.load(rows)
             self.fleet.waiting.load(content["waiting"])
+            self.fleet.load_pools(content.get("pools", []))
         else:
             self._withheld = withheld_episodes(rows, content["waiting"])
         # Rules may have been added or removed.
