@@ -21,6 +21,7 @@ from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.sections import Alerts
+from ssm_stream.engine.alert_summary import Members
 from ssm_stream.engine.counts.batch_labels import NONE, LabelledEvents
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.endings import ending
@@ -131,6 +132,72 @@ def test_the_one_that_makes_them_many_is_the_fleets_alert_and_later_ones_are_ins
 
 def at(row: int, entity: str, labelled: int, phase: str = "started", **other: Any) -> Alert:
     return alert(row, entity, phase, **other)._replace(labelled=labelled)
+
+
+TWO = "features: [a, b], target: [temp, power]"
+
+
+def two_targets() -> FleetAlerts:
+    """The rule by itself, of events that have one target or the other, or both."""
+    return FleetAlerts(config(TWO, "alerts: {fleet: {min_entities: 3, share: 0.2, wait: 0}}"))
+
+
+def about(row: int, name: str, target: str, phase: str = "started") -> Alert:
+    """On `power`, which 6 of 9 entities have, and which has counted far fewer events."""
+    entities, before = (9, 90_000) if target == "temp" else (6, 1000)
+    found = alert(row, name, phase, entities=entities)
+    return found._replace(message=found.message | {"target": target}, labelled=before + row)
+
+
+def by_batches(alerts: Sequence[Alert], sizes: Sequence[int], restored: bool) -> list[Any]:
+    """Row, entity, phase of what is sent where every event is labelled, in batches of these sizes."""
+    fleet, found, first = two_targets(), [], 0
+    for size in sizes:
+        here = [each._replace(row=each.row - first) for each in alerts if first <= each.row < first + size]
+        rows = LabelledEvents(np.arange(size), np.arange(size))
+        some = fleet.update(here, lambda _, rows=rows: rows) if here or fleet.counts else []
+        found += [(first + a.row, a.message["entity"], a.message["phase"]) for a in some if a.suppressed_by is None]
+        first += size
+        if restored:
+            again = two_targets()
+            again.load(orjson.loads(orjson.dumps(fleet.dump())))
+            again.load_pools(orjson.loads(orjson.dumps(fleet.dump_pools())))
+            fleet = again
+    return found
+
+
+@pytest.mark.parametrize("restored", [False, True])
+@pytest.mark.parametrize("sizes", [[5000], [1, 10, 3989, 1000], [250] * 20])
+def test_at_the_same_time_is_by_one_clock_whichever_targets_they_are_on(sizes: list[int], restored: bool) -> None:
+    """Of 9 entities twenty rounds are 180 events."""
+    apart = [about(10, "m1", "power"), about(400, "m2", "temp"), about(800, "m3", "power"), about(1200, "m4", "temp")]
+    assert by_batches(apart, sizes, restored) == [(a.row, a.message["entity"], "started") for a in apart]
+    near = [about(4000, "m5", "power"), about(4080, "m6", "temp"), about(4170, "m7", "power")]
+    assert by_batches([*apart, *near], sizes, restored)[4:] == [
+        (4000, "m5", "started"),
+        (4080, "m6", "started"),
+        (4170, "*", "started"),
+    ]
+
+
+def test_members_on_several_targets_are_named_with_theirs() -> None:
+    fleet = two_targets()
+    rows = LabelledEvents(np.arange(100), np.arange(100))
+    (*_, one, _) = fleet.update(
+        [about(1, "m1", "temp"), about(2, "m2", "power"), about(3, "m3", "temp")], lambda _: rows
+    )
+    assert one.message["entity"] == "*"
+    assert (one.entities, one.members) == (9, Members(["temp", "power", "temp"], True))
+
+
+def test_an_open_episode_of_one_target_goes_on_under_several() -> None:
+    """What one target had counted is no time of the common clock: they count as having started just now."""
+    fleet = made()
+    fleet.update([alert(1, "m1")._replace(labelled=90_000), alert(2, "m2")._replace(labelled=90_900)], none_labelled)
+    rows = [[*row[:7], [[*each[:4], *each[5:]] for each in row[7]], *row[8:]] for row in fleet.dump()]
+    later = two_targets()
+    later.load(orjson.loads(orjson.dumps(rows)))
+    assert [each[3] for each in later.dump()[0][7]] == [-900, 0]
 
 
 def test_it_recovers_though_others_start_for_reasons_of_their_own() -> None:
