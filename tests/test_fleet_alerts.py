@@ -29,6 +29,7 @@ from ssm_stream.engine.fleet_alerts import MAX_LISTED, FleetAlerts
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.prequential import Chunk, alert_rows
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.single_event import SingleEvent
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
@@ -155,8 +156,11 @@ def by_batches(alerts: Sequence[Alert], sizes: Sequence[int], restored: bool) ->
     for size in sizes:
         here = [each._replace(row=each.row - first) for each in alerts if first <= each.row < first + size]
         rows = LabelledEvents(np.arange(size), np.arange(size))
-        some = fleet.update(here, lambda _, rows=rows: rows) if here or fleet.counts else []
-        found += [(first + a.row, a.message["entity"], a.message["phase"]) for a in some if a.suppressed_by is None]
+        if here:
+            some = [each for each in fleet.update(here, lambda _, rows=rows: rows) if each.suppressed_by is None]
+            found += [(first + each.row, each.message["entity"], each.message["phase"]) for each in some]
+        else:
+            fleet.pass_by(lambda _, size=size: size)
         first += size
         if restored:
             again = two_targets()
@@ -439,6 +443,20 @@ def test_batches_and_restores_change_no_message(case: str, cuts: list[int], rest
     assert engine.episodes.fleet is not None
     assert before.episodes.fleet is not None
     assert engine.episodes.fleet.dump() == before.episodes.fleet.dump()
+
+
+def test_events_one_at_a_time_go_by_the_same_clock() -> None:
+    alerts, _ = whole("targets")
+    events, engine = stream("targets"), Engine(lively("targets"))
+    others = [a.message for a in run(engine, cut(events, 0, 500))[1]]
+    for i in range(500, len(events)):
+        one = SingleEvent(
+            events.entity[i], int(events.ts[i]), events.features[i].tolist(), events.target[i].tolist(), None
+        )
+        found = engine.process_one(one)
+        assert found is not None
+        others += [a.message for a in found[1]]
+    assert [{**m, "episode": None} for m in others] == [{**a.message, "episode": None} for a in alerts]
 
 
 @pytest.mark.parametrize("case", ["gaps", "targets gaps"])

@@ -26,7 +26,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import BY_EVENT, FLEET, OTHER
 from ssm_stream.engine.alert_summary import Members
 from ssm_stream.engine.alerts import Alert, render
-from ssm_stream.engine.episodes.pool_clocks import PoolClocks
+from ssm_stream.engine.episodes.pool_clocks import CountLabelled, PoolClocks
 from ssm_stream.engine.episodes.waiting import Labelled, PoolKind, WaitingAlerts
 
 ROUNDS = 20
@@ -93,10 +93,10 @@ class FleetAlerts:
         self.waiting = WaitingAlerts()
         self._clocks = PoolClocks() if len(config.event.targets) > 1 else None
 
-    @property
-    def counts(self) -> bool:
-        """Whether it has to see the next batch, though it may have no alert."""
-        return len(self.waiting) > 0 or (self._clocks is not None and any(map(_is_open, self._episodes.values())))
+    def pass_by(self, count: CountLabelled) -> None:
+        """Let a batch go by that has no alerts, while none waits. count: the labelled events of a pool in it"""
+        if self._clocks is not None and self._episodes:
+            self._clocks.finish({key[:2] for key, each in self._episodes.items() if _is_open(each)}, count)
 
     def update(self, alerts: Sequence[Alert], labelled: Labelled) -> list[Alert]:
         """Return the alerts of a batch, fleet alerts among them, in the order of their events.
@@ -115,8 +115,7 @@ class FleetAlerts:
             self._update_one(alert, out)
         self._send_due(math.inf, out)
         if self._clocks is not None:
-            pools = dict.fromkeys(key[:2] for key, each in self._episodes.items() if _is_open(each))
-            self._clocks.finish(pools, self.waiting.labelled)
+            self.pass_by(lambda pool: len(self.waiting.labelled(pool).rows))
             out = [each._replace(labelled=0) for each in out]  # of a clock that means nothing elsewhere
         self.waiting.finish()
         return out

@@ -8,13 +8,16 @@ it has an open episode, and a state has the number of events since, so that it n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.episodes.waiting import Labelled, Pool
+
+CountLabelled = Callable[[Pool], int]
+"""Pool → how many of its events in the batch are labelled."""
 
 
 class PoolClocks:
@@ -45,10 +48,9 @@ class PoolClocks:
         """Return the labelled events of a pool up to a row of the batch, itself included."""
         return self.now(pool) + int(np.searchsorted(labelled(pool).rows, row, side="right"))
 
-    def finish(self, open_pools: Iterable[Pool], labelled: Labelled) -> None:
+    def finish(self, open_pools: Iterable[Pool], count: CountLabelled) -> None:
         """End a batch: count the labelled events of the pools that have an open episode."""
-        counted = {pool: self.now(pool) + len(labelled(pool).rows) for pool in open_pools}
-        self._labelled = counted
+        self._labelled = {pool: self.now(pool) + count(pool) for pool in open_pools}
 
     def dump(self) -> list[list[Any]]:
         """Return the entities of the pools as JSON has them."""
