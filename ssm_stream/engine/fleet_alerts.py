@@ -274,9 +274,11 @@ class FleetAlerts:
         out: list[list[Any]] = []
         for key, e in sorted(self._episodes.items()):
             if _is_open(e):
+                several = self._clocks is not None
                 now = 0 if self._clocks is None else self._clocks.now(key[:2])
                 members = [
-                    [name, m.score, m.since, m.at - now, m.target, m.render_withheld()] for name, m in e.open.items()
+                    [name, m.score, m.since, m.at - now, *([m.target] if several else []), m.render_withheld()]
+                    for name, m in e.open.items()
                 ]
                 window = (e.first - now, e.last - now) if e.reported else (0, 0)
                 out.append([*key, e.entities, e.reported, e.since, e.absorbed, members, e.before, *window])
