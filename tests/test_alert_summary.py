@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ssm_stream.engine.alert_kinds import PHASES
 from ssm_stream.engine.alert_summary import NO_EVIDENCE, Evidence, Summarizer
-from ssm_stream.engine.alert_summary.evidence import ErrorChange, MovedLevel, NewValue
+from ssm_stream.engine.alert_summary.evidence import ErrorChange, Members, MovedLevel, NewValue
 from ssm_stream.engine.alert_summary.numbers import factor, rounded
 from ssm_stream.engine.alert_summary.words import TEXTS
 from ssm_stream.engine.engine import Engine
@@ -237,6 +237,20 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "、直近の例：temp が 92 です（予測は 70 ± 4）。",
     ),
     (
+        {**FLEET, "target": "temp"},
+        Evidence(members=Members(["temp", "power", None, "temp"], True)),
+        "12 of at least 40 entities (pool 0-1): unusual at the same time, most: PUMP-3 (temp), PUMP-7 (power), PUMP-9; "
+        "the last of them: temp is 92, expected 70 ± 4 (since 06:10).",
+        "プール 0-1 の 40 件以上のうち 12 件（06:10 から）：同時に普段と異なります（主に PUMP-3 の temp、"
+        "PUMP-7 の power、PUMP-9）、直近の例：temp が 92 です（予測は 70 ± 4）。",
+    ),
+    (
+        {**OVER, **FLEET, "count": 2, "target": "temp"},
+        NO_EVIDENCE,
+        "pool 0-1: normal again in most entities, 2 still open (06:10 to 07:20).",
+        "プール 0-1（06:10 〜 07:20）：ほぼ平常に戻りました（残り 2 件）。",
+    ),
+    (
         {**OVER, **FLEET, "count": 2},
         NO_EVIDENCE,
         "pool 0-1: temp is normal again in most entities, 2 still open (06:10 to 07:20).",
@@ -247,6 +261,38 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         NO_EVIDENCE,
         "PUMP-3: temp is as expected again after 14 events (06:10 to 07:20).",
         "PUMP-3（06:10 〜 07:20）：temp はイベント 14 件で予測どおりに戻りました。",
+    ),
+    (
+        {**OVER, "absorbed_after": 1, "ts": SIX_TEN + 10 * 60_000},
+        Evidence(calm=10),
+        "PUMP-3: temp is as expected again after 1 event, confirmed by 10 more (06:10 to 06:20).",
+        "PUMP-3（06:10 〜 06:20）：temp はイベント 1 件で（確認までさらに 10 件）予測どおりに戻りました。",
+    ),
+    (
+        OVER,
+        Evidence(calm=None),
+        "PUMP-3: temp is as expected again (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp は予測どおりに戻りました。",
+    ),
+    (
+        {**OVER, "ended_by": "absorbed", "absorbed_after": 95},
+        Evidence(calm=5),
+        "PUMP-3: temp has been so for 100 events: the new level is taken as normal (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp はイベント 100 件同じ状態のため、新しい水準を正常とみなします。",
+    ),
+    (
+        DRIFT | {"change": "larger"},
+        Evidence(errors=ErrorChange(math.nan, 20, 5000.0, 0)),
+        "PUMP-3: errors of temp are more than 1,000 × as large as usual (since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の 1,000 倍を超えました。",
+    ),
+    (
+        {"channel": "levels", **INSIDE},
+        Evidence(moved=[MovedLevel("load", "steps", 1e-4, 40.0, 1.0, 61.0)]),
+        "PUMP-3: load fluctuates at least 1,000 × as much as usual from event to event; temp is 71.2, as predicted "
+        "(70 ± 4) (since 06:10).",
+        "PUMP-3（06:10 から）：load のイベントごとの変動が普段の 1,000 倍以上に増えました（temp は 71.2 で予測どおり、"
+        "70 ± 4）。",
     ),
     (
         {**OVER, "kind": "drift", "ts": SIX_TEN + DAY},
@@ -308,7 +354,7 @@ def test_a_value_is_rounded_to_the_size_of_its_interval() -> None:
     assert rounded(0.1 + 0.2, 1e-12) == "0.300000"
     assert [rounded(x, 0.0) for x in (0.0, 12_345.6, 4.2e-7, 5e-324)] == ["0", "12,350", "4.2e-7", "4.94e-324"]
     assert [factor(x) for x in (0.52, 1.26, 14.3, math.inf, 0.0)] == [
-        "0.52", "1.3", "14", "more than 1,000", "less than 0.01",
+        "0.52", "1.3", "14", "1,000", "0.01",
     ]  # fmt: skip
 
 
@@ -420,3 +466,30 @@ def test_an_end_that_no_event_brings_has_a_sentence() -> None:
     found = [*run(engine, events)[1], *run(engine, rest)[1]]
     ends = [alert.message["summary"] for alert in found if alert.message["ended_by"] == "ttl"]
     assert ends[0].startswith("PUMP-1: closed, as no events of it come any more (15:0"), ends
+
+
+@pytest.mark.parametrize("targets", ["y", "[y, z]"])
+def test_an_end_counts_the_events_between_its_two_times(targets: str) -> None:
+    """One event a minute: what is said to have ended it and to have confirmed that are those of the times."""
+    rng, n = np.random.default_rng(1), 6000
+    y = rng.normal(size=(n, 2))
+    for start in range(1000, n - 300, 300):
+        y[start : start + int(rng.integers(1, 60)), int(rng.integers(2))] += 12.0
+        y[start + 5 : start + 5 + int(rng.integers(1, 60)), int(rng.integers(2))] += 12.0
+    ts = SIX_TEN + 60_000 * np.arange(n)
+    y = y if "[" in targets else y[:, 0]
+    events = Events(["m"] * n, ts.astype(np.int64), np.zeros((n, 2)), y, np.arange(n))
+    ended = [
+        a.message
+        for a in run(Engine(config(f"features: [a, b], target: {targets}")), events)[1]
+        if a.message["ended_by"] in ("recovered", "absorbed")
+    ]
+    counted = 0
+    for m in ended:
+        found = re.search(r"(?:after|for) ([\d,]+) events?(?:, confirmed by ([\d,]+) more)?", m["summary"])
+        counted += found is not None
+        if found is not None:
+            shown = sum(int((each or "0").replace(",", "")) for each in found.groups())
+            assert shown == (m["ts"] - m["since"]) // 60_000 + 1
+    assert len(ended) >= 5
+    assert counted >= 0.5 * len(ended)

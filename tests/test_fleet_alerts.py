@@ -21,6 +21,7 @@ from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.sections import Alerts
+from ssm_stream.engine.alert_summary import Members
 from ssm_stream.engine.counts.batch_labels import NONE, LabelledEvents
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.endings import ending
@@ -28,6 +29,7 @@ from ssm_stream.engine.fleet_alerts import MAX_LISTED, FleetAlerts
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.prequential import Chunk, alert_rows
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.single_event import SingleEvent
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
@@ -131,6 +133,74 @@ def test_the_one_that_makes_them_many_is_the_fleets_alert_and_later_ones_are_ins
 
 def at(row: int, entity: str, labelled: int, phase: str = "started", **other: Any) -> Alert:
     return alert(row, entity, phase, **other)._replace(labelled=labelled)
+
+
+TWO = "features: [a, b], target: [temp, power]"
+
+
+def two_targets() -> FleetAlerts:
+    """The rule by itself, of events that have one target or the other, or both."""
+    return FleetAlerts(config(TWO, "alerts: {fleet: {min_entities: 3, share: 0.2, wait: 0}}"))
+
+
+def about(row: int, name: str, target: str, phase: str = "started") -> Alert:
+    """On `power`, which 6 of 9 entities have, and which has counted far fewer events."""
+    entities, before = (9, 90_000) if target == "temp" else (6, 1000)
+    found = alert(row, name, phase, entities=entities)
+    return found._replace(message=found.message | {"target": target}, labelled=before + row)
+
+
+def by_batches(alerts: Sequence[Alert], sizes: Sequence[int], restored: bool) -> list[Any]:
+    """Row, entity, phase of what is sent where every event is labelled, in batches of these sizes."""
+    fleet, found, first = two_targets(), [], 0
+    for size in sizes:
+        here = [each._replace(row=each.row - first) for each in alerts if first <= each.row < first + size]
+        rows = LabelledEvents(np.arange(size), np.arange(size))
+        if here:
+            some = [each for each in fleet.update(here, lambda _, rows=rows: rows) if each.suppressed_by is None]
+            found += [(first + each.row, each.message["entity"], each.message["phase"]) for each in some]
+        else:
+            fleet.pass_by(lambda _, size=size: size)
+        first += size
+        if restored:
+            again = two_targets()
+            again.load(orjson.loads(orjson.dumps(fleet.dump())))
+            again.load_pools(orjson.loads(orjson.dumps(fleet.dump_pools())))
+            fleet = again
+    return found
+
+
+@pytest.mark.parametrize("restored", [False, True])
+@pytest.mark.parametrize("sizes", [[5000], [1, 10, 3989, 1000], [250] * 20])
+def test_at_the_same_time_is_by_one_clock_whichever_targets_they_are_on(sizes: list[int], restored: bool) -> None:
+    """Of 9 entities twenty rounds are 180 events."""
+    apart = [about(10, "m1", "power"), about(400, "m2", "temp"), about(800, "m3", "power"), about(1200, "m4", "temp")]
+    assert by_batches(apart, sizes, restored) == [(a.row, a.message["entity"], "started") for a in apart]
+    near = [about(4000, "m5", "power"), about(4080, "m6", "temp"), about(4170, "m7", "power")]
+    assert by_batches([*apart, *near], sizes, restored)[4:] == [
+        (4000, "m5", "started"),
+        (4080, "m6", "started"),
+        (4170, "*", "started"),
+    ]
+
+
+def test_members_on_several_targets_are_named_with_theirs() -> None:
+    fleet = two_targets()
+    rows = LabelledEvents(np.arange(100), np.arange(100))
+    (*_, one, _) = fleet.update(
+        [about(1, "m1", "temp"), about(2, "m2", "power"), about(3, "m3", "temp")], lambda _: rows
+    )
+    assert one.message["entity"] == "*"
+    assert (one.entities, one.members) == (9, Members(["temp", "power", "temp"], True))
+
+
+def test_an_open_episode_of_one_target_goes_on_under_several() -> None:
+    """What one target had counted is no time of the common clock: they count as having started just now."""
+    fleet = made()
+    fleet.update([alert(1, "m1")._replace(labelled=90_000), alert(2, "m2")._replace(labelled=90_900)], none_labelled)
+    later = two_targets()
+    later.load(orjson.loads(orjson.dumps(fleet.dump())))
+    assert [each[3] for each in later.dump()[0][7]] == [-900, 0]
 
 
 def test_it_recovers_though_others_start_for_reasons_of_their_own() -> None:
@@ -372,6 +442,20 @@ def test_batches_and_restores_change_no_message(case: str, cuts: list[int], rest
     assert engine.episodes.fleet is not None
     assert before.episodes.fleet is not None
     assert engine.episodes.fleet.dump() == before.episodes.fleet.dump()
+
+
+def test_events_one_at_a_time_go_by_the_same_clock() -> None:
+    alerts, _ = whole("targets")
+    events, engine = stream("targets"), Engine(lively("targets"))
+    others = [a.message for a in run(engine, cut(events, 0, 500))[1]]
+    for i in range(500, len(events)):
+        one = SingleEvent(
+            events.entity[i], int(events.ts[i]), events.features[i].tolist(), events.target[i].tolist(), None
+        )
+        found = engine.process_one(one)
+        assert found is not None
+        others += [a.message for a in found[1]]
+    assert [{**m, "episode": None} for m in others] == [{**a.message, "episode": None} for a in alerts]
 
 
 @pytest.mark.parametrize("case", ["gaps", "targets gaps"])

@@ -27,6 +27,8 @@ from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.evaluate.prequential import Chunk, alert_rows
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
+from ssm_stream.evaluate.recordings.repeated_events import RepeatedEvents
+from ssm_stream.ingest.events import Events
 
 YAML = """
 source: {brokers: "localhost:9092", topic: events}
@@ -383,6 +385,29 @@ def test_events_that_come_late_are_counted(tmp_path: Path) -> None:
     printed = call(tmp_path / "config.yaml", recording(tmp_path, "csv", held)).stdout
     assert "30 events came after later ones of their entities, by up to 1.65 h: none is refused" in printed
     assert "came after later" not in call(tmp_path / "config.yaml", recording(tmp_path, "csv", rows)).stdout
+
+
+def test_events_that_are_there_twice_are_counted(tmp_path: Path) -> None:
+    """Whatever the batches; another value, or the same one later, is no repeat, and what is unknown is the same."""
+    rng, n = np.random.default_rng(0), 3000
+    names, ts = [f"m{i}" for i in rng.integers(0, 9, n)], np.arange(n) * 1000
+    features = np.where(rng.random((n, 2)) < 0.2, np.nan, rng.integers(0, 2, (n, 2)).astype(float))
+    twice = np.sort(np.r_[np.arange(n), rng.choice(n, 25, replace=False)])
+    events = Events([names[i] for i in twice], ts[twice], features[twice], np.zeros(len(twice)), np.arange(len(twice)))
+    other = np.flatnonzero(np.diff(twice) == 0)[:5]
+    events.target[other] = 1.0
+    for size in (1, 7, 1000, 4000):
+        repeated = RepeatedEvents()
+        for i in range(0, len(twice), size):
+            repeated.add(events.take(np.arange(i, min(i + size, len(twice)))))
+        assert repeated.count == 20
+    rows = [{**row, "ts": 1_767_225_600 + 60 * i} for i, row in enumerate(stream(400, entities=1))]
+    (tmp_path / "config.yaml").write_text(YAML)
+    file = recording(tmp_path, "csv", [*rows[:100], *rows[99:200], *rows[199:]])
+    assert "2 events have the time and the values of their entity's event before" in call(
+        tmp_path / "config.yaml", file
+    ).stdout.replace("\n", " ")
+    assert "event before" not in call(tmp_path / "config.yaml", recording(tmp_path, "csv", rows)).stdout
 
 
 # The command.

@@ -203,11 +203,15 @@ def of_all() -> tuple[Config, Events]:
     return shared(590)
 
 
+def of_all_missing() -> tuple[Config, Events]:
+    return missing(590)
+
+
 def at_bound() -> tuple[Config, Events]:
     return bounded()
 
 
-@pytest.mark.parametrize("case", [away, frozen, of_all, at_bound])
+@pytest.mark.parametrize("case", [away, frozen, of_all, of_all_missing, at_bound])
 def test_no_batch_and_no_restart_changes_where(case: Callable[[], tuple[Config, Events]]) -> None:
     made, events = case()
     whole = found(Engine(made), events)
@@ -450,6 +454,39 @@ def test_a_signal_that_machines_share_is_stuck_once(goes_on: int) -> None:
     later = [("m03", "started", 560), ("m03", "recovered", 590)] if goes_on > 560 else []
     assert told == [("m00", "started", told[0][2]), ("m00", "recovered", 560), *later]
     assert {m["since"] for m in messages} == {int(events.ts[2500])}
+
+
+def missing(goes_on: int = 560) -> tuple[Config, Events]:
+    """All machines have the load of the plant, which has no value from their row 500 to 560, that of m03 to another."""
+    made, events = shared()
+    events.features[:, 0] = np.repeat(np.random.default_rng(3).uniform(0.5, 1.5, 800), 5)
+    events.features[2500:2800, 0] = np.nan
+    events.features[own_rows(events, "m03")[500:goes_on], 0] = np.nan
+    return made, events
+
+
+@pytest.mark.parametrize("alerts", ["silence: {}, stuck: true", "silence: {}"])
+@pytest.mark.parametrize("goes_on", [560, 590])
+def test_a_signal_that_machines_share_is_missing_once(goes_on: int, alerts: str) -> None:
+    _, events = missing(goes_on)
+    messages = found(Engine(config(alerts)), events)
+    told = [(m["entity"], m["phase"], m["row"] // 5, m["value"]) for m in messages]
+    again = events.features[2800, 0]
+    later = [("m03", "started", 560, None), ("m03", "recovered", 590, events.features[5 * 590, 0])]
+    first = [("m00", "started", told[0][2], None), ("m00", "recovered", 560, again)]
+    assert told == first + (later if goes_on > 560 else [])
+    assert {m["since"] for m in messages} == {int(events.ts[2500])}
+
+
+def test_signals_of_their_own_are_missing_each() -> None:
+    """All at once, as behind one gateway, and one by itself."""
+    made, events = missing()
+    events.features[:2500, 0] += np.tile(np.arange(5.0), 500)
+    assert sorted(m["entity"] for m in starts(found(Engine(made), events))) == [f"m{i:02}" for i in range(5)]
+    alone = at_once(5, 800)
+    alone.features[own_rows(alone, "m02")[500:560], 0] = np.nan
+    told = [(m["entity"], m["phase"]) for m in found(Engine(made), alone)]
+    assert told == [("m02", "started"), ("m02", "recovered")]
 
 
 def bounded(apart: int = 1) -> tuple[Config, Events]:

@@ -224,6 +224,12 @@ def _print(config: Config, result: dict[str, Any]) -> None:
             )
     if disordered is not None:
         console.print(disordered, markup=False, highlight=False, soft_wrap=True)
+    if result.get("repeated"):
+        console.print(
+            f"{result['repeated']:,} events have the time and the values of their entity's event before, and are "
+            "learned, too: is the file, or a part of it, there twice?",
+            soft_wrap=True,
+        )
     if result.get("overtaken"):
         console.print(
             f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "

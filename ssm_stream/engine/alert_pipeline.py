@@ -95,6 +95,7 @@ class AlertPipeline:
             by_rules = self.rules.process(events, batch.source, self._stores[0].reset_entities)
         some = any(alerts) or waits or self._ended or by_rules
         if not some and (batch is None or (self._endings.is_idle(batch) and self._suppression.is_idle(batch))):
+            self._pass_by()
             return []
         out = self._ended_before(batch) if batch is not None else []
         own = [*alerts, *([by_rules] if self.rules is not None else [])]
@@ -109,6 +110,8 @@ class AlertPipeline:
                 merged = self.fleet.update(merged, self._labelled)
             out += merged
             others += suppressed
+        else:
+            self._pass_by()
         if others:
             out = sorted([*out, *others], key=lambda alert: alert.row)
         if not out:
@@ -151,6 +154,21 @@ class AlertPipeline:
         found = [store.labels.of_pool(store.pools.get(pool, -1)) for store in self._stores]
         # An event may bring the targets of several predictions, or of several paths: it counts once.
         return found[0] if len(found) == 1 and not self._delayed else merge(found)
+
+    def _pass_by(self) -> None:
+        """Let a batch go by in which no alert of a target needs a fleet's episode."""
+        if self.fleet is not None:
+            self.fleet.pass_by(self._count_labelled)
+
+    def _count_labelled(self, pool: tuple[int, int]) -> int:
+        """Return how many events of a pool in the last batch were labelled for any target."""
+        for store in self._stores:
+            count = store.labels.count_one(store.pools.get(pool, -1))
+            if count is None:
+                return len(self._labelled(pool).rows)
+            if count:
+                return count
+        return 0
 
     def _ended_before(self, batch: Batch) -> list[Alert]:
         """Return the alerts of the episodes that ended before a batch, of its source, at its first event."""
@@ -237,6 +255,8 @@ class AlertPipeline:
             parts.append(bytes_part("fleet", orjson.dumps(self.fleet.dump())))
         content = {"open": self._endings.dump(), "ended": [each.to_json() for each in self._ended], **self._ids.dump()}
         content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
+        if self.fleet is not None and (pools := self.fleet.dump_pools()):
+            content["pools"] = pools
         if self.rules is not None:
             content |= self.rules.dump()
         restarts = [each.dump() for each in self.restarts]
@@ -256,6 +276,7 @@ class AlertPipeline:
         if self.fleet is not None:
             self.fleet.load(rows)
             self.fleet.waiting.load(content["waiting"])
+            self.fleet.load_pools(content.get("pools", []))
         else:
             self._withheld = withheld_episodes(rows, content["waiting"])
         # Rules may have been added or removed.

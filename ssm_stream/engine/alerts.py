@@ -21,7 +21,7 @@ from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.implicit import answer_names
 from ssm_stream.core.shapes import MANY, LearnerParams
 from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.engine.alert_summary import NO_EVIDENCE, Evidence, Summarizer, read_evidence
+from ssm_stream.engine.alert_summary import NO_EVIDENCE, Evidence, Members, Summarizer, read_evidence
 from ssm_stream.engine.event_capture import CaptureLayout
 from ssm_stream.engine.kernel_params import own_channels
 
@@ -60,6 +60,8 @@ class Alert(NamedTuple):
     others: columns that stopped with its own, and have no alert therefore
     cause: the column whose level moved most, where the channel is `levels`
     ended: other targets of an episode that is over, and what ended each one's part
+    members: the entities of a fleet alert; None of an entity's
+    counts: the events that `absorbed_after` counts begin where the episode does
     """
 
     row: int
@@ -76,14 +78,15 @@ class Alert(NamedTuple):
     others: int = 0
     cause: str | None = None
     ended: tuple[tuple[str, str], ...] = ()
+    members: Members | None = None
+    counts: bool = True
 
 
 def render(alert: Alert) -> Alert:
     """Return the alert with its complete message."""
     if alert.details is None:
         return alert
-    message = alert.details.complete(alert.message, alert.entities, alert.ended)
-    return alert._replace(message=message, details=None, ended=())
+    return alert._replace(message=alert.details.complete(alert), details=None, ended=(), members=None, counts=True)
 
 
 def ended_by(phase: int, code: int) -> str | None:
@@ -194,18 +197,14 @@ class AlertDetails:
         self._fields: dict[str, Any] = {}
         self._evidence = NO_EVIDENCE
 
-    def complete(
-        self, message: dict[str, Any], entities: int, ended: tuple[tuple[str, str], ...] = ()
-    ) -> dict[str, Any]:
-        """Return a message with the fields and its sentence.
-
-        entities: of the pool, labelled so far; ended: as of `Alert`
-        """
-        message = message | self.fields()
-        evidence = self._evidence._replace(ended=ended)
+    def complete(self, alert: Alert) -> dict[str, Any]:
+        """Return the message of an alert with the fields and its sentence."""
+        message = alert.message | self.fields()
+        evidence = self._evidence._replace(ended=alert.ended, members=alert.members)
+        evidence = evidence if alert.counts else evidence._replace(calm=None)
         if message.get("target") not in (None, self._builder.target):  # how finely that one is measured is not known
             evidence = evidence._replace(step=0.0)
-        return message | {"summary": self._builder.summarizer(message, evidence, entities)}
+        return message | {"summary": self._builder.summarizer(message, evidence, alert.entities)}
 
     def fields(self) -> dict[str, Any]:
         """Return the fields; compute them at the first call."""

@@ -24,7 +24,9 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import BY_EVENT, FLEET, OTHER
+from ssm_stream.engine.alert_summary import Members
 from ssm_stream.engine.alerts import Alert, render
+from ssm_stream.engine.episodes.pool_clocks import CountLabelled, PoolClocks
 from ssm_stream.engine.episodes.waiting import Labelled, PoolKind, WaitingAlerts
 
 ROUNDS = 20
@@ -40,7 +42,7 @@ class MemberEpisode:
     """The open episode of an entity.
 
     score: at its last report; since: time of its first event, ms
-    at: labelled events of the pool when it started
+    at: labelled events of the pool when it started; target: that its last report was about; None with one target
     withheld: its last alert, if its `started` was withheld, else None. It is rendered only when it is sent or put into
         a snapshot: most recover before
     """
@@ -48,6 +50,7 @@ class MemberEpisode:
     score: float
     since: int
     at: int
+    target: str | None
     withheld: Alert | None
 
     def render_withheld(self) -> dict[str, Any] | None:
@@ -88,6 +91,12 @@ class FleetAlerts:
         """Events in which an entity may raise one false alarm; 0 if the budget is in time."""
         self._episodes: dict[PoolKind, FleetEpisode] = {}
         self.waiting = WaitingAlerts()
+        self._clocks = PoolClocks() if len(config.event.targets) > 1 else None
+
+    def pass_by(self, count: CountLabelled) -> None:
+        """Let a batch go by that has no alerts, while none waits. count: the labelled events of a pool in it"""
+        if self._clocks is not None and self._episodes:
+            self._clocks.finish({key[:2] for key, each in self._episodes.items() if _is_open(each)}, count)
 
     def update(self, alerts: Sequence[Alert], labelled: Labelled) -> list[Alert]:
         """Return the alerts of a batch, fleet alerts among them, in the order of their events.
@@ -105,6 +114,9 @@ class FleetAlerts:
             self._send_due(alert.row, out)
             self._update_one(alert, out)
         self._send_due(math.inf, out)
+        if self._clocks is not None:
+            self.pass_by(lambda pool: len(self.waiting.labelled(pool).rows))
+            out = [each._replace(labelled=0) for each in out]  # of a clock that means nothing elsewhere
         self.waiting.finish()
         return out
 
@@ -124,6 +136,8 @@ class FleetAlerts:
         homes = (key for key, each in self._episodes.items() if key[2] == kind and entity in each.open)
         key = next(homes, here)
         episode = self._episodes.setdefault(key, FleetEpisode())
+        if self._clocks is not None:
+            alert = self._on_common_clock(self._clocks, alert, key[:2])
         if key == here and alert.suffix != OTHER:
             episode.entities = alert.entities
         member = episode.open.pop(entity, None) if recovers else episode.open.get(entity)
@@ -140,8 +154,17 @@ class FleetAlerts:
             # One that goes on without having started here was sent before fleet alerts were switched on.
             sent = message["phase"] == "ongoing" and (member is None or member.withheld is None)
             at = alert.labelled if member is None else member.at
-            episode.open[entity] = MemberEpisode(message["score"], message["since"], at, None if sent else alert)
+            episode.open[entity] = MemberEpisode(
+                message["score"], message["since"], at, message.get("target"), None if sent else alert
+            )
             self._report(key, episode, alert, out)
+
+    def _on_common_clock(self, clocks: PoolClocks, alert: Alert, pool: tuple[int, int]) -> Alert:
+        """Return an alert with the events and the entities of a pool that were labelled for any target."""
+        if alert.suffix != OTHER:
+            clocks.note(alert)
+        labelled = clocks.count(alert.row, pool, self.waiting.labelled)
+        return alert._replace(labelled=labelled, entities=clocks.entities(pool)[0])
 
     def _report(self, key: PoolKind, episode: FleetEpisode, alert: Alert, out: list[Alert]) -> None:
         """Add the alert of an entity that starts or goes on, and the fleet's if it is to be reported."""
@@ -233,7 +256,9 @@ class FleetAlerts:
             "count": len(ranked),
             "entities": [{"entity": name, "score": m.score, "since": m.since} for name, m in ranked[:MAX_LISTED]],
         }
-        return alert._replace(message=message, pool=key[:2], suffix=FLEET)
+        partly = self._clocks is not None and self._clocks.entities(key[:2])[1]
+        members = Members([member.target for _, member in ranked], partly)
+        return alert._replace(message=message, pool=key[:2], suffix=FLEET, members=members)
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all and the fleet's."""
@@ -248,21 +273,44 @@ class FleetAlerts:
         """Return all pools and kinds as JSON has them, sorted."""
         out: list[list[Any]] = []
         for key, e in sorted(self._episodes.items()):
-            if e.open or e.reported:
-                members = [[name, m.score, m.since, m.at, m.render_withheld()] for name, m in e.open.items()]
-                out.append([*key, e.entities, e.reported, e.since, e.absorbed, members, e.before, e.first, e.last])
+            if _is_open(e):
+                several = self._clocks is not None
+                now = 0 if self._clocks is None else self._clocks.now(key[:2])
+                members = [
+                    [name, m.score, m.since, m.at - now, *([m.target] if several else []), m.render_withheld()]
+                    for name, m in e.open.items()
+                ]
+                window = (e.first - now, e.last - now) if e.reported else (0, 0)
+                out.append([*key, e.entities, e.reported, e.since, e.absorbed, members, e.before, *window])
         return out
 
     def load(self, rows: list[list[Any]]) -> None:
         """Load what `dump` returned."""
         for shard, source, kind, entities, reported, since, absorbed, members, before, first, last in rows:
+            # Of a state with one target, which counts from the beginning, the latest counts as having just started.
+            now = 0 if self._clocks is None else max((each[3] for each in members if each[3] > 0), default=0)
             open_ = {
-                name: MemberEpisode(score, began, at, None if withheld is None else Alert(0, withheld))
-                for name, score, began, at, withheld in members
+                name: MemberEpisode(
+                    score, began, at - now, target[0] if target else None, Alert(0, withheld) if withheld else None
+                )
+                for name, score, began, at, *target, withheld in members
             }
             self._episodes[shard, source, kind] = FleetEpisode(
-                open_, entities, reported, before, first, last, since, absorbed
+                open_, entities, reported, before, first - now, last - now, since, absorbed
             )
+
+    def dump_pools(self) -> list[list[Any]]:
+        """Return what is known of the pools of several targets, as JSON has it."""
+        return [] if self._clocks is None else self._clocks.dump()
+
+    def load_pools(self, rows: list[list[Any]]) -> None:
+        """Load what `dump_pools` returned."""
+        if self._clocks is not None:
+            self._clocks.load(rows)
+
+
+def _is_open(episode: FleetEpisode) -> bool:
+    return bool(episode.open) or episode.reported > 0
 
 
 def _pool_name(key: PoolKind) -> str:

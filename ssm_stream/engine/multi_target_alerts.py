@@ -167,7 +167,9 @@ class MultiTargetAlerts:
             "config_hash": self._hash,
             "targets": listed,
         }
-        return alert._replace(message=message)
+        own = alert.message
+        counts = (own["since"], own["absorbed_after"]) == (episode.since, episode.absorbed)
+        return alert._replace(message=message, counts=counts or phase != "recovered")
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all."""

@@ -24,6 +24,7 @@ from ssm_stream.evaluate.prequential import (
     with_row_labels,
 )
 from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
+from ssm_stream.evaluate.recordings.repeated_events import RepeatedEvents
 from ssm_stream.evaluate.scores import Scores, combine_targets, started_alerts
 from ssm_stream.reference import require_torch
 
@@ -58,13 +59,14 @@ def backtest(
         pools, by_entity (the same metrics of each), and of each kind of alert
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
         the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
-        before, if they are more than a sorted file has; `late`, events that came after a later one of their entity, and
+        before, if they are more than a sorted file has; `repeated`, events with the time and the values of the one
+        before of their entity, if not 0; `late`, events that came after a later one of their entity, and
         `late_by`, by how much at most, s, if there are any; `clocks_back`, a zone whose clocks went back where some
         of these came, and `clocks_back_late`, how many, if times without an offset are read as UTC; with several
         targets as of `combine_targets`
     """
     faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
-    is_sorted, overtaken, backward = False, 0, BackwardSteps()
+    is_sorted, overtaken, backward, repeated = False, 0, BackwardSteps(), RepeatedEvents()
     start = time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
@@ -91,6 +93,7 @@ def backtest(
         by_rules.update(m["kind"] for m in messages if m["phase"] == "started" and m["kind"] not in KINDS)
         passed += chunk.passed_by
         backward.add(chunk.events.entity, chunk.events.ts)
+        repeated.add(chunk.events)
         is_sorted, overtaken = chunk.sorted, chunk.overtaken
         idle += 0 if chunk.events.idle is None else int(np.count_nonzero(chunk.events.idle))
         doubtful += 0 if chunk.events.doubtful is None else int(np.count_nonzero(chunk.events.doubtful))
@@ -119,6 +122,7 @@ def backtest(
         "by_entity": by_entity,
         **({"sorted": True} if is_sorted else {}),
         **({"overtaken": overtaken} if overtaken else {}),
+        **({"repeated": repeated.count} if repeated.count else {}),
         **({"backward": backward.found} if backward.found else {}),
         **({"late": backward.late, "late_by": backward.late_by / 1000} if backward.late else {}),
         **_clocks_back(config, backward),

@@ -55,10 +55,10 @@ constexpr i64 ALL_VARIANCE = 0, START = 1, EXCESS = 2, ALL_NUMBER = 3, ALL_LENGT
 // Of an entity: TS, its latest time; while it is silent, DEADLINE is the time (ms) at which that was found.
 constexpr i64 GAPS = 0, LAST = LENGTHS, TS = LAST + 1, DEADLINE = TS + 1, KEY = DEADLINE + 1, OF_SOURCE = KEY + 1,
               SILENT = OF_SOURCE + 1, ENTITY = SILENT + 1;
-// Of a column of an entity: gaps between values, runs of equal ones.
+// Of a column of an entity: gaps between values, runs of equal ones; its latest value.
 constexpr i64 MISSING = 0, RUN = LENGTHS, MISSED = RUN + 1, MISSED_TS = MISSED + 1, EQUAL = MISSED_TS + 1, SAME = EQUAL + LENGTHS,
               VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, SIGNS = STUCK_TS + 1, REST = SIGNS + 1,
-              ENDS = REST + 1, COLUMN = ENDS + range_ends::SIZE;
+              LATEST = REST + 1, ENDS = LATEST + 1, COLUMN = ENDS + range_ends::SIZE;
 // Of a source. LEAD: ms by which nearly all events are ahead of the clock.
 constexpr i64 TAU = 0, MEDIAN = 1, USUAL = 2, TURN = 3, HELD = 4, ROWS = 5, TIMES = ROWS + RING, TURNS = TIMES + RING, LEAD = TURNS + RING, POOL = LEAD + 1,
               SOURCE = POOL + ALL_LENGTHS;
@@ -148,22 +148,26 @@ void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, b
 // A false alarm in so many events, or in so much event time (ms); `after`: the longest gap, ms, in place of both.
 struct Limits { double events, ms, after; i64 parts; bool columns; };
 enum What : i64 { GONE, BACK, EMPTY, FILLED, FIXED, MOVES };
-// since, at: ms, at: when it was found; value: of a column that repeats it; others: columns that stopped with it
+// since, at: ms, at: when it was found; value: of a column that repeats it, or that it had last; others: columns that stopped with it
 struct Found { i64 event, row, what, column; double since, value, others, at; };
 // What a column may stop to do; where its lengths, and those of the source, are.
-struct Part { i64 lengths, run, flag, since, pool; What stops, goes; };
-constexpr Part MISSES{MISSING, RUN, MISSED, MISSED_TS, 0, EMPTY, FILLED}, REPEATS{EQUAL, SAME, STUCK, STUCK_TS, ALL_LENGTHS, FIXED, MOVES};
+struct Part { i64 lengths, run, flag, since, value, pool; What stops, goes; };
+constexpr Part MISSES{MISSING, RUN, MISSED, MISSED_TS, LATEST, 0, EMPTY, FILLED},
+    REPEATS{EQUAL, SAME, STUCK, STUCK_TS, VALUE, ALL_LENGTHS, FIXED, MOVES};
 
 class Silence {
   public:
     // rows (n,), ts (n,) ms, values (n, C) of the columns, see `look`; entity (E, ENTITY + C COLUMN), source (S, SOURCE + 2 C ALL_LENGTHS)
-    nb::list run(nb::handle entity_, nb::handle source_, i64 at, nb::handle rows_, nb::handle ts_, nb::handle values_, double events,
-                 double ms, double after) {
+    // repeats (C,): 0: the column may repeat a value for as long as it likes
+    nb::list run(nb::handle entity_, nb::handle source_, i64 at, nb::handle rows_, nb::handle ts_, nb::handle values_, nb::handle repeats_,
+                 double events, double ms, double after) {
         const Array<i64> rows(rows_, "rows", {-1});
         const i64 n = rows.size();
         const Array<i64> ts(ts_, "ts", {n});
         const Array<double> values(values_, "values", {n, -1});
         columns_ = values.size(1);
+        const Array<double> repeats(repeats_, "repeats", {columns_});
+        repeats_of_ = columns_ ? &repeats[0] : nullptr;
         const Array<double> entity(entity_, "entity", {-1, ENTITY + columns_ * COLUMN}, true);
         const Array<double> source(source_, "source", {-1, SOURCE + columns_ * 2 * ALL_LENGTHS}, true);
         if (at < 0 || at >= source.size()) throw nb::index_error("no such source");
@@ -365,9 +369,11 @@ class Silence {
             }
             return;
         }
+        c[LATEST] = value;
         learn_length(MISSES, c, pools, gap, c[RUN] + 1.0);
         go_on(MISSES, c, i, row, j, ts, value);
         c[RUN] = 0.0;
+        if (repeats_of_[j] == 0.0) return;
         const double rested = rest(REPEATS, c);
         const bool at_end = range_ends::reached_often(c + ENDS, value);
         if (value > 0.0 && c[SIGNS] != POSITIVE && c[SIGNS] != BOTH) c[SIGNS] += POSITIVE;
@@ -416,12 +422,13 @@ class Silence {
                 if (o[part.flag] != 0.0 || too_long(part, o, pools, e[MEAN], o[part.run], 0.5)) others += 1.0;
             }
             c[part.flag] = first ? FIRST_OF : ONE_OF;
-            if (first) found_.push_back({i, row, part.stops, j, c[part.since], part.flag == MISSED ? NAN : c[VALUE], others, e[TS]});
+            if (first) found_.push_back({i, row, part.stops, j, c[part.since], c[part.value], others, e[TS]});
         }
     }
 
     double* entities_ = nullptr;
     i64 columns_ = 0, count_ = 0;
+    const double* repeats_of_ = nullptr;  // of each column, while `run` runs
     double lead_ = 0.0;       // ms by which the clock of the event's source will count to its time, beyond LEAD
     bool stands_ = false;     // whether the clock of the event's source waits for the times that it has had
     bool unsettled_ = false;  // whether a column of the event's entity has stopped or goes on

@@ -4,7 +4,7 @@
 `values` writes a value and its prediction, `words` has the templates, `summarizer` puts the sentence together.
 """
 
-from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, Evidence, read_evidence
+from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, Evidence, Members, read_evidence
 from ssm_stream.engine.alert_summary.summarizer import Summarizer
 
-__all__ = ["NO_EVIDENCE", "Evidence", "Summarizer", "read_evidence"]
+__all__ = ["NO_EVIDENCE", "Evidence", "Members", "Summarizer", "read_evidence"]

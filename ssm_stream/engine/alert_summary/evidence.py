@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import cycle_shape, detect, error_scale
+from ssm_stream.core import cycle_shape, detect, error_scale, lifecycle
 
 Rows = Callable[[str], NDArray[Any] | None]
 """Name of an array → the captured row; None if the detector has no state."""
@@ -111,6 +111,17 @@ class ErrorChange(NamedTuple):
     here: bool = False
 
 
+class Members(NamedTuple):
+    """The entities of a fleet alert.
+
+    targets: that each one's last report was about, the highest score first, as in the message; None: not known
+    partly: some columns are on some entities only, so that the pool may have more than any of its targets
+    """
+
+    targets: Sequence[str | None]
+    partly: bool
+
+
 class Evidence(NamedTuple):
     """What is known of an alert's cause.
 
@@ -118,6 +129,9 @@ class Evidence(NamedTuple):
     stopped: other columns that stopped with the alert's own
     step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
     ended: other targets of an episode that is over, and what ended each one's part
+    members: of a fleet alert
+    calm: normal events that ended an episode, 0: not known; None: the events that the message counts are not those of
+        its times, as where targets of an entity joined one after another
     stopped_still: the target stands still for so long that it is over, though its errors were not as usual before
     """
 
@@ -128,6 +142,8 @@ class Evidence(NamedTuple):
     stopped: int = 0
     step: float = 0.0
     ended: Sequence[tuple[str, str]] = ()
+    members: Members | None = None
+    calm: int | None = 0
     stopped_still: bool = False
 
 
@@ -145,18 +161,20 @@ def read_evidence(
         columns: names of the columns that the level channel watches (D,), the target last
         shifts: signed parts of the columns, then of their steps, in the level channel's score (2 D,); None: unknown
     """
-    pool = rows("pool_error_scale.number")
+    pool, episodes = rows("pool_error_scale.number"), rows("lifecycle.number")
     # Without the rounding of differences of large values.
     step = 0.0 if pool is None else float(f"{pool[error_scale.STEP]:.{STEP_DIGITS}g}")
+    calm = 0 if episodes is None else int(episodes[lifecycle.KINDS.index(kind), lifecycle.CALM])
+    found = Evidence(step=step, calm=calm)
     if kind == "drift":
-        return Evidence(errors=_error_change(rows), step=step, stopped_still=_stopped_still(rows))
+        return found._replace(errors=_error_change(rows), stopped_still=_stopped_still(rows))
     if channel == "levels" and shifts is not None:
-        return Evidence(moved=_moved_levels(rows, columns, shifts), step=step)
+        return found._replace(moved=_moved_levels(rows, columns, shifts))
     if channel == "novelty":
-        return Evidence(new=_new_value(rows), step=step)
+        return found._replace(new=_new_value(rows))
     if channel == "shape":
-        return Evidence(cycle=_cycle(rows), step=step)
-    return Evidence(step=step)
+        return found._replace(cycle=_cycle(rows))
+    return found
 
 
 def _stopped_still(rows: Rows) -> bool:

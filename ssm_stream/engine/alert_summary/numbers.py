@@ -17,6 +17,8 @@ ROUNDING = 1e-3
 """Share of a step that is the rounding of a computed number of steps."""
 MIN_PLAIN, MAX_PLAIN = 1e-4, 1e9
 """Numbers below and from here on have an exponent."""
+MIN_FACTOR, MAX_FACTOR = 0.01, 1000.0
+"""Factors beyond are given as a bound."""
 
 
 def rounded(value: float, size: float, side: int = 0, most: int | None = None) -> str:
@@ -130,11 +132,11 @@ def round_count(count: int) -> str:
 
 
 def factor(ratio: float) -> str:
-    """Return how many times as large something is, to two digits.
+    """Return how many times as large something is, to two digits, from `MIN_FACTOR` to `MAX_FACTOR`.
 
     >>> factor(1.7712), factor(23.4), factor(0.3333), factor(5e7)
-    ('1.8', '23', '0.33', 'more than 1,000')
+    ('1.8', '23', '0.33', '1,000')
     """
-    if not math.isfinite(ratio) or ratio > 1000.0:
-        return "more than 1,000"
-    return "less than 0.01" if ratio < 0.01 else rounded(ratio, ratio / 4.0)
+    if not math.isfinite(ratio) or ratio >= MAX_FACTOR:
+        return f"{MAX_FACTOR:,.0f}"
+    return rounded(ratio, ratio / 4.0) if ratio > MIN_FACTOR else f"{MIN_FACTOR:g}"

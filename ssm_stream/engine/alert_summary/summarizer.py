@@ -15,7 +15,17 @@ from ssm_stream.engine.alert_summary.evidence import (
     MovedLevel,
     NewValue,
 )
-from ssm_stream.engine.alert_summary.numbers import exact, factor, measured, next_step, number_of, round_count, rounded
+from ssm_stream.engine.alert_summary.numbers import (
+    MAX_FACTOR,
+    MIN_FACTOR,
+    exact,
+    factor,
+    measured,
+    next_step,
+    number_of,
+    round_count,
+    rounded,
+)
 from ssm_stream.engine.alert_summary.times import clock, zone_of
 from ssm_stream.engine.alert_summary.values import FINER, Message, places_of, shown_value, shows, side_of, size_of
 from ssm_stream.engine.alert_summary.words import text
@@ -34,6 +44,8 @@ CHANGE_KEYS = {
     "larger": "errors_larger",
     "smaller": "errors_smaller",
 }
+FAR_KEYS = {"errors_larger": "errors_far_larger", "errors_smaller": "errors_far_smaller"}
+"""Of factors that are given as a bound."""
 
 
 class Summarizer:
@@ -238,7 +250,8 @@ class Summarizer:
                 text_key = f"{key}_small" if shift < step else key
                 shown = {"shift": rounded(shift, shift), "size": size, "events": errors.events}
             elif errors.ratio >= 1.05 if key == "errors_larger" else key == "errors_smaller" and errors.ratio <= 0.95:
-                text_key, shown = key, {"times": factor(errors.ratio)}
+                known = MIN_FACTOR <= errors.ratio <= MAX_FACTOR
+                text_key, shown = key if known else FAR_KEYS[key], {"times": factor(errors.ratio)}
         what = self._text(text_key, target=target, **shown)
         if "times" in shown and errors is not None and errors.here:
             what = self._text("usual_here", what=what)
@@ -252,7 +265,6 @@ class Summarizer:
         """Return that an episode is over, and how."""
         target, drift = self._target(message), message["kind"] == "drift"
         ended, n = message.get("ended_by") or "recovered", message.get("absorbed_after") or 1
-        events = self._text("event" if n == 1 else "events", n=f"{n:,}")
         if ended not in ("recovered", "absorbed"):
             return self._text(ended)
         key = "absorbed_drift" if drift else "absorbed"
@@ -260,7 +272,7 @@ class Summarizer:
             key = "learned" if drift else "recovered" if side_of(message) == 0 else "calm"
             if drift and evidence.stopped_still:
                 key = "at_rest"  # whether the errors would fit again, a target without any does not show
-        what = self._text(key, target=target, events=events)
+        what = self._text(key, target=target, **self._lasted(n, evidence.calm, absorbed=ended == "absorbed"))
         alike = [_name(name) for name, by in evidence.ended if by == ended]
         if alike:
             what = self._text("also", what=what, others=self._list(alike[:MAX_TARGETS], len(alike)))
@@ -269,6 +281,19 @@ class Summarizer:
                 key = "absorbed_before" if by == "absorbed" else "recovered_before"
                 what = self._text(key, what=what, target=_name(name))
         return what
+
+    def _lasted(self, n: int, calm: int | None, *, absorbed: bool) -> dict[str, str]:
+        """Return after how many events an episode ended: in all as many as there are from its start to its end.
+
+        n: from its start until what it was about was over; calm: normal events from then on, 0: not known; None: `n`
+        is not of the same time
+        """
+        if calm is None:
+            return {"after": "", "long": self._text("for_long")}
+        n += calm if absorbed else 0
+        events = self._text("event" if n == 1 else "events", n=f"{n:,}")
+        after = self._text("after_confirmed" if calm else "after", events=events, calm=f"{calm:,}")
+        return {"after": after, "long": self._text("for", events=events)}
 
     def _rule(self, message: Message, stopped: int) -> str:
         """Return what a rule has found, or that it no longer holds. stopped: other columns that stopped as well"""
@@ -305,11 +330,20 @@ class Summarizer:
         if message["phase"] == "recovered" and ended not in (None, "recovered", "absorbed"):
             return self._text("fleet_all", pool=pool), self._text(str(ended))
         if message["phase"] == "recovered":
-            return self._text("fleet_all", pool=pool), self._text("fleet_recovered", target=target, count=f"{count:,}")
-        key = "fleet" if entities >= count else "fleet_uncounted"
+            key = "fleet_recovered" if message.get("target") is None else "fleet_recovered_several"
+            return self._text("fleet_all", pool=pool), self._text(key, target=target, count=f"{count:,}")
+        members = evidence.members
+        key = "fleet_partly" if members is not None and members.partly else "fleet"
+        key = key if entities >= count else "fleet_uncounted"
         who = self._text(key, count=f"{count:,}", total=f"{entities:,}", pool=pool)
         names = [_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
         kind = "fleet_drift" if message["kind"] == "drift" else "fleet_anomaly"
+        if members is not None and len({*members.targets}) > 1:
+            kind = f"{kind}_several"
+            names = [
+                name if own is None else self._text("fleet_member", name=name, target=_name(own))
+                for name, own in zip(names, members.targets, strict=False)
+            ]
         what = self._text(kind, target=target, names=self._text("list").join(names) or "?")
         if side_of(message) is None:
             return who, what

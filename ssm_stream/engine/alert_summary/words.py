@@ -185,11 +185,22 @@ TEXTS: dict[str, Text] = {
     "errors_smaller_some": Text(
         "errors of {target} have been smaller than usual", "{target} の予測誤差が普段より小さい状態です"
     ),
+    "errors_far_larger": Text(
+        "errors of {target} are more than {times} × as large as usual",
+        "{target} の予測誤差が普段の {times} 倍を超えました",
+    ),
+    "errors_far_smaller": Text(
+        "errors of {target} are less than {times} × as large as usual",
+        "{target} の予測誤差が普段の {times} 倍未満に減りました",
+    ),
     "usual_here": Text("{what} under these conditions", "{what}（この条件での普段との比較）"),
     "without_rest": Text("{what}, those at rest not counted", "{what}（静止中のイベントは除く）"),
     "drift": Text("{target} does not behave as it did before", "{target} の振る舞いがこれまでと変わっています"),
     # Many entities.
     "fleet": Text("{count} of {total} entities (pool {pool})", "プール {pool} の {total} 件中 {count} 件"),
+    "fleet_partly": Text(
+        "{count} of at least {total} entities (pool {pool})", "プール {pool} の {total} 件以上のうち {count} 件"
+    ),
     "fleet_uncounted": Text("{count} entities (pool {pool})", "プール {pool} の {count} 件"),
     "fleet_all": Text("pool {pool}", "プール {pool}"),
     "fleet_anomaly": Text(
@@ -200,10 +211,18 @@ TEXTS: dict[str, Text] = {
         "{target} behaves differently at the same time, most: {names}",
         "同時に {target} の振る舞いが変わりました（主に {names}）",
     ),
+    "fleet_anomaly_several": Text("unusual at the same time, most: {names}", "同時に普段と異なります（主に {names}）"),
+    "fleet_drift_several": Text(
+        "behaving differently at the same time, most: {names}", "同時に振る舞いが変わりました（主に {names}）"
+    ),
+    "fleet_member": Text("{name} ({target})", "{name} の {target}"),
     "last": Text("{what}; the last of them: {last}", "{what}、直近の例：{last}"),
     "fleet_recovered": Text(
         "{target} is normal again in most entities, {count} still open",
         "{target} はほぼ平常に戻りました（残り {count} 件）",
+    ),
+    "fleet_recovered_several": Text(
+        "normal again in most entities, {count} still open", "ほぼ平常に戻りました（残り {count} 件）"
     ),
     # Fixed limits.
     "beyond_limit": Text("{column} is {value}, {limit}", "{column} が {value} です（{limit}）"),
@@ -222,23 +241,23 @@ TEXTS: dict[str, Text] = {
     "stuck_over": Text("{column} moves again ({value})", "{column} が再び変化しています（{value}）"),
     "others_stopped": Text("{what}, and {n} more with it", "{what}。ほか {n} 件も同様です"),
     # The end.
-    "recovered": Text("{target} is as expected again after {events}", "{target} は{events}で予測どおりに戻りました"),
-    "calm": Text("nothing unusual any more in {target} after {events}", "{target} は{events}で平常に戻りました"),
+    "recovered": Text("{target} is as expected again{after}", "{target} は{after}予測どおりに戻りました"),
+    "calm": Text("nothing unusual any more in {target}{after}", "{target} は{after}平常に戻りました"),
     "learned": Text(
-        "the prediction of {target} fits again after {events}: the change is over, or learned",
-        "{target} の予測は{events}で再び合うようになりました（変化が収まったか、学習されました）",
+        "the prediction of {target} fits again{after}: the change is over, or learned",
+        "{target} の予測は{after}再び合うようになりました（変化が収まったか、学習されました）",
     ),
     "at_rest": Text(
-        "{target} is at rest, as predicted, after {events}",
-        "{target} は{events}で予測どおりの静止状態になりました",
+        "{target} is at rest, as predicted{after}",
+        "{target} は{after}予測どおりの静止状態になりました",
     ),
     "absorbed": Text(
-        "{target} has been so for {events}: the new level is taken as normal",
-        "{target} は{events}同じ状態のため、新しい水準を正常とみなします",
+        "{target} has been so {long}: the new level is taken as normal",
+        "{target} は{long}同じ状態のため、新しい水準を正常とみなします",
     ),
     "absorbed_drift": Text(
-        "{target} has been so for {events}: the new behaviour is taken as normal",
-        "{target} は{events}同じ状態のため、新しい振る舞いを正常とみなします",
+        "{target} has been so {long}: the new behaviour is taken as normal",
+        "{target} は{long}同じ状態のため、新しい振る舞いを正常とみなします",
     ),
     "recovered_before": Text(
         "{what}; {target} was normal again before", "{what}（{target} はその前に平常に戻っています）"
@@ -255,6 +274,10 @@ TEXTS: dict[str, Text] = {
     "maintenance": Text("closed, as a maintenance window began", "メンテナンス期間に入ったため、アラートを閉じました"),
     "event": Text("{n} event", "イベント {n} 件"),
     "events": Text("{n} events", "イベント {n} 件"),
+    "after": Text(" after {events}", "{events}で"),
+    "after_confirmed": Text(" after {events}, confirmed by {calm} more", "{events}で（確認までさらに {calm} 件）"),
+    "for": Text("for {events}", "{events}"),
+    "for_long": Text("for long", "長く"),
 }
 """Key → text."""
 

@@ -51,6 +51,13 @@ class BatchLabels:
         found = self._of_pool(pool)
         return found if self._places is None else LabelledEvents(self._places[found.rows], found.ts)
 
+    def count_one(self, pool: int) -> int | None:
+        """Return the number of labelled events of a pool in a batch of one event; None of another batch."""
+        if self._one is None:
+            return None
+        target, _, mine = self._one
+        return int(target == target and mine == pool)
+
     def _of_pool(self, pool: int) -> LabelledEvents:
         if self._one is not None:
             target, ts, mine = self._one

@@ -62,7 +62,8 @@ class WaitingAlerts:
 
     def __init__(self) -> None:
         self._waits: dict[tuple[str, str], Wait] = {}  # kind and entity → wait, in the order of their starts
-        self._labelled: Labelled = lambda pool: NONE
+        self.labelled: Labelled = lambda pool: NONE
+        """Pool → its labelled events in the batch at hand."""
         self._next = math.inf  # no alert is due before this row
         self.first = 0
         """Number of the first event, or label, of the batch among those that the engine has processed."""
@@ -80,12 +81,12 @@ class WaitingAlerts:
                 cache[pool] = labelled(pool)
             return cache[pool]
 
-        self._labelled, self._next = cached, math.inf
+        self.labelled, self._next = cached, math.inf
         for wait in self._waits.values():
             self._set_due(wait)
 
     def _set_due(self, wait: Wait) -> None:
-        rows, ts = self._labelled(wait.key[:2])
+        rows, ts = self.labelled(wait.key[:2])
         first = int(np.searchsorted(rows, wait.row, side="right"))
         at = first + wait.left - 1
         late = np.flatnonzero(ts[first:at] > wait.until)
@@ -152,7 +153,7 @@ class WaitingAlerts:
     def finish(self) -> None:
         """End the batch, whose due alerts have been taken: count its labelled events."""
         for wait in self._waits.values():
-            rows, _ = self._labelled(wait.key[:2])
+            rows, _ = self.labelled(wait.key[:2])
             wait.left -= len(rows) - int(np.searchsorted(rows, wait.row, side="right"))
             wait.row, wait.due = -1, math.inf
         self._next = math.inf

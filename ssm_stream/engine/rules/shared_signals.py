@@ -1,8 +1,8 @@
-"""Signals that several entities have in common, such as the weather: where one repeats its value, that is one alert.
+"""Signals that several entities have in common, such as the weather: where one stops, that is one alert.
 
 Of entities of a source whose column repeats one value since about the same moment (a bound that all of them get has
 reached each at its own event), the first raises the alert. When it goes on, one whose next event shows that it does not
-takes its place.
+takes its place. Columns without values are compared by the last value that they had.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 Place = tuple[str, int]
 """An entity, and the index of its column."""
 Run = tuple[int, int, float, float]
-"""Source, index of the column, since (ms), value."""
+"""Source, index of the column, since (ms), the value that it repeats or had last."""
 MAX_APART = 0.25
 """Share of a run's length by which another one may have begun sooner or later to be of the same cause."""
 
 
 class Change(NamedTuple):
-    """A column that begins to repeat a value, or goes on, at an event of its entity.
+    """A column that begins to repeat a value, or to have none, or goes on, at an event of its entity.
 
-    event: index in the batch; value: that it repeats, or goes on with; since: of the run, ms
+    event: index in the batch; value: that it repeats, or had last, or goes on with; since: of the run, ms
     """
 
     event: int
@@ -36,7 +36,7 @@ class Change(NamedTuple):
 
 
 class SharedSignals:
-    """Which of the entities whose column repeats a value raise the alert for the others."""
+    """Which of the entities whose column has stopped, in one of the two ways, raise the alert for the others."""
 
     def __init__(self) -> None:
         self._first: dict[Run, Place] = {}

@@ -31,10 +31,12 @@ from ssm_stream.ingest.planned_stops import HELD
 GONE, BACK, EMPTY, FILLED, FIXED, MOVES = range(6)
 """What the core finds."""
 STARTS = (GONE, EMPTY, FIXED)
+BEGINS = {EMPTY: EMPTY, FILLED: EMPTY, FIXED: FIXED, MOVES: FIXED}
+"""Of a column: how what begins, or is over, began."""
 ENTITY, COLUMN, SOURCE, LENGTHS = native.silence_sizes()
 LAST, TS, DEADLINE, KEY, OF_SOURCE, IS_GONE = range(5, 11)
 TAU, RING_ROWS, RING = 0, 5, 9
-MISSED, SAME, VALUE, IS_STUCK, SIGNS, REST = (ENTITY + i for i in (6, 13, 14, 15, 17, 18))
+MISSED, SAME, VALUE, IS_STUCK, SIGNS, REST, LATEST = (ENTITY + i for i in (6, 13, 14, 15, 17, 18, 19))
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
 """Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
@@ -58,10 +60,11 @@ class SilenceAlerts:
         watched = alerts.stuck if isinstance(alerts.stuck, list) else self.columns if alerts.stuck else []
         self._unwatched = [j for j, path in enumerate(self.columns) if path not in watched]
         """Columns that may repeat a value."""
-        self._shared = SharedSignals()
+        self._shared = {FIXED: SharedSignals(), EMPTY: SharedSignals()}
         budget = alerts.anomaly.budget
         after = 0.0 if alerts.silence is None or alerts.silence.after == "auto" else 1000.0 * alerts.silence.after
         self._rules = (budget.events, 1000.0 * budget.seconds, after)
+        self._repeats = np.array([float(j not in self._unwatched) for j in range(len(self.columns))])
         self._width = ENTITY + COLUMN * len(self.columns)
         self._rows: dict[str, int] = {}
         self._names: list[str] = []
@@ -101,7 +104,7 @@ class SilenceAlerts:
                 self.remove(entity)
             part = slice(start, stop)
             run: list[Any] = self._core.run(
-                self._entity, self._source, at, rows[part], events.ts[part], values[part], *self._rules
+                self._entity, self._source, at, rows[part], events.ts[part], values[part], self._repeats, *self._rules
             )
             of_part: list[Any] = [(start + each[0], *each[1:]) for each in run]
             found += self._once(of_part, events, source, range(start, stop))
@@ -118,19 +121,25 @@ class SilenceAlerts:
 
     def _once(self, found: list[Found], events: Events, source: int, part: range) -> list[Found]:
         """Return what is found, of a signal that entities have in common once. part: the events"""
-        kept = [(place, each) for place, each in enumerate(found) if each[2] not in (FIXED, MOVES)]
-        stuck = [each for each in found if each[2] in (FIXED, MOVES) and each[3] not in self._unwatched]
-        own = {(each[0], each[2], each[3]): (place, each) for place, each in enumerate(found)}
-        changes = [
-            Change(each[0], (self._names[each[1]], each[3]), each[2] == FIXED, each[5], each[4]) for each in stuck
-        ]
-        for change, is_alert in self._shared.alerts(events.entity, events.ts, source, changes, part):
-            if is_alert:
-                name, column = change.place
-                what = FIXED if change.begins else MOVES
-                at = float(events.ts[change.event])
-                new = (change.event, self._rows[name], what, column, change.since, change.value, 0.0, at)
-                kept.append(own.get((change.event, what, column), (len(found), new)))
+        kept, own = list[tuple[int, Found]](), dict[tuple[int, int, int], tuple[int, Found]]()
+        changes: dict[int, list[Change]] = {begins: [] for begins in self._shared}
+        for place, each in enumerate(found):
+            event, row, what, column, since, value, *_ = each
+            begins = BEGINS.get(what)
+            # Without the latest value that it had, nothing shows that others have the same signal.
+            if begins is None or (what == EMPTY and np.isnan(value)):
+                kept.append((place, each))
+                continue
+            own[event, what, column] = (place, each)
+            changes[begins].append(Change(event, (self._names[row], column), what == begins, value, since))
+        for begins, shared in self._shared.items():
+            for change, is_alert in shared.alerts(events.entity, events.ts, source, changes[begins], part):
+                if is_alert:
+                    name, column = change.place
+                    what = begins if change.begins else begins + 1
+                    at = float(events.ts[change.event])
+                    new = (change.event, self._rows[name], what, column, change.since, change.value, 0.0, at)
+                    kept.append(own.get((change.event, what, column), (len(found), new)))
         return [each for _, each in sorted(kept, key=lambda kept: (kept[1][0], kept[0]))]
 
     def _rows_of(self, entities: list[str]) -> NDArray[np.int64]:
@@ -160,8 +169,6 @@ class SilenceAlerts:
             return np.empty((len(events), 0))
         target = events.measured.reshape(len(events), -1)
         values = np.ascontiguousarray(np.concatenate([events.features[:, : self._numbers], target], axis=1))
-        for j in self._unwatched:  # zero, as of what rests, is never stuck
-            values[np.isfinite(values[:, j]), j] = 0.0
         # Not judged: a machine that stands still repeats its values.
         if events.active is not None:
             values[events.idle] = np.inf
@@ -176,17 +183,13 @@ class SilenceAlerts:
             return None
         if what in (EMPTY, FILLED) and self._silence is not None and not self._silence.columns:
             return None
-        if what == FILLED:  # as it came: see `_values`
-            of_target = events.measured.reshape(len(events), -1)
-            j = column - self._numbers
-            value = float(events.features[event, column] if j < 0 else of_target[event, j])
         entity, phase = self._names[row], "started" if what in STARTS else "recovered"
         message = rule_message(
             self._config, kind, self.columns[column] if column >= 0 else None, entity, int(since), int(at)
         ) | {
             "phase": phase,
             "ended_by": "recovered" if phase == "recovered" else None,
-            "value": None if np.isnan(value) else value,
+            "value": None if what == EMPTY or np.isnan(value) else value,
         }
         pool = (shard_of(entity, self._config.state.shards), source)
         return Alert(event, message, pool, suffix=OTHER if what == GONE else "", others=int(others))
@@ -220,17 +223,19 @@ class SilenceAlerts:
             flag = MISSED if name == SILENCE else IS_STUCK
             at = self.columns.index(column)
             self._entity[rows, flag + COLUMN * at] = 0.0
-            if name == STUCK and entity is None:
-                self._shared.clear(at)
-            elif name == STUCK and entity is not None:
-                self._shared.remove(entity, at)
+            shared = self._shared[EMPTY if name == SILENCE else FIXED]
+            if entity is None:
+                shared.clear(at)
+            else:
+                shared.remove(entity, at)
 
     def remove(self, entity: str) -> None:
         """Let an entity start afresh. Its row is freed with the next snapshot."""
         row = self._rows.get(entity)
         if row is not None:
             self._entity[row] = _new_rows(1, self._width)[0]
-            self._shared.remove(entity)
+            for each in self._shared.values():
+                each.remove(entity)
 
     def _free_rows(self) -> None:
         """Free the rows of removed entities, and of those that have sent nothing for `state.ttl`, if they are many."""
@@ -258,7 +263,8 @@ class SilenceAlerts:
             "entity": _text(self._entity[: len(self._names)]),
             "sources": list(self._sources),
             "source": _text(self._source),
-            "shared": self._shared.dump(),
+            "shared": self._shared[FIXED].dump(),
+            "missing": self._shared[EMPTY].dump(),
         }
 
     def load(self, content: dict[str, Any]) -> None:
@@ -277,7 +283,8 @@ class SilenceAlerts:
             at = COLUMN * j
             self._entity[:, [SAME + at, IS_STUCK + at, SIGNS + at]] = 0.0
             self._entity[:, [VALUE + at, REST + at]] = np.nan
-        self._shared.load([each for each in content.get("shared", []) if each[1] not in self._unwatched])
+        self._shared[FIXED].load([each for each in content.get("shared", []) if each[1] not in self._unwatched])
+        self._shared[EMPTY].load(content.get("missing", []))
         self._core.reset(self._entity, self._width)
 
 
@@ -286,7 +293,7 @@ def _new_rows(count: int, width: int) -> NDArray[np.float64]:
     rows[:, [LAST, TS]] = np.nan
     rows[:, [DEADLINE, KEY]] = np.inf
     if width > ENTITY:
-        rows[:, VALUE::COLUMN] = rows[:, REST::COLUMN] = np.nan
+        rows[:, VALUE::COLUMN] = rows[:, REST::COLUMN] = rows[:, LATEST::COLUMN] = np.nan
     return rows
 
 
