@@ -72,7 +72,8 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
     before = _rows_before(columns[0].n if columns else 0, owners)
     steps = {path: _own_noise(x, before, owners) for path, x in signals.items()}
     flows = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and _is_zero_at_times(c)}
-    best: tuple[bool, float] = (False, MIN_RESTING)
+    best: tuple[bool, bool, float] = (False, False, MIN_RESTING)
+    machines = len(set(owners.values()))
     found: Rest | None = None
     for column in columns:
         states = {} if FAULTS & {*column.name} else _states(column)
@@ -90,7 +91,8 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
         rests = np.any([states[value] for value in resting] or [np.zeros(column.n, np.bool_)], axis=0)
         starts = int(np.count_nonzero(rests & ~((before >= 0) & rests[before])))
         most = max((still[value] for value in resting), default=0.0)
-        rank = column.kind in ("text", "flag"), most  # a name tells more than a zero that comes with it
+        # What all machines have leaves none out; and a name tells more than a zero that comes with it.
+        rank = len({owners.get(i) for i in column.values}) >= machines, column.kind in ("text", "flag"), most
         if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and rank > best:
             best, found = rank, Rest(column, owners, resting, kept, float(rests.mean()))
     return found
