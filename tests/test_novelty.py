@@ -312,7 +312,7 @@ def test_what_began_as_a_constant_has_new_values(first: float) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_creeps_beyond_the_range_of_a_machine_that_stops_at_times_is_new(seed: int) -> None:
-    """62 °C at rest and 80 °C at work, for a day or two each; then 50 °C more in as many events as a night has minutes."""
+    """62 °C at rest and 80 °C at work, for a day or two each; then 50 °C more within eight hours."""
     rng = np.random.default_rng(seed)
     works = np.concatenate([np.full(rng.integers(300, 3600), i % 2) for i in range(20)])[:16_000]
     level = np.empty(len(works))

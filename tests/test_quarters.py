@@ -15,8 +15,8 @@ SETTLED = 5000
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_first_minute_of_a_quarter_is_predicted_as_well_as_the_others(seed: int) -> None:
-    """A machine that makes three products, 20 to 40 minutes each, at any time of the day. The error was 1.5 times that of
-    other minutes, and a fifth was outside."""
+    """A machine that makes three products, 20 to 40 minutes each, at any time of the day. The error was 1.5 times that
+    of other minutes, and a fifth was outside."""
     rng = np.random.default_rng(seed)
     product = np.repeat(np.arange(1000) % 3, rng.integers(20, 41, 1000))[:25_000]
     target = np.array([20.0, 60.0, 90.0])[product] + rng.normal(0.0, 0.2, len(product))

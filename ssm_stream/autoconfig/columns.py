@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.date_numbers import is_date_number, may_be_days
-from ssm_stream.autoconfig.feature_selection import is_number, values_by_column
+from ssm_stream.autoconfig.feature_selection import count_expected, is_number, values_by_column
 from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.config.paths import PathError, has_list_step
 from ssm_stream.ingest.paths import leaf_paths, path_getter
@@ -121,22 +121,27 @@ def reordered(column: Column, order: NDArray[np.int64]) -> Column:
     return Column(column.path, {place: value for place, value in values if value is not None}, column.n, column.index)
 
 
-def whole_reason(column: Column | None, n: int, reason: str) -> str:
-    """Return why a column is left out, by all n rows of the sample, where the reason is that of some of them.
+def whole_reason(column: Column | None, owners: Sequence[Any], reason: str) -> str:
+    """Return why a column is left out, by all rows of the sample, where the reason is that of some of them.
 
-    column: with its values of all rows; None: it has none
+    Args:
+        column: with its values of all rows; None: it has none
+        owners: of each row, the name of its entity
     """
+    n = len(owners)
     if not reason.startswith(("null in all", "the same text", SPARSE)):
         return reason
     if column is None:
         return f"null in all of the {n:,} rows that were read"
-    if 2 * len(column.values) < n:
+    expected = count_expected(column.values, owners)
+    if 2 * len(column.values) < expected:
         what = "number" if reason.startswith(SPARSE) else "value"
-        few = f"a {what} in only {len(column.values):,} of {n:,} rows"
+        few = f"a {what} in only {len(column.values):,} of {expected:,} rows"
+        few += " of the machines that have it" if expected < n else ""
         return few + WATCH_SPARSE.format(shlex.quote(column.path)) if what == "number" and column.distinct > 2 else few
     if reason.startswith("the same text") and column.distinct > 1:
         ((usual, count),) = Counter(column.values.values()).most_common(1)
-        return f"{usual!r} in {count:,} of {n:,} rows, and in those that were examined"
+        return f"{usual!r} in {count:,} of {len(column.values):,} rows, and in those that were examined"
     return reason
 
 

@@ -28,7 +28,7 @@ from ssm_stream.autoconfig.columns import (
 )
 from ssm_stream.autoconfig.entity import find_entity, kinds_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
-from ssm_stream.autoconfig.feature_selection import MIN_OWN, SAMPLE, select_features
+from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
@@ -343,11 +343,11 @@ def _inputs(
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
-    n = min(max(SAMPLE, MIN_OWN * len(set(sample.owners.values()))), len(rows))  # some of each machine
-    spread = [rows[i] for i in np.linspace(0, len(rows) - 1, n).astype(int).tolist()]
-    selection = select_features(bare, spread, n)
+    names = [sample.owners.get(i) for i in range(len(rows))]
+    spread = [rows[i] for i in spread_rows(names)]
+    selection = select_features(bare, spread, len(spread))
     selected, found = selection.config.event, sample.columns
-    left_out = {path: whole_reason(found.get(path), len(rows), why) for path, why in selection.left_out.items()}
+    left_out = {path: whole_reason(found.get(path), names, why) for path, why in selection.left_out.items()}
     for path in [path for path, reason in left_out.items() if reason.startswith(SPARSE)]:
         if total := counter_reason(found[path], sample.owners, sample.ts):
             left_out[path] = total  # a meter that few rows have counts up, too: its level is none to watch

@@ -326,6 +326,25 @@ def count_expected(rows: Collection[int], owners: Sequence[Any]) -> int:
     return sum(n for name, n in events.items() if name in values or (1.0 - share) ** n > MAX_CHANCE)
 
 
+def spread_rows(owners: Sequence[Any]) -> list[int]:
+    """Return the rows of a sample that are examined, in their order: of each entity some, from its first to its last.
+
+    Even steps over all rows would not do: where entities take turns, they may pass by the same ones at each turn.
+
+    owners: of each row, the name of its entity
+    """
+    rows: dict[Any, list[int]] = {}
+    for i, name in enumerate(owners):
+        rows.setdefault(name, []).append(i)
+    n = min(max(SAMPLE, MIN_OWN * len(rows)), len(owners))
+    out, left = list[int](), len(rows)
+    for mine in sorted(rows.values(), key=len):  # what those with few rows leave is for the others
+        share = min(-(-(n - len(out)) // left), len(mine))
+        out += [mine[i] for i in np.linspace(0, len(mine) - 1, share).astype(int).tolist()]
+        left -= 1
+    return sorted(out)
+
+
 def is_number(value: Any) -> bool:
     """Return whether a value is a number, or true or false, that fits a 32-bit float."""
     if type(value) is float:

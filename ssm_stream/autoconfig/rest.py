@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, name_words, word_set
+from ssm_stream.autoconfig.roles import is_weather
 
 MAX_STATES, MIN_SIGNALS = 12, 3
 """Values of a column that shows states; signals that rest or do not."""
@@ -23,6 +25,12 @@ MIN_AT_REST, MIN_OFF, ALL_OFF = 0.9, 0.5, 0.75
 """Share of the rows of a state at zero by which a column that is zero at times, a flow or a current, is off in it;
 share of these columns that must be, as a machine whose motor runs does not rest; and share that shows rest by itself:
 sensors of a tank that stands still have their noise, and it cools down."""
+SMOOTH, GOES_ON, MIN_LIVING = 8, 0.1, 0.5
+"""Rows of a mean in which noise hardly counts; share of what these means of a signal move by elsewhere from which on it
+goes on in a state; and share of the signals that are never zero that do where nothing rests: at night a greenhouse has
+no sun and no dosing, and is heated."""
+MEAN_OF_MEDIAN = 1.183
+"""Mean over median of the size of what is normal."""
 MIN_STEPS = 5
 """Steps of a signal that show whether it rests: where there are fewer, as in columns of other machines, none do."""
 FAULTS = word_set(
@@ -72,7 +80,9 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
     before = _rows_before(columns[0].n if columns else 0, owners)
     steps = {path: _own_noise(x, before, owners) for path, x in signals.items()}
     flows = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and _is_zero_at_times(c)}
-    best: tuple[bool, float] = (False, MIN_RESTING)
+    best: tuple[bool, bool, float] = (False, False, MIN_RESTING)
+    machines = len(set(owners.values()))
+    lasting = [_moves(x, owners) for path, x in signals.items() if path not in flows and not is_weather(path)]
     found: Rest | None = None
     for column in columns:
         states = {} if FAULTS & {*column.name} else _states(column)
@@ -85,12 +95,15 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
             share = _share_off(off, rows)
             if share is not None and (share < MIN_OFF or (share >= ALL_OFF and len(off) >= MIN_SIGNALS)):
                 still[value] = share if share >= ALL_OFF else 0.0
+            if still[value] > MIN_RESTING and _share_that_lives(lasting, rows, before) >= MIN_LIVING:
+                still[value] = 0.0
         resting = [value for value, share in still.items() if share > MIN_RESTING and not FAULTS & {*name_words(value)}]
         kept = [value for value in states if value not in resting]
         rests = np.any([states[value] for value in resting] or [np.zeros(column.n, np.bool_)], axis=0)
         starts = int(np.count_nonzero(rests & ~((before >= 0) & rests[before])))
         most = max((still[value] for value in resting), default=0.0)
-        rank = column.kind in ("text", "flag"), most  # a name tells more than a zero that comes with it
+        # What all machines have leaves none out; and a name tells more than a zero that comes with it.
+        rank = len({owners.get(i) for i in column.values}) >= machines, column.kind in ("text", "flag"), most
         if kept and MIN_REST <= rests.mean() <= MAX_REST and rests.sum() >= MIN_RUN * starts and rank > best:
             best, found = rank, Rest(column, owners, resting, kept, float(rests.mean()))
     return found
@@ -181,6 +194,71 @@ def _own_noise(x: NDArray[np.float64], before: NDArray[np.int64], owners: Mappin
     means = np.divide(totals, counts, out=np.full(len(names), np.nan), where=totals > 0)
     own: NDArray[np.float64] = steps / means[codes]
     return own
+
+
+class _Moves(NamedTuple):
+    """How far a signal is off the line through its neighbours: single values, and means of `SMOOTH` rows.
+
+    values, means: of each place, over the mean of its entity's values, the means with their sign
+    rows (places, 3 · SMOOTH): of the sample
+    """
+
+    values: NDArray[np.float64]
+    means: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
+def _moves(x: NDArray[np.float64], owners: Mapping[int, Any]) -> _Moves:
+    """Return how a signal (n,) moves, at all places at which its entity has three means in a row."""
+    names: dict[Any, int] = {}
+    codes = np.array([names.setdefault(owners.get(i), len(names)) for i in range(len(x))], np.int64)
+    parts = []
+    for code in range(len(names)):
+        rows = np.flatnonzero((codes == code) & np.isfinite(x))
+        if len(rows) < 3 * SMOOTH:
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(rows, 3 * SMOOTH)
+        means = np.lib.stride_tricks.sliding_window_view(x[rows], SMOOTH).mean(axis=1)
+        values = np.abs(np.diff(x[rows], 2))
+        usual = float(values.mean()) or 1.0
+        smooth = means[2 * SMOOTH :] - 2 * means[SMOOTH:-SMOOTH] + means[: -2 * SMOOTH]
+        parts.append(_Moves(values[: len(windows)] / usual, smooth / usual, windows))
+    return (
+        _Moves(*map(np.concatenate, zip(*parts, strict=True)))
+        if parts
+        else _Moves(x[:0], x[:0], np.empty((0, 1), np.int64))
+    )
+
+
+def _later_half(rows: NDArray[np.bool_], before: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return the rows (n,) in the later half of each stretch in a state; rows, before: as of `_share_that_rests`"""
+    place = np.zeros(len(rows), np.int64)
+    last = dict[int, int]()  # last row of a stretch so far → its first
+    for i in np.flatnonzero(rows).tolist():
+        first = last.pop(int(before[i]), i)
+        place[i], last[i] = 1 if first == i else place[before[i]] + 1, first
+    length = {first: int(place[i]) for i, first in last.items()}
+    out, begin = np.zeros(len(rows), np.bool_), dict[int, int]()
+    for i in np.flatnonzero(rows).tolist():
+        begin[i] = i if place[i] == 1 else begin[int(before[i])]
+        out[i] = 2 * place[i] > length[begin[i]]
+    return out
+
+
+def _share_that_lives(signals: Sequence[_Moves], rows: NDArray[np.bool_], before: NDArray[np.int64]) -> float:
+    """Return the share of signals whose means go on moving in the later half of stretches in a state, by more than
+    noise would move them; 0 if too few are known there and elsewhere. rows, before: as of `_share_that_rests`"""
+    found, later = [], _later_half(rows, before)
+    for each in signals:
+        within, elsewhere = later[each.rows].all(axis=1), ~rows[each.rows].any(axis=1)
+        if min(np.count_nonzero(within), np.count_nonzero(elsewhere)) >= MIN_STEPS * SMOOTH:
+            means = float(np.median(np.abs(each.means[within]))) * MEAN_OF_MEDIAN
+            noise = float(each.values[within].mean()) / math.sqrt(SMOOTH)
+            one_way = abs(2.0 * float(np.mean(each.means[within] > 0.0)) - 1.0)  # what cools down is bent to one side
+            own = math.sqrt(max(means * means - noise * noise, 0.0)) * (1.0 - one_way)
+            usual = float(np.median(np.abs(each.means[elsewhere]))) * MEAN_OF_MEDIAN
+            found.append(own >= max(STILL * means, GOES_ON * usual) > 0.0)
+    return sum(found) / len(found) if len(found) >= MIN_SIGNALS else 0.0
 
 
 def _states(column: Column) -> dict[str, NDArray[np.bool_]]:

@@ -15,7 +15,7 @@ from ssm_stream.core import cycle_shape, detect, error_scale, interval, levels, 
 from ssm_stream.core.pending import Pending, Room
 from ssm_stream.core.shapes import EntityState, HeadsState, PoolState
 
-DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS = range(7)
+DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS, STOPPED = range(8)
 # columns of Trial.number, and its stages
 STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, GAIN, GAIN_SQUARES = range(5)
 TRIAL_OVER, TRIAL_ON, TRIAL_WON = range(3)

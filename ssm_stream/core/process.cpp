@@ -426,6 +426,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const double mark = moved_mark(*mark_of, event.ts, r.ttl);
         double* clock = clock_of(state, e);
         if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
+        if (events.stopped && episodes::any_open(state.monitor, e, events.stopped[t])) return {t, STOPPED};
         double* trial = enter(state, k, e);
         const bool challenged = trial && trial[STAGE_OF_TRIAL] == TRIAL_ON;
         if (k == pool) learner->enter(state.learner, e);
@@ -627,6 +628,8 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
             const Event event = event_of(p, events, t);
             if (todo[STAGE] == BEFORE) {
                 if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
+                // Before it brings any target.
+                if (events.stopped && todo[TAKEN] == 0 && episodes::any_open(state.monitor, e, events.stopped[t])) return {t, STOPPED};
                 if (ahead) i = due(ring, rule, tally, time, known);
                 if (i < 0) {
                     const double* trial = enter(state, k, e);

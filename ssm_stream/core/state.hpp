@@ -80,6 +80,7 @@ struct Events {
     const double* y;
     const i64* key;
     double* allowance = nullptr;  // how much larger a score may be that is normal; replaced by the score as it was. None: all 1
+    const std::int8_t* stopped = nullptr;  // kinds of episodes, a bit each, that are over before this event, as its entity stood still
 };
 // Channels that another package brings: called for each target that is judged.
 struct OwnScore { double score; i64 channel; };
@@ -149,7 +150,7 @@ struct LateState {
 };
 
 // Why a loop stopped, and where.
-enum Why { DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS, NO_ROW };
+enum Why { DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS, STOPPED, NO_ROW };
 enum Want { ENOUGH, WANT_SLOTS, WANT_ENTITY };
 struct Stop { i64 at, why; };
 

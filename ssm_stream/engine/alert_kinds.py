@@ -15,7 +15,9 @@ SCOPES = ("entity", "fleet")
 """Whether an alert is about one entity or about many entities of a pool."""
 BY_EVENT = lifecycle.ENDED[1:]
 """`recovered` and `absorbed`: an event of the entity ended the episode."""
-ENDED_BY = (*BY_EVENT, "ttl", "reset", "rewind", "disabled", "maintenance")
+STOPPED = "stopped"
+"""As `ended_by`: the entity has left its operating condition for as long as recovery takes."""
+ENDED_BY = (*BY_EVENT, STOPPED, "ttl", "reset", "rewind", "disabled", "maintenance")
 """What ends an episode; `maintenance` is reserved until a window ends some."""
 FLEET, OTHER = "-fleet", "-"
 """Suffixes of the ids of a fleet's alerts, and of those that are numbered."""

@@ -16,6 +16,7 @@ from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
 from ssm_stream.engine.episodes.event_values import ValuesAt
 from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
+from ssm_stream.engine.episodes.stops import Stops
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.maintenance.suppression import Suppression
 from ssm_stream.engine.maintenance.windows import maintenance_windows
@@ -56,7 +57,8 @@ class AlertPipeline:
         self.multi_target = MultiTargetAlerts(config) if len(self._stores) > 1 else None
         self.fleet = FleetAlerts(config) if config.model.fleet and config.alerts.fleet.enabled else None
         stores = [*self._stores, *self._stores[: self.rules is not None]]
-        self._endings = Endings(config, stores, self._end_one)
+        self.stops = Stops(config)
+        self._endings = Endings(config, stores, self._end_one, self.stops.stands)
         self._ids = EpisodeIds(shadow=config.alerts.shadow)
         self._suppression = Suppression(config, self.windows)
         self._ended: list[Ended] = []  # to be sent at the next event of their source
@@ -65,6 +67,10 @@ class AlertPipeline:
         """Return the events with what is determined before they are processed: whether they lie in a planned stop."""
         windows, marked = self.windows, events.maintenance is not None
         return events if windows is None or marked else windows.mark(events, ids and ids.offsets)
+
+    def begin(self, events: Events, ids: EventIds | None) -> Events:
+        """Return the events of a batch whose turn it is as `mark` does, with the episodes that stops end."""
+        return self.stops.mark(self.mark(events, ids), [each.row_by_name for each in self._stores])
 
     def process(
         self,
@@ -253,12 +259,18 @@ class AlertPipeline:
             parts.append(bytes_part("joint", orjson.dumps(self.multi_target.dump())))
         if self.fleet is not None:
             parts.append(bytes_part("fleet", orjson.dumps(self.fleet.dump())))
-        content = {"open": self._endings.dump(), "ended": [each.to_json() for each in self._ended], **self._ids.dump()}
+        content: dict[str, Any] = {
+            "open": self._endings.dump(),
+            "ended": [each.to_json() for each in self._ended],
+            **self._ids.dump(),
+        }
         content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
         if self.fleet is not None and (pools := self.fleet.dump_pools()):
             content["pools"] = pools
         if self.rules is not None:
             content |= self.rules.dump()
+        if stopped := self.stops.dump([each.row_by_name for each in self._stores]):
+            content["stopped"] = stopped
         restarts = [each.dump() for each in self.restarts]
         if any(any(own.values()) for own in restarts):
             content["restarts"] = restarts
@@ -289,6 +301,7 @@ class AlertPipeline:
         restarts = content.get("restarts") or [None] * len(self.restarts)
         for each, own in zip(self.restarts, restarts, strict=False):  # it may be new
             each.load(own)
+        self.stops.load(content.get("stopped", {}))
         self._ids.load(content)
         self._suppression = Suppression(self._config, self.windows, self._ids.suppressed_by(MAINTENANCE))
         self._ended = load_ended(content["ended"])

@@ -14,6 +14,7 @@ from ssm_stream.engine.alerts import Alert, TargetAndPrediction
 from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.counts.batch_labels import LabelledEvents
 from ssm_stream.engine.entity_store import EntityStore
+from ssm_stream.engine.episodes.stops import end_kinds
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import EarlyLabel, Labels, UnmatchedLabel
@@ -100,7 +101,13 @@ class DelayedLabels:
         out = empty_predictions(len(events))
         batch = _Batch(events.entity, rows, pools, events.ts, u, steps, own_steps, target, key)
         alerts, self.resolved = self._run(
-            batch, out, store.watermark_index(source), source, predicting=True, allowance=allowance
+            batch,
+            out,
+            store.watermark_index(source),
+            source,
+            predicting=True,
+            allowance=allowance,
+            stopped=events.stopped,
         )
         store.labels.set_rows(LabelledEvents(*self.resolved[:2]), pools[self.resolved.item])
         out.score[self.resolved.item] = self.resolved.score
@@ -199,6 +206,7 @@ class DelayedLabels:
         *,
         predicting: bool,
         allowance: NDArray[np.float64] | None = None,
+        stopped: NDArray[np.int8] | None = None,
     ) -> tuple[list[Alert], Settled]:
         """Run the kernel over events or labels; return the alerts and the resolved predictions.
 
@@ -216,7 +224,7 @@ class DelayedLabels:
             waiting = loop.Waiting(store.pending, self._recalled, self.rules, room, resume, store.label_counts)
             at, stop = store.bind(self._kernel_rules).run_late(
                 waiting, batch.pools, rows, batch.ts, batch.u, batch.steps, batch.own_steps, batch.y, batch.key, at,
-                store.watermarks, watermark, out, predicting, allowance,
+                store.watermarks, watermark, out, predicting, allowance, stopped,
             )  # fmt: skip
             done, pool = int(resume[loop.ROWS]), int(resume[loop.POOL])
             if stop == loop.REPORT:
@@ -229,6 +237,9 @@ class DelayedLabels:
             elif stop == loop.MORE_ROWS:
                 parts.append([column[:done].copy() for column in room])
                 resume[loop.ROWS] = 0
+            elif stop == loop.STOPPED:
+                assert stopped is not None
+                end_kinds(store, int(stopped[at]), int(rows[at]))
             elif stop != loop.DONE:
                 store.make_room(stop, at, int(rows[at]), pool)
         done = int(resume[loop.ROWS])

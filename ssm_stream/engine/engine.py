@@ -226,8 +226,8 @@ class Engine:
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
         begun, watermark = self._side_by_side.take(events, source)
-        events = self.episodes.mark(events, ids)
-        batch = Batch(events.ts, source, watermark, events.idle, ids and ids.offsets)
+        events = self.episodes.begin(events, ids)
+        batch = Batch(events.ts, source, watermark, events.idle, ids and ids.offsets, events.entity, events.stopped)
         self.windows.fill(events, source, [name for _, name in evicted])
         results = self._side_by_side.process(events, source, evicted, begun)
         parts, alerts = [part for part, _ in results], [own for _, own in results]

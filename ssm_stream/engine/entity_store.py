@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.own_parts import load_part
-from ssm_stream.core import loop, native, pending, shapes
+from ssm_stream.core import lifecycle, loop, native, pending, shapes
 from ssm_stream.core.blocks import Layout
 from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.frozen_weights import Weights
@@ -293,7 +293,7 @@ class EntityStore:
         if entity is None or entity in self.row_by_name:
             rows = slice(len(self.names)) if entity is None else self.row_by_name[entity]
             self.tally.end_open(self.state, rows, self.names, kind)
-            self.state.lifecycle.number[rows, KINDS.index(kind)] = 0.0
+            self.state.lifecycle.number[rows, KINDS.index(kind), : lifecycle.HELD] = 0.0  # what holds cost goes on
             self.changed[rows] = True
 
     def make_room(self, stop: int, event: int, row: int, pool: int) -> None:

@@ -25,6 +25,7 @@ from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.counts.episode_tally import count_open_episodes
 from ssm_stream.engine.delayed_labels import DelayedLabels, LabelResult, empty_resolved
 from ssm_stream.engine.entity_store import EntityStore
+from ssm_stream.engine.episodes.stops import end_kinds
 from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
 from ssm_stream.engine.parallel.lanes import BatchRun, Lanes
 from ssm_stream.engine.report_collector import ReportCollector
@@ -209,6 +210,9 @@ class TargetEngine:
                 stop = run.advance(store.bind(self.rules), store.watermarks, run.mark, segment.stop, allowance)
                 if stop == loop.REPORT:
                     self._reports.add(*run.reported())
+                elif stop == loop.STOPPED:
+                    assert events.stopped is not None
+                    end_kinds(store, int(events.stopped[run.at]), int(run.rows[run.at]))
                 elif stop != loop.DONE:
                     if restarts is not None and allowance is not None and stop == loop.EXPIRED:
                         restarts.drop(events.entity[run.at], run.at, segments, allowance)

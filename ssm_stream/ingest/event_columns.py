@@ -42,6 +42,9 @@ class Events:
     """(n,) events with a value that `event.quality` made unknown; None without it"""
     maintenance: NDArray[np.int8] | None = None
     """(n,) whether each lies in a planned stop, see `planned_stops`; None: not determined"""
+    stopped: NDArray[np.int8] | None = None
+    """(n,) of the model's kinds of episodes, a bit each, those that the stop which an event lies in, or ends, is long
+    enough to end (`engine/episodes/stops`); None: not determined, or none"""
     number: NDArray[np.int64] | None = None
     """(n,) numbers, not 0, of rows of which one message causes several (`ingest/rows`): ids of their predictions and
     alerts end with them; None: a row a message"""

@@ -22,6 +22,13 @@ SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
     return m.episode_fields.number.in(m.episodes.row(e)) + NUMBERS * kind;
 }
 
+// Is one of these kinds open? kinds: a bit each
+SSM_INLINE bool any_open(const MonitorState& m, i64 e, i64 kinds) {
+    for (i64 kind = 0; kind < KINDS; ++kind)
+        if ((kinds >> kind & 1) && episode(m, e, kind)[OPEN] != 0.0) return true;
+    return false;
+}
+
 // What an episode hears of an event. n: labelled events before this one; ts: ms; score: the kind's score; alarm: the
 // kind's condition holds on this event; calm: the event counts towards recovery; absorb: most events of an episode; calm_least: of
 // a recovery that the rules would have sooner

@@ -265,6 +265,10 @@ TEXTS: dict[str, Text] = {
     "absorbed_before": Text(
         "{what}; {target} was taken as normal before", "{what}（{target} はその前に正常とみなされています）"
     ),
+    "stopped": Text(
+        "closed, as it has stopped: it no longer meets its operating condition",
+        "停止して運転条件を外れたため、アラートを閉じました",
+    ),
     "ttl": Text("closed, as no events of it come any more", "イベントが途絶えたため、アラートを閉じました"),
     "reset": Text("closed, as its state was reset", "状態がリセットされたため、アラートを閉じました"),
     "rewind": Text(

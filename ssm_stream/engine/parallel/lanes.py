@@ -63,6 +63,7 @@ class BatchRun:
         self.at, stop = core.run(
             self.pools[part], self.rows[part], events.ts[part], self.u[part], self.steps[part], events.target[part],
             self.at, watermarks, mark, Predictions(*out), None if allowance is None else allowance[part],
+            None if events.stopped is None else events.stopped[part],
         )  # fmt: skip
         return stop
 

@@ -1,0 +1,124 @@
+"""`ssm-stream init` where machines are of several kinds, and where a part of the signals is zero at times."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from test_init_plants import START, decided, rest_notes
+
+from ssm_stream.autoconfig.feature_selection import spread_rows
+
+
+@pytest.mark.parametrize("n", [2_090, 6_000, 20_000])
+def test_rows_of_each_machine_are_examined(n: int) -> None:
+    """Even steps over the rows of nine that take turns passed by three of them."""
+    owners = [f"M{i % 9}" for i in range(n)]
+    rows = spread_rows(owners)
+    counts = Counter(owners[i] for i in rows)
+    assert rows == sorted(set(rows))
+    assert len(rows) == 200
+    assert set(counts.values()) <= {22, 23}
+
+
+def test_few_rows_of_one_machine_are_all_examined() -> None:
+    owners = ["a"] * 3 + ["b"] * 1_000
+    rows = spread_rows(owners)
+    assert rows[:3] == [0, 1, 2]
+    assert len(rows) == 200
+
+
+def engine_rooms(n: int = 2_090) -> list[dict[str, Any]]:
+    """Three main engines with an order from the bridge, and six generator sets, which have none."""
+    rng, out, speed, heat = np.random.default_rng(0), list[dict[str, Any]](), np.zeros(9), np.full(9, 40.0)
+    for i in range(n):
+        m, k = i % 9, i // 9
+        main = m % 3 == 2
+        order = float(40 + 10 * ((k // 20 + m) % 5))
+        speed[m] += 0.5 * ((order if main else 70 + 5 * np.sin(k / 30 + m)) - speed[m])
+        heat[m] += 0.2 * (30 + 0.6 * speed[m] - heat[m])
+        row = {"ts": START + 60 * k, "machine": f"{'ME' if main else 'GE'}{m}", "speed_1": speed[m] + rng.normal()}
+        row |= {"oil": heat[m] + 0.2 * rng.normal(), "pressure": 0.05 * speed[m] + 0.02 * rng.normal()}
+        if main:
+            row |= {"order_rpm": order, "telegraph": f"T{order:.0f}"}
+        if k % 5 == 0 and main:
+            row |= {"sample_ph": 7 + 0.1 * rng.normal()}
+        out.append({name: round(float(x), 3) if isinstance(x, float) else x for name, x in row.items()})
+    return out
+
+
+def test_what_only_one_kind_of_machine_has_is_an_input() -> None:
+    """Its only command was `a number in only` so many rows, which were all of its rows."""
+    draft = decided(engine_rooms(), "oil")
+    assert "order_rpm" in draft.event.numbers
+    assert draft.event.categories == ["telegraph"]
+    reason = draft.left_out["sample_ph"]
+    assert reason.startswith("a number in only 141 of 696 rows of the machines that have it: to watch it")
+
+
+def greenhouse(seed: int) -> list[dict[str, Any]]:
+    """At night there is no sun, no venting, no light and no dosing; rooms are heated, and their climate matters."""
+    rng, out = np.random.default_rng(seed), list[dict[str, Any]]()
+    pipe, t, wander, outside = np.full(2, 45.0), np.full(2, 18.0), np.zeros(2), 0.0
+    for i in range(288 * 10):
+        hour = i % 288 / 12
+        sun = max(0.0, 700 * np.sin(np.pi * (hour - 6) / 12))
+        outside = 0.995 * outside + 0.1 * rng.normal()
+        out_t = 8 + 4 * np.sin(2 * np.pi * (hour - 9) / 24) + outside
+        wander = 0.97 * wander + 0.3 * rng.normal(size=2)
+        pipe += 0.2 * (25 + 2.2 * (18 - out_t) * (1 if sun < 300 else 0.3) + 2 * wander - pipe)
+        vent = np.clip(np.round((sun - 350) / 15 + 3 * wander), 0, 60) * (sun > 0)
+        t += 0.1 * (18 + 0.003 * sun + 0.05 * wander - 0.02 * vent - t)
+        for m in range(2):
+            row = {"sun": sun, "vent": vent[m], "light": (sun > 50) * (200 + 5 * rng.normal()), "pipe": pipe[m]}
+            row["dosing"] = float(sun > 100 and rng.random() < 0.5) * (2 + rng.random())
+            row |= {
+                "temp": t[m] + 0.08 * rng.normal(),
+                "humidity": 80 - 0.02 * sun + 3 * wander[m] + 0.6 * rng.normal(),
+            }
+            values = {name: round(float(x), 2) for name, x in row.items()}
+            out.append({"ts": START + 300 * i, "machine": f"G{m}", "screen": "open" if sun else "closed", **values})
+    return out
+
+
+def mixers(seed: int, cools_in: float) -> list[dict[str, Any]]:
+    """Mixers that stop for 2 h in 6: what is zero then is off, the others have the noise of sensors and cool down."""
+    rng, out, x, wander = np.random.default_rng(seed), list[dict[str, Any]](), np.full((2, 3), 25.0), np.zeros(2)
+    for i in range(4_000):
+        for m in range(2):
+            on = (i + 100 * m) % 360 < 240
+            wander[m] = 0.97 * wander[m] + 0.3 * rng.normal()
+            load = (50 + 5 * wander[m]) * on
+            x[m] += ((np.array([60, 55, 50]) + wander[m] * 2 if on else np.full(3, 22.0)) - x[m]) / cools_in
+            row = {"power": 0.4 * load, "flow": load + rng.normal(), "amps": 8 + 0.1 * load, "valve": 40 + wander[m]}
+            row = {name: value * on for name, value in row.items()}
+            row |= {f"temp_{k}": x[m, k] + 0.15 * rng.normal() for k in range(3)}
+            row |= {"level": 70 + 0.5 * wander[m] * on + 0.2 * rng.normal(), "press": 2 + 0.02 * rng.normal()}
+            values = {name: round(float(value), 2) for name, value in row.items()}
+            out.append({"ts": START + 60 * i, "machine": f"M{m}", **values})
+    return out
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_night_in_which_the_climate_goes_on_is_no_rest(seed: int) -> None:
+    """Half of the rows were to be left out, as sun, vents, light and dosing are zero."""
+    assert not rest_notes(greenhouse(seed))
+
+
+@pytest.mark.parametrize(("seed", "cools_in"), [(1, 60.0), (2, 15.0)])
+def test_a_machine_that_cools_down_rests(seed: int, cools_in: float) -> None:
+    (note,) = rest_notes(mixers(seed, cools_in))
+    assert "is 0 in 33% of the rows, where many of the other signals rest" in note
+
+
+def test_a_state_that_all_machines_have_comes_first() -> None:
+    """A condition on what only some have leaves the others out, or has no effect on them."""
+    rows = mixers(1, 60.0)
+    for row in rows:
+        if row["machine"] == "M0":
+            row["order"] = "stop" if row["flow"] == 0 else "run"
+    (note,) = rest_notes(rows)
+    assert "never have" not in note
+    assert "order" not in note
