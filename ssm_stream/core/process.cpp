@@ -194,7 +194,8 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     const bool foreseen = joined && out.score <= FORESEEN;
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
-        const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events);
+        const double step = context.pool_number[error_scale::STEP];
+        const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events, step);
         if (found > out.score && !foreseen) out = {found, NOVELTY_CHANNEL};
     }
     if (r.channels[LEVELS_CHANNEL]) {
@@ -795,7 +796,7 @@ const Functions functions{
         return drift::observe(drift::Drift(m, e), error, budget, hold);
     },
     [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
-        return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events);
+        return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events, 0.0);
     },
     [](const MonitorState& m, i64 e, double value, double events) { return shape::observe(shape::Shape(m, e), value, events); },
     [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double absorb, double* room) {

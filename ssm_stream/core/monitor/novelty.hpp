@@ -18,8 +18,8 @@
 // wandering level was would be news a week later.
 //
 // Range. After starts and stops that differ each time, the bound below is high, and what creeps is compared with itself of an hour
-// ago. So there is a second rule, without a budget: farther from all values up to a block of events ago than half of their range.
-// In a range with few values, as of a sensor that is read in coarse steps, there is none.
+// ago. So there is a second rule, without a budget: farther from all values up to a block of events ago than half of their range,
+// and than some steps of a sensor that is read in coarse ones.
 //
 // Budget. Stationary data set new records too, of k events with a rate of c/k. So peaks of the raw score over `FLOOR` are
 // modelled (peaks over threshold; Pickands 1975): their rate is c/k, their excess, in units of what k standard normal events
@@ -28,8 +28,6 @@
 //
 // Time and space: no loop over bins; bit operations find the nearest visited one.
 #pragma once
-#include <bit>
-
 #include "../numbers.hpp"
 #include "../state.hpp"
 
@@ -51,7 +49,7 @@ constexpr double ALIKE_RATE = 0.05, ALIKE_CLIP = 5.0;  // of what the hour's mea
 constexpr double SLOW_RATE = 0.01;     // of the mean that stands in for cells without events
 constexpr i64 BLOCK = 1000;            // events that wait before they are in the range
 constexpr double BEYOND = 0.5;         // of the range: from there on, it is new whatever is usual
-constexpr int FEW = 8;                 // different values (bins of 64): of so few, a step more is no distance
+constexpr double STEPS = 4.0;          // smallest steps of the value: nearer than so many is no distance
 constexpr double FLOOR = 0.02;
 constexpr double PEAKS = 5.0;          // c of standard normal events, rounded up (2.7 to 4.6 for k from 100 to 16,000)
 constexpr double EXPOSURE = 2.0;       // the prior's weight for c: as many peaks as it expects from k to e²·k events
@@ -143,10 +141,11 @@ inline void forget(const Novelty& s) {
     }
 }
 
-// A value in spreads from the centre. Of what began as a constant, rounding is the spread.
+// Of what began as a constant, rounding is the spread.
+SSM_INLINE double spread_of(const double* number) { return max(max(number[SPREAD], 1e-9 * std::fabs(number[CENTRE])), 1e-300); }
+// A value in spreads from the centre.
 SSM_INLINE double in_spreads(const double* number, double value) {
-    const double spread = max(max(number[SPREAD], 1e-9 * std::fabs(number[CENTRE])), 1e-300);
-    return min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST);
+    return min(max((value - number[CENTRE]) / spread_of(number), -FARTHEST), FARTHEST);
 }
 
 inline double raw_score(const Novelty& s, double plain, double week_seconds) {
@@ -223,17 +222,17 @@ inline void widen(float* range, float least, float largest) { range[0] = min(ran
 inline void narrow(float* range) { range[0] = static_cast<float>(2.0 * FARTHEST), range[1] = -range[0]; }
 
 // How far the mean of the last four or so values is from all values before the last block, over how far it may be; 0 until a
-// generation is known. Learns the last value.
-inline double beyond(const Novelty& s, double plain) {
+// generation is known. Learns the last value. step: the smallest one of values
+inline double beyond(const Novelty& s, double plain, double step) {
     const double* number = s.number;
     if (number[SEEN] == SETTLE) for (i64 i = 0; i < RANGES; ++i) narrow(s.range + 2 * i);
     float known[2] = {s.range[2 * BEFORE], s.range[2 * BEFORE + 1]};
     widen(known, s.range[2 * NOW], s.range[2 * NOW + 1]);
     widen(s.range + 2 * WAITING, static_cast<float>(plain), static_cast<float>(plain));
-    if (number[SEEN] - SETTLE < GENERATION || std::popcount(s.visited[0] | s.visited[1]) < FEW) return 0.0;
+    if (number[SEEN] - SETTLE < GENERATION || !(known[0] < known[1])) return 0.0;
     const double least = static_cast<double>(known[0]), largest = static_cast<double>(known[1]), x = s.smooth[1];
     const double far = max(x - largest, least - x);
-    return far > 0.0 ? min(far / (BEYOND * (largest - least)), SCORE_MOST) : 0.0;
+    return far * spread_of(number) > STEPS * step ? min(far / (BEYOND * (largest - least)), SCORE_MOST) : 0.0;
 }
 // After an event: what has waited for a block is in the range, and the generation before the last one is not.
 inline void move_on(const Novelty& s) {
@@ -248,8 +247,9 @@ inline void move_on(const Novelty& s) {
 }
 
 // Learn one value; returns its novelty over the bound: more than 1 is an alarm. value: not finite is skipped;
-// week_seconds: since Monday 00:00, NaN without a calendar; events: mean number between false alarms
-SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, double events) {
+// week_seconds: since Monday 00:00, NaN without a calendar; events: mean number between false alarms; step: the smallest one of
+// values, 0: not known
+SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, double events, double step) {
     double* number = s.number;
     if (!(std::fabs(value) < INFINITE)) return 0.0;
     const double n = number[SEEN];
@@ -261,8 +261,8 @@ SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, do
         number[SEEN] += 1.0;
         return 0.0;
     }
-    if (number[SPREAD] == 0.0 && number[CENTRE] == 0.0) number[SPREAD] = 1e-9 * std::fabs(value);
-    const double plain = in_spreads(number, value), raw = raw_score(s, plain, week_seconds), far = beyond(s, plain), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
+    if (number[SPREAD] == 0.0 && number[CENTRE] == 0.0) number[SPREAD] = std::fabs(value);  // it began at zero: no share of that
+    const double plain = in_spreads(number, value), raw = raw_score(s, plain, week_seconds), far = beyond(s, plain, step), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
     number[SEEN] += 1.0;
     number[AGE] += 1.0;
     if (number[AGE] >= GENERATION) {
