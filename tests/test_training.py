@@ -225,7 +225,7 @@ def test_labels_that_come_late_are_not_known_before() -> None:
 def test_a_search_finds_weights_that_suit_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "KINDS", ("lagged", "season"))
     recipe = TINY._replace(
-        rounds=12, candidates=8, events=150, held_events=200, every=2, settings=(Setting("past", 2, 1),)
+        rounds=12, candidates=8, events=250, held_events=300, every=2, settings=(Setting("past", 2, 1),)
     )
     result = training.train(recipe, untrained())
     assert result.better

@@ -19,6 +19,7 @@ struct EntityFields {
     Field<float> view;                        // (2, GATES) regrets of the gates; the squares
     Field<float> W;                           // (prox + 1, L) weights of the entity's own proximal heads, the slow one last
     Field<float> lately;                      // (1 + F,) [0, means of the standardised numbers lately], see `centred`
+    Field<double> jumped;                     // events since the latest jump of a feature, from 1; 0 where that is long ago
     Field<double> bin;                        // (4,) the quarter of an hour that is not over: see Bin
     Field<float> day, season;                 // (96,), (672,) target of each quarter of an hour of the last day, usual one of the week's
 };
@@ -26,10 +27,10 @@ struct EntityFields {
 // The fields of a row.
 struct Entity {
     i64& n;
-    double &time, &unit, *target, *y_last, *missed, *bin, *u_last, *v_mean, *v_var, *v_count, *category, *holding;
+    double &time, &unit, &jumped, *target, *y_last, *missed, *bin, *u_last, *v_mean, *v_var, *v_count, *category, *holding;
     float *loss, *view, *W, *lately, *day, *season;
     SSM_INLINE Entity(const EntityFields& f, char* row)
-        : n(*f.n.in(row)), time(*f.time.in(row)), unit(*f.unit.in(row)), target(f.target.in(row)), y_last(f.y_last.in(row)),
+        : n(*f.n.in(row)), time(*f.time.in(row)), unit(*f.unit.in(row)), jumped(*f.jumped.in(row)), target(f.target.in(row)), y_last(f.y_last.in(row)),
           missed(f.missed.in(row)), bin(f.bin.in(row)), u_last(f.u_last.in(row)), v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), category(f.category.in(row)), holding(f.holding.in(row)),
           loss(f.loss.in(row)), view(f.view.in(row)), W(f.W.in(row)), lately(f.lately.in(row)), day(f.day.in(row)), season(f.season.in(row)) {}
 };

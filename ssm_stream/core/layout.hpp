@@ -82,6 +82,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("y_last", f.y_last, {p.lags > 1 ? p.lags : 1});
     put("missed", f.missed, {p.corrected});
     put("bin", f.bin, {BIN_NUMBERS * p.seasons});
+    put("jumped", f.jumped, {});
     put("u_last", f.u_last, {p.past_features});
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
@@ -291,7 +292,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("gate", f.gate, {GATES, p.answers}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
-    put("unsure", f.unsure, {DOUBTS + 1});
+    put("unsure", f.unsure, {DOUBTS + 2});
     put("turn", f.turn, {2, p.categories});
     put("taken", f.taken, {p.C});
     put("otherwise", f.otherwise, {1});

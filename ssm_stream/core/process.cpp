@@ -399,7 +399,7 @@ static SSM_INLINE double* enter(const EngineState& state, i64 k, i64 e) {
 static SSM_INLINE void learn_or_follow(Learner& l, const Event& event, double y, bool learned) {
     if (learned) return learn(l, event, y);
     widen(l.pool, y);
-    learn_past(l.p, l.s, l.pool, l.taken(event), y);
+    learn_past(l.p, l.w, l.s, l.pool, l.taken(event), y);
 }
 // The challenger of learner `l` meets the target, before `l` learns it.
 static SSM_ALONE void challenge(const EngineState& state, const Place& at, const Event& event, double y, const Learner& l, double* trial) {
@@ -662,13 +662,13 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                     const bool fresh = challenger.s.time == 0.0;
                     said = consult(challenger, trial, l.taken(event), said, fresh);
                     if (wants(challenger, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
-                    follow(p, challenger.s, challenger.pool, l.taken(event), fresh);
+                    follow(p, challenger.w, challenger.s, challenger.pool, l.taken(event), fresh);
                     remember(late.challenger, at, challenger, events, t, {});
                 }
                 *mark_of = mark;
                 const HalfWidths half = tell(state, l, out, t, {k, e}, said, event);
                 advance(clock, time, mark, r.ttl);
-                follow(p, l.s, l.pool, l.taken(event), first);
+                follow(p, l.w, l.s, l.pool, l.taken(event), first);
                 remember(late.q, at, l, events, t, {half.below, half.above, out.fleet[t]});
                 if (late.predicted) {
                     double* kept = late.predicted + at * PREDICTED;

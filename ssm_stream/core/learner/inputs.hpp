@@ -7,6 +7,7 @@
 #include "../numbers.hpp"
 #include "../pool.hpp"
 #include "effects.hpp"
+#include "jumps.hpp"
 #include "seasons.hpp"
 
 namespace ssm::SSM_ISA {
@@ -425,10 +426,11 @@ inline void learn_gap(double* gaps, double gap) {
 }
 
 // Last features, those of the events before, and the gap since the entity's event before.
-inline void follow(const Params& p, Entity& s, Pool& pool, const Event& event, bool first) {
+inline void follow(const Params& p, const Scratch& w, Entity& s, Pool& pool, const Event& event, bool first) {
     const i64 f = p.features;
     learn_holding(p, s, event.u, first);
     follow_categories(p, s, event.u, first);
+    s.jumped = w.unsure[SINCE_JUMP];
     for (i64 j = 0; j < f; ++j) {
         if (!unknown(event.u[j])) s.u_last[j] = event.u[j];
         else if (first) s.u_last[j] = UNKNOWN;
@@ -452,9 +454,9 @@ SSM_INLINE void count(Entity& s, Pool& pool, double ts) {
 }
 
 // Lags, last features, seasons, gaps and counts.
-inline void learn_past(const Params& p, Entity& s, Pool& pool, const Event& event, double y) {
+inline void learn_past(const Params& p, const Scratch& w, Entity& s, Pool& pool, const Event& event, double y) {
     take_target(p, s, event.steps, event.ts, y);
-    follow(p, s, pool, event, s.n == 0);
+    follow(p, w, s, pool, event, s.n == 0);
     count(s, pool, event.ts);
 }
 

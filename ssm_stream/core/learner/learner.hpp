@@ -174,11 +174,15 @@ SSM_ALONE double unsure_of(const Learner& l, const double* u) {
     const double of = l.w.scale[2 * RESIDUAL + 1];
     return min(sum * of * of, SQUARE_MOST);
 }
-// In which span after a change of a category it is; how long one stays that changes with it.
-SSM_INLINE void place_change(const Scratch& w, const Change& change) {
-    double* unsure = w.unsure + DOUBTS - CHANGES;
-    for (i64 span = 0; span < CHANGES; ++span) unsure[span] = change.since >= (1 << span) - 1 && change.since < (2 << span) - 1;
-    w.unsure[DOUBTS] = change.stay;
+// In which span an event is that comes so many after the one that began it.
+SSM_INLINE void place_span(double* unsure, double since) {
+    for (i64 span = 0; span < CHANGES; ++span) unsure[span] = since >= (1 << span) - 1 && since < (2 << span) - 1;
+}
+// In which span after a change of a category, and after a jump of a number, it is; how long a category stays that changes with it.
+SSM_INLINE void place_change(const Scratch& w, const Change& change, double jumped) {
+    place_span(w.unsure + DOUBTS - 2 * CHANGES, change.since);
+    place_span(w.unsure + DOUBTS - CHANGES, jumped - 1.0);
+    w.unsure[DOUBTS] = change.stay, w.unsure[SINCE_JUMP] = jumped;
 }
 SSM_INLINE bool any_unknown(const Params& p, const Entity& s, const double* u) {
     const double* age = s.holding + AGE * p.features;
@@ -198,7 +202,7 @@ SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     if (p.window) past_keys(l);
     if (p.seasons) answer_seasons(p, w, l.s, l.pool, event.steps, event.ts + p.ahead);
     w.unsure[0] = any_unknown(p, l.s, event.u) ? unsure_of(l, event.u) : 0.0;
-    place_change(w, since_change(p, l.s, event.u, first));
+    place_change(w, since_change(p, l.s, event.u, first), since_jump(p, w, l.s, l.pool, first));
     w.places[0] = answers(l);
     const double prediction = mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
     return w.made[PREDICTION] = w.base[SHIFT] == 0.0 ? prediction : max(shifted(prediction, w.base), w.base[LEAST]);
@@ -372,7 +376,7 @@ inline void learn(Learner& l, const Event& as_it_is, double y) {
     // An entity's first event has no past: as its own base it teaches no residual.
     const bool taught = l.pool.n > 0 && (l.p.lags == 0 || l.s.n > 0);
     teach(l, event, y, taught, taught);
-    learn_past(l.p, l.s, l.pool, event, y);
+    learn_past(l.p, l.w, l.s, l.pool, event, y);
 }
 
 }  // namespace ssm::SSM_ISA

@@ -1,9 +1,9 @@
 // An event of which the events before do not tell how large its error is: a feature is unknown in it, it comes after a gap, or a
-// category has just changed.
+// category has just changed or a number jumped.
 //
 // What the first two add to the square of the usual error follows from how alike neighbouring values are. How much of it there is in
 // truth, a pool learns from such events: unknown features may matter less than their weights say, and what is predicted from features
-// may not care for a gap. What a change of a category adds in the event where it comes, in the two after it, the next four and the next
+// may not care for a gap. What a change of a category, or a jump, adds in the event where it comes, in the two after it, the next four and the next
 // eight, nobody knows: as much again as usual until such changes have shown it. Interval, anomaly score and drift detector judge such
 // an event by its wider scale.
 #pragma once
@@ -33,7 +33,7 @@ SSM_ALONE double after_gap(const LearnerState& state, i64 e, double gaps) {
 }
 
 // How much an event's error is in doubt, by kind, over the square of the usual one and by theory alone.
-enum Doubt { UNKNOWNS, GAP, CHANGE, KINDS = CHANGE + CHANGES };
+enum Doubt { UNKNOWNS, GAP, CHANGE, JUMP = CHANGE + CHANGES, KINDS = JUMP + CHANGES };
 static_assert(KINDS == static_cast<int>(DOUBTS) && static_cast<int>(BY_GAP) == BY_UNKNOWN + static_cast<int>(GAP));
 struct Doubts { double of[DOUBTS]; };
 SSM_INLINE Doubts doubts_of(const Scale& s, const double* unsure) {
