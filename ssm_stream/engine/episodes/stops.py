@@ -1,7 +1,8 @@
 """Which episodes of the model a stop ends: the entity has left its operating condition (`event.when`) for a while.
 
-What stands still has no errors by which an episode could recover. So it ends at the idle event at which as many of them
-have come in a row as normal ones end it, anomalies sooner than drifts. What is still wrong at the next start is a new
+What stands still has no errors by which an episode could recover. So it ends at the idle event at which `STOPPED_AFTER`
+of them have come in a row. A pause of a batch or a cycle is shorter and ends none, so that what lasts through such
+pauses is one alert. What is still wrong at the next start is a new
 alert, beyond the restart's allowance.
 """
 
@@ -20,14 +21,17 @@ from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.kernel_params import build_rules
 from ssm_stream.ingest.event_columns import Events
 
+STOPPED_AFTER = 100
+"""Idle events in a row from which on it is a stop."""
+
 
 class Stops:
     """The entities that stand still, and the number of their idle events in a row."""
 
     def __init__(self, config: Config) -> None:
         rules = build_rules(config)
-        enabled, after = (rules.anomaly, rules.drift), rules.episodes.recover_after
-        self._after = [(1 << kind, after[kind]) for kind in range(len(KINDS)) if enabled[kind]]
+        enabled = (rules.anomaly, rules.drift)
+        self._kinds = sum(1 << kind for kind in range(len(KINDS)) if enabled[kind])
         self._idle: dict[str, int] = {}
 
     def mark(self, events: Events, known: Sequence[Container[str]]) -> Events:
@@ -49,7 +53,7 @@ class Stops:
                 if not count:
                     continue
                 del self._idle[name]
-            stopped[i] = sum(kind for kind, after in self._after if count >= after)
+            stopped[i] = self._kinds if count >= STOPPED_AFTER else 0
         return replace(events, stopped=stopped)
 
     def stands(self, entity: str) -> bool:

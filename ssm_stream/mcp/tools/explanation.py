@@ -15,7 +15,7 @@ CHANNELS = {
 ENDED = {
     "recovered": "it ended as errors were normal again",
     "absorbed": "it ended as the lasting change was taken as the new normal",
-    "stopped": "it ended as the entity had left its operating condition (event.when) for as long as recovery takes",
+    "stopped": "it ended as the entity had left its operating condition (event.when) for 100 events in a row",
     "ttl": "it ended as the entity has had no labelled event for state.ttl",
     "reset": "it ended by a reset of the entity's state",
     "rewind": "it ended by a rewind of the state",
