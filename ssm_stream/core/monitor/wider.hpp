@@ -4,8 +4,8 @@
 // What the first two add to the square of the usual error follows from how alike neighbouring values are. How much of it there is in
 // truth, a pool learns from such events: unknown features may matter less than their weights say, and what is predicted from features
 // may not care for a gap. What a change of a category, or a jump, adds in the event where it comes, in the two after it, the next
-// four and the next eight, nobody knows: as much again as usual until such changes have shown it, and of jumps nothing until ten
-// have. Interval, anomaly score and drift detector judge such an event by its wider scale.
+// four and the next eight, nobody knows: as much again as usual until such changes have shown it, and of jumps little until there
+// have been some. Interval, anomaly score and drift detector judge such an event by its wider scale.
 #pragma once
 #include "error_scale.hpp"
 
@@ -18,7 +18,8 @@ constexpr double USUAL_RATE = 0.002;      // of the other events' errors over th
 constexpr double WIDER_LOG_LEAST = -8.0;
 // For what theory gives, the most; a change may be the whole range of the target.
 constexpr double WIDER_LOG_MOST = 3.0, CHANGED_LOG_MOST = 9.2;
-constexpr double JUMPS_LEARNED = 10.0;    // events after as many jumps, before which they are judged as any other: a fault may jump, too
+// Jumps that a pool has learned from, before which they do no more than double the scale: a fault of several signals jumps, too.
+constexpr double JUMPS_LEARNED = 6.0, FEW_JUMPS_MOST = 3.0;
 constexpr double VAGUE_HEARD = 0.2;      // from which on the drift detector leaves an event out, as of `vague`
 constexpr double GAPS_LEAST = 30.0, GAP_FROM = 1.5;  // gaps that are known before one is long; usual ones from which on it is
 
@@ -62,7 +63,10 @@ SSM_INLINE void widen(const Scale& s, const double* unsure) {
     if (!(s.room[BARE] > 0.0) || sum_from(UNKNOWNS, unsure) == 0.0) return;
     const Doubts doubts = doubts_of(s, unsure);
     for (int kind = 0; kind < KINDS; ++kind)
-        if (doubts.of[kind] > 0.0 && (kind < JUMP || s.pool_number[DOUBTED + kind] >= JUMPS_LEARNED)) part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], WIDER_MOST);
+        if (doubts.of[kind] > 0.0) {
+            const bool few = kind >= JUMP && s.pool_number[DOUBTED + kind] < JUMPS_LEARNED;
+            part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], few ? FEW_JUMPS_MOST : WIDER_MOST);
+        }
     s.room[WIDER] = std::sqrt(1.0 + sum_from(UNKNOWNS, part));
 }
 // Learn what such an event was like beside the others. over: its error over its scale
