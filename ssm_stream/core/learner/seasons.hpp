@@ -9,7 +9,8 @@
 //
 // A place is the hour of the week and the quarter of UTC's hour, so that the calendar's time zone decides and clocks that
 // are put forward or back need no rule: the bins are those of the clock. In a zone that is half an hour off, an hour's places
-// begin with its third quarter; only what is nearest to an unknown one may then be half an hour further away.
+// begin with its third quarter: what is nearest to an unknown one may then be half an hour further away, and the hour around now
+// (`usual_hours`) has the other half of the clock's hour in the place of the half hour before or after it.
 #pragma once
 #include "../entity.hpp"
 #include "../numbers.hpp"
