@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engines import config, made, run
+from numpy.typing import NDArray
 
 from ssm_stream.engine.engine import Engine
 
-MINUTE = 60_000
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 SETTLED = 5000
 """Events after which errors count."""
 
@@ -29,3 +30,22 @@ def test_the_first_minute_of_a_quarter_is_predicted_as_well_as_the_others(seed: 
     inside = (predicted["lower"] <= target) & (target <= predicted["upper"])
     assert error[late & same & first].mean() < 1.25 * error[late & same & ~first].mean()
     assert inside[late & first].mean() > 0.85
+
+
+@pytest.mark.parametrize("event", ["features: [a]", "features: [a], lags: 0"])
+@pytest.mark.parametrize(
+    ("zone", "hours"), [("Asia/Kolkata", 5.5), ("Asia/Kathmandu", 5.75), ("America/St_Johns", -3.5)]
+)
+def test_hours_that_are_no_whole_ones_off_change_nothing(event: str, zone: str, hours: float) -> None:
+    """The same days by the clock on the wall. Errors were 4 to 7 % larger: an hour's halves stood the other way."""
+    rng, n = np.random.default_rng(0), 6000
+    local = 5 * MINUTE * np.arange(n) + 1_768_003_200_000 // DAY * DAY
+    at = local / HOUR % 24
+    target = 10 * np.sin(at / 24 * 2 * np.pi) + 8 * (np.abs(at - 12) < 2) + np.cumsum(rng.normal(0, 0.05, n))
+    target += rng.normal(0, 0.3, n)
+
+    def predicted(zone: str, hours: float) -> NDArray[np.float64]:
+        events = made(target, np.ones((n, 1)), ts=local - round(hours * HOUR))
+        return run(Engine(config(f"{event}, time_zone: {zone}")), events)[0]["yhat"]
+
+    assert np.abs(predicted(zone, hours) - predicted("UTC", 0.0)).max() < 1e-6

@@ -12,6 +12,7 @@ from test_episodes import messages
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.episodes.stops import Stops
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.labels import LabelReader
 
@@ -113,6 +114,17 @@ def test_a_short_pause_ends_nothing() -> None:
     found = [each for each in alerts_of(config(), rows) if each["entity"] == "m0" and rows[each["row"]]["day"] == 8]
     assert next(each["phase"] for each in found if each["kind"] == "anomaly") == "started"
     assert "stopped" not in [each["ended_by"] for each in found if rows[each["row"]]["at"] < RUNS]
+
+
+def test_entities_that_have_left_are_forgotten() -> None:
+    """Names that come and go, as of pods, must not fill the memory while the process runs."""
+    made = config()
+    rows = [{"m": f"m{i}", "ts": 1_772_000_000 + i, "load": 0.0, "temp": 20.0} for i in range(6)]
+    events, stops = EventReader(made.event).read(rows)[0], Stops(made)
+    stops.mark(events, [{each["m"] for each in rows}])
+    assert [each for each in events.entity if stops.stands(each)] == events.entity
+    assert stops.dump([{"m2"}]) == {"idle": {"m2": 1}}
+    assert [each for each in events.entity if stops.stands(each)] == ["m2"]
 
 
 @pytest.mark.parametrize("learn", ["adapt", "hold"])

@@ -25,6 +25,7 @@ CYCLES = {
 }
 FIRST_MONDAY = 4 * DAY  # 1970-01-05, in seconds since 1970-01-01
 QUARTER = 900_000  # ms; the finest interval at which the offset of a time zone changes
+LATELY = 1_735_689_600_000  # 2025-01-01, ms: zones have the offsets of today
 NEVER, BY_RULE, ALWAYS = range(3)  # is the hour (the weekday) a code?
 
 
@@ -144,6 +145,15 @@ def kernel_columns(
     """Return columns (n, C) and steps (n, 2) of the features (n, d), with the calendar of the times `ts` (n,) ms."""
     cycles, steps = calendar_columns(plan, ts)
     return np.ascontiguousarray(np.hstack([features, cycles]) if cycles.shape[1] else features), steps
+
+
+def quarters_ahead(zone: str) -> int:
+    """Return the quarters of an hour, 0 to 3, by which a time zone is ahead of UTC beyond whole hours, as it is lately.
+
+    >>> quarters_ahead("Asia/Kolkata"), quarters_ahead("Asia/Kathmandu"), quarters_ahead("Asia/Tokyo")
+    (2, 3, 0)
+    """
+    return utc_offset(zone, LATELY) // QUARTER % 4
 
 
 def utc_offset(zone: str, ts: int) -> int:

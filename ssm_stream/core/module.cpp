@@ -159,7 +159,7 @@ Params params_of(nb::handle from) {
     p.moments = count("moments", 1), p.products = count("products", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
     p.window = count("window", MANY), p.bases = count("bases", 11);
     p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
-    p.seasons = count("seasons", 1), p.effects = count("effects", 1), p.known = count("known", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
+    p.seasons = count("seasons", 1), p.quarters = count("quarters", 3), p.effects = count("effects", 1), p.known = count("known", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
     p.learned_gate = count("learned_gate", 1), p.heads_only = count("heads_only", 1);
     p.ahead = number<double>(from, "ahead");
     p.slow_step = number<double>(from, "slow_step"), p.embedding_step = number<double>(from, "embedding_step");

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core import blocks
-from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.features import FeaturePlan, quarters_ahead
 from ssm_stream.core.frozen_weights import Weights
 
 Z_CLIP = 5.0  # standardised inputs
@@ -80,6 +80,7 @@ class LearnerParams(NamedTuple):
     known: 1 where the last known target answers, and corrects heads, though none is an input
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
+    quarters: of an hour by which local time is ahead of UTC beyond whole hours, 0 to 3
     ahead: ms by which a target is predicted ahead of its time
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega (F + SLOTS, R), phase (R,) float32
@@ -114,6 +115,7 @@ class LearnerParams(NamedTuple):
     differences: int
     feature_lags: int
     seasons: int
+    quarters: int
     ahead: float
     step_hour: int
     step_weekday: int
@@ -504,6 +506,7 @@ def learner_params(
         differences=int(plan.changes),
         feature_lags=plan.feature_lags,
         seasons=int(plan.seasons),
+        quarters=quarters_ahead(plan.time_zone),
         ahead=ahead,
         step_hour=plan.steps[0],
         step_weekday=plan.steps[1],

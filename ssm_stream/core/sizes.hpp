@@ -59,6 +59,7 @@ struct Params {
     i64 moments, products, prox, log, gd, window;  // heads: there or not, how many, how many events attended to
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
+    i64 quarters;                      // of an hour by which local time is ahead of UTC beyond whole hours, 0 to 3
     i64 effects;                       // whether changes of categories shift predictions
     i64 known;                         // whether the last known target answers, and corrects heads; without lags only
     i64 step_hour, step_weekday;       // Mode

@@ -25,10 +25,10 @@ class Quarter(NamedTuple):
     place: Tensor
 
 
-def quarter_of(event: Event, ahead: float = 0.0) -> Quarter:
-    """The quarter of UTC's hour, in the hour of the week of local time."""
+def quarter_of(p: LearnerParams, event: Event, ahead: float = 0.0) -> Quarter:
+    """The quarter of the hour, in the hour of the week, of local time."""
     number = torch.floor((event.ts + ahead) / QUARTER).long()
-    return Quarter(number, 4 * (HOURS * event.steps[:, 1] + event.steps[:, 0]) + number % 4)
+    return Quarter(number, 4 * (HOURS * event.steps[:, 1] + event.steps[:, 0]) + (number + p.quarters) % 4)
 
 
 def nearest(of: Tensor, places: Tensor, reach: Tensor, there: Callable[[int], Tensor] | None = None) -> Tensor:
@@ -64,7 +64,7 @@ def answer_seasons(p: LearnerParams, s: State, own: EntityState, event: Event, o
         return torch.full((len(on), SEASONAL * (1 + (p.lags > 0 or p.known))), math.nan, dtype=torch.float64)
     gaps = torch.tensor([codes.gap() for codes in s.codes], dtype=torch.float64)
     reach = torch.where(on, SEASON_REACH * 1000.0 * gaps / QUARTER, 0.0).long()
-    at = quarter_of(event, p.ahead)
+    at = quarter_of(p, event, p.ahead)
     out = recalled(own, at, reach)
     if p.lags or p.known:
         last = Quarter(own.bin[:, 0].long(), own.bin[:, 1].long())
@@ -78,7 +78,7 @@ def usual_hours(p: LearnerParams, own: EntityState, event: Event) -> Tensor:
 
     Means of quarters, of which the first and the last count by the part that is within half an hour.
     """
-    at = quarter_of(event, p.ahead)
+    at = quarter_of(p, event, p.ahead)
     over = (event.ts + p.ahead) / QUARTER - at.number  # part of this quarter
     places = at.place[:, None, None] % DAY_BINS + DAY_BINS * torch.arange(7)[:, None] + torch.arange(-2, 3)
     values = own.season.gather(1, (places % WEEK_BINS).flatten(1)).reshape(places.shape)
@@ -94,7 +94,7 @@ def learn_seasons(p: LearnerParams, own: EntityState, event: Event, y: Tensor) -
     """A target: the quarter before it is over, unless it is of the same one, or of one that is over already."""
     if not p.seasons:
         return own
-    at = quarter_of(event)
+    at = quarter_of(p, event)
     number, place, total, count = own.bin.unbind(1)
     new = count == 0
     day, season = (torch.where(new[:, None], math.nan, part) for part in (own.day, own.season))

@@ -70,7 +70,7 @@ class Seasons:
 
     def _quarter(self, steps: NDArray[np.int64], ts: float) -> tuple[int, int]:
         number = math.floor(ts / QUARTER)
-        return number, 4 * (HOURS * int(steps[1]) + int(steps[0])) + number % 4
+        return number, 4 * (HOURS * int(steps[1]) + int(steps[0])) + (number + self.p.quarters) % 4
 
     def _close(self, at: tuple[int, int], mean: float) -> None:
         number, place = at

@@ -91,7 +91,7 @@ struct World {
         Params& p = state.learner.p;
         p.features = choice.features, p.categories = choice.categories, p.cycles = choice.cycles;
         p.lags = choice.lags, p.feature_lags = choice.feature_lags, p.differences = choice.differences;
-        p.seasons = choice.seasons, p.window = choice.window, p.log = choice.log, p.gd = choice.gd;
+        p.seasons = choice.seasons, p.quarters = 2, p.window = choice.window, p.log = choice.log, p.gd = choice.gd;
         p.moments = p.products = 1, p.M = p.decays = 2, p.prox = 2, p.R = 16, p.K = 8, p.learned_gate = 1;
         p.C = p.features + p.categories + p.cycles;
         p.Q = p.features + p.categories + 2;

@@ -204,7 +204,7 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
         at += p.lags;
     }
     if (p.usual) {
-        const UsualHours usual = usual_hours(s, event.steps, event.ts + p.ahead);
+        const UsualHours usual = usual_hours(p, s, event.steps, event.ts + p.ahead);
         // From the last target as the seasons hold it: what that rounds off is nothing to be standardised.
         const double held = static_cast<double>(static_cast<float>(last));
         v[at] = unknown(usual.of[0]) ? mean - last : usual.of[0] - held;

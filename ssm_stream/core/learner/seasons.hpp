@@ -7,9 +7,10 @@
 // the same one nothing has changed, and they would be believed for the last target. Where the bin is unknown, the nearest one
 // within the usual gap between events is taken.
 //
-// A place is the hour of the week and the quarter of UTC's hour, so that the calendar's time zone decides and clocks that
-// are put forward or back need no rule: the bins are those of the clock. In a zone that is half an hour off, an hour's places
-// begin with its third quarter; only what is nearest to an unknown one may then be half an hour further away.
+// A place is the hour of the week and its quarter, so that the calendar's time zone decides and clocks that are put forward
+// or back need no rule: the bins are those of the clock. In a zone that is half an hour off UTC's hours, or a quarter,
+// `Params::quarters` turns UTC's quarters into those of its clock. One constant for all times: where a zone once was off by
+// another part of an hour, an hour's places begin with another quarter.
 #pragma once
 #include "../entity.hpp"
 #include "../numbers.hpp"
@@ -23,9 +24,9 @@ constexpr double SEASON_REACH = 0.6;  // usual gaps within which the nearest bin
 
 // A quarter of an hour: its number since 1970, and its place in the week.
 struct Quarter { i64 number, place; };
-SSM_INLINE Quarter quarter_of(const i64* steps, double ts) {
+SSM_INLINE Quarter quarter_of(const Params& p, const i64* steps, double ts) {
     const i64 number = static_cast<i64>(std::floor(ts / static_cast<double>(QUARTER)));
-    return {number, 4 * (24 * steps[1] + steps[0]) + (number & 3)};
+    return {number, 4 * (24 * steps[1] + steps[0]) + ((number + p.quarters) & 3)};
 }
 SSM_INLINE i64 wrapped(i64 i, i64 n) { return i < 0 ? i + n : i >= n ? i - n : i; }
 
@@ -64,7 +65,7 @@ inline void answer_seasons(const Params& p, const Scratch& w, const Entity& s, c
     for (i64 i = 0; i < p.seasonal; ++i) out[i] = UNKNOWN;
     if (!w.flag[SEASONS] || s.bin[BIN_TARGETS] == 0.0) return;
     const i64 reach = static_cast<i64>(SEASON_REACH * 1000.0 * pool.gaps[0] / static_cast<double>(QUARTER));
-    const Quarter at = quarter_of(steps, ts);
+    const Quarter at = quarter_of(p, steps, ts);
     const Recalled now = recalled(s, at, reach);
     for (i64 i = 0; i < SEASONAL; ++i) out[i] = now.of[i];
     if (p.seasonal == SEASONAL) return;
@@ -78,9 +79,9 @@ inline void answer_seasons(const Params& p, const Scratch& w, const Entity& s, c
 // hour goes from half an hour before to half an hour after, and its first and last quarter count by the part that is in it: in
 // place of the hour of the clock, whose mean would be another one from its first event on.
 struct UsualHours { double of[2]; };
-inline UsualHours usual_hours(const Entity& s, const i64* steps, double ts) {
+inline UsualHours usual_hours(const Params& p, const Entity& s, const i64* steps, double ts) {
     if (s.bin[BIN_TARGETS] == 0.0) return {{UNKNOWN, UNKNOWN}};
-    const Quarter at = quarter_of(steps, ts);
+    const Quarter at = quarter_of(p, steps, ts);
     const double in = ts / static_cast<double>(QUARTER) - static_cast<double>(at.number);  // part of this quarter that is over
     double sum = 0.0, known = 0.0, own = 0.0, own_known = 0.0;
     for (i64 day = 0; day < 7; ++day) {
@@ -107,7 +108,7 @@ SSM_INLINE void close_bin(Entity& s, i64 number, i64 place, double mean, i64 new
 // Target y of an event at that time.
 inline void learn_seasons(const Params& p, Entity& s, const i64* steps, double ts, double y) {
     if (!p.seasons) return;
-    const Quarter at = quarter_of(steps, ts);
+    const Quarter at = quarter_of(p, steps, ts);
     double* bin = s.bin;
     if (bin[BIN_TARGETS] == 0.0) {
         for (i64 i = 0; i < WEEK_BINS; ++i) s.season[i] = NAN;

@@ -156,11 +156,14 @@ inline double raw_score(const Novelty& s, double plain, double week_seconds) {
         hour = static_cast<i64>(min(max(week_seconds * (CELLS / WEEK_SECONDS), 0.0), CELLS - 1.0));
     int count = s.cell_events[hour];
     const bool first = number[SEEN] == SETTLE;
-    if (const float at = static_cast<float>(hour + 1); s.week[HOUR] != at) {
+    // One of the hour before is late, and begins no hour; nor does the next one. Else means of some minutes ago would be taken for a week's.
+    const i64 at = hour + 1, now = static_cast<i64>(s.week[HOUR]);
+    const bool late = now > 0 && at == (now > 1 ? now - 1 : i64(CELLS));
+    if (at != now && !late) {
         const double nearer = std::fabs(plain - s.slow[0]) - std::fabs(plain - static_cast<double>(s.cell[2 * hour]));
         if (count > 0) s.week[ALIKE] += static_cast<float>(ALIKE_RATE * (clip(nearer, ALIKE_CLIP) - static_cast<double>(s.week[ALIKE])));
         if (!(s.week[ALIKE] > 0.0f)) count = 0;
-        s.week[HOUR] = at;
+        s.week[HOUR] = static_cast<float>(at);
     }
     double total = 0.0;
     for (int i = 0; i < SIGNALS; ++i) {

@@ -18,7 +18,8 @@ constexpr double USUAL_RATE = 0.002;      // of the other events' errors over th
 constexpr double WIDER_LOG_LEAST = -8.0;
 // For what theory gives, the most; a change may be the whole range of the target.
 constexpr double WIDER_LOG_MOST = 3.0, CHANGED_LOG_MOST = 9.2;
-// Jumps that a pool has learned from, before which they do no more than double the scale: a fault of several signals jumps, too.
+// Events of a span after jumps that a pool has learned from, before which they do no more than double the scale: a fault of several
+// signals jumps, too.
 constexpr double JUMPS_LEARNED = 6.0, FEW_JUMPS_MOST = 3.0;
 constexpr double VAGUE_HEARD = 0.2;      // from which on the drift detector leaves an event out, as of `vague`
 constexpr double GAPS_LEAST = 30.0, GAP_FROM = 1.5;  // gaps that are known before one is long; usual ones from which on it is

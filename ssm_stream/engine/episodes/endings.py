@@ -8,6 +8,7 @@ episode between two events (`state reset`, a detector that is switched off) is s
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -208,6 +209,7 @@ class _StoppedRows:
         self._stopped = None if batch is None else batch.stopped
         self.any = self._stopped is not None and bool(self._stopped.any())
         self.begun: dict[Key, int] = {}
+        self._by_entity: dict[str, list[int]] | None = None
 
     def ts(self, row: int) -> int:
         """Return the time of an event, ms."""
@@ -218,11 +220,21 @@ class _StoppedRows:
         """Return the first event after an episode began that ends it, up to `last`; None if none does."""
         if not self.any or key[1] not in KINDS:
             return None
-        assert self._batch is not None
         assert self._stopped is not None
-        first, end = self.begun.get(key, -1) + 1, None if last is None else last + 1
-        rows = np.flatnonzero(self._stopped[first:end] >> KINDS.index(key[1]) & 1)
-        return next((first + row for row in rows.tolist() if self._batch.entity[first + row] == key[0]), None)
+        kind, rows = KINDS.index(key[1]), self._rows().get(key[0], [])
+        later = rows[bisect_right(rows, self.begun.get(key, -1)) :]
+        found = next((row for row in later if self._stopped[row] >> kind & 1), None)
+        return None if found is None or (last is not None and found > last) else found
+
+    def _rows(self) -> dict[str, list[int]]:
+        """Return these events by entity, found once: a fleet may have many open episodes, and stand still by night."""
+        if self._by_entity is None:
+            assert self._batch is not None
+            assert self._stopped is not None
+            self._by_entity = {}
+            for row in np.flatnonzero(self._stopped).tolist():
+                self._by_entity.setdefault(self._batch.entity[row], []).append(row)
+        return self._by_entity
 
 
 class _Watermarks:

@@ -2,8 +2,7 @@
 
 What stands still has no errors by which an episode could recover. So it ends at the idle event at which `STOPPED_AFTER`
 of them have come in a row. A pause of a batch or a cycle is shorter and ends none, so that what lasts through such
-pauses is one alert. What is still wrong at the next start is a new
-alert, beyond the restart's allowance.
+pauses is one alert. What is still wrong at the next start is a new alert, beyond the restart's allowance.
 """
 
 from __future__ import annotations
@@ -61,9 +60,12 @@ class Stops:
         return entity in self._idle
 
     def dump(self, known: Sequence[Container[str]]) -> dict[str, Any]:
-        """Return the state as JSON has it, of the entities in memory (`known`, as of `mark`)."""
-        idle = {name: n for name, n in sorted(self._idle.items()) if any(name in each for each in known)}
-        return {"idle": idle} if idle else {}
+        """Return the state as JSON has it, and forget the entities that are in memory no more (`known`, as of `mark`).
+
+        These have no episodes, and where they come back idle they are not counted.
+        """
+        self._idle = {name: n for name, n in sorted(self._idle.items()) if any(name in each for each in known)}
+        return {"idle": dict(self._idle)} if self._idle else {}
 
     def load(self, content: dict[str, Any]) -> None:
         """Load what `dump` returned."""
