@@ -329,6 +329,19 @@ def test_what_creeps_beyond_the_range_of_a_machine_that_stops_at_times_is_new(se
     assert (after[at : at + 240] > 1.0).any()
 
 
+def test_a_start_after_a_weekend_at_rest_is_not_new() -> None:
+    """Rows of 10 s, of which 22,000 are at rest: they were a range of their own, beyond which each Monday was."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(6 * 168 * 360) / 360.0
+    load, values, value = np.where(hours % 168 >= 62, 70.0, 0.0), np.empty(len(hours)), 20.0
+    for i, power in enumerate(load):
+        value += (1 - np.exp(-1 / 720)) * (20 + power - value)
+        values[i] = value
+    values = np.round(values + 0.2 * rng.normal(size=len(values)), 2)
+    score = novelty_scores(values, hours * 3600.0 % WEEK, 10_000.0)
+    assert score[hours >= 2 * 168].max() < 5.0, "it was 45 to 66; the ordinary bound learns from each start"
+
+
 @pytest.mark.parametrize("late", [0.0, 0.05, 0.2])
 @pytest.mark.parametrize("first", [0.0, 15.0])
 def test_a_first_day_unlike_the_others_is_no_news_a_week_later(first: float, late: float) -> None:

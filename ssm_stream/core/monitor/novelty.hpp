@@ -49,6 +49,7 @@ constexpr double ALIKE_RATE = 0.05, ALIKE_CLIP = 5.0;  // of what the hour's mea
 constexpr double SLOW_RATE = 0.01;     // of the mean that stands in for cells without events
 constexpr i64 BLOCK = 1000;            // events that wait before they are in the range
 constexpr double BEYOND = 0.5;         // of the range: from there on, it is new whatever is usual
+constexpr float KEPT = 0.96f;          // a generation, of how far the range before goes beyond: a weekly stop may last generations
 constexpr double STEPS = 4.0;          // smallest steps of the value: nearer than so many is no distance
 constexpr double FLOOR = 0.02;
 constexpr double PEAKS = 5.0;          // c of standard normal events, rounded up (2.7 to 4.6 for k from 100 to 16,000)
@@ -237,7 +238,7 @@ inline double beyond(const Novelty& s, double plain, double step) {
     const double far = max(x - largest, least - x);
     return far * spread_of(number) > STEPS * step ? min(far / (BEYOND * (largest - least)), SCORE_MOST) : 0.0;
 }
-// After an event: what has waited for a block is in the range, and the generation before the last one is not.
+// After an event: what has waited for a block is in the range, whose ends come closer to those of the last generation.
 inline void move_on(const Novelty& s) {
     const i64 age = static_cast<i64>(s.number[AGE]);
     if (age % BLOCK != 0) return;
@@ -245,7 +246,12 @@ inline void move_on(const Novelty& s) {
     widen(now, waiting[0], waiting[1]);
     narrow(waiting);
     if (age > 0) return;
-    s.range[2 * BEFORE] = now[0], s.range[2 * BEFORE + 1] = now[1];
+    float* before = s.range + 2 * BEFORE;
+    const bool known = before[0] <= before[1];
+    for (int end = 0; end < 2; ++end) {
+        const float wider = end ? max(before[1] - now[1], 0.0f) : min(before[0] - now[0], 0.0f);
+        before[end] = now[end] + (known ? KEPT * wider : 0.0f);
+    }
     narrow(now);
 }
 
