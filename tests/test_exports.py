@@ -503,6 +503,23 @@ def test_merged_cells_above_the_names_are_part_of_them(tmp_path: Path) -> None:
     assert list(found[0]) == ["Zeit", "P1 in", "P1 out", "P2 in", "P2 out"]
 
 
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("Zeit;P1;;P2;\n;in;out;in;out\n;°C;A;°C;A", ["Zeit", "P1 in", "P1 out", "P2 in", "P2 out"]),
+        ("Zeit;P1;;P2;\n;in;out;in;out", ["Zeit", "P1 in", "P1 out", "P2 in", "P2 out"]),
+        ("Zeit;P1;;P2;\n;°C;;°C;A", ["Zeit", "P1", "column_3", "P2", "column_5"]),
+        ("Zeit;P1;P2;P3;P4\n;in;out;in;out", ["Zeit", "P1", "P2", "P3", "P4"]),
+    ],
+)
+def test_names_below_merged_cells_are_part_of_them(tmp_path: Path, header: str, names: list[str]) -> None:
+    rows = [f"{row};{i}.5;7" for i, row in enumerate(READINGS)]
+    recording = Recording(write(tmp_path / "a.csv", table(header, rows)), options=parse_options(["tags=none"]))
+    found = list(recording)
+    assert (list(found[0]), len(found)) == (names, 60)
+    assert ("header in line 2 and the one above it" in recording.describe()) == ("P1 in" in names)
+
+
 @pytest.mark.parametrize("header", ["# Station A\n# {}\n# units unknown", "Titel\nWerk\n{}"])
 def test_a_header_that_is_not_found_is_named(tmp_path: Path, header: str) -> None:
     names = "Zeit;Temp;Last" if header.startswith("#") else "Zeit;1;2"
