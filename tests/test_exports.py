@@ -520,6 +520,28 @@ def test_names_below_merged_cells_are_part_of_them(tmp_path: Path, header: str, 
     assert ("header in line 2 and the one above it" in recording.describe()) == ("P1 in" in names)
 
 
+def test_names_that_come_again_are_no_rows(tmp_path: Path) -> None:
+    names = "Zeit;Pumpe;Temp"
+    rows = [f"2026-02-03 06:{i:02d};P-1;{20 + i % 7}.5" for i in range(60)]
+    lines = [*rows[:20], names, *rows[20:40], "\ufeff" + names, *rows[40:]]
+    recording = Recording(write(tmp_path / "a.csv", table(names, lines)))
+    found = list(recording)
+    assert (len(found), {row["Pumpe"] for row in found}, recording.count()) == (60, {"P-1"}, 60)
+    assert "left out further down: 2 lines with the names again" in recording.describe()
+
+
+def test_tables_of_influxdb_in_one_file_are_one(tmp_path: Path) -> None:
+    above = ["#group,false,false,true,false", "#datatype,string,long,dateTime:RFC3339,double", "#default,_result,,,"]
+    lines: list[str] = []
+    for k in range(2):
+        lines += [*above, ",result,table,_time,_value"]
+        lines += [f",,{k},2026-02-03T06:{i:02d}:00Z,{20 + i % 7}.5" for i in range(60)] + [""]
+    recording = Recording(write(tmp_path / "a.csv", "\n".join(lines)))
+    found = list(recording)
+    assert (len(found), [row["table"] for row in found[59:61]]) == (120, [0, 1])
+    assert "4 lines with the names again" in recording.describe()
+
+
 @pytest.mark.parametrize("header", ["# Station A\n# {}\n# units unknown", "Titel\nWerk\n{}"])
 def test_a_header_that_is_not_found_is_named(tmp_path: Path, header: str) -> None:
     names = "Zeit;Temp;Last" if header.startswith("#") else "Zeit;1;2"

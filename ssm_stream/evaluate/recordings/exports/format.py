@@ -94,6 +94,8 @@ class Format(NamedTuple):
     """Column with the name of the file, which is added."""
     numbered: str | None = None
     """Column with times by the number of the row, which is added."""
+    again: int = 0
+    """Lines further down that hold the names again, and are no rows."""
 
     def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame of text with date and time of day joined, and without units in cells."""
@@ -147,6 +149,8 @@ def describe(form: Format, options: FileOptions) -> str:
         out.append(f"header in line {first.head.header}")
     if first.head.below:
         out.append(f"left out below it: {', '.join(cell.strip() for cell in first.head.below if cell.strip())[:60]}")
+    if form.again:
+        out.append(f"left out further down: {form.again:,} {'line' if form.again == 1 else 'lines'} with the names again")
     if form.notation.decimal == ",":
         out.append("decimal comma")
     elif form.notation.grouped:

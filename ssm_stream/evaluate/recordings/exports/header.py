@@ -36,6 +36,9 @@ TIME_NAMES = frozenset([
 TIME_PARTS = re.compile("zeit|time|datum|stamp|heure|fecha", re.IGNORECASE)
 """What longer words for times have in them."""
 
+ANNOTATIONS = ("#group", "#datatype", "#default")
+"""First cells of the lines that InfluxDB writes above the names of each of its tables."""
+
 Cells = list[str]
 
 
@@ -159,7 +162,7 @@ def find_table(rows: list[tuple[int, Cells]], delimiter: str, path: Path, option
         raise RecordingError(f"{path}:{rows[at or 0][0]}: the columns {twice} stand twice in the header; {cure}")
     number = 0 if at is None else rows[at][0]
     first = rest[0][0] if rest else number + 1
-    cells = tuple(tuple(row) for _, row in rest)
+    cells = tuple(tuple(row) for _, row in rest if not _is_again(row, names))
     return Head(delimiter, tuple(names), number, first, tuple(below), cells, bool(two))
 
 
@@ -291,6 +294,16 @@ def _joined(rows: list[tuple[int, Cells]], at: int) -> list[str]:
         if not _repeated(names):
             return names
     return []
+
+
+def _is_again(row: Cells, names: list[str]) -> bool:
+    """Return whether a row is the names again, or an annotation of another table."""
+    if row and row[0].strip() in ANNOTATIONS:
+        return True
+    return all(
+        cell.strip(" \t\ufeff") in (name, "" if name == f"column_{i}" else name)
+        for i, (cell, name) in enumerate(zip([*row, *[""] * len(names)], names, strict=False), 1)
+    )
 
 
 def _named_below(rows: list[tuple[int, Cells]], at: int) -> list[str]:
