@@ -411,6 +411,19 @@ def test_events_that_are_there_twice_are_counted(tmp_path: Path) -> None:
     assert "event before" not in call(tmp_path / "config.yaml", recording(tmp_path, "csv", rows)).stdout
 
 
+def test_times_in_another_unit_than_the_configured_one_are_named(tmp_path: Path) -> None:
+    rows = [{**row, "ts": 1_767_225_600 + 60 * i} for i, row in enumerate(stream(40, entities=1))]
+    file, config = recording(tmp_path, "csv", rows), tmp_path / "config.yaml"
+    config.write_text(YAML.replace("timestamp: ts", "timestamp: ts, timestamp_format: ms"))
+    said = "the first event is of 1970-01-21 by `ts`: event.timestamp_format is ms, and in s it is 2026-01-01"
+    assert said in call(config, file).stdout
+    config.write_text(YAML)
+    assert "timestamp_format" not in call(config, file).stdout
+    in_ms = recording(tmp_path, "csv", [{**row, "ts": 1000 * row["ts"]} for row in rows])
+    config.write_text(YAML.replace("timestamp: ts", "timestamp: ts, timestamp_format: s"))
+    assert "event.timestamp_format is s, and in ms it is 2026-01-01" in call(config, in_ms).output
+
+
 # The command.
 
 

@@ -102,7 +102,7 @@ def backtest(
 
         def on_chunk(chunk: Chunk) -> None:
             bar.advance(task, chunk.height)
-            count.add(len(chunk.events), chunk.refused, chunk.height, chunk.passed_by)
+            count.add(chunk.events.ts, chunk.refused, chunk.height, chunk.passed_by)
             for line in examples.lines(chunk):
                 bar.console.print(line, markup=False, highlight=False)
             if predictions_file is not None:
@@ -118,6 +118,8 @@ def backtest(
     else:
         _print(loaded, result)
         _print_pools(loaded, result)
+    if not as_json and (unit := count.describe_unit()):
+        output().print(unit, markup=False, highlight=False, soft_wrap=True)
     if none := count.describe_none():
         raise exit_with(RecordingError(none), FAILED)
 

@@ -150,7 +150,8 @@ def describe(form: Format, options: FileOptions) -> str:
     if first.head.below:
         out.append(f"left out below it: {', '.join(cell.strip() for cell in first.head.below if cell.strip())[:60]}")
     if form.again:
-        out.append(f"left out further down: {form.again:,} {'line' if form.again == 1 else 'lines'} with the names again")
+        lines = "line" if form.again == 1 else "lines"
+        out.append(f"left out further down: {form.again:,} {lines} with the names again")
     if form.notation.decimal == ",":
         out.append("decimal comma")
     elif form.notation.grouped:
