@@ -1125,3 +1125,11 @@ def test_a_target_of_few_rows_is_budgeted_by_its_values(tmp_path: Path) -> None:
         printed = ssm_stream("backtest", config, file).stdout
         assert ("labels" in printed) is few
         assert bool(re.search(r"\b800\W+40\b", printed)) is few
+
+
+def test_no_feature_that_varies_is_no_reason_to_have_numbers() -> None:
+    rows = [{"ts": f"2026-01-01T{i // 60:02d}:{i % 60:02d}:00Z", "serial": 7, "temp": i % 13 * 0.7} for i in range(400)]
+    draft = draft_event(rows, Choices(None, None, ("temp",)), "m")
+    assert draft.event.features == []
+    assert draft.why["features"] == "none of the numbers varies: its own past and the calendar predict"
+    assert "serial" in draft.left_out

@@ -63,6 +63,9 @@ from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
 
+NUMBERS = "numbers"
+"""Why columns are features."""
+
 
 class Choices(NamedTuple):
     """The paths that the user has chosen."""
@@ -174,6 +177,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         made = _proposed(fixed, taken, entity, sample, why)
     event, events = made.narrowed.event, made.events
     why |= made.narrowed.why
+    if not event.features and why.get("features") == NUMBERS:
+        why["features"] = "none of the numbers varies: its own past and the calendar predict"
     notes += made.narrowed.notes
     if made.refused:
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
@@ -367,7 +372,7 @@ def _inputs(
     later |= set(left_out)
     features = [path for path in selected.numbers if path not in later]
     categories = [path for path in selected.categories if path not in later]
-    why["features"] = "numbers" if features else "no other column is a number: its own past and the calendar predict"
+    why["features"] = NUMBERS if features else "no other column is a number: its own past and the calendar predict"
     if categories:
         why["categories"] = "text with few values"
     remarks = [remark for remark in selection.remarks if remark.partition(":")[0] not in later]
