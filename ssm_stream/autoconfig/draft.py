@@ -39,6 +39,7 @@ from ssm_stream.autoconfig.readings import (
     Times,
     as_rows,
     depends_on_signal,
+    find_after,
     find_behind,
     find_readings,
     unused_signals,
@@ -242,7 +243,11 @@ def _of_readings(
     notes = [*draft.notes, *remarks]
     draft = draft._replace(event=event, why=why, left_out=left_out, notes=notes, rows=len(rows))
     behind = find_behind(rows, times, readings, entity, as_they_came=as_they_came)
-    return draft if behind is None else _with_grace(draft, behind)
+    if behind is not None:
+        return _with_grace(draft, behind)
+    if made.every is None and (after := find_after(rows, times, readings, entity, event.targets[0])) is not None:
+        return draft._replace(event=event.model_copy(update={"grace": 0.001}), why=why | {"grace": after})
+    return draft
 
 
 def _with_grace(draft: Draft, behind: Behind) -> Draft:
