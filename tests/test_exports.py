@@ -347,6 +347,14 @@ def test_blanks_after_a_sign_may_come_late_and_currencies_must_be_in_all_cells(t
     assert "units in cells ($)" in Recording(file).describe()
 
 
+@pytest.mark.parametrize("sign", [" €", "€"])
+def test_a_sign_of_currency_may_follow_the_numbers(tmp_path: Path, sign: str) -> None:
+    rows = [f"2026-02-{1 + i:02d};{1000 + i};{i + 0.5:.2f}{sign}".replace(".", ",") for i in range(28)]
+    recording = Recording(write(tmp_path / "a.csv", table("Datum;Verbrauch;Kosten", rows)))
+    assert list(recording)[4] == {"Datum": "2026-02-05", "Verbrauch": 1004, "Kosten": 4.5}
+    assert "units in cells (€)" in recording.describe()
+
+
 @pytest.mark.parametrize("sign", [".", ","])
 @pytest.mark.parametrize("late", [False, True])
 def test_thousands_are_those_of_the_whole_file(tmp_path: Path, sign: str, late: bool) -> None:

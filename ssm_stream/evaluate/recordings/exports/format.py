@@ -70,7 +70,7 @@ class Joined(NamedTuple):
 def strip_unit(column: pl.Series, unit: str) -> pl.Series:
     """Return a column of text without a unit in its cells, as `unit_of` has it."""
     if unit and unit in CURRENCIES:
-        return column.str.replace(BEFORE, "$1")
+        column = column.str.replace(BEFORE, "$1")
     return column.str.strip_suffix(unit)
 
 
