@@ -528,6 +528,19 @@ def test_names_below_merged_cells_are_part_of_them(tmp_path: Path, header: str, 
     assert ("header in line 2 and the one above it" in recording.describe()) == ("P1 in" in names)
 
 
+def test_the_mark_of_utf8_before_text_in_another_encoding_is_no_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + table("Zeit;Öl;Last", READINGS).encode("cp1252"))
+    assert list(next(iter(Recording(file)))) == ["Zeit", "Öl", "Last"]
+
+
+def test_an_empty_file_and_one_of_names_alone_are_named_as_that(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"a\.csv: the file is empty"):
+        list(Recording(write(tmp_path / "a.csv", "")))
+    with pytest.raises(RecordingError, match=r"b\.csv: no rows below the names"):
+        list(Recording(write(tmp_path / "b.csv", "a,b\n")))
+
+
 def test_names_that_come_again_are_no_rows(tmp_path: Path) -> None:
     names = "Zeit;Pumpe;Temp"
     rows = [f"2026-02-03 06:{i:02d};P-1;{20 + i % 7}.5" for i in range(60)]

@@ -134,7 +134,7 @@ def _width(rows: list[tuple[int, Cells]]) -> int:
 def find_table(rows: list[tuple[int, Cells]], delimiter: str, path: Path, options: FileOptions) -> Head:
     """Return how the table in numbered rows of cells begins. Raises as `find_head`."""
     if not rows or not any(cell.strip() for _, row in rows for cell in row):
-        raise RecordingError(f"{path}: no header in line 1; the first line must name the columns")
+        raise RecordingError(f"{path}: the file is empty; it needs a line with names of columns, and rows below")
     width = _width(rows)
     at = _header(rows, width, path, options)
     under_groups = _named_below(rows, at) if at is not None and options.header is None else []

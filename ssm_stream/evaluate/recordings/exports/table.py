@@ -217,7 +217,7 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
         total = {name: total.get(name, Counts(filled=1)) for name in names}
     form = form._replace(mixed=tuple(mixed_columns(form, passed.total))[:MAX_MIXED])
     if not passed.rows:
-        raise RecordingError(f"{parts[0].path}: no rows; a header alone cannot be replayed")
+        raise RecordingError(f"{parts[0].path}: no rows below the names of the columns")
     columns = {name: counts.column() for name, counts in total.items()}
     columns |= {name: Column("text", False) for name, _ in form.dates if name in columns}  # digits count as numbers
     missing = tuple(name for name, column in columns.items() if column.missing)
