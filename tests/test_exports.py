@@ -541,6 +541,17 @@ def test_an_empty_file_and_one_of_names_alone_are_named_as_that(tmp_path: Path) 
         list(Recording(write(tmp_path / "b.csv", "a,b\n")))
 
 
+def test_numbers_in_several_units_are_named(tmp_path: Path) -> None:
+    rows = [
+        f"2026-02-03 06:{i:02d},{900 + i} ms,{i}.5 %" if i % 9 else f"2026-02-03 06:{i:02d},1.02 s,7.5 %"
+        for i in range(60)
+    ]
+    recording = Recording(write(tmp_path / "a.csv", table("Time,p99,busy", rows)))
+    assert list(recording)[1] == {"Time": "2026-02-03 06:01", "p99": "901 ms", "busy": 1.5}
+    assert "`p99` is text, as its numbers have several units (s, ms): export it in one" in recording.describe()
+    assert recording.describe().count("is text") == 1
+
+
 def test_names_that_come_again_are_no_rows(tmp_path: Path) -> None:
     names = "Zeit;Pumpe;Temp"
     rows = [f"2026-02-03 06:{i:02d};P-1;{20 + i % 7}.5" for i in range(60)]
