@@ -66,6 +66,17 @@ def test_the_smallest_file_is_short_and_complete(tmp_path: Path) -> None:
     )
 
 
+def test_of_alternatives_only_the_one_that_was_meant_is_an_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(SMALLEST.replace("[temp]", "[temp, 3]") + "  lags: x\n", "f.yaml")
+    assert str(caught.value).splitlines() == [
+        "f.yaml:7: event.features[1]: write text, such as a name; one that is a number stands in quotes (found 3)",
+        "f.yaml:8: event.lags: write a whole number (found 'x')",
+    ]
+    with pytest.raises(ConfigError, match="a topic's name may have letters, digits"):
+        parse_config(SMALLEST.replace("topic: events", "topic: my events"), "f.yaml")
+
+
 def test_features_may_be_selected_later() -> None:
     event = changed("event", features="auto", lags=0, calendar=[]).event
     with pytest.raises(ConfigError, match="none are selected yet"):
@@ -188,8 +199,8 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST + "event_: 1\n", ["did you mean `event`?"]),
         (SMALLEST.replace("[temp]", "[temp]\n  categories: [mode, temp]"), ["'temp'", "named twice"]),
         (SMALLEST.replace("[temp]", "auto\n  categories: [target]"), ["'target' is the target"]),
-        (SMALLEST.replace("[temp]", "temp"), ["f.yaml:7: event.features: ", "'auto'", "list", "(found 'temp')"]),
-        (SMALLEST.replace("[temp]", "[temp, 3]"), ["f.yaml:7: event.features[1]: ", "(found 3)"]),
+        (SMALLEST.replace("[temp]", "temp"), ["event.features: write a list, such as [temp], or auto (found 'temp')"]),
+        (SMALLEST.replace("[temp]", "[temp, 3]"), ["f.yaml:7: event.features[1]: write text", "(found 3)"]),
         (SMALLEST + "function-x: 1\n", ["f.yaml:8: function-x: unknown key"]),
         (SMALLEST + "source_typo: 1\n", ["did you mean `source`?"]),
         ("? [a, b]\n: 1\n", ["f.yaml:1", "a key must be text"]),
@@ -208,7 +219,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes("a: \xfc".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read: it is no text in UTF-8"):
         load_config(tmp_path / "latin.yaml")
     (tmp_path / "bad.yaml").write_text("x: 1\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml:1: x: unknown key"):

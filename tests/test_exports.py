@@ -347,6 +347,14 @@ def test_blanks_after_a_sign_may_come_late_and_currencies_must_be_in_all_cells(t
     assert "units in cells ($)" in Recording(file).describe()
 
 
+@pytest.mark.parametrize("sign", [" €", "€"])
+def test_a_sign_of_currency_may_follow_the_numbers(tmp_path: Path, sign: str) -> None:
+    rows = [f"2026-02-{1 + i:02d};{1000 + i};{i + 0.5:.2f}{sign}".replace(".", ",") for i in range(28)]
+    recording = Recording(write(tmp_path / "a.csv", table("Datum;Verbrauch;Kosten", rows)))
+    assert list(recording)[4] == {"Datum": "2026-02-05", "Verbrauch": 1004, "Kosten": 4.5}
+    assert "units in cells (€)" in recording.describe()
+
+
 @pytest.mark.parametrize("sign", [".", ","])
 @pytest.mark.parametrize("late", [False, True])
 def test_thousands_are_those_of_the_whole_file(tmp_path: Path, sign: str, late: bool) -> None:
@@ -501,6 +509,69 @@ def test_merged_cells_above_the_names_are_part_of_them(tmp_path: Path) -> None:
     file = write(tmp_path / "a.csv", table(";P1;;P2;\nZeit;in;out;in;out", rows))
     found = list(Recording(file, options=parse_options(["tags=none"])))
     assert list(found[0]) == ["Zeit", "P1 in", "P1 out", "P2 in", "P2 out"]
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("Zeit;P1;;P2;\n;in;out;in;out\n;°C;A;°C;A", ["Zeit", "P1 in", "P1 out", "P2 in", "P2 out"]),
+        ("Zeit;P1;;P2;\n;in;out;in;out", ["Zeit", "P1 in", "P1 out", "P2 in", "P2 out"]),
+        ("Zeit;P1;;P2;\n;°C;;°C;A", ["Zeit", "P1", "column_3", "P2", "column_5"]),
+        ("Zeit;P1;P2;P3;P4\n;in;out;in;out", ["Zeit", "P1", "P2", "P3", "P4"]),
+    ],
+)
+def test_names_below_merged_cells_are_part_of_them(tmp_path: Path, header: str, names: list[str]) -> None:
+    rows = [f"{row};{i}.5;7" for i, row in enumerate(READINGS)]
+    recording = Recording(write(tmp_path / "a.csv", table(header, rows)), options=parse_options(["tags=none"]))
+    found = list(recording)
+    assert (list(found[0]), len(found)) == (names, 60)
+    assert ("header in line 2 and the one above it" in recording.describe()) == ("P1 in" in names)
+
+
+def test_the_mark_of_utf8_before_text_in_another_encoding_is_no_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + table("Zeit;Öl;Last", READINGS).encode("cp1252"))
+    assert list(next(iter(Recording(file)))) == ["Zeit", "Öl", "Last"]
+
+
+def test_an_empty_file_and_one_of_names_alone_are_named_as_that(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"a\.csv: the file is empty"):
+        list(Recording(write(tmp_path / "a.csv", "")))
+    with pytest.raises(RecordingError, match=r"b\.csv: no rows below the names"):
+        list(Recording(write(tmp_path / "b.csv", "a,b\n")))
+
+
+def test_numbers_in_several_units_are_named(tmp_path: Path) -> None:
+    rows = [
+        f"2026-02-03 06:{i:02d},{900 + i} ms,{i}.5 %" if i % 9 else f"2026-02-03 06:{i:02d},1.02 s,7.5 %"
+        for i in range(60)
+    ]
+    recording = Recording(write(tmp_path / "a.csv", table("Time,p99,busy", rows)))
+    assert list(recording)[1] == {"Time": "2026-02-03 06:01", "p99": "901 ms", "busy": 1.5}
+    assert "`p99` is text, as its numbers have several units (s, ms): export it in one" in recording.describe()
+    assert recording.describe().count("is text") == 1
+
+
+def test_names_that_come_again_are_no_rows(tmp_path: Path) -> None:
+    names = "Zeit;Pumpe;Temp"
+    rows = [f"2026-02-03 06:{i:02d};P-1;{20 + i % 7}.5" for i in range(60)]
+    lines = [*rows[:20], names, *rows[20:40], "\ufeff" + names, *rows[40:]]
+    recording = Recording(write(tmp_path / "a.csv", table(names, lines)))
+    found = list(recording)
+    assert (len(found), {row["Pumpe"] for row in found}, recording.count()) == (60, {"P-1"}, 60)
+    assert "left out further down: 2 lines with the names again" in recording.describe()
+
+
+def test_tables_of_influxdb_in_one_file_are_one(tmp_path: Path) -> None:
+    above = ["#group,false,false,true,false", "#datatype,string,long,dateTime:RFC3339,double", "#default,_result,,,"]
+    lines: list[str] = []
+    for k in range(2):
+        lines += [*above, ",result,table,_time,_value"]
+        lines += [f",,{k},2026-02-03T06:{i:02d}:00Z,{20 + i % 7}.5" for i in range(60)] + [""]
+    recording = Recording(write(tmp_path / "a.csv", "\n".join(lines)))
+    found = list(recording)
+    assert (len(found), [row["table"] for row in found[59:61]]) == (120, [0, 1])
+    assert "4 lines with the names again" in recording.describe()
 
 
 @pytest.mark.parametrize("header", ["# Station A\n# {}\n# units unknown", "Titel\nWerk\n{}"])

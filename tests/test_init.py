@@ -807,6 +807,29 @@ def test_readings_of_a_topic_that_come_out_of_order_are_waited_for() -> None:
     assert "they will be dead letters" in draft.notes[-1]
 
 
+@pytest.mark.parametrize("by_tag", [False, True], ids=["by time", "tag after tag"])
+def test_rows_of_readings_wait_for_those_of_their_time_where_the_last_is_no_target(by_tag: bool) -> None:
+    signals = {
+        "FLOW": lambda i: i % 7 * 0.5,
+        "TEMP": lambda i: 20 + i % 11,
+        "VALVE": lambda i: "open" if i % 9 else "shut",
+    }
+    rows = [
+        {"time": f"2026-03-02T{i // 60:02d}:{i % 60:02d}:00Z", "tag": f"{tag}.PV", "value": value(i)}
+        for i in range(300)
+        for tag, value in signals.items()
+    ]
+    if by_tag:
+        rows.sort(key=lambda row: str(row["tag"]))
+    draft = draft_event(rows, Choices(), "m")
+    assert draft.event.target == "all"
+    assert draft.event.grace == 0.001
+    assert "come after that of `FLOW.PV` with the same time" in draft.why["grace"]
+    assert draft_event(rows, Choices(targets=("TEMP.PV",)), "m").event.grace == 0.001
+    without = [row for row in rows if not str(row["tag"]).startswith("VALVE")]
+    assert draft_event(without, Choices(targets=("TEMP.PV",)), "m").event.grace == 0.0
+
+
 def test_readings_of_one_plant() -> None:
     rows = [
         {key: value for key, value in row.items() if key != "machine"}
@@ -1125,3 +1148,11 @@ def test_a_target_of_few_rows_is_budgeted_by_its_values(tmp_path: Path) -> None:
         printed = ssm_stream("backtest", config, file).stdout
         assert ("labels" in printed) is few
         assert bool(re.search(r"\b800\W+40\b", printed)) is few
+
+
+def test_no_feature_that_varies_is_no_reason_to_have_numbers() -> None:
+    rows = [{"ts": f"2026-01-01T{i // 60:02d}:{i % 60:02d}:00Z", "serial": 7, "temp": i % 13 * 0.7} for i in range(400)]
+    draft = draft_event(rows, Choices(None, None, ("temp",)), "m")
+    assert draft.event.features == []
+    assert draft.why["features"] == "none of the numbers varies: its own past and the calendar predict"
+    assert "serial" in draft.left_out

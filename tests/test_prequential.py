@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from ssm_stream.cli.app import app
 from ssm_stream.cli.backtest import prediction_lines
 from ssm_stream.config import ConfigError, parse_config
+from ssm_stream.config.first_alerts import too_short
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate import prequential
 from ssm_stream.evaluate.backtest import backtest
@@ -410,6 +411,19 @@ def test_events_that_are_there_twice_are_counted(tmp_path: Path) -> None:
     assert "event before" not in call(tmp_path / "config.yaml", recording(tmp_path, "csv", rows)).stdout
 
 
+def test_times_in_another_unit_than_the_configured_one_are_named(tmp_path: Path) -> None:
+    rows = [{**row, "ts": 1_767_225_600 + 60 * i} for i, row in enumerate(stream(40, entities=1))]
+    file, config = recording(tmp_path, "csv", rows), tmp_path / "config.yaml"
+    config.write_text(YAML.replace("timestamp: ts", "timestamp: ts, timestamp_format: ms"))
+    said = "the first event is of 1970-01-21 by `ts`: event.timestamp_format is ms, and in s it is 2026-01-01"
+    assert said in call(config, file).stdout
+    config.write_text(YAML)
+    assert "timestamp_format" not in call(config, file).stdout
+    in_ms = recording(tmp_path, "csv", [{**row, "ts": 1000 * row["ts"]} for row in rows])
+    config.write_text(YAML.replace("timestamp: ts", "timestamp: ts, timestamp_format: s"))
+    assert "event.timestamp_format is s, and in ms it is 2026-01-01" in call(config, in_ms).output
+
+
 # The command.
 
 
@@ -429,6 +443,18 @@ def test_two_targets_by_the_command(tmp_path: Path) -> None:
     assert [row["y"] for row in written[1::2]] == [row["noise"] for row in two(400)]
     table = call(config, file)
     assert all(word in table.stdout for word in ("target", "temp", "noise", "all 2", "each of the 3 entities"))
+
+
+def test_a_recording_that_ends_before_any_alert_says_so(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(YAML)
+    short = call(tmp_path / "config.yaml", recording(tmp_path, "csv", stream(12, missing=0.0))).stdout
+    assert "no alert of the model could come: alerts begin after 10 labelled events of an entity" in short
+    assert "could come" not in call(tmp_path / "config.yaml", recording(tmp_path, "csv", stream(400))).stdout
+    assert too_short([10, 4], CONFIG.model) is not None
+    some = too_short([50, 10, 3], CONFIG.model)
+    assert some is not None
+    assert "could come for 2 of 3 entities" in some
+    assert too_short([50] * 20 + [3], CONFIG.model) is None
 
 
 @pytest.fixture

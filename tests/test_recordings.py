@@ -224,7 +224,7 @@ def test_json_beside_tables_describes_them(tmp_path: Path) -> None:
         ("a.json", "7", ["a.json", "found int"]),
         ("a.doc", "x", ["a.doc", "unknown kind of file", ".parquet"]),
         ("a.xlsx", "x", ["a.xlsx", "not a sound sheet", "CSV"]),
-        ("a.csv", "", ["a.csv", "header"]),
+        ("a.csv", "", ["a.csv", "the file is empty"]),
         ("a.csv", "a,b\n", ["a.csv", "no rows"]),
         ("a.csv", "a,b\n1,2\n1,2,3\n", ["a.csv:3", "3 cells", "names 2"]),
         ("a.csv", "a,a\n1,2\n", ["a.csv:1", "twice"]),

@@ -39,6 +39,7 @@ from ssm_stream.autoconfig.readings import (
     Times,
     as_rows,
     depends_on_signal,
+    find_after,
     find_behind,
     find_readings,
     unused_signals,
@@ -62,6 +63,9 @@ from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
+
+NUMBERS = "numbers"
+"""Why columns are features."""
 
 
 class Choices(NamedTuple):
@@ -174,6 +178,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         made = _proposed(fixed, taken, entity, sample, why)
     event, events = made.narrowed.event, made.events
     why |= made.narrowed.why
+    if not event.features and why.get("features") == NUMBERS:
+        why["features"] = "none of the numbers varies: its own past and the calendar predict"
     notes += made.narrowed.notes
     if made.refused:
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
@@ -237,7 +243,11 @@ def _of_readings(
     notes = [*draft.notes, *remarks]
     draft = draft._replace(event=event, why=why, left_out=left_out, notes=notes, rows=len(rows))
     behind = find_behind(rows, times, readings, entity, as_they_came=as_they_came)
-    return draft if behind is None else _with_grace(draft, behind)
+    if behind is not None:
+        return _with_grace(draft, behind)
+    if made.every is None and (after := find_after(rows, times, readings, entity, event.targets[0])) is not None:
+        return draft._replace(event=event.model_copy(update={"grace": 0.001}), why=why | {"grace": after})
+    return draft
 
 
 def _with_grace(draft: Draft, behind: Behind) -> Draft:
@@ -367,7 +377,7 @@ def _inputs(
     later |= set(left_out)
     features = [path for path in selected.numbers if path not in later]
     categories = [path for path in selected.categories if path not in later]
-    why["features"] = "numbers" if features else "no other column is a number: its own past and the calendar predict"
+    why["features"] = NUMBERS if features else "no other column is a number: its own past and the calendar predict"
     if categories:
         why["categories"] = "text with few values"
     remarks = [remark for remark in selection.remarks if remark.partition(":")[0] not in later]

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
 from ssm_stream.config.paths import PathError, head_of, is_message_field, parse_path
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events
-from ssm_stream.ingest.json_values import is_utf8
+from ssm_stream.ingest.json_values import abbreviated, is_utf8
 from ssm_stream.ingest.timestamps import UNITS_PER_MS, YEAR_2000_MS, is_iso_time
 
 SAMPLE = 200
@@ -282,8 +282,11 @@ def _role(
     if numbers and len(invalid) <= MAX_INVALID * numbers:
         return _as_feature(numbers + flags, count_expected(column, events.entity), invalid)
     if unusable:
-        found = "lists or objects" if any(type(v) in (list, dict) for v in known) else "numbers that cannot be used"
-        return _Role("none", f"{found} in {unusable} of {n} events")
+        if any(type(value) in (list, dict) for value in known):
+            return _Role("none", f"lists or objects in {unusable} of {n} events")
+        first = next(column[i] for i in sorted(invalid) if type(column[i]) is not str)
+        found = f"numbers that cannot be used, such as {abbreviated(first)}, in {unusable} of {n} events"
+        return _Role("none", f"{found}: leave the value out where it is unknown")
     if texts and (max(map(len, texts)) > MAX_NAME_LENGTH or not is_utf8(texts)):
         return _Role("none", f"text of more than {MAX_NAME_LENGTH} characters, or not UTF-8")
     distinct = len(set(known))

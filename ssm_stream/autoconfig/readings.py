@@ -29,6 +29,8 @@ MIN_EACH = 3
 """Readings of a signal on average, without which a column of names is no column of signals."""
 GRACES = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
 """Lengths of `event.grace` that are proposed, s."""
+MIN_AFTER = 0.01
+"""Share of readings that come after the row of their own time from which on rows wait for them."""
 MIN_LATE, MAX_LATE_IN_FILE = 0.001, 0.01
 """Share of the readings that are behind, from which on they are to be waited for; and up to which those of a file are
 in the order in which they came, as a backtest sorts one with more."""
@@ -230,6 +232,32 @@ def find_behind(
     most = max(behind) / 1000
     why = f"{len(behind):,} of {used:,} readings came after a later one of their entity, by up to {most:g}s"
     return Behind(next((float(each) for each in GRACES if each >= 2 * most), None), why)
+
+
+def find_after(
+    rows: Sequence[dict[str, Any]], times: Times, readings: Readings, entity: str | None, trigger: str
+) -> str | None:
+    """Return in words that readings come after the one that makes the row of their time; None if few do.
+
+    Args:
+        rows: in the order of their source
+        times, readings, entity: as of `as_rows`
+        trigger: signal at whose readings rows are made
+    """
+    names_of = readings.names(entity)
+    made, after, used = dict[Any, int](), 0, 0
+    for i in np.argsort(times.ts, kind="stable").tolist():  # of one time, they stay in the order of their source
+        if (names := names_of(rows[i])) is None:
+            continue
+        (signal, who), time = names, int(times.ts[i])
+        used += 1
+        if signal == trigger:
+            made[who] = time
+        else:
+            after += made.get(who) == time
+    if after <= MIN_AFTER * used:
+        return None
+    return f"{after:,} of {used:,} readings come after that of `{trigger}` with the same time: a row waits for them"
 
 
 def with_layout(event: Event, readings: Readings, rows: Rows, flags: Flags | None) -> Event:

@@ -30,7 +30,7 @@ from ssm_stream.cli.inputs import (
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.config.first_alerts import first_alerts
+from ssm_stream.config.first_alerts import first_alerts, too_short
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.prequential import Chunk
@@ -102,7 +102,7 @@ def backtest(
 
         def on_chunk(chunk: Chunk) -> None:
             bar.advance(task, chunk.height)
-            count.add(len(chunk.events), chunk.refused, chunk.height, chunk.passed_by)
+            count.add(chunk.events.ts, chunk.refused, chunk.height, chunk.passed_by)
             for line in examples.lines(chunk):
                 bar.console.print(line, markup=False, highlight=False)
             if predictions_file is not None:
@@ -118,6 +118,8 @@ def backtest(
     else:
         _print(loaded, result)
         _print_pools(loaded, result)
+    if not as_json and (unit := count.describe_unit()):
+        output().print(unit, markup=False, highlight=False, soft_wrap=True)
     if none := count.describe_none():
         raise exit_with(RecordingError(none), FAILED)
 
@@ -184,7 +186,8 @@ def _print(config: Config, result: dict[str, Any]) -> None:
         f"[dim]{labels}naive: persistence (the last value); ratio: MAE over that; cover: inside the interval[/dim]"
     )
     if targets:
-        console.print(f"[dim]{len(targets)} targets; --json has each of the {len(entities):,} entities[/dim]")
+        each = f"; --json has each of the {len(entities):,} entities" if len(entities) > 1 else ""
+        console.print(f"[dim]{len(targets)} targets{each}[/dim]")
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
     if config.labels is not None and result["events"] and not result["labelled"]:
@@ -197,6 +200,8 @@ def _print(config: Config, result: dict[str, Any]) -> None:
         console.print(
             "alerts by rules: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(result["by_rules"].items()))
         )
+    if short := too_short([each["labelled"] for each in entities.values()], config.model):
+        console.print(short, markup=False, highlight=False, soft_wrap=True)
     share = result["labelled"] / result["events"] if result["labelled"] else 1.0
     if late := first_alerts(result["step"] / share, config.model, "rows that come more often are sooner"):
         console.print(late, markup=False, highlight=False, soft_wrap=True)

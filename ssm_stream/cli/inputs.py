@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from inspect import Parameter, Signature, signature
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,9 @@ from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ssm_stream.evaluate.recordings import FileOptions, Recording
     from ssm_stream.ingest.events import RefusedDocument
 
@@ -201,9 +205,20 @@ class EventCount:
     def __init__(self, config: Config, name: str) -> None:
         self._config, self._name = config, name
         self._rows, self._events, self._passed, self._reason = 0, 0, 0, ""
+        self._first: int | None = None
 
-    def add(self, events: int, refused: Sequence[RefusedDocument], height: int, passed: int) -> None:
-        """Count the next rows. height: their number; passed: of other entities or signals"""
+    def add(self, ts: NDArray[np.int64], refused: Sequence[RefusedDocument], height: int, passed: int) -> None:
+        """Count the next rows.
+
+        Args:
+            ts: times of those that are events, (n,), ms since 1970
+            refused: those that are not
+            height: their number
+            passed: those of other entities or signals
+        """
+        events = len(ts)
+        if events and self._first is None:
+            self._first = int(ts[0])
         if refused and not self._reason:
             self._reason = f"row {self._rows + refused[0].position + 1}: {refused[0].reason}"
         self._rows, self._events, self._passed = self._rows + height, self._events + events, self._passed + passed
@@ -217,6 +232,16 @@ class EventCount:
             readings = self._config.event.layout == "readings"
             reason = "they are readings of other signals" if readings else "they are of other entities (event.only)"
         return f"{self._name}: none of {self._rows:,} rows is an event; {reason}"
+
+    def describe_unit(self) -> str:
+        """Return in a sentence that times are probably in another unit than the configured one; else an empty text."""
+        from ssm_stream.ingest.timestamps import EPOCH, find_other_unit
+
+        event = self._config.event
+        if self._first is None or not (other := find_other_unit(self._first, event.timestamp_format)):
+            return ""
+        read = (EPOCH + timedelta(milliseconds=self._first)).date()
+        return f"the first event is of {read} by `{event.timestamp}`: {other}"
 
 
 def rows_to_read(rows: Recording) -> int | None:

@@ -145,11 +145,12 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> tuple[l
             cadence.add(part.entity, part.ts)
             others = height - len(part) - len(refused)
             passed += others
-            events.add(len(part), refused, height, others)
+            events.add(part.ts, refused, height, others)
     if none := events.describe_none():
         return [none], none
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
-    notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
+    notes = [describe_pools(config, pools, partitions), events.describe_unit() or None]
+    notes.append(describe_budget(config, len(names)))
     what = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
     notes += [f"{passed:,} {what} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
     if config.event.aggregate is None and not config.event.every:  # else known from the file alone

@@ -19,6 +19,7 @@ from ssm_stream.config.config import Config
 from ssm_stream.config.earlier import REMOVED, RENAMED, adapt
 from ssm_stream.config.sections import ConfigError, Section
 from ssm_stream.config.suggestions import suggest
+from ssm_stream.config.value_errors import is_kind, plain_errors
 from ssm_stream.core import frozen_weights
 
 PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
@@ -38,7 +39,9 @@ def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Confi
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read: it is no text in UTF-8; save it in that encoding") from error
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     return parse_config(text, str(path), absent)
 
@@ -353,11 +356,6 @@ def _is_section(kind: object) -> bool:
     return isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, Section)
 
 
-def _is_kind(part: str | int) -> bool:
-    """Return whether a part of an error's location is pydantic's name of a validator or an alternative, not a key."""
-    return isinstance(part, str) and part.startswith(("function-", "constrained-", "literal[", "list["))
-
-
 def _cure_of(path: tuple[str | int, ...]) -> str:
     """Return what to do about an unknown key."""
     key = _dotted(path)
@@ -374,11 +372,11 @@ def _named_key(path: tuple[str | int, ...], text: str) -> str:
 
 def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
     lines = []
-    for item in error.errors():
+    for item in plain_errors(error.errors()):
         loc = item["loc"]
         # An unknown key comes last, and may itself look like one of pydantic's own parts.
         key = len(loc) - 1 if item["type"] == "extra_forbidden" else None
-        path = tuple(part for i, part in enumerate(loc) if i == key or not _is_kind(part))
+        path = tuple(part for i, part in enumerate(loc) if i == key or not is_kind(part))
         text = item["msg"].removeprefix("Value error, ")
         if item["type"] == "value_error" and (named := _named_key(path, text)):
             path, text = (*path, *named.split(".")), text.removeprefix(f"{named}: ")

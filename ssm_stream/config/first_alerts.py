@@ -1,6 +1,8 @@
-"""How long it takes until the first alerts, where rows come so seldom that this is weeks."""
+"""How long it takes until the first alerts, where that is weeks, or a recording ends before."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from ssm_stream.config.sections.model import Model
 
@@ -9,6 +11,9 @@ DRIFT_FROM = 800
 DAY_S = 86_400.0
 MAX_WAIT, MAX_DRIFT_WAIT = 7 * DAY_S, 14 * DAY_S
 """Waits, s, that are worth a warning beyond these: of anomalies and of drift."""
+
+MANY_SHORT = 0.1
+"""Share of entities that is worth a sentence."""
 
 
 def first_alerts(step: float, model: Model, cure: str) -> str | None:
@@ -26,6 +31,24 @@ def first_alerts(step: float, model: Model, cure: str) -> str | None:
         f"at this cadence the first anomaly of an entity can be an alert after {_days(anomaly)} ({model.warmup} rows, "
         f"model.warmup), its first drift after {_days(drift)} ({DRIFT_FROM} rows): {cure}"
     )
+
+
+def too_short(labelled: Collection[int], model: Model) -> str | None:
+    """Return a sentence on entities that end before an alert of the model can come; None if they are few.
+
+    Args:
+        labelled: events with a target of each entity
+        model: the section
+    """
+    short = sum(events <= model.warmup for events in labelled)
+    if not short or short < MANY_SHORT * len(labelled):
+        return None
+    begin = f"alerts begin after {model.warmup:,} labelled events of an entity (model.warmup)"
+    if short == len(labelled):
+        most = max(labelled)
+        return f"no alert of the model could come: {begin}, and none here has more than {most:,}"
+    of_all = f"{short:,} of {len(labelled):,} entities"
+    return f"no alert of the model could come for {of_all}: {begin}, and they have no more"
 
 
 def _days(seconds: float) -> str:

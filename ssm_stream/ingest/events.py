@@ -28,6 +28,7 @@ from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.timestamps import (
     MAX_MS,
     MIN_MS,
+    find_other_unit,
     iso_to_ms,
     number_to_ms,
     plain_iso_to_ms,
@@ -308,9 +309,11 @@ class EventReader:
 
     def _in_range(self, ms: float, value: Any) -> int:
         if not MIN_MS <= ms <= MAX_MS:
+            other = find_other_unit(ms, self.event.timestamp_format)
             raise FaultError(
                 Fault.OUT_OF_RANGE,
-                f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {abbreviated(value)}",
+                f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {abbreviated(value)}"
+                + (f"; {other}" if other else ""),
             )
         return int(ms // 1)
 

@@ -15,7 +15,7 @@ MIN_MS, MAX_MS = -62_104_060_800_000, 253_370_764_799_999
 """Years 2 to 9998: in any time zone, datetime can hold them."""
 DAYS_OF_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 """By the number of the month, from 1."""
-YEAR_2000_MS = 946_684_800_000.0
+YEAR_2000_MS, YEAR_2100_MS = 946_684_800_000.0, 4_102_444_800_000.0
 UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
 """`timestamp_format` of numbers → units of it in a millisecond."""
 END_OF_DAY = re.compile(r"(.+[T ])24((?::?00){0,2}(?:[.,]0+)?(?:Z|[+-][0-9:]+)?)")
@@ -152,6 +152,23 @@ def number_to_ms(number: float, timestamp_format: str) -> float:
             if size < limit:
                 break
     return number / UNITS_PER_MS[timestamp_format]
+
+
+def find_other_unit(ms: float, timestamp_format: str) -> str:
+    """Return in words that a time is one of this century in another unit than the format's; empty if it is not so.
+
+    Args:
+        ms: the time since 1970 as it was read, ms
+        timestamp_format: by which it was read
+    """
+    if timestamp_format not in UNITS_PER_MS or YEAR_2000_MS <= ms < YEAR_2100_MS:
+        return ""
+    number = ms * UNITS_PER_MS[timestamp_format]
+    for unit, per_ms in UNITS_PER_MS.items():
+        if YEAR_2000_MS <= number / per_ms < YEAR_2100_MS:
+            day = (EPOCH + timedelta(milliseconds=number / per_ms)).date()
+            return f"event.timestamp_format is {timestamp_format}, and in {unit} it is {day}"
+    return ""
 
 
 def to_milliseconds(numbers: NDArray[np.float64], timestamp_format: str) -> NDArray[np.int64] | None:

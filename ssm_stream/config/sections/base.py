@@ -72,7 +72,8 @@ def _property(value: object) -> object:
 
 
 KafkaProperties = dict[str, Annotated[str | int | float | bool, BeforeValidator(_property)]]
-Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+TOPIC_PATTERN = r"^[A-Za-z0-9._-]+$"
+Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=TOPIC_PATTERN)]
 
 
 def _path(path: str) -> str:

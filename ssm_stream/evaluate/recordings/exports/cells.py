@@ -16,10 +16,12 @@ NUMBER = re.compile(
 )
 """A number with a point or a comma, with separators between thousands, and with blanks after its sign."""
 CURRENCIES = "$€£¥₹"
-"""Signs that may stand before a number, as a unit does after it."""
+"""Signs that may stand before a number, or after it as a unit does."""
 BEFORE = rf"^\s*([+\u2212-]?)\s*[{CURRENCIES}]\s*"
 """Regular expression of a sign of currency before a number."""
-WITH_UNIT = re.compile(r"(?P<number>.*[0-9])(?P<unit>[ \u00a0]?[%°‰][A-Za-z]?|[ \u00a0][^\W\d_][^\d]{0,7})\s*")
+WITH_UNIT = re.compile(
+    rf"(?P<number>.*[0-9])(?P<unit>[ \u00a0]?(?:[%°‰][A-Za-z]?|[{CURRENCIES}])|[ \u00a0][^\W\d_][^\d]{{0,7}})\s*"
+)
 """A number and its unit: after a blank, or beginning with a sign."""
 SPACES = " \u00a0\u202f'’"
 """Separators of thousands that are no decimal sign."""
@@ -57,7 +59,8 @@ def unit_of(text: str) -> str | None:
 
 def without_unit(text: str, unit: str) -> str:
     """Return the text of a cell without its unit, as `unit_of` has it."""
-    return re.sub(BEFORE, r"\1", text) if unit and unit in CURRENCIES else text.removesuffix(unit)
+    text = re.sub(BEFORE, r"\1", text) if unit and unit in CURRENCIES else text
+    return text.removesuffix(unit)
 
 
 def is_missing(text: str) -> bool:

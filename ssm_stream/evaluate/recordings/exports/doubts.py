@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import polars as pl
 
-from ssm_stream.evaluate.recordings.exports.cells import is_missing, without_unit
+from ssm_stream.evaluate.recordings.exports.cells import is_missing, unit_of, without_unit
 from ssm_stream.evaluate.recordings.exports.columns import PADDED, Counts
 from ssm_stream.evaluate.recordings.exports.format import Format, strip_unit
 from ssm_stream.evaluate.recordings.exports.numbers import Notation, Signs, is_doubtful
@@ -80,7 +80,10 @@ def doubtful_number(form: Format, signs: dict[str, Signs]) -> str | None:
 
 
 def mixed_columns(form: Format, total: dict[str, Counts]) -> Iterator[str]:
-    """Yield for each column that is text although it has many numbers the first cell that makes it so."""
+    """Yield for each column that is text although it has many numbers what makes it so: its units, or a cell."""
+    for column in written_cells(form.parts[0]):
+        if column.name in total and (several := _several_units(column)):
+            yield f"`{column.name}` is text, as its numbers have several units ({several}): export it in one"
     for name, counts in total.items():
         if name in dict(form.dates) or not counts.is_mixed:
             continue
@@ -88,6 +91,13 @@ def mixed_columns(form: Format, total: dict[str, Counts]) -> Iterator[str]:
             form, name, functools.partial(_is_odd, form, counts.has_names, dict(form.units).get(name, ""))
         )
         yield f"`{name}` is text, as line {line.rpartition(':')[2]} holds {cell!r}"
+
+
+def _several_units(column: pl.Series) -> str:
+    """Return the units of a column in which each cell is a number with one; empty if there are not several."""
+    filled = [cell for cell in column.drop_nulls().to_list() if cell.strip() and not is_missing(cell)]
+    units = [unit_of(cell) for cell in filled]
+    return "" if None in units or len(set(units)) < 2 else ", ".join(dict.fromkeys(str(unit).strip() for unit in units))
 
 
 def _is_odd(form: Format, has_names: bool, unit: str, text: str) -> bool:

@@ -85,6 +85,8 @@ class Utf8File(io.RawIOBase):
         return len(part)
 
     def _decode(self, raw: bytes) -> memoryview:
+        if self._first:  # some programs write the mark of UTF-8, and then text in another encoding
+            raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
             text = self._decoder.decode(raw, final=not raw)
         except UnicodeDecodeError as error:

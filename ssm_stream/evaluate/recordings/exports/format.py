@@ -70,7 +70,7 @@ class Joined(NamedTuple):
 def strip_unit(column: pl.Series, unit: str) -> pl.Series:
     """Return a column of text without a unit in its cells, as `unit_of` has it."""
     if unit and unit in CURRENCIES:
-        return column.str.replace(BEFORE, "$1")
+        column = column.str.replace(BEFORE, "$1")
     return column.str.strip_suffix(unit)
 
 
@@ -94,6 +94,8 @@ class Format(NamedTuple):
     """Column with the name of the file, which is added."""
     numbered: str | None = None
     """Column with times by the number of the row, which is added."""
+    again: int = 0
+    """Lines further down that hold the names again, and are no rows."""
 
     def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame of text with date and time of day joined, and without units in cells."""
@@ -147,6 +149,9 @@ def describe(form: Format, options: FileOptions) -> str:
         out.append(f"header in line {first.head.header}")
     if first.head.below:
         out.append(f"left out below it: {', '.join(cell.strip() for cell in first.head.below if cell.strip())[:60]}")
+    if form.again:
+        lines = "line" if form.again == 1 else "lines"
+        out.append(f"left out further down: {form.again:,} {lines} with the names again")
     if form.notation.decimal == ",":
         out.append("decimal comma")
     elif form.notation.grouped:

@@ -36,6 +36,9 @@ TIME_NAMES = frozenset([
 TIME_PARTS = re.compile("zeit|time|datum|stamp|heure|fecha", re.IGNORECASE)
 """What longer words for times have in them."""
 
+ANNOTATIONS = ("#group", "#datatype", "#default")
+"""First cells of the lines that InfluxDB writes above the names of each of its tables."""
+
 Cells = list[str]
 
 
@@ -131,11 +134,13 @@ def _width(rows: list[tuple[int, Cells]]) -> int:
 def find_table(rows: list[tuple[int, Cells]], delimiter: str, path: Path, options: FileOptions) -> Head:
     """Return how the table in numbered rows of cells begins. Raises as `find_head`."""
     if not rows or not any(cell.strip() for _, row in rows for cell in row):
-        raise RecordingError(f"{path}: no header in line 1; the first line must name the columns")
+        raise RecordingError(f"{path}: the file is empty; it needs a line with names of columns, and rows below")
     width = _width(rows)
     at = _header(rows, width, path, options)
+    under_groups = _named_below(rows, at) if at is not None and options.header is None else []
+    at = at + 1 if at is not None and under_groups else at
     names = [] if at is None else _own_names(rows[at][1]) if at else [name.strip() for name in rows[0][1]]
-    two = _joined(rows, at) if at and _repeated(names) else []
+    two = under_groups or (_joined(rows, at) if at and _repeated(names) else [])
     names = two or names
     rest = rows if at is None else rows[at + 1 :]
     below: Cells = []
@@ -157,7 +162,7 @@ def find_table(rows: list[tuple[int, Cells]], delimiter: str, path: Path, option
         raise RecordingError(f"{path}:{rows[at or 0][0]}: the columns {twice} stand twice in the header; {cure}")
     number = 0 if at is None else rows[at][0]
     first = rest[0][0] if rest else number + 1
-    cells = tuple(tuple(row) for _, row in rest)
+    cells = tuple(tuple(row) for _, row in rest if not _is_again(row, names))
     return Head(delimiter, tuple(names), number, first, tuple(below), cells, bool(two))
 
 
@@ -289,6 +294,39 @@ def _joined(rows: list[tuple[int, Cells]], at: int) -> list[str]:
         if not _repeated(names):
             return names
     return []
+
+
+def _is_again(row: Cells, names: list[str]) -> bool:
+    """Return whether a row is the names again, or an annotation of another table."""
+    if row and row[0].strip() in ANNOTATIONS:
+        return True
+    return all(
+        cell.strip(" \t\ufeff") in (name, "" if name == f"column_{i}" else name)
+        for i, (cell, name) in enumerate(zip([*row, *[""] * len(names)], names, strict=False), 1)
+    )
+
+
+def _named_below(rows: list[tuple[int, Cells]], at: int) -> list[str]:
+    """Return the names of two rows, where cells of the first are merged and the second names the columns below them.
+
+    In `Time; Motor 1; ; Motor 2; ` above ` ; Temp; Current; Temp; Current` the first row names groups: each cell that
+    it lacks is filled below. Empty if the rows are no such pair, as the names and their units.
+    """
+    if len(rows) < at + 4:
+        return []
+    groups, own = ([cell.strip() for cell in row] for _, row in rows[at : at + 2])
+    width = len(groups)
+    own = [*own, *[""] * (width - len(own))]
+    lacking = [j for j, group in enumerate(groups) if not group]
+    if len(own) > width or not lacking or not all(own[j] for j in lacking):
+        return []
+    if not _is_no_row(own, [row for _, row in rows[at + 2 : at + 200]]):
+        return []
+    merged: list[str] = []
+    for group in groups:
+        merged.append(group or (merged[-1] if merged else ""))
+    names = [f"{group} {name}".strip() for group, name in zip(merged, own, strict=True)]
+    return [] if _repeated(names) else names
 
 
 def _below_preamble(rows: list[tuple[int, Cells]], at: int, width: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from ssm_stream.evaluate.recordings.exports.format import Format, Part
+from ssm_stream.evaluate.recordings.exports.header import ANNOTATIONS
 from ssm_stream.evaluate.recordings.exports.sheet import Sheet, read_sheet
 from ssm_stream.evaluate.recordings.exports.text_file import filled_rows, numbered_rows, text_frames
 
@@ -35,6 +36,25 @@ def part_frames(part: Part, size: int, decimal: str) -> Iterator[pl.DataFrame]:
         return
     for frame in _sheet_rows(part, decimal).iter_slices(size):
         yield filled_rows(frame)
+
+
+def without_names(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return rows without those that hold the names of the columns again, as where files were put after each other.
+
+    So do lines of InfluxDB above the names of each table. frame: of text, an empty cell is null
+    """
+    names = frame.columns
+    own = [name for i, name in enumerate(names, 1) if name != f"column_{i}"]
+    cells = {name: pl.col(name).str.strip_chars(" \t\ufeff") for name in {names[0], *own}}
+    annotated = frame.select(cells[names[0]].is_in(list(ANNOTATIONS))).to_series()
+    again = frame.select(cells[own[0]] == own[0]).to_series() if own else annotated
+    if not (annotated.any() or again.any()):  # nearly always: one column shows it
+        return frame
+    same = [cells[name].eq_missing(name) if name in own else pl.col(name).is_null() for name in names]
+    no_rows = annotated.fill_null(value=False)
+    if own:
+        no_rows |= frame.select(pl.all_horizontal(same)).to_series()
+    return frame.filter(~no_rows)
 
 
 def written_cells(part: Part) -> list[pl.Series]:

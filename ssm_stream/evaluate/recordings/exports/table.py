@@ -34,7 +34,13 @@ from ssm_stream.evaluate.recordings.exports.format import Format, Joined, Part, 
 from ssm_stream.evaluate.recordings.exports.header import find_table
 from ssm_stream.evaluate.recordings.exports.numbers import Signs, count_signs, find_notation
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
-from ssm_stream.evaluate.recordings.exports.part_rows import find_cell, part_frames, sheet_of, written_cells
+from ssm_stream.evaluate.recordings.exports.part_rows import (
+    find_cell,
+    part_frames,
+    sheet_of,
+    without_names,
+    written_cells,
+)
 from ssm_stream.evaluate.recordings.exports.row_times import NumberedTimes, RepeatedHours
 from ssm_stream.evaluate.recordings.exports.tags import find_tags
 from ssm_stream.evaluate.recordings.exports.text_file import text_head
@@ -85,7 +91,7 @@ class Table(NamedTuple):
         lines = size if tags is None else max(size // len(tags.entities), 1)
         for part in form.parts:
             for frame in part_frames(part, lines, form.notation.decimal):
-                rows = form.rows(frame.select(form.parts[0].head.names))
+                rows = form.rows(without_names(frame).select(form.parts[0].head.names))
                 if form.file is not None:
                     rows = rows.with_columns(pl.lit(name_of(part.path), pl.String).alias(form.file))
                 for change in changes:
@@ -211,7 +217,7 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
         total = {name: total.get(name, Counts(filled=1)) for name in names}
     form = form._replace(mixed=tuple(mixed_columns(form, passed.total))[:MAX_MIXED])
     if not passed.rows:
-        raise RecordingError(f"{parts[0].path}: no rows; a header alone cannot be replayed")
+        raise RecordingError(f"{parts[0].path}: no rows below the names of the columns")
     columns = {name: counts.column() for name, counts in total.items()}
     columns |= {name: Column("text", False) for name, _ in form.dates if name in columns}  # digits count as numbers
     missing = tuple(name for name, column in columns.items() if column.missing)
@@ -222,7 +228,7 @@ def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
     if options.every is not None:
         numbered = _numbered_name(list(columns), options)
         columns[numbered] = Column("text", False)
-    return Scan(columns, passed.rows, form._replace(missing=missing, file=file, numbered=numbered))
+    return Scan(columns, passed.rows, form._replace(missing=missing, file=file, numbered=numbered, again=passed.again))
 
 
 def _numbered_name(names: list[str], options: FileOptions) -> str:
@@ -244,11 +250,12 @@ class _Pass:
         dates: the different dates of each column of times
         signs: what each column shows of the notation, where that is not certain
         ends: the first and the last rows of each file, as they stand
+        again: number of lines that are no rows, but the names again
     """
 
     def __init__(self, form: Format) -> None:
         self.total: dict[str, Counts] = {}
-        self.rows = 0
+        self.rows = self.again = 0
         self.dates: dict[str, dict[tuple[str, str, str], None]] = {name: {} for name, _ in form.dates}
         self.signs: dict[str, Signs] = {}
         names = list(form.parts[0].head.names)
@@ -256,8 +263,10 @@ class _Pass:
         for part in form.parts:
             ends = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
             for raw in part_frames(part, SCANNED, form.notation.decimal):
-                self._add(form, form.columns(raw.select(names)))
-                ends = pl.concat([ends, raw.select(names)])
+                rows = without_names(raw).select(names)
+                self.again += raw.height - rows.height
+                self._add(form, form.columns(rows))
+                ends = pl.concat([ends, rows])
                 ends = pl.concat([ends[:1], ends[1:][-LAST:]])
             self.ends.append(ends)
 
