@@ -66,7 +66,7 @@ def test_the_event_of_a_change_is_predicted(kind: str, seed: int) -> None:
     few changes to learn them from."""
     error, since = errors(kind, seed)
     late = np.arange(EVENTS) > EVENTS // 2
-    usual, most = error[:, late][since[:, late] > 10].mean(), {"products": 5.0, "sized": 20.0}[kind]
+    usual, most = error[:, late][since[:, late] > 10].mean(), {"products": 6.0, "sized": 20.0}[kind]
     assert np.median(error[:, late][since[:, late] == 0]) < most * usual
 
 
@@ -96,3 +96,27 @@ def test_the_first_event_of_an_hour_is_predicted_like_the_others() -> None:
     error, late = np.abs(y - predicted["yhat"]), np.arange(len(y)) > 5_000
     first = (ts // 60_000) % 60 == 0
     assert error[first & late].mean() < 1.15 * error[~first & late].mean()
+
+
+def test_a_state_that_changes_every_few_minutes_is_predicted_better_than_by_its_mean() -> None:
+    """A compressor that loads and unloads, whose past targets are of another state: with codes alone it was 0.93 ×."""
+    rng = np.random.default_rng(3)
+    state, at = np.empty(6000), 0
+    while at < len(state):
+        for now, longest in ((2, 9), (1, 6)):
+            run_of = int(rng.integers(1, longest))
+            state[at : at + run_of] = now
+            at += run_of
+        if rng.random() < 0.05:
+            state[at : at + 60] = 0
+            at += 60
+    pressure = autoregression(rng, len(state), 0.95, 0.1)
+    level = np.array([0.3, 18.6, 62.0])[state.astype(int)]
+    y = level * (1 + 0.07 * pressure * (state == 2) + 0.015 * rng.normal(size=len(state)))
+    columns = np.column_stack([pressure, state])
+    settings = config("features: [x], categories: [product], lags: 8")
+    predicted, _ = run(Engine(settings), made(y, columns, ["m"] * len(y), np.arange(len(y)) * 60_000))
+    late = np.arange(len(y)) > 3000
+    mean = np.array([y[late & (state == each)].mean() for each in range(3)])[state.astype(int)]
+    error, simple = (np.abs(y - answer)[late].mean() for answer in (predicted["yhat"], mean))
+    assert error < 0.85 * simple

@@ -29,6 +29,14 @@ LATELY = 1_735_689_600_000  # 2025-01-01, ms: zones have the offsets of today
 NEVER, BY_RULE, ALWAYS = range(3)  # is the hour (the weekday) a code?
 
 
+INDICATED = 4  # values of a category, the first that it shows, of which each has a numeric input, too: 1 where it is
+
+
+def value_name(category: str, i: int) -> str:
+    """Return the name of the numeric input of a category's value. i: of the values, in order of appearance, from 0"""
+    return f"{category}: value {i + 1}"
+
+
 class FeaturePlan(NamedTuple):
     """Which inputs there are.
 
@@ -90,11 +98,12 @@ class FeaturePlan(NamedTuple):
         """Names of the numeric inputs, shape (F,)."""
         changes = tuple(f"change({name})" for name in self.features) if self.changes else ()
         changes += tuple(f"change({name}, {j})" for j in range(2, self.feature_lags + 1) for name in self.features)
+        values = tuple(value_name(name, i) for name in self.categories for i in range(INDICATED))
         last = ("last",) if self.lags else ()
         lags = tuple(f"lag{k}-lag{k + 1}" for k in range(1, self.lags))
         usual = ("usual at this hour", "usual at this hour of the week")
         seasons = usual if self.seasons and self.lags else ()
-        return (*self.features, *self.cycles, *changes, *last, *lags, *seasons)
+        return (*self.features, *self.cycles, *changes, *values, *last, *lags, *seasons)
 
 
 def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

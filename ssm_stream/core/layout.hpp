@@ -28,7 +28,7 @@ inline bool complete(Params& p) {
     p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8), p.hour_T = rounded(p.T, 16);
     p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
     p.heads = p.B + p.prox + 2;
-    return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + p.usual &&
+    return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.categories * INDICATED + p.lags + p.usual &&
            p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.B == fleet && p.A == norm &&
            p.T == p.bases + p.B + p.A + p.product_heads + p.prox + slow && !(p.known && past) && !(p.effects && !past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
 }

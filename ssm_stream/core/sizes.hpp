@@ -12,7 +12,7 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 8, VIEWS = 5, LEVELS = 8, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 7, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
+enum { VALUES = 32, INDICATED = 4, SLOTS = 256, GAPS = 20, GATES = 8, VIEWS = 5, LEVELS = 8, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 7, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
 // Of `made`: answers of the gates, of the views, of the top gate, the prediction; then places between two levels, and between two differences of the gates
 enum { VIEWED = GATES, ANSWER = VIEWED + VIEWS, PREDICTION, AT_LEVEL, AT_DIFFERENCE, MADE };
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour

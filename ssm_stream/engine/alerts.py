@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.core import detect, error_scale, lifecycle, loop
-from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.features import INDICATED, FeaturePlan, value_name
 from ssm_stream.core.implicit import answer_names
 from ssm_stream.core.shapes import MANY, LearnerParams
 from ssm_stream.engine.alert_kinds import KINDS
@@ -110,22 +110,39 @@ def input_names(
 ) -> list[str]:
     """Return the names of a pool's implicit weights: the constant, the numbers, then the codes in use.
 
+    A value of a category may be both a number and a code, which have the same name; one not shown yet has none.
+
     text_of: the text of a category's code; None for a value that is a number
     """
     names = ["?"] * (codes.used if codes else 0)
+    numbers = dict(zip(plan.numbers, plan.numbers, strict=True))
+    numbers |= {value_name(column, i): "" for column in plan.categories for i in range(INDICATED)}
     for j, column in enumerate(plan.coded if codes else ()):
         assert codes is not None
         category = 0 <= j - len(plan.features) < len(plan.categories)
         for i in range(int(codes.seen[j])):
+            value = float(codes.value[j, i])
+            text = text_of(value) if category else None
+            name = f"{column}={value:g}" if text is None else f"{column}={text}"
             if codes.slot[j, i]:
-                value = float(codes.value[j, i])
-                text = text_of(value) if category else None
-                names[codes.slot[j, i] - 1] = f"{column}={value:g}" if text is None else f"{column}={text}"
+                names[codes.slot[j, i] - 1] = name
+            if category and i < INDICATED:
+                numbers[value_name(column, i)] = name
         if codes.missing[j]:
             names[codes.missing[j] - 1] = f"{column} unknown"
         if codes.other[j]:
             names[codes.other[j] - 1] = f"{column}=another"
-    return ["constant", *plan.numbers, *names, *[""] * (p.K - len(names))]
+    return ["constant", *numbers.values(), *names, *[""] * (p.K - len(names))]
+
+
+def add_alike(names: list[str], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values (n,) in which inputs of the same name have their sum, at the first of them, and the others 0."""
+    out, first = values.copy(), dict[str, int]()
+    for i, name in enumerate(names):
+        if first.setdefault(name, i) != i:
+            out[first[name]] += out[i]
+            out[i] = 0.0
+    return out
 
 
 class TargetAndPrediction(NamedTuple):
@@ -337,7 +354,7 @@ class AlertBuilder:
         """Return the inputs that contributed most: each one's signed share of the distance from the base."""
         weights = state.array("report.weights")
         x = state.array("entity" if state.array("flag")[MANY] else "fleet")
-        return self._shares((weights * x[: len(weights)]).astype(np.float64)[1:], names[1:])
+        return self._shares(add_alike(names, (weights * x[: len(weights)]).astype(np.float64))[1:], names[1:])
 
     def _most_moved(self, shifts: NDArray[np.float64] | None) -> str | None:
         """Return the column whose level, or whose steps, moved most; None if none did."""
@@ -357,7 +374,8 @@ class AlertBuilder:
 
     def _weight_change(self, state: CapturedState, names: list[str]) -> list[dict[str, Any]]:
         """Return the implicit weights that changed most, in the target's unit per standard deviation of the input."""
-        before, after = (state.array(name).astype(np.float64) for name in ("reference.weights", "report.weights"))
+        weights = [state.array(name).astype(np.float64) for name in ("reference.weights", "report.weights")]
+        before, after = (add_alike(names, each) for each in weights)
         return [
             {"feature": names[i], "before": float(before[i]), "after": float(after[i])}
             for i in self._largest(after - before)

@@ -14,6 +14,7 @@ from ssm_stream.core.features import QUARTER, utc_offset
 from ssm_stream.core.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
 from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE, EntityStates
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alerts import add_alike
 from ssm_stream.engine.counts.episode_tally import EpisodeFigures
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_store import EntityStore
@@ -115,7 +116,9 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
     # The running mean begins at zero: divide by the weight of what it has seen.
     share = 1.0 - (1.0 - WEIGHT_RATE) ** math.ceil(n / WEIGHT_EVERY)
     means = view.state.reference.weights[view.row].astype(float) / (share or 1.0)
-    weights = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
+    names = engine.input_names(pool)
+    summed = add_alike(names, means[: len(names)]).tolist()
+    weights = [pair for pair in zip(names, summed, strict=True) if pair[0] and pair[1]]
     usual, last = (float(view.state.error_scale.number[view.row, at]) for at in (error_scale.PLAIN, error_scale.LAST))
     at = _time(view, LAST)
     hour = 0 if at is None else (at + utc_offset(engine.config.event.time_zone, at)) // (4 * QUARTER) % 24

@@ -25,6 +25,7 @@ from ssm_stream.config import Config
 from ssm_stream.core import kernel
 from ssm_stream.core.implicit import answer_names, product_parts
 from ssm_stream.core.shapes import BASE, MANY, SHIFT
+from ssm_stream.engine.alerts import add_alike
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.context.facts import JoinFacts
@@ -124,12 +125,13 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     x = (w.entity if many else w.fleet)[: p.L].astype(np.float64)
     moved = weights.astype(np.float64) * x
     names, parts = engine.input_names(pool), []
-    for j in range(1, len(names)):
-        if names[j]:
+    summed, added = add_alike(names, weights.astype(np.float64)), add_alike(names, moved)
+    for j, name in enumerate(names):
+        if j and name and names.index(name) == j:
             value = float(w.v[j - 1]) if j <= p.F else float(x[j])
             known = None if value != value else value
             reading = float(trace.columns[j - 1]) if w.wild[0] == -j else None
-            parts.append(Contribution(names[j], known, float(weights[j]), float(moved[j]), reading))
+            parts.append(Contribution(name, known, float(summed[j]), float(added[j]), reading))
     for product in product_parts(p, w, trace.learner.pool, pool):
         both = product_name(names[1 + product.i], names[1 + product.j])
         known = None if product.value != product.value else product.value

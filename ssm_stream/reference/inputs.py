@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import LEAN, POSITIVE_FROM
+from ssm_stream.core.features import INDICATED
 from ssm_stream.core.shapes import (
     AGE_MOST,
     ALIKE_MOST,
@@ -136,11 +137,26 @@ def learn_holding(p: LearnerParams, own: EntityState, u: Tensor) -> Tensor:
     )
 
 
-def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """v, and with NaN where a feature is unknown and held.
+def shown_values(p: LearnerParams, s: State, event: Event) -> Tensor:
+    """(B, categories · INDICATED) 1 where a category is the value that it showed first, second, …; NaN if unknown."""
+    out = torch.zeros(len(event.e), p.categories, INDICATED, dtype=torch.float64)
+    for b, codes in enumerate(s.codes if p.categories else ()):
+        for j, column in enumerate(codes.slots[p.features : p.features + p.categories]):
+            value = float(event.u[b, p.features + j])
+            shown = [float(value == each) for each in list(column)[:INDICATED]]
+            out[b, j, : len(shown)] = torch.tensor(shown, dtype=torch.float64)
+            if math.isnan(value):
+                out[b, j] = math.nan
+    return out.flatten(1)
 
-    v = [features, cycles, changes, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last]. The changes are
-    u_t − the last known value (`differences`), then u_t − u_{t−2}, …, u_t − u_{t−k} (`feature_lags` k),
+
+def numbers(
+    p: LearnerParams, own: EntityState, event: Event, shown: Tensor, last: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """v, and with NaN where a feature is unknown and held. shown: the values of categories
+
+    v = [features, cycles, changes, shown, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last]. The
+    changes are u_t − the last known value (`differences`), then u_t − u_{t−2}, …, u_t − u_{t−k} (`feature_lags` k),
     unknown where either is, and before the entity has had so many events.
     """
     new = (own.running.n == 0)[:, None]
@@ -150,6 +166,7 @@ def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean
     if p.feature_lags > 1:
         back = own.u_last[:, 2 * p.features :]
         parts.append(torch.where(new, math.nan, parts[0].repeat(1, p.feature_lags - 1) - back))
+    parts.append(shown)
     if p.lags:
         parts += [last[:, None], torch.where(new, 0.0, own.y_last[:, :-1] - own.y_last[:, 1:])]
     if p.seasons and p.lags:
@@ -214,7 +231,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     last = torch.where(new, mean, own.y_last[:, 0]) if p.lags or p.known else mean
     base = last if p.lags else torch.zeros_like(mean)
     shift = find_shifts(p, s.codes, own, event)
-    v, values = numbers(p, own, event, last, mean)
+    v, values = numbers(p, own, event, shown_values(p, s, event), last, mean)
     codes = find_codes(p, s, event)
     z, z_own, one = standardise(s.running, v), standardise(own.running, v), torch.ones(B, 1, dtype=torch.float64)
     if p.seasons and p.lags:  # their statistics are learned from the first event on

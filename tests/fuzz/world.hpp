@@ -96,7 +96,7 @@ struct World {
         p.C = p.features + p.categories + p.cycles;
         p.Q = p.features + p.categories + 2;
         p.step_hour = p.step_weekday = BY_RULE;
-        p.F = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : 0)) + p.cycles + p.lags + 2 * (p.seasons && p.lags > 0);
+        p.F = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : 0)) + p.cycles + p.categories * INDICATED + p.lags + 2 * (p.seasons && p.lags > 0);
         p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
         p.effects = p.lags > 0 && p.categories > 0, p.known = p.lags == 0, p.ahead = 3.6e6;
         p.bases = 2 + 6 * p.seasons + 3 * p.known;

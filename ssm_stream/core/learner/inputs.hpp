@@ -198,6 +198,10 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
         for (i64 j = 0; j < f; ++j) v[at + j] = first ? UNKNOWN : event.u[j] - s.u_last[i * f + j];
         at += f;
     }
+    for (i64 j = f; j < f + p.categories; ++j) {
+        const double* values = pool.value + j * VALUES;
+        for (i64 i = 0; i < INDICATED; ++i) v[at++] = unknown(event.u[j]) ? UNKNOWN : i < pool.seen[j] && event.u[j] == values[i] ? 1.0 : 0.0;
+    }
     if (p.lags > 0) {
         v[at] = last;
         for (i64 i = 1; i < p.lags; ++i) v[at + i] = fresh ? 0.0 : s.y_last[i - 1] - s.y_last[i];

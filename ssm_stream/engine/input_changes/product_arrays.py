@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core.features import INDICATED
 from ssm_stream.core.shapes import LearnerParams, factors
 from ssm_stream.engine.input_changes.input_map import NEW, Indices, InputMap, removed_inputs, take
 from ssm_stream.engine.input_changes.learner_arrays import HeadArrays, discounted_level
@@ -103,7 +104,7 @@ def _changes(p: LearnerParams) -> range:
 def _last(p: LearnerParams) -> list[int]:
     """Return the number that is the last target, if it is one."""
     past = int(p.differences > 0) + max(p.feature_lags - 1, 0)
-    return [p.features + p.cycles + p.features * past] if p.lags else []
+    return [p.features + p.cycles + p.features * past + p.categories * INDICATED] if p.lags else []
 
 
 def _former_pairs(inputs: InputMap, was: Indices, chosen: Indices) -> Indices:
