@@ -12,7 +12,7 @@ from ssm_stream.core import blocks, native
 SAMPLES = 288  # that are remembered
 YOUNG = 150  # distances before the first alarm
 # columns of ShapeState.number that others read
-EVERY, PERIOD = 5, 8
+EVERY, PERIOD, STEADY, STEP = 5, 8, 10, 14
 
 
 class ShapeState(NamedTuple):
@@ -21,8 +21,8 @@ class ShapeState(NamedTuple):
     number (E, 15) float64: time of the latest value, ms; the first one; the largest sample of the first ones, from the
         first value on: the unit; sum of the values of the present sample and its places so far, with 1/1024 for each
         that lacks a value; places of a sample; samples that are remembered; place of the latest; samples of a cycle,
-        0 while no period is known; samples since the period was last found; usual step between values, ms; distances
-        so far and their running mean; the score; share of the latest gaps that are one step
+        0 while no period is known; samples since the period was last found; share of the latest steps that have a
+        value; distances so far and their running mean; the score; usual step between values, ms
     tail (E, 8) float64: of the distances, scale, width and tail as in `interval.IntervalState`
     past (E, SAMPLES) int16: samples in that unit, a ring, from the latest on to older ones
     distance (E, SAMPLES) float32: decayed squared distance of the latest window from that so many samples ago

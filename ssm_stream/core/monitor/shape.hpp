@@ -16,23 +16,22 @@
 // of so high a correlation, after a dip, and as high again at twice the lag. Where there is none the channel is silent, costs
 // nearly nothing, and has no share of the budget. Every so often it is asked again: a signal whose period is gone starts anew.
 //
-// Lags are times, and samples count them only while no row is lost. So where values come in even steps, those that a gap lacks
-// take their places: a sample that lacks more than a few of its values is unknown, changes no distance, and is for later ones
-// what it was a cycle before. After a longer gap nobody knows where in its cycle a machine is, and windows begin anew: but not
-// where such pauses come every few cycles, as between batches, which are then what rows count as ever; nor does an uneven
-// cadence tell how many values a gap lacks.
+// Lags are times, and samples count them only while no row is lost. So where values come in even steps (`cadence.hpp`), those that
+// a gap lacks take their places: a sample that lacks more than a few of its values is unknown, changes no distance, and is for
+// later ones what it was a cycle before. After a longer gap nobody knows where in its cycle a machine is: windows begin anew.
 //
 // The log of a distance is nearly normal, which says what is too far; the bound is then corrected online, up at an alarm, down
 // by as much in a budget's worth of samples. Below it the score is about the log of how rare such a distance is.
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
+#include "cadence.hpp"
 #include "drift.hpp"
 
 namespace ssm::SSM_ISA::shape {
 
 enum { SAMPLES = SHAPE_SAMPLES };
-constexpr double CYCLE_MOST = 28.0;    // samples of a cycle
+constexpr double CYCLE_MOST = 28.0, CYCLE_LONG = 29.0;  // samples of a cycle; from which on it is one of too many
 enum { SPAN = 16 };                    // lags of a cycle that are tried, at most
 constexpr double MEMORY = 0.4;         // cycles: of the window's weights
 constexpr double AWAY = 0.25;          // cycles: how far from a whole number of them a lag may be
@@ -59,18 +58,14 @@ constexpr double Z_MOST = 3.0;         // deviations: what a distance counts for
 constexpr double STEP_BOUND = 0.2, BOUND_MOST = 2.0, REST = 50.0;  // of the bound, in deviations: an alarm, at most; samples
 constexpr double BASE = 1.0;           // deviations below the mean where the score begins
 constexpr double SCORE_MOST = 1e3;
-constexpr double NEAR_STEP = 0.25, GAP_FROM = 1.5;  // steps: a gap is one step that differs by so little; lacks values from so many on
-constexpr double STEP_RATE = 0.1, STEP_CLIP = 0.5;  // of the usual step; steps: what a gap counts for at most
-constexpr double STEADY_LEAST = 0.9, STEADY_RATE = 0.01, STEADY_CYCLES = 4.0;  // share of gaps of one step; its memory, at least
-constexpr double PAUSE_CYCLES = 9.0;   // pauses that come again sooner are a part of the cycle
-constexpr double LACKS_MOST = 0.1;     // of its values: a sample that lacks more is unknown
+constexpr double LACKS_LEAST = 0.1, LACKS_USUAL = 4.0, LACKS_MOST = 0.3;  // of its values, times the usual: a sample that lacks more is unknown
 constexpr double LACKING = 1.0 / 1024; // what a value that is lacking adds to IN_SAMPLE beyond its place
 constexpr std::int8_t NONE = -128;
 constexpr std::int32_t FARTHEST_KEY = 0x7FFFFFFF;
 
 // columns of `number`. IN_SAMPLE: places of the sample, and as a fraction how many of them lack a value
-enum { TIME, ORIGIN, UNIT, SUM, IN_SAMPLE, EVERY, COUNT, PLACE, PERIOD, SINCE, STEP, JUDGED, MEAN_OF, SCORE, STEADY };
-static_assert(STEADY + 1 == SHAPE_NUMBERS);
+enum { TIME, ORIGIN, UNIT, SUM, IN_SAMPLE, EVERY, COUNT, PLACE, PERIOD, SINCE, STEADY, JUDGED, MEAN_OF, SCORE, STEP };
+static_assert(STEP + 1 == SHAPE_NUMBERS);
 static_assert(2.0 * AWAY * CYCLE_MOST + 1.0 < SPAN);
 
 // columns of `tail`
@@ -251,7 +246,7 @@ inline void seek_again(const Shape& s) {
     const double period = find_period(u, n, PEAK_STILL), change = period / number[PERIOD] - 1.0;
     if (std::fabs(change) < SAME_PERIOD) set_period(s, period);
     if (period > 0.0) number[SINCE] = 0.0;
-    else if (number[SINCE] >= static_cast<double>(MISSED_MOST * SAMPLES)) restart(s);
+    if (number[SINCE] >= static_cast<double>(MISSED_MOST * SAMPLES) || period > CYCLE_LONG) restart(s);
 }
 
 // The nearest of the first `count` of SPAN lags: its distance, the last bits of which are replaced by the place of the lag.
@@ -347,7 +342,7 @@ inline void end_sample(const Shape& s, double events) {
     double* number = s.number;
     const double places = std::floor(number[IN_SAMPLE]), lacks = std::nearbyint((number[IN_SAMPLE] - places) / LACKING);
     const double mean = places > lacks ? number[SUM] / (places - lacks) : 0.0;
-    const bool known = is_periodic(s), whole = lacks <= LACKS_MOST * places;
+    const bool known = is_periodic(s), whole = lacks <= min(max(LACKS_USUAL * (1.0 - number[STEADY]), LACKS_LEAST), LACKS_MOST) * places;
     number[SUM] = number[IN_SAMPLE] = 0.0;
     const i64 last = static_cast<i64>(number[PLACE]), place = (last + SAMPLES - 1) % SAMPLES, count = static_cast<i64>(number[COUNT]);
     if (!whole && count == 0) return;
@@ -366,35 +361,20 @@ inline void end_sample(const Shape& s, double events) {
     if (static_cast<i64>(number[SINCE]) % SAMPLES == 0) seek_again(s);
 }
 
-// Values that a value at this time shows to be lacking between the last one and it: 0 where values come in no even steps.
-// time: ms; longest: ms, beyond which a gap says nothing
+// Values that a value at this time shows to be lacking before it, as of `cadence::lacking`.
 SSM_INLINE double lacking(const Shape& s, double time, double longest) {
     double* number = s.number;
-    const double last = number[TIME], gap = time - last, cycle = number[PERIOD] * number[EVERY];
-    const double rate = min(STEADY_RATE, 1.0 / (STEADY_CYCLES * cycle + 1.0));
-    const bool steady = number[STEADY] >= STEADY_LEAST, goes_on = last != 0.0 && gap >= -longest && gap <= longest;
-    if (!goes_on || gap > 0.0) number[TIME] = time;
-    if (!goes_on) return 0.0;
-    if (!(gap > 0.0)) {
-        number[STEADY] -= rate * number[STEADY];
-        return 0.0;
-    }
-    if (!(number[STEP] > 0.0)) number[STEP] = gap;
-    const double steps = gap / number[STEP], off = steps - 1.0;
-    number[STEP] = max(number[STEP] * (1.0 + STEP_RATE * clip(off, STEP_CLIP)), 1e-3);
-    number[STEADY] += rate * ((std::fabs(off) <= NEAR_STEP ? 1.0 : 0.0) - number[STEADY]);
-    return steady && steps >= GAP_FROM ? min(std::nearbyint(steps) - 1.0, 1e9) : 0.0;
+    const double period = number[PERIOD], samples = number[COUNT];
+    return cadence::lacking({number[TIME], number[STEP], number[STEADY]}, {period * number[EVERY], samples, samples / max(period, 1.0)}, time, longest);
 }
 
 // So many values are lacking.
 SSM_ALONE void pass(const Shape& s, double values, double events) {
     double* number = s.number;
     const bool known = is_periodic(s);
-    if (values > AWAY * (known ? number[PERIOD] : static_cast<double>(LAG_LEAST)) * number[EVERY]) {
-        if (!known) return;
-        // Windows that begin anew again and again never get old enough: such pauses are a part of the cycle.
-        if (number[COUNT] < PAUSE_CYCLES * number[PERIOD]) number[STEADY] = 0.0;
-        return part(s);
+    if (values > cadence::FILLED * (known ? number[PERIOD] : static_cast<double>(LAG_LEAST)) * number[EVERY]) {
+        if (known) part(s);
+        return;
     }
     while (values > 0.0 && number[EVERY] > 0.0) {  // 0: none has been seen, or none since it began anew
         const double some = min(values, number[EVERY] - std::floor(number[IN_SAMPLE]));
@@ -408,6 +388,7 @@ SSM_ALONE void pass(const Shape& s, double values, double events) {
 SSM_ALONE double observe(const Shape& s, double value, double events, double lacks) {
     double* number = s.number;
     if (!(std::fabs(value) < INFINITE)) return 0.0;
+    if (lacks == cadence::NO_PLACE) return number[SCORE];
     if (lacks > 0.0) pass(s, lacks, events);
     if (number[EVERY] == 0.0) restart(s), number[ORIGIN] = value, number[EVERY] = 1.0;
     number[SUM] += clip(value - number[ORIGIN], 1e300);
