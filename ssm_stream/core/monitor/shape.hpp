@@ -31,7 +31,7 @@
 namespace ssm::SSM_ISA::shape {
 
 enum { SAMPLES = SHAPE_SAMPLES };
-constexpr double CYCLE_MOST = 28.0, CYCLE_LONG = 29.0;  // samples of a cycle; from which on it is one of too many
+constexpr double CYCLE_MOST = 28.0;    // samples of a cycle
 enum { SPAN = 16 };                    // lags of a cycle that are tried, at most
 constexpr double MEMORY = 0.4;         // cycles: of the window's weights
 constexpr double AWAY = 0.25;          // cycles: how far from a whole number of them a lag may be
@@ -246,7 +246,7 @@ inline void seek_again(const Shape& s) {
     const double period = find_period(u, n, PEAK_STILL), change = period / number[PERIOD] - 1.0;
     if (std::fabs(change) < SAME_PERIOD) set_period(s, period);
     if (period > 0.0) number[SINCE] = 0.0;
-    if (number[SINCE] >= static_cast<double>(MISSED_MOST * SAMPLES) || period > CYCLE_LONG) restart(s);
+    else if (number[SINCE] >= static_cast<double>(MISSED_MOST * SAMPLES)) restart(s);
 }
 
 // The nearest of the first `count` of SPAN lags: its distance, the last bits of which are replaced by the place of the lag.
