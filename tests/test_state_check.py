@@ -110,7 +110,7 @@ def bent(state: bytes, array: str, value: float) -> bytes:
         ("novelty.number", 50.001),
         ("novelty.grid", 1e308),
         ("novelty.smooth", np.nan),
-        ("shape.number", -1),
+        ("shape.number", np.nan),
         ("shape.distance", np.nan),
         ("flag", 2),
         ("active", -1),

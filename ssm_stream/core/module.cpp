@@ -656,13 +656,13 @@ void bind_monitor(nb::module_& m) {
         nb::gil_scoped_release free;
         for (i64 t = 0; t < n; ++t) score[t] = F->novelty_observe(state, e, value[t], week[t], events);
     });
-    m.def("shape_observe", [](nb::handle s, i64 e, nb::handle values, double events, nb::handle out) {
+    m.def("shape_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle times, double events, nb::handle out) {
         const MonitorState state = shape_state(s, e);
         const i64 n = length(values, "values");
-        const double* value = data<const double>(values, "values", {n});
+        const double *value = data<const double>(values, "values", {n}), *time = data<const double>(times, "times", {n});
         double* score = data<double>(out, "out", {n});
         nb::gil_scoped_release free;
-        for (i64 t = 0; t < n; ++t) score[t] = F->shape_observe(state, e, value[t], events);
+        for (i64 t = 0; t < n; ++t) score[t] = F->shape_observe(state, e, value[t], events, time[t]);
     });
     m.def("levels_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle columns, i64 features, double events, double absorb, nb::handle out) {
         if (features < 0 || features > 100'000) throw nb::value_error("no such number of features");

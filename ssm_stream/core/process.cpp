@@ -89,6 +89,7 @@ struct Judged {
     const double* u;
     const i64 *steps, *context;  // hour and weekday of the target; those that the prediction was made for
     double* allowance;   // as of `Events`, of this one; none where the score is judged as it is
+    double target_time;  // ms; `time` is that of the event that was predicted from
 };
 
 // 1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal.
@@ -207,7 +208,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     if (r.channels[SHAPE_CHANNEL]) {
         const shape::Shape cycles(state.monitor, e);
         if (new_stay(state.learner.w)) shape::part(cycles);
-        const double found = shape::observe(cycles, j.y, events);
+        const double found = shape::observe(cycles, j.y, events, shape::lacking(cycles, j.target_time, r.ttl));
         if (found > out.score) out = {found, SHAPE_CHANNEL};
     }
     if (state.own.count > 0) {
@@ -454,7 +455,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         }
         advance(clock, event.ts, mark, r.ttl);
         out.score[t] = judge(state, e, {k, n, event.ts, y, said.answer, n > 0, event.u, event.steps, event.steps,
-                                       events.allowance ? events.allowance + t : nullptr});
+                                       events.allowance ? events.allowance + t : nullptr, event.ts});
         if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
         if (challenged) challenge(state, {k, e}, event, y, l, trial);
@@ -594,7 +595,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         const i64* predicted = late.room.steps;
         place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
         double allowance = m.allowance;  // an item may bring the targets of several records
-        score = judge(state, e, {m.k, n, then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance});
+        score = judge(state, e, {m.k, n, then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance, ahead ? m.time : then});
         loud = heed(state, l, e, n);
     }
     const bool learned = state.told.phase[LEARNS];
@@ -798,7 +799,10 @@ const Functions functions{
     [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
         return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events, 0.0);
     },
-    [](const MonitorState& m, i64 e, double value, double events) { return shape::observe(shape::Shape(m, e), value, events); },
+    [](const MonitorState& m, i64 e, double value, double events, double time) {
+        const shape::Shape s(m, e);
+        return shape::observe(s, value, events, unknown(time) || unknown(value) ? 0.0 : shape::lacking(s, time, INFINITE));
+    },
     [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double absorb, double* room) {
         return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, {0.0, 1.0, false}, room);
     },

@@ -171,7 +171,7 @@ struct Functions {
     double (*error_scale_observe)(const EngineState&, i64 pool, i64 row, double error, const i64* steps, const float* inputs);
     double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
     double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);
-    double (*shape_observe)(const MonitorState&, i64 row, double value, double events);
+    double (*shape_observe)(const MonitorState&, i64 row, double value, double events, double time);  // time: ms, NaN: not known
     double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events, double absorb, double* room);
     void (*levels_causes)(const MonitorState&, i64 row, double* out, i64 count);
     double (*challenger_share)(const double* trial);

@@ -16,11 +16,16 @@
 // of so high a correlation, after a dip, and as high again at twice the lag. Where there is none the channel is silent, costs
 // nearly nothing, and has no share of the budget. Every so often it is asked again: a signal whose period is gone starts anew.
 //
+// Lags are times, and samples count them only while no row is lost. So where values come in even steps (`cadence.hpp`), those that
+// a gap lacks take their places: a sample that lacks more than a few of its values is unknown, changes no distance, and is for
+// later ones what it was a cycle before. After a longer gap nobody knows where in its cycle a machine is: windows begin anew.
+//
 // The log of a distance is nearly normal, which says what is too far; the bound is then corrected online, up at an alarm, down
 // by as much in a budget's worth of samples. Below it the score is about the log of how rare such a distance is.
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
+#include "cadence.hpp"
 #include "drift.hpp"
 
 namespace ssm::SSM_ISA::shape {
@@ -53,12 +58,14 @@ constexpr double Z_MOST = 3.0;         // deviations: what a distance counts for
 constexpr double STEP_BOUND = 0.2, BOUND_MOST = 2.0, REST = 50.0;  // of the bound, in deviations: an alarm, at most; samples
 constexpr double BASE = 1.0;           // deviations below the mean where the score begins
 constexpr double SCORE_MOST = 1e3;
+constexpr double LACKS_LEAST = 0.1, LACKS_USUAL = 4.0, LACKS_MOST = 0.3;  // of its values, times the usual: a sample that lacks more is unknown
+constexpr double LACKING = 1.0 / 1024; // what a value that is lacking adds to IN_SAMPLE beyond its place
 constexpr std::int8_t NONE = -128;
 constexpr std::int32_t FARTHEST_KEY = 0x7FFFFFFF;
 
-// columns of `number`
-enum { SEEN, ORIGIN, UNIT, SUM, IN_SAMPLE, EVERY, COUNT, PLACE, PERIOD, SINCE, MISSED, JUDGED, MEAN_OF, SCORE, DECAY };
-static_assert(DECAY + 1 == SHAPE_NUMBERS);
+// columns of `number`. IN_SAMPLE: places of the sample, and as a fraction how many of them lack a value
+enum { TIME, ORIGIN, UNIT, SUM, IN_SAMPLE, EVERY, COUNT, PLACE, PERIOD, SINCE, STEADY, JUDGED, MEAN_OF, SCORE, STEP };
+static_assert(STEP + 1 == SHAPE_NUMBERS);
 static_assert(2.0 * AWAY * CYCLE_MOST + 1.0 < SPAN);
 
 // columns of `tail`
@@ -82,8 +89,9 @@ struct Shape {
 SSM_INLINE bool is_periodic(const Shape& s) { return s.number[PERIOD] > 0.0; }
 inline void set_period(const Shape& s, double period) {
     s.number[PERIOD] = min(max(period, static_cast<double>(LAG_LEAST)), CYCLE_MOST);
-    s.number[DECAY] = static_cast<double>(static_cast<float>(series::exp(-1.0 / (MEMORY * s.number[PERIOD]))));
 }
+// What a squared step keeps of its weight a sample later.
+SSM_INLINE float decay_of(const Shape& s) { return static_cast<float>(series::exp(-1.0 / (MEMORY * s.number[PERIOD]))); }
 
 // The samples from the latest on, in one piece.
 template <class T> void straighten(const Shape& s, const T* ring, float* out, i64 n) {
@@ -148,13 +156,15 @@ inline i64 coarsen(const Shape& s, float* u, i64 n, i64 factor) {
     return count;
 }
 
+// All but the cadence, which is not the signal's.
 inline void restart(const Shape& s) {
-    for (int i = 0; i < SHAPE_NUMBERS; ++i) s.number[i] = 0.0;
+    for (int i = 0; i < SHAPE_NUMBERS; ++i)
+        if (i != TIME && i != STEP && i != STEADY) s.number[i] = 0.0;
     for (int i = 0; i < SHAPE_TAIL; ++i) s.tail[i] = 0.0;
     for (i64 i = 0; i < SAMPLES; ++i) s.past[i] = 0, s.distance[i] = 0.0f, s.usual[i] = 0;
 }
 
-// A category has changed, as the product that is made: no window is compared with what was before.
+// A category has changed, as the product that is made, or there was a pause: no window is compared with what was before.
 inline void part(const Shape& s) {
     double* number = s.number;
     number[COUNT] = number[SUM] = number[IN_SAMPLE] = number[SCORE] = 0.0;
@@ -180,7 +190,7 @@ inline void begin(const Shape& s, float* u, i64 n, double period) {
     number[UNIT] = unit / RESOLUTION;
     for (i64 i = 0; i < SAMPLES; ++i) s.past[i] = i < n ? in_units(s, u[i]) : std::int16_t(0);
     straighten(s, s.past, u, n);
-    const float decay = static_cast<float>(number[DECAY]);
+    const float decay = decay_of(s);
     for (i64 i = 0; i < SAMPLES; ++i) s.distance[i] = 0.0f, s.usual[i] = NONE;
     for (i64 i = n; i-- > 0;) {
         SSM_VECTORS
@@ -189,7 +199,7 @@ inline void begin(const Shape& s, float* u, i64 n, double period) {
             s.distance[L] = decay * s.distance[L] + off * off;
         }
     }
-    number[SINCE] = number[MISSED] = number[JUDGED] = number[MEAN_OF] = number[SCORE] = 0.0;
+    number[SINCE] = number[JUDGED] = number[MEAN_OF] = number[SCORE] = 0.0;
 }
 
 // While the period is sought.
@@ -227,14 +237,16 @@ inline void seek_again(const Shape& s) {
     double* number = s.number;
     alignas(64) float u[SAMPLES];
     const i64 n = static_cast<i64>(number[COUNT]);
-    if (n < SAMPLES / 4) return;
+    if (n < SAMPLES / 4) {
+        number[SINCE] -= 1.0;  // at the next sample
+        return;
+    }
     straighten(s, s.past, u, n);
     refine(s, u, n);
     const double period = find_period(u, n, PEAK_STILL), change = period / number[PERIOD] - 1.0;
-    number[SINCE] = 0.0;
-    number[MISSED] = period > 0.0 ? 0.0 : number[MISSED] + 1.0;
     if (std::fabs(change) < SAME_PERIOD) set_period(s, period);
-    if (number[MISSED] >= static_cast<double>(MISSED_MOST)) restart(s);
+    if (period > 0.0) number[SINCE] = 0.0;
+    else if (number[SINCE] >= static_cast<double>(MISSED_MOST * SAMPLES)) restart(s);
 }
 
 // The nearest of the first `count` of SPAN lags: its distance, the last bits of which are replaced by the place of the lag.
@@ -306,11 +318,11 @@ inline double weigh(const Shape& s, double size, double rate) {
     return old ? min(below * below, 1.0) : 1.0 - series::exp(-below * below);  // a young one ranks, and never alarms
 }
 
-// A sample more, of a signal whose period is known.
+// A sample more, of a signal whose period is known, and which is known itself.
 inline void judge(const Shape& s, double events) {
     double* number = s.number;
     const i64 count = static_cast<i64>(number[COUNT]), place = static_cast<i64>(number[PLACE]), ahead = min(count, SAMPLES - place);
-    const float decay = static_cast<float>(number[DECAY]), x = s.past[place];
+    const float decay = decay_of(s), x = s.past[place];
     SSM_VECTORS
     for (i64 L = 0; L < ahead; ++L) {
         const float off = x - static_cast<float>(s.past[place + L]);
@@ -325,31 +337,63 @@ inline void judge(const Shape& s, double events) {
     if (odd > 0.0) number[SCORE] = weigh(s, series::log(odd), number[EVERY] / events);
 }
 
+// The sample is full: it takes its place among the others.
+inline void end_sample(const Shape& s, double events) {
+    double* number = s.number;
+    const double places = std::floor(number[IN_SAMPLE]), lacks = std::nearbyint((number[IN_SAMPLE] - places) / LACKING);
+    const double mean = places > lacks ? number[SUM] / (places - lacks) : 0.0;
+    const bool known = is_periodic(s), whole = lacks <= min(max(LACKS_USUAL * (1.0 - number[STEADY]), LACKS_LEAST), LACKS_MOST) * places;
+    number[SUM] = number[IN_SAMPLE] = 0.0;
+    const i64 last = static_cast<i64>(number[PLACE]), place = (last + SAMPLES - 1) % SAMPLES, count = static_cast<i64>(number[COUNT]);
+    if (!whole && count == 0) return;
+    if (known) {
+        const i64 cycle = static_cast<i64>(std::nearbyint(number[PERIOD]));
+        s.past[place] = whole ? in_units(s, mean) : s.past[count >= cycle ? (place + cycle) % SAMPLES : last];
+        if (!whole) s.usual[place] = NONE;
+    } else {
+        s.distance[place] = whole ? static_cast<float>(clip(mean, 1e37)) : s.distance[last];
+    }
+    number[PLACE] = static_cast<double>(place);
+    number[COUNT] = static_cast<double>(min(count + 1, i64(SAMPLES)));
+    if (!known) return seek(s);
+    number[SINCE] += 1.0;
+    if (whole) judge(s, events);
+    if (static_cast<i64>(number[SINCE]) % SAMPLES == 0) seek_again(s);
+}
+
+// Values that a value at this time shows to be lacking before it, as of `cadence::lacking`.
+SSM_INLINE double lacking(const Shape& s, double time, double longest) {
+    double* number = s.number;
+    const double period = number[PERIOD], samples = number[COUNT];
+    return cadence::lacking({number[TIME], number[STEP], number[STEADY]}, {period * number[EVERY], samples, samples / max(period, 1.0)}, time, longest);
+}
+
+// So many values are lacking.
+SSM_ALONE void pass(const Shape& s, double values, double events) {
+    double* number = s.number;
+    const bool known = is_periodic(s);
+    if (values > cadence::FILLED * (known ? number[PERIOD] : static_cast<double>(LAG_LEAST)) * number[EVERY]) {
+        if (known) part(s);
+        return;
+    }
+    while (values > 0.0 && number[EVERY] > 0.0) {  // 0: none has been seen, or none since it began anew
+        const double some = min(values, number[EVERY] - std::floor(number[IN_SAMPLE]));
+        number[IN_SAMPLE] += some * (1.0 + LACKING), values -= some;
+        if (number[IN_SAMPLE] >= number[EVERY]) end_sample(s, events);
+    }
+}
+
 // Learn one value; returns how unlike earlier cycles the latest one is, over the bound: more than 1 is an alarm.
-// value: not finite is skipped; events: mean number between false alarms
-SSM_ALONE double observe(const Shape& s, double value, double events) {
+// value: not finite is skipped; events: mean number between false alarms; lacks: values before it, as of `lacking`
+SSM_ALONE double observe(const Shape& s, double value, double events, double lacks) {
     double* number = s.number;
     if (!(std::fabs(value) < INFINITE)) return 0.0;
-    if (number[SEEN] == 0.0) restart(s), number[ORIGIN] = value, number[EVERY] = 1.0;
-    number[SEEN] += 1.0;
+    if (lacks == cadence::NO_PLACE) return number[SCORE];
+    if (lacks > 0.0) pass(s, lacks, events);
+    if (number[EVERY] == 0.0) restart(s), number[ORIGIN] = value, number[EVERY] = 1.0;
     number[SUM] += clip(value - number[ORIGIN], 1e300);
     number[IN_SAMPLE] += 1.0;
-    if (number[IN_SAMPLE] < number[EVERY]) return number[SCORE];
-    const double mean = number[SUM] / number[IN_SAMPLE];
-    number[SUM] = number[IN_SAMPLE] = 0.0;
-    const bool known = is_periodic(s);
-    const i64 place = (static_cast<i64>(number[PLACE]) + SAMPLES - 1) % SAMPLES;
-    if (known) s.past[place] = in_units(s, mean);
-    else s.distance[place] = static_cast<float>(clip(mean, 1e37));
-    number[PLACE] = static_cast<double>(place);
-    number[COUNT] = min(number[COUNT] + 1.0, static_cast<double>(SAMPLES));
-    if (!known) {
-        seek(s);
-        return 0.0;
-    }
-    number[SINCE] += 1.0;
-    judge(s, events);
-    if (number[SINCE] >= SAMPLES) seek_again(s);
+    if (number[IN_SAMPLE] >= number[EVERY]) end_sample(s, events);
     return number[SCORE];
 }
 
