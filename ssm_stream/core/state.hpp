@@ -12,7 +12,7 @@ struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell, range, week; Field<std::uint8_t> cell_events; };
 struct ShapeFields { Field<double> number, tail; Field<float> distance; Field<std::int16_t> past; Field<std::int8_t> usual; };
 struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms, visit; Field<std::uint16_t> events, crossings; };
-struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,); trial (5,)
+struct NumberFields { Field<double> number; };   // episodes (2, 9); clock (4,); trial (5,)
 struct ReferenceFields { Field<float> weights; };  // (L,) running mean of the implicit weights, in the target's unit
 
 // The learner's groups. norm.rows is 0 while no pool has a second entity.
@@ -80,6 +80,8 @@ struct Events {
     const double* y;
     const i64* key;
     double* allowance = nullptr;  // how much larger a score may be that is normal; replaced by the score as it was. None: all 1
+    // Of the targets that share a budget, those that the event has a value of: it is divided over these alone. None: all 1.
+    const double* share = nullptr;
     const std::int8_t* stopped = nullptr;  // kinds of episodes, a bit each, that are over before this event, as its entity stood still
 };
 // Channels that another package brings: called for each target that is judged.
