@@ -72,9 +72,8 @@ def check_value(text: str, message: dict[str, Any]) -> None:
 
     A value that is not on the side of the mean of the latest ones is left out.
     """
-    found = re.search(
-        rf"(?:temp is|now) {N}, (expected |as predicted \(|predicted ){N}(?: ± {N}| \[{N} to {N}\])?", text
-    )
+    place = r"expected |as predicted \(|within its interval \(|predicted "
+    found = re.search(rf"(?:temp is|now) {N}, ({place}){N}(?: ± {N}| \[{N} to {N}\])?", text)
     if not found:
         assert message["kind"] == "drift", text
         return
@@ -85,7 +84,7 @@ def check_value(text: str, message: dict[str, Any]) -> None:
     reach = number(found[4]) if found[4] else 0.0
     low, high = (number(found[5]), number(found[6])) if found[5] else (middle - reach, middle + reach)
     if found[2] != "predicted " and (found[4] or found[5]):
-        assert (low <= value <= high) == (found[2] == "as predicted ("), text
+        assert (low <= value <= high) == found[2].endswith("("), text
     if found[4]:
         assert reach == pytest.approx((message["yhat_upper"] - message["yhat_lower"]) / 2, rel=0.35), text
 

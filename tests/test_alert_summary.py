@@ -126,6 +126,14 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "（最大 92.0）。",
     ),
     (
+        {"y": 38.2, "yhat": 5.0, "yhat_lower": 0.0, "yhat_upper": 70.0, "channel": "tank-level"},
+        NO_EVIDENCE,
+        "PUMP-3: temp is 38.2, within its interval (5 [0 to 70]), but the channel tank-level scores 2.1 "
+        "(unusual above 1) (since 06:10).",
+        "PUMP-3（06:10 から）：temp は 38.2 で予測区間内（5、0 〜 70）ですが、"
+        "チャネル tank-level のスコアが 2.1 です（1 超で異常）。",
+    ),
+    (
         {"y": 11.44, "yhat": 11.3, "yhat_lower": -1100.0, "yhat_upper": 400.0, "channel": "tank-level"},
         NO_EVIDENCE,
         "PUMP-3: temp is 11.44, as predicted (11 [-1100 to 400]), but the channel tank-level scores 2.1 "

@@ -64,6 +64,21 @@ def test_counts_are_signals_and_modes_are_none(mean: float) -> None:
     assert draft.event.categories == ["phase", "speed_setpoint"]
 
 
+def test_decimals_that_are_set_are_modes_and_what_is_measured_is_none() -> None:
+    """Few values are not enough: a sensor's grid is even, and what a laboratory measures has all its digits."""
+    laboratory = np.random.default_rng(5).choice([0.2, 0.21, 0.22, 0.23, 0.25], 100)
+    coarse = np.random.default_rng(6).choice([20.0, 20.5, 21.0, 21.5], 100)
+    few = {
+        "bottle": lambda i, m: (0.33, 0.5, 1.0)[i // 150 % 3],
+        "acid": lambda i, m: float(laboratory[i // 60 + 40 * m]),
+        "tank": lambda i, m: float(coarse[i // 40 + 50 * m]),
+        "flicker": lambda i, m: (0.33, 0.5, 1.0)[(i // 3 + i % 2 + m) % 3],
+    }
+    draft = decided(plant(1500, 2, x=noise(), **few))
+    assert draft.event.targets == ["acid", "flicker", "tank", "x"]
+    assert draft.event.categories == ["bottle"]
+
+
 def test_a_column_of_one_machine_is_used_and_one_that_is_mostly_empty_is_not() -> None:
     rows = plant(300, 4, x=noise())
     glue, rare = noise(180, 2, seed=3), noise(seed=4)

@@ -68,7 +68,8 @@ def targets(n: int, seed: int = 0, entities: int = 4, gaps: bool = False) -> Eve
 
 
 def one_of(events: Events, j: int) -> Events:
-    return replace(events, target=np.ascontiguousarray(events.target[:, j]))
+    known = np.isfinite(events.target).mean(axis=1)  # an event's budget is shared by those that it has
+    return replace(events, target=np.ascontiguousarray(events.target[:, j]), share=known)
 
 
 def column(predicted: dict[str, NDArray[Any]], j: int) -> dict[str, NDArray[Any]]:

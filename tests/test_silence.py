@@ -211,7 +211,31 @@ def at_bound() -> tuple[Config, Events]:
     return bounded()
 
 
-@pytest.mark.parametrize("case", [away, frozen, of_all, of_all_missing, at_bound])
+def in_states(categories: str = "[state]") -> tuple[Config, Events]:
+    """Cappers whose torque is blank while they stand, for an hour or for ten; one loses it at work, for 40 events."""
+    made = parse_config(config_text().replace("[load]", f"[load], categories: {categories}"))
+    g, n = np.random.default_rng(4), 3000
+    features, names, ts = list[Any](), list[str](), np.repeat(np.arange(n) * 60_000, 3)
+    states = np.stack([np.repeat(np.arange(n) % 2 + 1.0, g.integers(30, 600, n))[:n] for _ in range(3)], 1)
+    states[1000:1200], states[2100:2300] = 1.0, 1.0  # at work
+    for i in range(n):
+        for e in range(3):
+            lost = e == 1 and 2200 <= i < 2240
+            load = np.nan if lost or states[i, e] == 2.0 else float(g.normal())
+            features.append([load, states[i, e]] if categories != "[]" else [load])
+            names.append(f"m{e}")
+    return made, Events(names, ts, np.array(features), g.normal(size=3 * n), np.arange(3 * n))
+
+
+def test_a_column_is_not_missing_in_states_of_the_process_in_which_it_never_has_values() -> None:
+    first, message = starts(found(Engine(in_states()[0]), in_states()[1]))
+    assert first["row"] // 3 < 300, "the first stop of all is new"
+    assert (message["entity"], message["column"]) == ("m1", "load")
+    assert 2201 <= message["row"] // 3 <= 2206, "where it has them it is missed as soon as ever"
+    assert len(starts(found(Engine(in_states("[]")[0]), in_states("[]")[1]))) > 5, "of no state nothing is known"
+
+
+@pytest.mark.parametrize("case", [away, frozen, of_all, of_all_missing, at_bound, in_states])
 def test_no_batch_and_no_restart_changes_where(case: Callable[[], tuple[Config, Events]]) -> None:
     made, events = case()
     whole = found(Engine(made), events)

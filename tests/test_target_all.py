@@ -69,10 +69,47 @@ def test_each_signal_is_predicted_as_by_an_engine_of_its_own(inputs: list[str] |
         assert share.drift.budget.events == 30_000
         alone = config(f"features: [{', '.join(others)}], target: {path}, categories: [product]").replace(alerts=share)
         single = Engine(alone)
-        its, _ = run(single, read(alone, rows))
+        known = np.isfinite(events.target).mean(axis=1)  # they alone share an event's part of the budget
+        its, _ = run(single, replace(read(alone, rows), share=known))
         assert_same_bits({name: np.ascontiguousarray(values[:, j]) for name, values in predicted.items()}, its)
         for name in single.names:
             assert single.state_hash(name) == engine.state_hash(name, target=path)
+
+
+@pytest.mark.parametrize("budget", ["1 per 2000 events", "1 per 2d"])
+def test_signals_that_a_machine_lacks_take_nothing_of_its_budget(budget: str) -> None:
+    """In a plant with kinds of machines most columns are of others: a dryer has 2 of them, a compressor 6."""
+    alerts = f"alerts: {{anomaly: {{budget: {budget}}}, drift: {{budget: {budget}}}}}"
+    own, rows = ["load", "temp"], documents(machines=1)
+    two = config(f"features: [{', '.join(own)}], target: all, inputs: []", alerts)
+    eight = config(f"features: [{', '.join([*own, *'pqrsuv'])}], target: all, inputs: []", alerts)
+    few, many = Engine(two).process(read(two, rows))[0], Engine(eight).process(read(eight, rows))[0]
+    assert np.isnan(read(two, rows).target).any(), "at times the machine lacks one of its own, too"
+    assert np.count_nonzero(few.score) > 500
+    np.testing.assert_array_equal(many.score[:, :2], few.score)
+
+
+def test_signals_that_come_in_turns_share_a_budget_in_time_as_one_in_events() -> None:
+    """At an event a minute 1 per 2 d are 1 per 2,880 events, though each signal has a value every two minutes only."""
+    y = np.random.default_rng(0).normal(size=(2_000, 2))
+    turns = np.where(np.arange(2_000)[:, None] % 2 == [0, 1], y, np.nan)
+    events = Events(["m"] * 2_000, np.arange(2_000) * 60_000, np.empty((2_000, 0)), turns, np.arange(2_000))
+    scores = []
+    for budget in ("1 per 2d", "1 per 2880 events"):
+        alerts = f"alerts: {{anomaly: {{budget: {budget}}}, drift: {{budget: {budget}}}}}"
+        engine = Engine(config("features: [load, temp], target: all, inputs: []", alerts))
+        scores.append(engine.process(events)[0].score)
+    assert np.count_nonzero(scores[0]) > 1_000
+    np.testing.assert_allclose(*scores, rtol=1e-5)
+
+
+def test_single_events_without_some_of_the_targets_are_judged_as_in_batches() -> None:
+    settings = config("features: [load, temp, vibration], target: all, inputs: []")
+    rows = [row if i % 3 else row | {"load": None, "temp": None} for i, row in enumerate(documents())]
+    whole = Engine(settings).process(read(settings, rows))[0]
+    streamed = NotebookEngine(settings)
+    found = [[p.anomaly_score for p in streamed.run(row).predictions] for row in rows]
+    assert np.array(found).tobytes() == whole.score.tobytes()
 
 
 def test_one_event_at_a_time_batches_and_restores_give_the_same() -> None:

@@ -20,7 +20,12 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
 
 MAX_MODES = 8
-"""Values of a column of whole numbers that is a mode, no signal."""
+"""Values of a column of whole numbers, or of decimals that are set, that is a mode, no signal."""
+MIN_STAY, MIN_LONG, MIN_STAYS = 20, 0.9, 2
+"""Rows for which a decimal that is set stays as it is, in this share of its stays at least, and stays at each of its
+values in the sample."""
+UNEVEN, MAX_DIGITS = 1.5, 7
+"""Longest step between neighbours of its values over the shortest; decimals from which numbers have no grid."""
 MIN_LASTING = 0.5
 """Share of the rows off the most frequent value that the same value follows where values are modes: a mode lasts, and a
 count from zero on (rejects) is another in each row."""
@@ -148,8 +153,8 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
         found = ", ".join(signals) or "none"
         raise ConfigError(
             f"--target all: found {len(signals)} signals ({found}), and needs two: numbers, but flags, counters, parts "
-            f"of the calendar and modes, which are whole numbers of at most {MAX_MODES} values or name things, and but "
-            "commands and what all machines share. Name targets with --target"
+            f"of the calendar and modes, which are whole numbers of at most {MAX_MODES} values, are set, or name "
+            "things, and but commands and what all machines share. Name targets with --target"
         )
     left_out = {path: never[path] for path in event.numbers if path in never}
     left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
@@ -241,7 +246,7 @@ def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
         x = events.features[:, j]
         values = np.unique(x[np.isfinite(x)])
         few = len(values) <= MAX_MODES and bool((values == np.round(values)).all())
-        is_mode = len(values) <= 2 or (few and not _is_count(x, groups))
+        is_mode = len(values) <= 2 or (few and not _is_count(x, groups)) or _is_set(x, values, groups)
         if is_mode and is_outcome(path):
             continue  # neither a signal nor an input
         are_names = _are_names(x, values, events.features[:, : len(numbers)], groups)
@@ -265,6 +270,26 @@ def _is_count(x: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> bo
         before = own[:-1]
         n += np.count_nonzero(before != usual), np.count_nonzero((before != usual) & (own[1:] == before))
     return bool(values[0] == 0 and n[1] < MIN_LASTING * n[0])
+
+
+def _is_set(x: NDArray[np.float64], values: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether decimals are set, as a bottle's size: few, each again and again and for long, as the next any.
+
+    What is measured, by a sensor or once a day in the laboratory, fills the grid of its digits, or one of even steps.
+    """
+    if not 2 < len(values) <= MAX_MODES:
+        return False
+    steps = np.diff(values)
+    digits = next((d for d in range(MAX_DIGITS) if np.allclose(values, values.round(d))), None)
+    if steps.max() < UNEVEN * steps.min() or (digits is not None and steps.min() < 1.5 * 10.0**-digits):
+        return False
+    known = [own[np.isfinite(own)] for own in (x[rows] for rows in groups)]
+    at = [np.searchsorted(values, own) for own in known if len(own)]
+    begins = [np.flatnonzero(np.append(True, np.diff(each) != 0)) for each in at]
+    stays = np.concatenate([each[begin] for each, begin in zip(at, begins, strict=True)])
+    lengths = np.concatenate([np.diff(each) for each in begins])  # of those that end
+    lasts = len(lengths) > 0 and np.count_nonzero(lengths >= MIN_STAY) >= MIN_LONG * len(lengths)
+    return bool(lasts and np.bincount(stays, minlength=len(values)).min() >= MIN_STAYS)
 
 
 def _are_names(

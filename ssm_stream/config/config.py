@@ -236,7 +236,9 @@ class Config(Section):
         return self.replace(alerts=self.alerts.model_copy(update={"shadow": False}))
 
     def for_target(self, target: str) -> Config:
-        """Return the configuration of one of the targets alone, with its share of the alarm budgets."""
+        """Return the configuration of one of the targets alone, with its share of the alarm budgets: where an event has
+        values of all targets, otherwise more (`Events.share`).
+        """
         m = len(self.event.targets)
         if m == 1:
             return self

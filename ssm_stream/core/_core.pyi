@@ -35,11 +35,12 @@ class Engine:
     def run(
         self, pools: Ints, rows: Ints, ts: Ints, u: Floats, steps: Ints, y: Floats, start: int, marks: Floats,
         source: int, out: Any, allowance: Floats | None = None, stopped: NDArray[np.int8] | None = None,
+        share: Floats | None = None,
     ) -> tuple[int, int]: ...  # fmt: skip
     def run_late(
         self, waiting: Any, pools: Ints, rows: Ints, ts: Ints, u: Floats, steps: Ints, own: Ints, y: Floats, key: Ints,
         start: int, marks: Floats, source: int, out: Any, predicting: bool,
-        allowance: Floats | None = None, stopped: NDArray[np.int8] | None = None,
+        allowance: Floats | None = None, stopped: NDArray[np.int8] | None = None, share: Floats | None = None,
     ) -> tuple[int, int]: ...  # fmt: skip
     def predict(self, k: int, e: int, u: Floats, steps: Ints, ts: float) -> float: ...
     def own_channels(self, function: Any, count: int) -> None: ...

@@ -415,10 +415,11 @@ class PyEngine {
         s.told = {member<i64>(reported, "phase", {6}), member<double>(reported, "number", {2, 3}), member<float>(reported, "weights", {p.L})};
     }
 
-    std::pair<i64, i64> run(nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle y, i64 start, nb::handle marks, i64 source, nb::handle out, nb::handle allowance, nb::handle stopped) {
+    std::pair<i64, i64> run(nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle y, i64 start, nb::handle marks, i64 source, nb::handle out, nb::handle allowance, nb::handle stopped, nb::handle share) {
         Events events = events_of(state_.learner, pools, rows, ts, u, steps, y, true);
         if (!allowance.is_none()) events.allowance = data<double>(allowance, "allowance", {events.count});
         if (!stopped.is_none()) events.stopped = data<const std::int8_t>(stopped, "stopped", {events.count});
+        if (!share.is_none()) events.share = data<const double>(share, "share", {events.count});
         const Predictions predictions = predictions_of(out, events.count);
         double* mark = mark_of(marks, source);
         if (start < 0) throw nb::value_error("start: found a negative number");
@@ -432,12 +433,13 @@ class PyEngine {
         return told(stop);
     }
     // pending, room, late, settled, todo, tally: as `loop.Waiting` has them
-    std::pair<i64, i64> run_late(nb::handle waiting, nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle own, nb::handle y, nb::handle key, i64 start, nb::handle marks, i64 source, nb::handle out, bool predicting, nb::handle allowance, nb::handle stopped) {
+    std::pair<i64, i64> run_late(nb::handle waiting, nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle own, nb::handle y, nb::handle key, i64 start, nb::handle marks, i64 source, nb::handle out, bool predicting, nb::handle allowance, nb::handle stopped, nb::handle share) {
         const Params& p = state_.learner.p;
         Events events = events_of(state_.learner, pools, rows, ts, u, steps, y, predicting);
         const i64 n = events.count;
         if (!allowance.is_none()) events.allowance = data<double>(allowance, "allowance", {n});
         if (!stopped.is_none()) events.stopped = data<const std::int8_t>(stopped, "stopped", {n});
+        if (!share.is_none()) events.share = data<const double>(share, "share", {n});
         events.own = data<const i64>(own, "own", {n, 2});
         events.key = data<const i64>(key, "key", {n});
         const Predictions predictions = predicting ? predictions_of(out, n) : Predictions{};
@@ -739,9 +741,10 @@ NB_MODULE(_core, m) {
         .def(nb::init<nb::object, nb::object, nb::object, nb::object, nb::object, nb::object, nb::object>(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
              nb::arg(), nb::arg(), nb::arg().none() = nb::none())
         .def("run", &PyEngine::run, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-             nb::arg(), nb::arg().none() = nb::none(), nb::arg().none() = nb::none())
+             nb::arg(), nb::arg().none() = nb::none(), nb::arg().none() = nb::none(), nb::arg().none() = nb::none())
         .def("run_late", &PyEngine::run_late, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-             nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none() = nb::none(), nb::arg().none() = nb::none())
+             nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none() = nb::none(), nb::arg().none() = nb::none(),
+             nb::arg().none() = nb::none())
         .def("predict", &PyEngine::predict)
         .def("own_channels", &PyEngine::own_channels)
         .def("check", &PyEngine::check)

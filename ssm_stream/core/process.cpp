@@ -37,9 +37,9 @@ enum { LEARNS = 2, CHANNEL = 3, ENDED = 4 };  // places of Reported.phase
 constexpr double ABSORB_SHARE = 1.0 / 3.0, ABSORB_LEAST = 100.0, ABSORB_MOST = 1000.0;  // of a budget, events
 enum { RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL, SHAPE_CHANNEL, FIRST_OWN_CHANNEL };
 
-// Mean events between false alarms, at the entity's own rate where the budget is in time.
-static SSM_INLINE double budget_events(double events, double seconds, double gap) {
-    return events > 0.0 ? events : max(seconds / max(gap, 1e-3), 20.0);
+// Mean events between false alarms, at the entity's own rate where the budget is in time. share: of the event, as of `Events`
+static SSM_INLINE double budget_events(double events, double seconds, double gap, double share) {
+    return share * (events > 0.0 ? events : max(seconds / max(gap, 1e-3), 20.0));
 }
 
 // Events after which an episode ends as absorbed.
@@ -81,6 +81,23 @@ static SSM_INLINE double* clock_of(const EngineState& state, i64 e) {
     return state.monitor.clock_fields.number.in(state.monitor.clock.row(e));
 }
 
+// The mean number of events in a gap of an entity that have values of other targets only: each adds its part, and what was known before
+// gives way once a gap. So it needs no count of those in the gap that goes on. Known where a budget is in time.
+static SSM_INLINE float& others_of(const EngineState& state, i64 e) {
+    const MonitorState& m = state.monitor;
+    return m.error_scale_fields.value.in(m.error_scale.row(e))[error_scale::OTHERS];
+}
+static SSM_INLINE float others_rate(const double* clock) { return static_cast<float>(max(1.0 / clock[GAPS_COUNTED], GAP_RATE)); }
+static SSM_INLINE void count_other(const EngineState& state, i64 e) {
+    const double* clock = clock_of(state, e);
+    if (clock[GAPS_COUNTED] > 0.0) others_of(state, e) += others_rate(clock);
+}
+static SSM_INLINE void begin_gap(const EngineState& state, i64 e) { others_of(state, e) *= 1.0f - others_rate(clock_of(state, e)); }
+// Mean gap, s, between events that have a value of any target: what a budget in time allows is divided over these.
+static SSM_INLINE double gap_of_any(const EngineState& state, i64 e) {
+    return clock_of(state, e)[GAP] / (1.0 + static_cast<double>(others_of(state, e)));
+}
+
 // A target and its prediction, to be judged.
 struct Judged {
     i64 k, n;            // pool; labelled events before
@@ -89,6 +106,7 @@ struct Judged {
     const double* u;
     const i64 *steps, *context;  // hour and weekday of the target; those that the prediction was made for
     double* allowance;   // as of `Events`, of this one; none where the score is judged as it is
+    double share;        // as of `Events`, of this one
     double target_time;  // ms; `time` is that of the event that was predicted from
 };
 
@@ -229,10 +247,10 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const double allowed = j.allowance ? *j.allowance : 1.0;
     if (j.allowance) *j.allowance = 0.0;
     if (!j.known) return 0.0;
-    const double error = j.y - j.answer, size = std::fabs(error), gap = clock_of(state, e)[GAP];
+    const double error = j.y - j.answer, size = std::fabs(error), gap = gap_of_any(state, e);
     const bool shapes = r.channels[SHAPE_CHANNEL] && shape::is_periodic(shape::Shape(state.monitor, e));
     const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2] + shapes + state.own.count), 1.0);
-    const double budget_of = budget_events(r.anomaly_events, r.anomaly_seconds, gap), events = budget_of * channels;
+    const double budget_of = budget_events(r.anomaly_events, r.anomaly_seconds, gap, j.share), events = budget_of * channels;
     const double absorb = absorb_after(r, episodes::ANOMALY, budget_of);
     // Judged is the error over the scale of its side.
     const error_scale::Scale context(state, j.k, e);
@@ -258,7 +276,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         number[0] = score;
     }
     if (r.drift && allowed == 1.0) {
-        const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
+        const double budget = budget_events(r.drift_events, r.drift_seconds, gap, j.share);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
         const double over = wider * context.room[error_scale::BOTH], any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / over, OVER_MOST) : 0.0;
@@ -386,6 +404,7 @@ static SSM_INLINE bool inside(const Events& events, i64 t) {
     return static_cast<u64>(events.pool_of[t]) < static_cast<u64>(events.pools) &&
            static_cast<u64>(events.row_of[t]) < static_cast<u64>(events.rows);
 }
+static SSM_INLINE double share_of(const Events& events, i64 t) { return events.share ? events.share[t] : 1.0; }
 static SSM_INLINE Event event_of(const Params& p, const Events& events, i64 t) {
     return {events.u + t * p.C, events.steps + 2 * t, static_cast<double>(events.ts[t])};
 }
@@ -414,7 +433,7 @@ static SSM_ALONE void challenge(const EngineState& state, const Place& at, const
 static Stop run(const EngineState& state, const Events& events, i64 start, double* mark_of, const Predictions& out) {
     const Params& p = state.learner.p;
     const Rules& r = state.rules;
-    const bool far = state.monitor.clock.rows > NEARBY;
+    const bool far = state.monitor.clock.rows > NEARBY, in_time = r.anomaly_seconds > 0.0 || r.drift_seconds > 0.0;
     std::optional<Learner> learner;  // most events are of the pool of the event before
     i64 pool = -1;
     for (i64 t = start; t < events.count; ++t) {
@@ -451,11 +470,13 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         if (next >= 0) prefetch_further(state, next, events.steps + 2 * (t + 1));
         if (unknown(y)) {
             advance_unlearned(clock, event.ts, mark, r.ttl);
+            if (in_time && events.share && events.share[t] > 0.0) count_other(state, e);
             continue;
         }
         advance(clock, event.ts, mark, r.ttl);
         out.score[t] = judge(state, e, {k, n, event.ts, y, said.answer, n > 0, event.u, event.steps, event.steps,
-                                       events.allowance ? events.allowance + t : nullptr, event.ts});
+                                       events.allowance ? events.allowance + t : nullptr, share_of(events, t), event.ts});
+        begin_gap(state, e);
         if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
         if (challenged) challenge(state, {k, e}, event, y, l, trial);
@@ -522,7 +543,7 @@ struct Meeting {
     double y;
     const i64* own;        // hour and weekday of the item itself
     bool push;             // the target is not among the lags yet
-    double allowance;      // as of `Events`, of the item
+    double allowance, share;  // as of `Events`, of the item
     double time;           // of the item, ms
 };
 
@@ -566,7 +587,7 @@ static SSM_ALONE void challenge_record(const EngineState& state, const LateState
     const double kept = m.q.made[m.at * MADE + PREDICTION], fresh = q.made[m.at * MADE + PREDICTION];
     if (q.flag[m.at * RECORD_FLAGS + YOUNG] != 1) compare(trial, m.y, kept, fresh, usual_error(l.s, l.pool, ROUNDING * std::fabs(m.y), 0.0));
     challenger.w.otherwise[0] = UNKNOWN;  // of the learner's answers alone
-    const Meeting own{m.t, m.row, m.at, m.k, q, true, m.y, m.own, m.push, m.allowance, m.time};
+    const Meeting own{m.t, m.row, m.at, m.k, q, true, m.y, m.own, m.push, m.allowance, m.share, m.time};
     learn_record(late, challenger, own, {late.room.u, late.room.steps, then}, counts_for(challenger, q, m.at), learned);
 }
 
@@ -595,7 +616,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         const i64* predicted = late.room.steps;
         place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
         double allowance = m.allowance;  // an item may bring the targets of several records
-        score = judge(state, e, {m.k, n, then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance, ahead ? m.time : then});
+        score = judge(state, e, {m.k, n, then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance, m.share, ahead ? m.time : then});
         loud = heed(state, l, e, n);
     }
     const bool learned = state.told.phase[LEARNS];
@@ -727,7 +748,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
         }
         ++todo[ROWS];
         ring.close(i, tally, MATCHED);
-        const bool loud = settle(state, late, l, e, {t, row, at, k, q, both, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0, time});
+        const bool loud = settle(state, late, l, e, {t, row, at, k, q, both, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0, share_of(events, t), time});
         if (todo[STAGE] == ITSELF || !predicting) {
             todo[STAGE] = BEFORE;
             ++t;

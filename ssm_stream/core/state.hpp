@@ -80,6 +80,8 @@ struct Events {
     const double* y;
     const i64* key;
     double* allowance = nullptr;  // how much larger a score may be that is normal; replaced by the score as it was. None: all 1
+    // Of the targets that share a budget, those that the event has a value of: it is divided over these alone. None: all 1.
+    const double* share = nullptr;
     const std::int8_t* stopped = nullptr;  // kinds of episodes, a bit each, that are over before this event, as its entity stood still
 };
 // Channels that another package brings: called for each target that is judged.

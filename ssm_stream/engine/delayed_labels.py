@@ -108,6 +108,7 @@ class DelayedLabels:
             predicting=True,
             allowance=allowance,
             stopped=events.stopped,
+            share=events.share,
         )
         store.labels.set_rows(LabelledEvents(*self.resolved[:2]), pools[self.resolved.item])
         out.score[self.resolved.item] = self.resolved.score
@@ -207,6 +208,7 @@ class DelayedLabels:
         predicting: bool,
         allowance: NDArray[np.float64] | None = None,
         stopped: NDArray[np.int8] | None = None,
+        share: NDArray[np.float64] | None = None,
     ) -> tuple[list[Alert], Settled]:
         """Run the kernel over events or labels; return the alerts and the resolved predictions.
 
@@ -224,7 +226,7 @@ class DelayedLabels:
             waiting = loop.Waiting(store.pending, self._recalled, self.rules, room, resume, store.label_counts)
             at, stop = store.bind(self._kernel_rules).run_late(
                 waiting, batch.pools, rows, batch.ts, batch.u, batch.steps, batch.own_steps, batch.y, batch.key, at,
-                store.watermarks, watermark, out, predicting, allowance, stopped,
+                store.watermarks, watermark, out, predicting, allowance, stopped, share,
             )  # fmt: skip
             done, pool = int(resume[loop.ROWS]), int(resume[loop.POOL])
             if stop == loop.REPORT:

@@ -40,13 +40,13 @@ class SingleEventProcessor:
         self._calendar = _Calendar(store.plan)
         columns = len(store.plan.columns)
         # The kernel's arrays are views on two blocks, each written or read by one call.
-        self._inputs = struct.Struct(f"=5qd{columns}d")
+        self._inputs = struct.Struct(f"=5q2d{columns}d")
         self._in = bytearray(self._inputs.size)
         integers = np.frombuffer(self._in, np.int64, 5)
         self._pool, self._row, self._ts = integers[0:1], integers[1:2], integers[2:3]
         self._steps = integers[3:5].reshape(1, 2)
-        numbers = np.frombuffer(self._in, np.float64, 1 + columns, 40)
-        self._target, self._columns = numbers[:1], numbers[1:].reshape(1, columns)
+        numbers = np.frombuffer(self._in, np.float64, 2 + columns, 40)
+        self._share, self._target, self._columns = numbers[:1], numbers[1:2], numbers[2:].reshape(1, columns)
         self._outputs = struct.Struct("=4d?7xqd")
         self._out = bytearray(self._outputs.size)
         floats = np.frombuffer(self._out, np.float64, 7).reshape(7, 1)
@@ -68,21 +68,21 @@ class SingleEventProcessor:
         return row, pool, watermark
 
     def process(
-        self, event: SingleEvent, target: float, source: int, place: Place
+        self, event: SingleEvent, target: float, source: int, place: Place, share: float = 1.0
     ) -> tuple[PredictedValues, list[Alert]]:
-        """Predict, score and learn an event; see `TargetEngine.process`. place: from `locate`"""
+        """Predict, score and learn an event; see `TargetEngine.process`. place: from `locate`; share: of `Events`"""
         store, (row, pool, watermark) = self._store, place
         store.begin_batch()
         self._texts.begin_known(event.texts)
         store.changed[row] = store.pools_changed[pool] = True
         store.labels.set_one(target, event.ts, pool)
         cycles, hour, weekday = self._calendar.columns(event.ts)
-        self._inputs.pack_into(self._in, 0, pool, row, event.ts, hour, weekday, target, *event.features, *cycles)
+        self._inputs.pack_into(self._in, 0, pool, row, event.ts, hour, weekday, share, target, *event.features, *cycles)
         at, alerts = 0, list[Alert]()
         while at < 1:
             at, stop = store.bind(self._rules).run(
                 self._pool, self._row, self._ts, self._columns, self._steps, self._target, at, store.watermarks,
-                watermark, self._predictions,
+                watermark, self._predictions, None, None, self._share,
             )  # fmt: skip
             if stop == loop.REPORT:
                 yhat, lower, upper, *_ = self._outputs.unpack_from(self._out)
@@ -122,8 +122,9 @@ def process_targets(
     select: number of a target and event → the event with that target's features
     """
     predicted, alerts = list[PredictedValues](), list[list[Alert]]()
+    share = sum(target == target for target in event.targets) / len(event.targets)  # NaN equals nothing
     for j, ((processor, place), target) in enumerate(zip(located, event.targets, strict=True)):
-        values, own = processor.process(select(j, event), target, source, place)
+        values, own = processor.process(select(j, event), target, source, place, share)
         predicted.append(values)
         alerts.append(own)
     return predicted, alerts

@@ -71,13 +71,24 @@ class TargetInputs:
         features = events.features
         if self._others is not None:
             features = np.concatenate([events.target[:, self._others[number]], features], axis=1)
-        return replace(events, target=np.ascontiguousarray(events.target[:, number]), features=features)
+        target = np.ascontiguousarray(events.target[:, number])
+        return replace(events, target=target, features=features, share=_known_share(events.target))
 
     def select_one(self, number: int, event: SingleEvent) -> SingleEvent:
         """Return one event as the engine of a target reads its features."""
         if self._others is None:
             return event
         return event._replace(features=[*(event.targets[i] for i in self._others[number]), *event.features])
+
+
+def _known_share(targets: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return `Events.share` (n,) of targets (n, m).
+
+    The targets that an entity never has, as in a plant with kinds of machines, take nothing of its budget. By event, as
+    this needs no memory: of n events, budgets of one alarm in B divided by the values of each add up to n / B alarms.
+    """
+    known = ~np.isnan(targets)
+    return None if known.all() else np.count_nonzero(known, axis=1) / targets.shape[1]
 
 
 class TargetEngine:

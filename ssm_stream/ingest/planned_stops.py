@@ -19,4 +19,5 @@ def withhold_targets(events: Events) -> Events:
     held = events.maintenance == HELD
     if not held.any():
         return events
-    return replace(events, target=np.where(held if events.target.ndim == 1 else held[:, None], np.nan, events.target))
+    target = np.where(held if events.target.ndim == 1 else held[:, None], np.nan, events.target)
+    return replace(events, target=target, share=None if events.share is None else np.where(held, 0.0, events.share))

@@ -351,9 +351,11 @@ class Silence {
 
     // A column's value at an event: is it missing for too long, or the same for too long? Infinite: not judged, and the
     // lengths that it cuts are not learned. What is stuck or missing stays so until a value shows that it is not.
+    // Negative infinite: missing as is usual in the state of the process, which is no gap; runs of equal values go on after it.
     void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
         if (std::isinf(value)) {
             if (c[MISSED] == 0.0) c[RUN] = 0.0;
+            if (value < 0.0) return;
             if (c[STUCK] == 0.0) {
                 c[SAME] = 0.0;
                 c[VALUE] = NAN;

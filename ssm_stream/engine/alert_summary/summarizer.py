@@ -27,7 +27,16 @@ from ssm_stream.engine.alert_summary.numbers import (
     rounded,
 )
 from ssm_stream.engine.alert_summary.times import clock, zone_of
-from ssm_stream.engine.alert_summary.values import FINER, Message, places_of, shown_value, shows, side_of, size_of
+from ssm_stream.engine.alert_summary.values import (
+    FINER,
+    Message,
+    is_near,
+    places_of,
+    shown_value,
+    shows,
+    side_of,
+    size_of,
+)
 from ssm_stream.engine.alert_summary.words import text
 
 MAX_NAME = 60
@@ -353,7 +362,8 @@ class Summarizer:
         """Return target, value and prediction. step: as of `Evidence`; size: as of `shown_value`"""
         shown = shown_value(values, step, size)
         expected = self._text(shown.key, yhat=shown.yhat, **shown.interval) if shown.key else shown.yhat
-        return {"target": target, "y": shown.y, "expected": expected}
+        place = self._text("near" if is_near(values) else "within")
+        return {"target": target, "y": shown.y, "expected": expected, "place": place}
 
     def _list(self, names: Sequence[str], count: int) -> str:
         """Return names as a list, of so many."""

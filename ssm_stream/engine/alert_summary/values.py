@@ -13,6 +13,8 @@ MINOR, FAR, WIDE = 50.0, 10.0, 100.0
 Where the interval is far wider than the values, these keep two digits, unless they are a hundred times smaller."""
 FINER = 4
 """Powers of ten that numbers become finer by, until what is outside of its interval is so as written."""
+NEAR = 0.5
+"""Share of the way from the prediction to a bound up to which a value is as predicted."""
 UNEVEN = 0.2
 """Share of the half-width by which the prediction may be off the middle of its interval to be written with ±."""
 Message = Mapping[str, Any]
@@ -39,6 +41,14 @@ def side_of(values: Message) -> int | None:
     if lower <= y <= upper or rounded(y, size) == rounded(yhat, size):
         return 0
     return 1 if y > upper else -1
+
+
+def is_near(values: Message) -> bool:
+    """Return whether a value inside its interval is as predicted: no farther than half of the way to its bound."""
+    y, yhat, lower, upper = (values.get(name) for name in ("y", "yhat", "yhat_lower", "yhat_upper"))
+    if y is None or yhat is None or lower is None or upper is None or not lower <= y <= upper:
+        return True
+    return bool(abs(y - yhat) <= NEAR * abs((upper if y > yhat else lower) - yhat))
 
 
 def size_of(values: Message) -> float:

@@ -29,10 +29,12 @@ TEXTS: dict[str, Text] = {
     "no_value": Text("{target} is unusual", "{target} が普段と異なります"),
     "outside_and": Text("{target} is {y}, expected {expected}: ", "{target} が {y}（予測は {expected}）で、"),
     "inside_but": Text(
-        "{target} is {y}, as predicted ({expected}), but ", "{target} は {y} で予測どおり（{expected}）ですが、"
+        "{target} is {y}, {place} ({expected}), but ", "{target} は {y} で{place}（{expected}）ですが、"
     ),
+    "near": Text("as predicted", "予測どおり"),
+    "within": Text("within its interval", "予測区間内"),
     "now": Text("now {y}, predicted {expected}", "現在 {y}、予測は {expected}"),
-    "now_inside": Text("now {y}, as predicted ({expected})", "現在 {y} で予測どおり、{expected}"),
+    "now_inside": Text("now {y}, {place} ({expected})", "現在 {y} で{place}、{expected}"),
     "other_outside": Text("{target} {y} (expected {expected})", "{target} {y}（予測は {expected}）"),
     "also": Text("{what}; also {others}", "{what}、ほかに {others}"),
     # Anomalies: of the prediction.
@@ -84,7 +86,7 @@ TEXTS: dict[str, Text] = {
         "{what}; {target} is {y}, expected {expected}", "{what}（{target} は {y}、予測は {expected}）"
     ),
     "while_inside": Text(
-        "{what}; {target} is {y}, as predicted ({expected})", "{what}（{target} は {y} で予測どおり、{expected}）"
+        "{what}; {target} is {y}, {place} ({expected})", "{what}（{target} は {y} で{place}、{expected}）"
     ),
     # Of what is new.
     "before": Text("the {events} events before", "それまでの {events} 件"),

@@ -64,6 +64,7 @@ class BatchRun:
             self.pools[part], self.rows[part], events.ts[part], self.u[part], self.steps[part], events.target[part],
             self.at, watermarks, mark, Predictions(*out), None if allowance is None else allowance[part],
             None if events.stopped is None else events.stopped[part],
+            None if events.share is None else events.share[part],
         )  # fmt: skip
         return stop
 

@@ -24,6 +24,7 @@ from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_store import ResetEntity, shard_of
 from ssm_stream.engine.rules.messages import rule_kind, rule_message
 from ssm_stream.engine.rules.shared_signals import Change, SharedSignals
+from ssm_stream.engine.rules.usual_blanks import UsualBlanks
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
 from ssm_stream.ingest.planned_stops import HELD
@@ -72,6 +73,8 @@ class SilenceAlerts:
         self._sources: dict[int, int] = {}
         self._source = np.empty((0, SOURCE + 2 * LENGTHS * len(self.columns)))
         self._core = native.Silence()
+        by_silence = self.columns and self._silence is not None and self._silence.columns
+        self._blanks = UsualBlanks(event.categories, len(self.columns)) if by_silence else None
 
     @property
     def kinds(self) -> list[str]:
@@ -95,6 +98,9 @@ class SilenceAlerts:
         rows = self._rows_of(events.entity)
         at = self._source_of(source)
         values = self._values(events)
+        if self._blanks is not None:
+            first = len(self._config.event.numbers)
+            self._blanks.mark(values, events.features[:, first:], source)
         found: list[Any] = []
         leaving: dict[int, list[str]] = {0: [], len(events): []}
         for each in resets:
@@ -265,6 +271,7 @@ class SilenceAlerts:
             "source": _text(self._source),
             "shared": self._shared[FIXED].dump(),
             "missing": self._shared[EMPTY].dump(),
+            "blanks": {} if self._blanks is None else self._blanks.dump(),
         }
 
     def load(self, content: dict[str, Any]) -> None:
@@ -285,6 +292,8 @@ class SilenceAlerts:
             self._entity[:, [VALUE + at, REST + at]] = np.nan
         self._shared[FIXED].load([each for each in content.get("shared", []) if each[1] not in self._unwatched])
         self._shared[EMPTY].load(content.get("missing", []))
+        if self._blanks is not None:
+            self._blanks.load(content.get("blanks", {}))
         self._core.reset(self._entity, self._width)
 
 

@@ -73,9 +73,14 @@ class _Summaries:
         self.past = [each for each in all_ if period.before <= each["hour"] < period.since]
 
     def labelled(self) -> float:
-        """Return the labelled events of the period. Of several targets each has its part of the budget, so the mean."""
-        targets = Counter((each["entity"], each["hour"]) for each in self.now)
-        return float(sum(each["labelled"] / targets[each["entity"], each["hour"]] for each in self.now))
+        """Return the labelled events of the period. Of several targets, which share each event's budget, those of the
+        one with most: a machine may lack some of them.
+        """
+        most = dict[tuple[str, int], int]()
+        for each in self.now:
+            key = each["entity"], each["hour"]
+            most[key] = max(most.get(key, 0), each["labelled"])
+        return float(sum(most.values()))
 
     def last(self) -> dict[str, int]:
         """Return the time of the last event of each entity, ms."""
