@@ -75,6 +75,29 @@ def test_where_values_are_sampled_and_held_all_events_count(event: str) -> None:
     assert abs(inside[LATE:].mean() - 0.9) < 0.02
 
 
+@pytest.mark.parametrize("horizon", [0, 2])
+def test_a_prediction_that_was_right_as_published_is_no_anomaly(horizon: int) -> None:
+    """A meter that never reads below 0: what the answer is below it, nobody reads."""
+    rng = np.random.default_rng(1)
+    features = np.empty((4000, 2))
+    level = np.zeros(2)
+    for t, step in enumerate(rng.normal(size=features.shape)):
+        level = 0.9 * level + 0.44 * step
+        features[t] = level
+    y = np.maximum(0.0, features @ [4.0, 1.0] - 2.0 + 0.3 * rng.normal(size=len(features)))
+    events = made(y, np.roll(features, -horizon, axis=0), ts=MINUTE * np.arange(len(y)))
+    engine = Engine(config(DIRECT, f"alerts: {{anomaly: {{channels: [residual]}}}}\nmodel: {{horizon: {horizon}}}"))
+    predicted, _ = run(engine, events)
+    score, yhat, target = predicted["score"], predicted["yhat"], y
+    if horizon:
+        parts = engine.resolved_predictions
+        score, yhat, target = (np.concatenate([getattr(part, name) for part in parts]) for name in ("score", "yhat", "y"))
+    right = (yhat == 0.0) & (target == 0.0)
+    assert right.sum() > 1000
+    assert not score[right].any()
+    assert score[target > 0.0][1000:].all()
+
+
 def test_before_rest_is_known_all_events_count() -> None:
     """A young entity may only seem to rest: its interval keeps its share of all."""
     events, _ = pump(40, 40, seed=5, n=1800)

@@ -193,6 +193,11 @@ static SSM_INLINE double least_shift(const error_scale::Scale& s) {
 // Does a category change with the event that is judged, which stays for so many events that levels show what is usual while it does?
 static SSM_INLINE bool new_stay(const Scratch& w) { return w.unsure[DOUBTS] >= static_cast<double>(mean_shift::WARMUP); }
 
+// The answer as far as it is published: a target that has never been negative is not predicted to be. An anomaly is measured from there,
+// as nobody reads what is below. Sizes of errors are learned, and drifts found, from the answer as it was given: were all that is below
+// an error of nothing, what stands at 0 would seem to be known exactly, and each start from there be an anomaly.
+static SSM_INLINE double published_answer(const EngineState& state, double answer) { return max(answer, state.learner.w.base[LEAST]); }
+
 // How often a budget lets a score pass, and which channel's score is the largest.
 struct Anomaly { double score; i64 channel; };
 // unit: the scale of errors of this side, not widened; context: as it was placed; absorb: events after which a level is normal
@@ -200,13 +205,14 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
                                     const error_scale::Scale& context, double absorb) {
     const Rules& r = state.rules;
     Anomaly out{0.0, RESIDUAL_CHANNEL};
+    const double published = published_answer(state, j.answer);
     // No nearer than half a step: the least that a target of the pool has moved by. Before the first error of an entity, the pool
     // alone moves its prediction, and what it moves by is all that is known of how wrong that may be.
     double floor = max(1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300, error_scale::HALF * context.pool_number[error_scale::STEP]);
     if (context.number[error_scale::SIZE] <= 0.0 && context.rest[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
     const double bound = max(context.room[error_scale::WIDER] * unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), floor);
-    if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
+    if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - published) / bound, SCORE_MOST);
     // A machine that joins a pool of days has not seen the hours of its own first day: what the pool predicts well is nothing new.
     const bool joined = 1000.0 * clock_of(state, e)[GAP] * static_cast<double>(j.n) < error_scale::DAY_MS &&
         moment_of(state, j.k, j.context, j.time).age >= error_scale::DAY_MS;
@@ -230,7 +236,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         if (found > out.score) out = {found, SHAPE_CHANNEL};
     }
     if (state.own.count > 0) {
-        const OwnScore found = state.own.score(state.own.with, e, j.time, j.y, j.answer, j.u, events);
+        const OwnScore found = state.own.score(state.own.with, e, j.time, j.y, published, j.u, events);
         if (found.score > out.score) out = {min(found.score, SCORE_MOST), FIRST_OWN_CHANNEL + found.channel};
     }
     return out;
@@ -261,9 +267,10 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const auto [found, channel] = anomaly_score(state, e, j, events, unit, context, absorb);
     double score = found / allowed;
     if (j.allowance && j.n >= r.warmup) *j.allowance = found;
-    const bool sided = r.direction == 0 || error * static_cast<double>(r.direction) > 0.0;
+    const double published = published_answer(state, j.answer), read_error = j.y - published, read_size = std::fabs(read_error);
+    const bool sided = r.direction == 0 || read_error * static_cast<double>(r.direction) > 0.0;
     const bool counts =
-        sided && size >= r.deviation && size >= r.deviation_relative * std::fabs(j.answer) && score > 1.0;
+        sided && read_size >= r.deviation && read_size >= r.deviation_relative * std::fabs(published) && score > 1.0;
     if (j.n < r.warmup) {
         score = 0.0;
     } else if (r.anomaly) {
