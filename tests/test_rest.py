@@ -91,7 +91,9 @@ def test_a_prediction_that_was_right_as_published_is_no_anomaly(horizon: int) ->
     score, yhat, target = predicted["score"], predicted["yhat"], y
     if horizon:
         parts = engine.resolved_predictions
-        score, yhat, target = (np.concatenate([getattr(part, name) for part in parts]) for name in ("score", "yhat", "y"))
+        score, yhat, target = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("score", "yhat", "y")
+        )
     right = (yhat == 0.0) & (target == 0.0)
     assert right.sum() > 1000
     assert not score[right].any()
