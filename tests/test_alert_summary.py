@@ -267,20 +267,22 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         OVER,
         NO_EVIDENCE,
-        "PUMP-3: temp is as expected again after 14 events (06:10 to 07:20).",
-        "PUMP-3（06:10 〜 07:20）：temp はイベント 14 件で予測どおりに戻りました。",
+        "PUMP-3: temp is as expected again after 14 events; now 71.2, predicted 70 ± 4 (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp はイベント 14 件で予測どおりに戻りました（現在 71.2、予測は 70 ± 4）。",
     ),
     (
         {**OVER, "absorbed_after": 1, "ts": SIX_TEN + 10 * 60_000},
         Evidence(calm=10),
-        "PUMP-3: temp is as expected again after 1 event, confirmed by 10 more (06:10 to 06:20).",
-        "PUMP-3（06:10 〜 06:20）：temp はイベント 1 件で（確認までさらに 10 件）予測どおりに戻りました。",
+        "PUMP-3: temp is as expected again after 1 event, confirmed by 10 more; now 71.2, predicted 70 ± 4 "
+        "(06:10 to 06:20).",
+        "PUMP-3（06:10 〜 06:20）：temp はイベント 1 件で（確認までさらに 10 件）予測どおりに戻りました"
+        "（現在 71.2、予測は 70 ± 4）。",
     ),
     (
         OVER,
         Evidence(calm=None),
-        "PUMP-3: temp is as expected again (06:10 to 07:20).",
-        "PUMP-3（06:10 〜 07:20）：temp は予測どおりに戻りました。",
+        "PUMP-3: temp is as expected again; now 71.2, predicted 70 ± 4 (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp は予測どおりに戻りました（現在 71.2、予測は 70 ± 4）。",
     ),
     (
         {**OVER, "ended_by": "absorbed", "absorbed_after": 95},

@@ -202,6 +202,7 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST.replace("[temp]", "temp"), ["event.features: write a list, such as [temp], or auto (found 'temp')"]),
         (SMALLEST.replace("[temp]", "[temp, 3]"), ["f.yaml:7: event.features[1]: write text", "(found 3)"]),
         (SMALLEST + "function-x: 1\n", ["f.yaml:8: function-x: unknown key"]),
+        (SMALLEST + "control: true\n", ["control: unknown key; keys of that name: alerts.control; known here: "]),
         (SMALLEST + "source_typo: 1\n", ["did you mean `source`?"]),
         ("? [a, b]\n: 1\n", ["f.yaml:1", "a key must be text"]),
         ("a: &x [*x]\n", ["f.yaml:1", "alias"]),

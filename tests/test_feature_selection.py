@@ -150,6 +150,11 @@ def test_categories_of_the_user_stay_as_they_are() -> None:
     assert "event.categories names others" in made.left_out["mode"]
 
 
+def test_of_equally_complete_columns_the_first_as_people_count_are_used() -> None:
+    made = select_features(config(), documents(200, **{f"ch{j}": lambda i: i for j in range(110)}))
+    assert set(made.config.event.features) == {f"ch{j}" for j in range(MAX_COLUMNS)}
+
+
 def test_the_most_complete_64_columns_are_used() -> None:
     columns = {f"c{j:03d}": (lambda i, j=j: i if i >= j else ...) for j in range(80)}
     made = select_features(config(), documents(200, **columns))

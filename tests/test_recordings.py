@@ -244,6 +244,16 @@ def test_refusals_name_file_line_and_cure(tmp_path: Path, name: str, content: st
         assert all(word in str(caught.value) for word in words), caught.value
 
 
+def test_an_unfinished_last_line_is_left_out_and_named(tmp_path: Path) -> None:
+    """As of a file that is still written, or of a program that was killed: tables read on, too."""
+    path = write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": 2}\n{"a":')
+    assert list(Recording(path)) == [{"a": 1}, {"a": 2}]
+    assert Recording(path).count() == 2
+    assert Recording(path).describe() == "a.jsonl:3 left out, an unfinished line at its end"
+    whole = write(tmp_path / "b.jsonl", '{"a": 1}\n{"a": 2}')
+    assert (Recording(whole).count(), Recording(whole).describe()) == (2, "")
+
+
 def test_missing_files_folders_and_empty_parquet(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no such file"):
         count_rows(tmp_path / "none.csv.gz")

@@ -289,7 +289,7 @@ def test_command_errors(job: tuple[MockKafka, list[str]], tmp_path: Path) -> Non
     wrong = CliRunner().invoke(app, ["replay", "none.yaml", "r.jsonl"])
     assert (wrong.exit_code, "none.yaml" in wrong.stderr) == (2, True)
     with (tmp_path / "r.jsonl").open("ab") as file:
-        file.write(b"\n{broken")
+        file.write(b"\n{broken\n")
     broken = CliRunner().invoke(app, arguments)
     assert broken.exit_code == 1
     assert "r.jsonl:501: not JSON" in broken.stderr

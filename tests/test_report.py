@@ -200,6 +200,20 @@ def test_summaries_that_are_yet_to_come_are_not_called_unconfigured() -> None:
     )
 
 
+def test_that_all_are_silent_is_not_that_all_still_send() -> None:
+    """Who is silent is found by the others: where nothing comes at all, none stands out."""
+    text, since = parse_config(TEXT), MONDAY + 7 * DAY
+    sent = [summary(name, since + hour * HOUR) for name in ("pump-1", "fan-1") for hour in range(48)]
+    found = figures(text, week(alerts=[], summaries=sent))
+    assert (found["silence"], found["all_silent_since"]) == ([], "2026-01-13T23:59+00:00")
+    stopped = page(found, ["events"], words("en"))
+    assert "No entity has sent anything since 2026-01-13 23:59" in stopped
+    assert "still did at the end" not in stopped
+    sent += [summary("fan-1", since + hour * HOUR) for hour in range(48, 7 * 24)]
+    found = figures(text, week(alerts=[], summaries=sent))
+    assert ([each["entity"] for each in found["silence"]], found["all_silent_since"]) == (["pump-1"], None)
+
+
 def test_a_silence_that_has_ended_is_an_episode_as_others() -> None:
     since = MONDAY + 7 * DAY
     silences = [

@@ -607,6 +607,7 @@ def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path)
     output = finished(process, 60)
     assert process.returncode == 1, output
     assert "did not take a message" in output
+    assert "the user needs the operation Write on the topic" in output
     assert "authoriz" in output.lower()
     assert "panicked" not in output, "frames of Rust"
     assert "Traceback" not in output

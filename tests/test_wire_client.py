@@ -210,8 +210,9 @@ def test_a_message_that_is_not_delivered_is_reported() -> None:
         producer.flush(10)
         failed = producer.failure()
         assert failed is not None
-        assert failed[0] == "t"
-        assert "authorization" in failed[1].lower()
+        topic, error, text = failed
+        assert (topic, error.code()) == ("t", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        assert "authorization" in text.lower()
 
 
 def test_own_callbacks_get_what_is_produced_one_by_one() -> None:

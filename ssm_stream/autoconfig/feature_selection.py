@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
+from ssm_stream.config.natural_order import natural_key
 from ssm_stream.config.paths import PathError, head_of, is_message_field, parse_path
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events
 from ssm_stream.ingest.json_values import abbreviated, is_utf8
@@ -116,7 +117,7 @@ def select_features(config: Config, documents: Sequence[Any], limit: int = SAMPL
     left_out |= {path: role.why for path, role in roles.items() if role.kind == "none"}
     kinds = {path: role.kind for path, role in roles.items() if role.kind != "none"}
     room = max(MAX_COLUMNS - len(event.categories) - len(event.derive), 0)
-    by_completeness = sorted(kinds, key=lambda path: (-len(columns[path]), path))
+    by_completeness = sorted(kinds, key=lambda path: (-len(columns[path]), natural_key(path)))
     for path in by_completeness[room:]:
         del kinds[path]
         left_out[path] = (

@@ -28,6 +28,7 @@ from ssm_stream.cli.inputs import (
     with_option_groups,
 )
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
+from ssm_stream.cli.terminal.output_file import open_output
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.first_alerts import first_alerts, too_short
@@ -94,8 +95,8 @@ def backtest(
             raise ConfigError("--partitions: with --device the entities form one pool a shard; leave one of them out")
         if device is not None and label_delay:
             raise ConfigError("--label-delay: with --device every target comes with its event; leave one of them out")
-        predictions_file = stack.enter_context(out.open("wb")) if out else None
-        alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
+        predictions_file = stack.enter_context(open_output("--out", out))
+        alerts_file = stack.enter_context(open_output("--alerts", alerts))
         bar = stack.enter_context(counting_bar())
         task = bar.add_task("backtest", total=rows_to_read(rows))
         count, examples = EventCount(loaded, recording.name), _Examples()

@@ -12,6 +12,7 @@ from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, load_for, open_recording, require_writable, with_option_groups
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import counting_bar, print_json
+from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import ConfigError, load_config
 
@@ -121,7 +122,7 @@ def explain(
             own = text.language
             sections = [explanation_section(found, own), history_section([*history, found], own)]
             shown = [section for section in sections if section is not None]
-            html.write_text(explain_html(text("why", what=what), "", None, shown, own), encoding="utf-8")
+            write_output("--html", html, explain_html(text("why", what=what), "", None, shown, own))
             typer.echo(text("wrote", file=html), err=True)
     if as_json:
         print_json(found.as_json())
@@ -180,7 +181,7 @@ def _explain_alert(
                 again = reproduce_alert(loaded, id_, sent, state=options.state, language=text.language)
                 summary = again.replayed["summary"]
         if html is not None:
-            html.write_text(_page(found, summary, text), encoding="utf-8")
+            write_output("--html", html, _page(found, summary, text))
             typer.echo(text("wrote", file=html), err=True)
     if as_json:
         print_json(found.as_json())

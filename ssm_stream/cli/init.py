@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -15,8 +15,10 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import Reading, print_reading, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import output, print_json
+from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import ConfigError, Event, parse_config
+from ssm_stream.config.natural_order import natural_key
 from ssm_stream.config.paths import KEY, is_message_field
 from ssm_stream.config.quantities import format_duration
 
@@ -32,6 +34,8 @@ MAX_STATES = 32
 """States of a machine that are searched in later rows."""
 SHOWN, EXAMPLES = 20, 3
 """Columns that are left out for one reason and are shown one by one, and those named of more."""
+NAMES, NAMES_SHOWN = 24, 8
+"""Names of columns on one line, and those named of more."""
 BROKERS = "${KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}"
 
 
@@ -159,7 +163,7 @@ def init(
         if registry:
             text += f"\n# Schemas of events are read there, and those of predictions and alerts registered.\n{registry}"
         parse_config(text, str(out))
-        out.write_text(text, encoding="utf-8")
+        write_output("--out", out, text)
     event = draft.event
     echo(f"sampled {sampled}", err=True)
     facts = {
@@ -168,9 +172,9 @@ def init(
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
         **({"grace": format_duration(event.grace)} if event.grace else {}),
-        "target": f"{'all: ' if event.watches_all else ''}{', '.join(event.targets)}",
-        "inputs" if event.watches_all else "features": ", ".join(_inputs(event)) or "none",
-        "categories": ", ".join(event.categories) or "none",
+        "target": f"{'all: ' if event.watches_all else ''}{_names(event.targets)}",
+        "inputs" if event.watches_all else "features": _names(_inputs(event)) or "none",
+        "categories": _names(event.categories) or "none",
         **({} if event.quality is None else {"quality": ", ".join(event.quality.flags)}),
         **({"state.ttl": format_duration(draft.stops.ttl)} if draft.stops and draft.stops.ttl else {}),
     }
@@ -205,8 +209,15 @@ def _left_out(left_out: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield path, why
     for why, count in counts.items():
         if count > SHOWN:
-            first = [path for path, other in left_out.items() if other == why][:EXAMPLES]
+            first = sorted((path for path, other in left_out.items() if other == why), key=natural_key)[:EXAMPLES]
             yield f"{', '.join(first)} and {count - EXAMPLES:,} more", why
+
+
+def _names(paths: Sequence[str]) -> str:
+    """The names on one line; the first ones of many, as all are in the file that is written."""
+    if len(paths) <= NAMES:
+        return ", ".join(paths)
+    return f"{', '.join(sorted(paths, key=natural_key)[:NAMES_SHOWN])}, … ({len(paths)} in all)"
 
 
 def _inputs(event: Event) -> list[str]:

@@ -16,6 +16,7 @@ from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, require_writable
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import checks_table, new_table, output, print_table, share_bar
+from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def paper(
             )
         text = words(language(lang))
         run = text("quick" if quick else "full", device=describe_device(chosen, text("cpu")))
-        out.write_text(report_html(sections, run, text.language), encoding="utf-8")
+        write_output("--out", out, report_html(sections, run, text.language))
     except (OSError, FloatingPointError) as error:
         console.print(f"paper: {error}", style="bold red", markup=False)
         raise typer.Exit(FAILED) from error

@@ -29,6 +29,7 @@ from ssm_stream.cli.inputs import (
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.command_line import command_line
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table, share_bar
+from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 
@@ -141,8 +142,8 @@ def pilot(
             ),
             "data": str(data),
         }
-        out.write_text(page(made, written, recording.name), encoding="utf-8")
-        data.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+        write_output("--out", out, page(made, written, recording.name))
+        write_output("--out", data, orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     verdict = report["verdict"]
     if as_json:
         print_json(

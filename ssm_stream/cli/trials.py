@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from ssm_stream.cli.errors import FAILED, report_errors
+from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import Limit, load_for, open_recording
 from ssm_stream.cli.terminal.alert_text import format_minute
 from ssm_stream.cli.terminal.console import counting_bar, format_number
@@ -96,7 +96,7 @@ def open_trials(
                     "continues from there",
                     err=True,
                 )
-                raise typer.Exit(FAILED) from None
+                raise  # exit code 130, as of any command that is stopped
 
 
 def _duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
+from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.topic.options import FromTopic
 from ssm_stream.cli.trials import (
     TrialOptions,
@@ -164,9 +165,9 @@ def _write_proposal(settings: dict[str, Any], config: Path, loaded: Config, outp
         else:
             patch = unified_diff(text, new, str(config), str(outputs.out or config))
     if outputs.out is not None and new is not None:
-        outputs.out.write_text(new, encoding="utf-8", newline="")
+        write_output("--out", outputs.out, new)
     if outputs.diff is not None and settings:
-        outputs.diff.write_text(patch or changed_keys(settings), encoding="utf-8", newline="")
+        write_output("--diff", outputs.diff, patch or changed_keys(settings))
     return _Proposal(settings, patch, new is not None)
 
 

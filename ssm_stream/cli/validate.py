@@ -82,6 +82,7 @@ def validate(
 
         with diagnosing(loaded):
             checks = diagnose(loaded)
+    refused = state is not None and state.effect == "refused"
     config_hash = None if loaded.event.features == "auto" else loaded.hash
     if as_json:
         content = {"config_hash": config_hash, **loaded.redacted()}
@@ -93,7 +94,10 @@ def validate(
             content["checks"] = [check._asdict() for check in checks]
         print_json(content)
     else:
-        typer.echo(f"{config}: ok" + ("" if config_hash is None else f" (config hash {config_hash})"))
+        unfit = [] if recording is None or not (missing or no_event) else [recording.name]
+        unfit += [f"the state in {loaded.recovery.directory}"] if refused else []
+        result = f"valid, but not for {' and '.join(unfit)}" if unfit else "ok"
+        typer.echo(f"{config}: {result}" + ("" if config_hash is None else f" (config hash {config_hash})"))
         for line in [
             *_describe(loaded),
             *(f"missing   {each}" for each in missing),
@@ -103,7 +107,6 @@ def validate(
             typer.echo(f"  {line}")
         if against_broker:
             print_checks(checks)
-    refused = state is not None and state.effect == "refused"
     if missing or no_event or refused or not all(check.ok for check in checks):
         raise typer.Exit(FAILED)
 

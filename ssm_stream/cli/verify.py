@@ -23,6 +23,7 @@ from ssm_stream.cli.inputs import (
 )
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import checks_table, new_table, output, print_table, share_bar
+from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
@@ -98,7 +99,7 @@ def verify(
 
         with bar:
             found = verify_targets(loaded, paths, of, words(chosen)) if len(paths) > 1 else of(paths[0])
-        out.write_text(found.html(file_facts(config, recording)), encoding="utf-8")
+        write_output("--out", out, found.html(file_facts(config, recording)))
     if as_json:
         content = {**found.as_json(), "report": str(out)}
         sys.stdout.write(orjson.dumps(content).decode() + "\n")  # what is not finite as null

@@ -18,7 +18,7 @@ from ssm_stream.config import client_properties
 from ssm_stream.config.config import Config
 from ssm_stream.config.earlier import REMOVED, RENAMED, adapt
 from ssm_stream.config.sections import ConfigError, Section
-from ssm_stream.config.suggestions import suggest
+from ssm_stream.config.suggestions import nearest, suggest
 from ssm_stream.config.value_errors import is_kind, plain_errors
 from ssm_stream.core import frozen_weights
 
@@ -361,7 +361,9 @@ def _cure_of(path: tuple[str | int, ...]) -> str:
     key = _dotted(path)
     if key in RENAMED:
         return f"its name is `{RENAMED[key]}` now"
-    return REMOVED.get(key) or suggest(str(path[-1]), _keys_of(path[:-1]))
+    name, known = str(path[-1]), _keys_of(path[:-1])
+    homes = [f"{each}.{name}" for each in _keys_of(()) if name in _keys_of((each,)) and nearest(name, known) is None]
+    return REMOVED.get(key) or (f"keys of that name: {', '.join(homes)}; " if homes else "") + suggest(name, known)
 
 
 def _named_key(path: tuple[str | int, ...], text: str) -> str:

@@ -201,3 +201,8 @@ HorizonSetting = Annotated[
     ),
     PlainSerializer(lambda horizon: horizon.text, return_type=str),
 ]
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the count with its noun, as in 1 lag, 2 lags."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

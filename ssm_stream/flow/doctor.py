@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
+from ssm_stream.config.quantities import plural
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_signals
 from ssm_stream.evaluate.pools import describe_budget, describe_pools, other_partitioner, pools_of
@@ -154,14 +155,13 @@ def _own_parts() -> Check:
 
 def _configuration(config: Config) -> Check:
     event = config.event
-    if event.features == "auto":
-        start = "valid: features selected from the first events at start"
-    else:
-        start = f"valid, {config.hash}: {len(event.columns)} features"
-    found = f"{start} and {event.lags} lags of {', '.join(event.targets)}, {config.state.shards} state shards"
-    everything = {**config.source.kafka, **config.sinks.kafka}
-    if properties := redact_properties(everything):
-        found += "; ".join([f"; Kafka properties {properties}", *security_warnings(everything)])
+    start = "valid: features selected from the first events at start"
+    if event.features != "auto":
+        start = f"valid, {config.hash}: {plural(len(event.columns), 'feature')}"
+    shards = plural(config.state.shards, "state shard")
+    found = f"{start} and {plural(event.lags, 'lag')} of {', '.join(event.targets)}, {shards}"
+    if properties := redact_properties(both := {**config.source.kafka, **config.sinks.kafka}):
+        found += "; ".join([f"; Kafka properties {properties}", *security_warnings(both)])
     return Check("configuration", True, found)
 
 

@@ -243,10 +243,10 @@ class KafkaProducer(Producer):
         """Whether `hand_over` may take something."""
         return self._batches is not None
 
-    def failure(self) -> tuple[str, str, bool] | None:
-        """Return topic and error of the first message of a batch that was not delivered, and whether it passes."""
+    def failure(self) -> tuple[str, KafkaError, str] | None:
+        """Return topic, error and its text of the first message of a batch that was not delivered."""
         found = None if self._batches is None else self._batches.failure()
-        return None if found is None else (found[0], found[2], passes(KafkaError(found[1])))
+        return None if found is None else (found[0], KafkaError(found[1]), found[2])
 
     def poll(self, timeout: float = -1) -> int:
         with unwrap_system_error():

@@ -31,6 +31,8 @@ from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
 
 LOG = structlog.get_logger("ssm_stream.sink")
 CURE = "correct that and start again: the flow continues from the last epoch"
+GONE = "create the topic again if it was deleted: ssm-stream doctor CONFIG --create-topics; then start again"
+NO_TOPIC = (KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART)
 AT_ONCE = 2500
 """Messages that are handed to the client at once, for each partition of their topic: less than one batch has."""
 FEW = 1000
@@ -201,12 +203,14 @@ class OutputProducer:
         else:
             self._note_failure(str(message.topic()), error)
 
-    def _note_failure(self, topic: str, error: KafkaError) -> None:
+    def _note_failure(self, topic: str, error: KafkaError, text: str = "") -> None:
         """Keep the first error: what follows is often a consequence."""
         if self._failed is None:
-            self._failed = (topic, error.str(), passes(error))
+            self._failed = (topic, text or error.str(), passes(error))
             if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 self._cure = grant_cure("Write", "topic", topic)
+            elif error.code() in NO_TOPIC:
+                self._cure = GONE
 
     def _flush(self) -> None:
         """Wait until the broker has everything.
@@ -260,15 +264,14 @@ class OutputProducer:
                 self._failed = (record.topic, "a truncated dead letter is still too large for its topic", False)
                 break
             self._produce(shorter)
-        self._failed = self._failed or self._producer.failure()
+        if self._failed is None and (refused := self._producer.failure()) is not None:
+            self._note_failure(*refused)
         if self._failed is not None:
             topic, text, later = self._failed
-            raise BrokerError(
-                f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
-                f"{self._redact(self._last_error.text or text)} ({self._redact(text)})",
-                self._cure,
-                passes=later,
-            )
+            last = self._last_error.text
+            reason = self._redact(f"{last} ({text})" if last and last != text else text)
+            found = f"topic {topic!r} on {self.config.source.brokers} did not take a message: {reason}"
+            raise BrokerError(found, self._cure, passes=later)
 
     def _redact(self, text: str) -> str:
         return redact_text(text, self.config.source.kafka, self.config.sinks.kafka)

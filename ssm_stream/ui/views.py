@@ -5,7 +5,6 @@ A view belongs to one connection. `next` returns what is new as a dict for JSON,
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.config.natural_order import natural_key
 from ssm_stream.engine.alert_kinds import target_of
 from ssm_stream.ui.alert_episodes import AlertEpisodes
 from ssm_stream.ui.entity_cache import (
@@ -51,13 +51,7 @@ STATES: dict[str, Callable[[EntityCache], NDArray[np.bool_]]] = {
     "other": lambda c: c.other[: len(c)].copy(),
 }
 SORTS = ("attention", "score", "name", "value", "seen")
-DIGITS = re.compile(r"(\d+)")
 Content = dict[str, Any]
-
-
-def natural_key(name: str) -> list[Any]:
-    """Return a key that sorts press-9 before press-10."""
-    return [part.casefold() if i % 2 == 0 else int(part[:300]) for i, part in enumerate(DIGITS.split(name))]
 
 
 def parse_int(text: str | None, default: int, least: int, most: int) -> int:

@@ -12,6 +12,7 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, load_with_stored_features, require_writable
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.cli.topic.options import read_time
 from ssm_stream.config import ConfigError
@@ -64,7 +65,7 @@ def report(
             )
         period, text = read_period(loaded, begin, end), words(language(lang))
         found = figures(loaded, period)
-        out.write_text(page(found, topics_of(loaded), text), encoding="utf-8")
+        write_output("--out", out, page(found, topics_of(loaded), text))
     if as_json:
         print_json(found)
     else:

@@ -282,6 +282,10 @@ class Summarizer:
             if drift and evidence.stopped_still:
                 key = "at_rest"  # whether the errors would fit again, a target without any does not show
         what = self._text(key, target=target, **self._lasted(n, evidence.calm, absorbed=ended == "absorbed"))
+        if key == "recovered" and not evidence.ended and None not in (message.get("y"), message.get("yhat")):
+            # What is expected may have moved to where the value stayed: the two show whether it is back.
+            now = self._text("now", **self._value(message, target, evidence.step))
+            what = self._text("with_now", what=what, now=now)
         alike = [_name(name) for name, by in evidence.ended if by == ended]
         if alike:
             what = self._text("also", what=what, others=self._list(alike[:MAX_TARGETS], len(alike)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ SPACE = b"\xef\xbb\xbf \t\r\n"
 CURE = "write one JSON object a line, or a list of objects"
 
 
-def json_rows(path: Path) -> Iterator[Row]:
+def json_rows(path: Path, *, unfinished: bool = False) -> Iterator[Row]:
     """Yield the object of each line, or those of a document.
 
     A document is a list of objects, or columns that are lists of one length, by themselves or as the only ones in an
@@ -34,20 +36,52 @@ def json_rows(path: Path) -> Iterator[Row]:
 
     Lines are read as they are needed, a document as a whole.
 
+    unfinished: leave out a last line that is unfinished, see `unfinished_line`
+
     Raises:
         RecordingError: no rows, or a line or an item that is no JSON object.
     """
     found = False
-    for row in _document(path) if _is_document(path) else _objects(path):
+    for row in _document(path) if _is_document(path) else _objects(path, unfinished):
         found = True
         yield row
     if not found:
         raise RecordingError(f"{path}: no rows; {CURE}")
 
 
+def unfinished_line(path: Path) -> int | None:
+    """Return the number of a last line that has no end and is no JSON, as where a program still writes or was killed;
+    None if there is none. The lines before it are sound."""
+    if _ends_with_a_line(path) or _is_document(path):
+        return None
+    number, line = next(iter(deque(_lines(path), 1)), (0, b"\n"))
+    return number if number > 1 and _is_unfinished(line, path) else None
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    """Return whether a file that is not packed ends with the end of a line: it need not be read as a whole."""
+    with open_file(path) as file, readable(path):
+        if not isinstance(getattr(file, "raw", None), io.FileIO) or not path.stat().st_size:
+            return False
+        file.seek(-1, io.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _is_unfinished(line: bytes, path: Path) -> bool:
+    if line.endswith(b"\n"):
+        return False
+    try:
+        _parsed(line, path, 1)
+    except RecordingError:
+        return True
+    return False
+
+
 def count_json_rows(path: Path) -> int:
-    """Return the number of rows; of lines, those that are not empty."""
-    return sum(1 for _ in (_document(path) if _is_document(path) else _lines(path)))
+    """Return the number of rows; of lines, those that are not empty, without an unfinished last one."""
+    if _is_document(path):
+        return len(_document(path))
+    return sum(1 for _ in _lines(path)) - (unfinished_line(path) is not None)
 
 
 def _is_document(path: Path) -> bool:
@@ -131,8 +165,10 @@ def _keys(document: Row) -> str:
     return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
 
 
-def _objects(path: Path) -> Iterator[Row]:
+def _objects(path: Path, unfinished: bool) -> Iterator[Row]:
     for number, line in _lines(path):
+        if unfinished and number > 1 and _is_unfinished(line, path):
+            return
         row = _parsed(line, path, number)
         if not isinstance(row, dict):
             raise RecordingError(f"{path}:{number}: found {type(row).__name__}; {CURE}")

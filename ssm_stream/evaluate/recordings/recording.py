@@ -32,7 +32,7 @@ from ssm_stream.evaluate.recordings.exports.tags import Tags, find_tags
 from ssm_stream.evaluate.recordings.exports.typed_dates import HEAD, TypedDates, find_typed_dates
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import SLICE, Slice, typed_slice
-from ssm_stream.evaluate.recordings.json_lines import count_json_rows, json_rows
+from ssm_stream.evaluate.recordings.json_lines import count_json_rows, json_rows, unfinished_line
 from ssm_stream.evaluate.recordings.parquet_file import (
     is_recorded_topic,
     parquet_columns,
@@ -103,7 +103,13 @@ class Recording:
         if kind == "table":
             return self._table.describe()
         tags = self._parquet_tags if kind == "parquet" else None
-        return "; ".join(filter(None, [self._typed_dates.describe(), "" if tags is None else tags.describe()]))
+        facts = [self._typed_dates.describe(), "" if tags is None else tags.describe()]
+        if kind == "jsonl" and self.limit is None:
+            cut = {file: unfinished_line(file) for file in files_of(self.path)}
+            facts += [
+                f"{file.name}:{line} left out, an unfinished line at its end" for file, line in cut.items() if line
+            ]
+        return "; ".join(filter(None, facts))
 
     @property
     def numbered(self) -> str | None:
@@ -164,7 +170,7 @@ class Recording:
             return self._table.frames(SLICE)
         files, dates = files_of(self.path), self._typed_dates
         if kind == "jsonl":
-            return map(dates.rows, _batched(chain.from_iterable(map(json_rows, files))))
+            return map(dates.rows, _batched(chain.from_iterable(map(_whole_rows, files))))
         if (tags := self._parquet_tags) is not None:
             return (dates.frame(tags.to_rows(frame)) for file in files for frame in parquet_slices(file))
         return (dates.frame(frame) for file in files for frame in parquet_slices(file, names))
@@ -240,7 +246,7 @@ class Recording:
             names = read._typed_dates.names(names if tags is None else tags.names(names))
             rows = islice(read, FIRST)
         else:
-            rows = islice(json_rows(first), min(SLICE, self.limit or SLICE))
+            rows = islice(_whole_rows(first), min(SLICE, self.limit or SLICE))
             if (dates := read._typed_dates).sources:
                 rows = iter(dates.rows(list(rows)))
         search = PathSearch(config, names)
@@ -254,6 +260,9 @@ class Recording:
         return sentences
 
 
+_whole_rows = functools.partial(json_rows, unfinished=True)
+
+
 @functools.lru_cache(maxsize=16)
 def _typed_dates(file: Path, options: FileOptions, _version: tuple[int, int]) -> TypedDates:
     """Return the columns of a file of JSON or Parquet that are a time written as numbers, from its first rows."""
@@ -261,7 +270,7 @@ def _typed_dates(file: Path, options: FileOptions, _version: tuple[int, int]) ->
     with contextlib.suppress(RecordingError):  # a broken row further on is for the reader of the rows
         if kind_of(file) == "parquet":
             return find_typed_dates(parquet_head(file, HEAD), options)
-        rows.extend(islice(json_rows(file), HEAD))
+        rows.extend(islice(_whole_rows(file), HEAD))
     names = dict.fromkeys(chain.from_iterable(rows))
     return find_typed_dates({name: [row.get(name) for row in rows] for name in names}, options)
 
@@ -283,7 +292,7 @@ def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
         for frame in table.frames(SLICE):
             yield frame.select(number(name, columns[name]) for name in frame.columns)
     elif kind == "jsonl":
-        for rows in _batched(chain.from_iterable(map(json_rows, files_of(path)))):
+        for rows in _batched(chain.from_iterable(map(_whole_rows, files_of(path)))):
             yield pl.DataFrame(rows, infer_schema_length=None, strict=False)
     else:
         for file in files_of(path):

@@ -109,7 +109,7 @@ export class Episodes {
     const lasted = (over || !this.app.pulse ? episode.ts : Math.max(episode.ts, this.app.clock())) - since;
     const parts = [moment(since)];
     if (lasted > 0) parts.push(t("lasted", { time: length(lasted) }));
-    if (over && episode.absorbed_after) parts.push(t("absorbed", { n: count(episode.absorbed_after) }));
+    if (over && episode.absorbed_after) parts.push(t(episode.absorbed_after === 1 ? "absorbed_one" : "absorbed", { n: count(episode.absorbed_after) }));
     say(item.when, `${parts.join(" · ")} ›`);
   }
 

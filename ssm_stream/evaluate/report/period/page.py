@@ -156,11 +156,12 @@ def _decimal(value: float | None, words: Words) -> str:
 
 
 def _silence(found: Figures, words: Words) -> Section:
-    rows = found["silence"]
+    rows, since = found["silence"], found["all_silent_since"]
+    nothing = [words("silence.all", since=words.time(since))] if since is not None else []
     if not rows:
         known = found["has"]["summaries"] or found["configured"]["silence"]
         key = "silence.none" if known else "silence.empty" if _awaits_summaries(found) else "silence.unknown"
-        return Section(words("silence"), [words(key)])
+        return Section(words("silence"), nothing or [words(key)])
     text = words(
         "silence.text", entities=words.count(len(rows), "entity"), entity=rows[0]["entity"],
         since=words.time(rows[0]["since"]),
@@ -169,7 +170,7 @@ def _silence(found: Figures, words: Words) -> Section:
         [each["entity"], words.time(each["since"]), words("yes" if each["alert"] else "no")] for each in rows
     ]
     columns = [words(key) for key in ("entity", "since", "by_alert")]
-    return Section(words("silence"), [text], tables=[Table("", columns, cells)])
+    return Section(words("silence"), [*nothing, text], tables=[Table("", columns, cells)])
 
 
 def _episodes(found: Figures, words: Words) -> Section:
