@@ -27,7 +27,8 @@ def served() -> Iterator[Served]:
     one.page.on_sent(sent(*batch([*ODD, "m3"], 80, score=3.0)))
     one.page.queue_alerts([
         alert("started", "m1", 10, id="events-0-10-anomaly", episode="events-0-10-anomaly", summary="m1: y is 1."),
-        alert("recovered", "m1", 30, id="events-0-30-anomaly", episode="events-0-10-anomaly", ended_by="recovered"),
+        alert("recovered", "m1", 30, id="events-0-30-anomaly", episode="events-0-10-anomaly", ended_by="recovered",
+              summary="m1: y is as expected again."),
         alert("started", "m3", 40, since=40_000, id="events-0-40-anomaly", episode="events-0-40-anomaly"),
     ])  # fmt: skip
     one.page.drain()
@@ -90,7 +91,9 @@ def test_one_entity(served: Served) -> None:
 
 def test_alerts_are_annotations(served: Served) -> None:
     first, second = got(served, "/ui/api/alerts")["alerts"]
-    assert (first["time"], first["time_end"], first["text"]) == (500, 30_000, "m1: y is 1.")
+    assert (first["time"], first["time_end"], first["text"]) == (
+        500, 30_000, "m1: y is 1. m1: y is as expected again."
+    )  # fmt: skip
     assert (second["time"], second["time_end"], second["tags"]) == (40_000, None, "anomaly,warning,open")
     assert len(got(served, "/ui/api/alerts?entity=m3")["alerts"]) == 1
     assert [each["entity"] for each in got(served, "/ui/api/alerts?from=31000")["alerts"]] == ["m3"]

@@ -72,6 +72,12 @@ def _without_frame(value: bytes | None) -> bytes | None:
     return value[5:] if value is not None and value[:1] == b"\0" else value
 
 
+def describe(episode: Mapping[str, Any]) -> str:
+    """Return the sentence of an episode; of one that is over, that of its beginning and that of its end."""
+    sentences = [episode["began"], episode["summary"]] if episode["phase"] == "recovered" else [episode["summary"]]
+    return " ".join(dict.fromkeys(filter(None, sentences)))
+
+
 class AlertEpisodes:
     """The last episodes. cache: its flags follow them"""
 
@@ -160,7 +166,7 @@ class AlertEpisodes:
         self._serial += 1
         episode = {name: message.get(name) for name in FIELDS}
         episode |= {"n": self._serial, "top": 0.0, "reports": 0, "entities": [], "id": name, "ids": [name]}
-        episode |= {"absorbed_after": None, "ended_by": None}
+        episode |= {"absorbed_after": None, "ended_by": None, "began": message.get("summary")}
         episode |= {field: self._feedback.get((field, name)) for field in ("verdict", "acknowledged")}
         self._episodes[self._serial] = self._of[name] = episode
         return episode

@@ -16,7 +16,7 @@ from typing import Any
 
 from ssm_stream.engine.alert_kinds import MAINTENANCE
 from ssm_stream.ingest.timestamps import MAX_MS
-from ssm_stream.ui.alert_episodes import MAX_EPISODES, is_open
+from ssm_stream.ui.alert_episodes import MAX_EPISODES, describe, is_open
 from ssm_stream.ui.followed_entities import MAX_POINTS
 from ssm_stream.ui.history.hours import HourlyHistory
 from ssm_stream.ui.history.report import days_of, entity_history, fleet_report
@@ -150,7 +150,7 @@ def _annotation(episode: Mapping[str, Any], since: int, ended: int | None) -> Co
         "time_end": ended,
         "entity": episode["entity"],
         "title": f"{episode['kind']} of {episode['entity']}",
-        "text": episode["summary"] or "",
+        "text": describe(episode),
         "tags": ",".join(filter(None, (episode["kind"], episode["severity"], state, suppressed))),
         "score": episode["top"],
     }

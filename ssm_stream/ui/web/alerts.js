@@ -85,8 +85,11 @@ export class Episodes {
     if (fleet) item.who.removeAttribute("href"); else item.who.setAttribute("href", entityLink(episode.entity));
     say(item.score, episode.top ? scored(episode.top) : "");
     item.score.title = t("top", { score: scored(episode.top) });
-    say(item.summary, printable(episode.summary ?? ""));
-    item.summary.hidden = !episode.summary;
+    // Of one that is over, what was unusual, too: a verdict is on that.
+    const sentences = new Set(over ? [episode.began, episode.summary] : [episode.summary]);
+    const told = [...sentences].filter(Boolean).join(" ");
+    say(item.summary, printable(told));
+    item.summary.hidden = !told;
     say(item.what, words(episode));
     this.time(item, episode);
     item.when.setAttribute("href", alertLink(episode.id));
