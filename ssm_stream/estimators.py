@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event
-from ssm_stream.core import error_scale, interval
+from ssm_stream.core import error_scale, interval, shapes
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader, FaultError, text_code
 from ssm_stream.ingest.json_values import abbreviated, is_utf8, plain_value
@@ -397,4 +397,4 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     first = own[error_scale.SIZE] <= 0.0 and bool(store.state.error_scale.rest[row, error_scale.STANDING])
     moved = 2.0 * abs(answer - float(own[error_scale.TARGET])) if first else 0.0
     bound = max(bound, 1e-9 * max(abs(y), abs(answer)) + 1e-300, 0.5 * float(step), moved)  # as in process.cpp
-    return min(abs(y - answer) / bound, MAX_SCORE)
+    return min(abs(y - max(answer, float(store.scratch.base[shapes.LEAST]))) / bound, MAX_SCORE)

@@ -357,7 +357,7 @@ def test_entities_that_come_later_are_no_growth() -> None:
 def test_a_cause_is_usable_if_the_sentence_names_a_column_and_its_direction(language_: Any) -> None:
     values = dict.fromkeys(
         ("target", "y", "expected", "column", "before", "after", "by", "times", "last", "events", "earlier",
-         "bound", "shift", "now", "what", "channel", "score", "who", "n", "count", "names", "columns"), "7",
+         "bound", "shift", "now", "what", "channel", "score", "who", "n", "count", "names", "columns", "place"), "7",
     )  # fmt: skip
     keys = ("far", "no_value", "again", "levels_unknown", "between", "mean", "other_steps", "mean_here", "new",
             "own", "drift", "errors_larger", "errors_smaller", "now_inside", "recovered", "calm",

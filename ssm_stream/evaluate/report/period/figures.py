@@ -46,7 +46,7 @@ def figures(config: Config, period: Period) -> dict[str, Any]:
         "budget": _budget(config, now, rows, period),
         "entities": _entities(episodes, rows, since, until),
         "silence": _silence(episodes, rows, zone, until),
-        "all_silent_since": _all_silent(rows, zone, until),
+        "all_silent_since": _last_of_all(rows, zone, until),
         "episodes": _longest(episodes, zone, since, until),
         "errors": _errors(config, rows, zone),
         "stops": {
@@ -238,9 +238,9 @@ def _silence(episodes: list[Episode], rows: _Summaries, zone: ZoneInfo, until: i
     return sorted(out.values(), key=lambda each: (str(each["since"]), str(each["entity"])))
 
 
-def _all_silent(rows: _Summaries, zone: ZoneInfo, until: int) -> str | None:
-    """Return the time of the last event of all, if it was more than a day before the end: no entity is silent then as
-    `_silence` compares them with each other."""
+def _last_of_all(rows: _Summaries, zone: ZoneInfo, until: int) -> str | None:
+    """Return the time of the last event of all, if it was more than a day before the end: `_silence` compares entities
+    with each other, and finds none then."""
     newest = max(rows.last().values(), default=until)
     return _iso(newest, zone) if newest < until - DAY else None
 
