@@ -672,3 +672,14 @@ def test_help_names_the_exit_codes() -> None:
     text = " ".join(CliRunner().invoke(app, ["verify", "--help"]).stdout.split())
     for part in ("Exit code 0:", "1: they do not agree", "2: a wrong call", "3: they agree, but after an injected"):
         assert part in text
+
+
+def test_events_at_rest_that_production_holds_back_are_learned() -> None:
+    """Else the recorded kernel, which learns all, would not predict what the engine does."""
+    rested = [
+        {**row, **dict.fromkeys(("load", "temp", "power"), 0.0)} if row["ts"] % 12_000 >= 3_000 else row
+        for row in rows(600)
+        if isinstance(row["ts"], int)
+    ]
+    run = replay.replay(parsed(), rested, lambda _: None)
+    assert np.array_equal(run.production(run.u, run.y), run.yhat)

@@ -24,7 +24,9 @@ constexpr double OVER_MOST = 1e9;  // of an error over its scale
 constexpr double MARKS_A_TTL = 100.0;  // one event moves the watermark by at most ttl / 100: a wrong clock cannot evict the fleet
 constexpr i64 WEIGHT_EVERY = 8;        // events between updates of the weights that drift alerts compare with
 constexpr double WEIGHT_RATE = 0.02;
-constexpr i64 SLOW_EVERY = 8;          // events of an episode of which one is learned
+constexpr i64 SLOW_EVERY = 8;          // events of an episode, or of a rest, of which one is learned
+// Events at rest that are learned one and all. Those after them show nothing new, and would have what is known of work forgotten.
+constexpr double REST_TAUGHT = 30.0;
 constexpr i64 HOLD_FROM = 4000;          // events of an entity before learning is held
 constexpr double HOLD_MOST = 500.0, HOLD_BACK = 0.1;  // held events; what an event that is learned takes back
 constexpr double HOLD_DEAREST = 100.0;  // of one held event: a few gross errors must not end all holds to come
@@ -309,6 +311,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const double last = state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0] + state.learner.w.base[SHIFT];
     const double naive = state.learner.p.lags > 0 ? std::fabs(j.y - last) : size;  // without past targets an event counts once
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
+    if (rests && (r.anomaly || r.drift) && error_scale::stood(context) >= REST_TAUGHT && j.n % SLOW_EVERY != 0) phase[LEARNS] = 0;
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
     const interval::Interval width = interval_of(state, {j.k, e});
