@@ -25,6 +25,7 @@ from ssm_stream.verify import reference as verify_reference
 from ssm_stream.verify import seasons as verify_seasons
 from ssm_stream.verify.certificate import Verification, verify
 from ssm_stream.verify.context import persistence
+from ssm_stream.verify.excitation import excitation_section
 from ssm_stream.verify.gating import corrections as verify_corrections
 from ssm_stream.verify.gating import dead_band as verify_dead_band
 from ssm_stream.verify.gating import gates as verify_gates
@@ -683,3 +684,12 @@ def test_events_at_rest_that_production_holds_back_are_learned() -> None:
     ]
     run = replay.replay(parsed(), rested, lambda _: None)
     assert np.array_equal(run.production(run.u, run.y), run.yhat)
+
+
+def test_values_of_categories_are_no_columns_to_leave_out() -> None:
+    """They hold each other, and a category of fewer values has places to spare: neither is for the user to mend."""
+    run = replay.replay(parsed(CODED), coded_rows(600), lambda _: None)
+    seen = replay.compare(run, lambda _: None).recorder.seen
+    _, figures, advice = excitation_section(run, seen, words("en"))
+    assert figures["inputs"] == len(run.plan.numbers) - len(run.plan.category_values)
+    assert not [line for line in advice if ": value" in line]

@@ -1,9 +1,10 @@
 """The inputs of the learner, in one fixed order: what the columns mean and how the calendar is encoded.
 
 The raw inputs of an event are, in order: the features and the calendar's cycles (known before the event is learned),
-then what the kernel derives from the entity's own past: each feature's changes, the last target, the differences of
-successive past targets, and how far the hour's and the week's usual target lie from the last one. After the numbers
-come the codes: one input for each value that a category has shown, a slot each, in order of appearance.
+each feature's changes since the entity's events before, the first values that each category has shown, and what the
+kernel derives from the entity's past targets: the last one, the differences of successive ones, and how far the hour's
+and the week's usual target lie from the last one. After the numbers come the codes: one input for each value that a
+category has shown, a slot each, in order of appearance.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ FIRST_MONDAY = 4 * DAY  # 1970-01-05, in seconds since 1970-01-01
 QUARTER = 900_000  # ms; the finest interval at which the offset of a time zone changes
 LATELY = 1_735_689_600_000  # 2025-01-01, ms: zones have the offsets of today
 NEVER, BY_RULE, ALWAYS = range(3)  # is the hour (the weekday) a code?
-
-
 INDICATED = 4  # values of a category, the first that it shows, of which each has a numeric input, too: 1 where it is
 
 
@@ -94,16 +93,20 @@ class FeaturePlan(NamedTuple):
         return (*self.features, *self.categories, "hour", "weekday")
 
     @property
+    def category_values(self) -> tuple[str, ...]:
+        """Names of the numeric inputs that are the first values of categories."""
+        return tuple(value_name(name, i) for name in self.categories for i in range(INDICATED))
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """Names of the numeric inputs, shape (F,)."""
         changes = tuple(f"change({name})" for name in self.features) if self.changes else ()
         changes += tuple(f"change({name}, {j})" for j in range(2, self.feature_lags + 1) for name in self.features)
-        values = tuple(value_name(name, i) for name in self.categories for i in range(INDICATED))
         last = ("last",) if self.lags else ()
         lags = tuple(f"lag{k}-lag{k + 1}" for k in range(1, self.lags))
         usual = ("usual at this hour", "usual at this hour of the week")
         seasons = usual if self.seasons and self.lags else ()
-        return (*self.features, *self.cycles, *changes, *values, *last, *lags, *seasons)
+        return (*self.features, *self.cycles, *changes, *self.category_values, *last, *lags, *seasons)
 
 
 def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -116,7 +116,7 @@ def input_names(
     """
     names = ["?"] * (codes.used if codes else 0)
     numbers = dict(zip(plan.numbers, plan.numbers, strict=True))
-    numbers |= {value_name(column, i): "" for column in plan.categories for i in range(INDICATED)}
+    numbers |= dict.fromkeys(plan.category_values, "")
     for j, column in enumerate(plan.coded if codes else ()):
         assert codes is not None
         category = 0 <= j - len(plan.features) < len(plan.categories)

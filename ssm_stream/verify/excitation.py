@@ -23,12 +23,17 @@ def excitation_section(run: Replay, seen: Recorded, words: Words) -> tuple[Secti
     title, p = words("excitation.title"), run.params
     learned = ~np.isnan(seen.q)
     pools, counts = np.unique(run.tape.pools[learned], return_counts=True)
-    if not p.F or not len(pools):
+    x = seen.x[:, 1 : 1 + p.F]
+    # The usual targets of the hour and the week are inputs from a whole day, a whole week on. Values of a category hold
+    # each other, as codes do, and one with few of them has places to spare.
+    values = run.plan.category_values
+    used = [
+        j for j, name in enumerate(run.plan.numbers)
+        if name not in values and (name not in SEASONS or (x[:, j] != 0).any())
+    ]  # fmt: skip
+    if not used or not len(pools):
         return Section(title, text=[words("excitation.none")]), {}, []
     decay = float(np.max(p.decay)) or 1.0
-    x = seen.x[:, 1 : 1 + p.F]
-    # The usual targets of the hour and the week are inputs from a whole day, a whole week on.
-    used = [j for j, name in enumerate(run.plan.numbers) if name not in SEASONS or (x[:, j] != 0).any()]
     names = [run.plan.numbers[j] for j in used]
     found = [
         measure_excitation(x[learned & (run.tape.pools == pool)][:, used].astype(np.float64), names, decay)
