@@ -21,6 +21,7 @@ from ssm_stream.evaluate.prequential import (
     prequential,
     prequential_delayed,
     prequential_labelled,
+    read_ahead,
     with_row_labels,
 )
 from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
@@ -81,7 +82,8 @@ def backtest(
         engine = _device_engine(config, device) if device else PartitionedEngine(config, partitions)
         chunks = prequential(config, rows, engine, source=source)
     shares = EpisodeShares(engine if isinstance(engine, Engine) else None, len(scores))
-    for chunk in chunks:
+    # The core leaves the interpreter free while it learns the next ones.
+    for chunk in read_ahead(chunks):
         for j, path in enumerate(scores):
             names, targets = chunk.events.entity, chunk.learned.target
             if chunk.met is not None:

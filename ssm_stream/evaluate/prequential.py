@@ -185,7 +185,7 @@ def read_messages(
         columns = ColumnReader(config.event)
         names = {*columns.names, TIMESTAMP} if config.event.facts else columns.names
         slices = rows.of_event(config.event).slices(names if marker is None else {*names, *columns_of(marker)})
-        yield from _read_ahead((*columns.read(_events_alone(part, labels)), part.height) for part in slices)
+        yield from read_ahead((*columns.read(_events_alone(part, labels)), part.height) for part in slices)
         return
     reader = MessageReader(config.event)
     for batch in _documents(config, rows):
@@ -212,7 +212,7 @@ def _label_found(marker: str | None) -> ConfigError:
     )
 
 
-def _read_ahead(items: Iterator[T]) -> Iterator[T]:
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
     """Yield the items, each computed by another thread while the one before it is used."""
     with ThreadPoolExecutor(1, "read-ahead") as thread:
         coming = thread.submit(next, items, None)

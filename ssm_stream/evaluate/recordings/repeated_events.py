@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
@@ -20,17 +21,25 @@ class RepeatedEvents:
         """Count the next events."""
         if not len(events):
             return
-        target = events.target.reshape(len(events), -1)
-        rows = np.concatenate([events.ts[:, None].astype(np.float64), events.features, target], axis=1)
         codes = factorize(events.entity, self._codes)
-        unknown = np.full((len(self._codes) - len(self._last), rows.shape[1]), np.inf)  # no time
-        self._last = np.concatenate([self._last.reshape(-1, rows.shape[1]), unknown])
+        columns = events.features, events.target.reshape(len(events), -1)
+        width = 1 + sum(each.shape[1] for each in columns)
+        unknown = np.full((len(self._codes) - len(self._last), width), np.inf)  # no time
+        self._last = np.concatenate([self._last.reshape(-1, width), unknown])
         order = np.argsort(codes, kind="stable")
-        codes, rows = codes[order], rows[order]
+        codes, ts = codes[order], events.ts[order].astype(np.float64)
         first = np.flatnonzero(np.diff(codes, prepend=-1))
-        before = np.concatenate([rows[:1], rows[:-1]])
-        before[first] = self._last[codes[first]]
-        self._last[codes[first]] = rows[np.append(first[1:], len(rows)) - 1]
-        same = np.flatnonzero(rows[:, 0] == before[:, 0])
-        rows, before = rows[same], before[same]
-        self.count += int(np.count_nonzero(((rows == before) | (np.isnan(rows) & np.isnan(before))).all(axis=1)))
+        before = np.append(ts[:1], ts[:-1])
+        before[first] = self._last[codes[first], 0]
+        # Rows whole only of those that may be the same: few are of one time.
+        same = np.flatnonzero(ts == before)
+        begins = np.isin(same, first)
+        rows, others = self._rows(events, order[same]), self._rows(events, order[same - 1])
+        others[begins] = self._last[codes[same[begins]]]
+        self._last[codes[first]] = self._rows(events, order[np.append(first[1:], len(ts)) - 1])
+        self.count += int(np.count_nonzero(((rows == others) | (np.isnan(rows) & np.isnan(others))).all(axis=1)))
+
+    @staticmethod
+    def _rows(events: Events, at: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return time and values of some events."""
+        return np.column_stack([events.ts[at].astype(np.float64), events.features[at], events.target[at]])
