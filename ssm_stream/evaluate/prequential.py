@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.config.paths import columns_of
@@ -119,7 +120,7 @@ def prequential(
             place = events.position
             events, more = engine.admit(engine.episodes.mark(events))
             refused = sorted([*refused, *(m._replace(position=int(place[m.position])) for m in more)])
-            ids = EventIds(source, 0, (first + events.position).tolist(), events.number)
+            ids = EventIds(source, 0, _numbers(first + events.position), events.number)
             predictions, alerts = engine.process(events, 0, ids)
         else:
             predictions, alerts = engine.process(events)
@@ -134,6 +135,12 @@ def prequential(
         first += part.height
     if held is not None:
         yield _with_waiting(held, engine)
+
+
+def _numbers(rows: NDArray[np.int64]) -> Sequence[int]:
+    """Return row numbers, which mostly follow each other: then each is made when it is needed."""
+    whole = len(rows) > 0 and bool((np.diff(rows) == 1).all())
+    return range(int(rows[0]), int(rows[-1]) + 1) if whole else rows.tolist()
 
 
 def _with_waiting(last: Chunk, engine: Predictor) -> Chunk:
