@@ -359,3 +359,14 @@ def test_a_first_day_unlike_the_others_is_no_news_a_week_later(first: float, lat
         order = np.argsort(np.arange(len(values)) + delay, kind="stable")
         alarms += (novelty_scores(values[order], week(len(values))[order]) > 1.0).reshape(16, 288).any(1)
     assert alarms[7] <= 3, "it was 9 of 12"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_hour_that_begins_is_no_news(seed: int) -> None:
+    """A wave of some minutes, read each second: the first value of each hour was compared with another mean."""
+    rng = np.random.default_rng(seed)
+    seconds = np.arange(8 * 3600) + rng.integers(0, 3600)
+    values = 10.0 * np.sin(2 * np.pi * seconds / rng.uniform(60, 900)) + 0.3 * rng.normal(size=len(seconds))
+    score = novelty_scores(values.round(2), seconds % WEEK)
+    begins = seconds % 3600 < 20
+    assert (score[begins] > 1.0).sum() == 0

@@ -49,3 +49,18 @@ def test_hours_that_are_no_whole_ones_off_change_nothing(event: str, zone: str, 
         return run(Engine(config(f"{event}, time_zone: {zone}")), events)[0]["yhat"]
 
     assert np.abs(predicted(zone, hours) - predicted("UTC", 0.0)).max() < 1e-6
+
+
+@pytest.mark.parametrize("event", ["features: [a]", "features: [a], lags: 0"])
+def test_clocks_that_jitter_about_the_hour_change_nothing(event: str) -> None:
+    """An event of 11:59:59.970 is of twelve o'clock: half of the events were of the hour before."""
+    rng, n = np.random.default_rng(0), 4000
+    at = np.arange(n) % 24
+    target = 10 * np.sin(at / 24 * 2 * np.pi) + 8 * (np.abs(at - 12) < 2) + np.cumsum(rng.normal(0, 0.05, n))
+    target += rng.normal(0, 0.3, n)
+
+    def error(jitter: NDArray[np.int64]) -> float:
+        events = made(target, np.ones((n, 1)), ts=1_768_003_200_000 // DAY * DAY + HOUR * np.arange(n) + jitter)
+        return float(np.abs(target - run(Engine(config(event)), events)[0]["yhat"])[1000:].mean())
+
+    assert error(rng.integers(-40, 41, n)) == pytest.approx(error(np.zeros(n, np.int64)), rel=0.005)

@@ -25,6 +25,7 @@ PART_MOST = 4.0  # times the difference
 
 # seasons
 QUARTER = 900_000  # of an hour, ms
+HALF_SECOND = 500  # ms: times of the calendar count to the whole second
 USUAL_RATE = 0.3  # of a bin's usual target, once it is known
 SEASON_REACH = 0.6  # usual gaps within which the nearest bin is taken
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core import native
-from ssm_stream.core.constants import DAY
+from ssm_stream.core.constants import DAY, HALF_SECOND
 
 CYCLES = {
     "hour_cycle": ("hour_sin", "hour_cos", "hour_sin2", "hour_cos2"),
@@ -117,7 +117,7 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
         ts: (n,) milliseconds since 1970-01-01 UTC
 
     Returns:
-        (n, c) values in [-1, 1], of `holiday` 0 or 1; (n, 2) hour 0 to 23 and weekday 0 (Monday) to 6
+        (n, c) values in [-1, 1], of `holiday` 0 or 1; (n, 2) hour 0 to 23 and weekday 0 (Monday) to 6, to the second
     """
     out = np.empty((len(ts), len(plan.cycles)))
     steps = np.zeros((len(ts), 2), np.int64)
@@ -134,9 +134,9 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
             encoded = [*_waves(turns), *_waves(2 * turns)]
         elif part == "weekday_cycle":
             week = ((local - FIRST_MONDAY) % (7 * DAY)) / DAY
-            encoded = [*_waves(week / 7), (week >= 5).astype(np.float64)]
+            encoded = [*_waves(week / 7), (steps[:, 1] >= 5).astype(np.float64)]
         elif part == "holiday":
-            days = (ts // 1000 + offsets) // int(DAY)
+            days = ((ts + HALF_SECOND) // 1000 + offsets) // int(DAY)
             encoded = [np.isin(days, np.array(plan.holidays, np.int64)).astype(np.float64)]
         for column in encoded:
             out[:, at] = column

@@ -186,11 +186,11 @@ void run_adwin(nb::handle x_, double delta, nb::handle out_) {
 
 i64 floored(i64 a, i64 b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 
-// Hour and weekday of each time, steps (n, 2). ts: ms; offsets: of the zone, s
+// Hour and weekday of each time to the whole second, steps (n, 2): clocks that jitter about the hour are of one. ts: ms; offsets: of the zone, s
 void whole_steps(nb::handle ts_, nb::handle offsets_, nb::handle steps_) {
     const Array<i64> ts(ts_, "ts", {-1}), offsets(offsets_, "offsets", {ts.size()}), steps(steps_, "steps", {ts.size(), 2}, true);
     for (i64 i = 0; i < ts.size(); ++i) {
-        const i64 hours = floored(ts[i] + 1000 * offsets[i], 3'600'000), days = floored(hours, 24);
+        const i64 hours = floored(ts[i] + 500 + 1000 * offsets[i], 3'600'000), days = floored(hours, 24);
         steps[2 * i] = hours - 24 * days;
         steps[2 * i + 1] = days - 4 - 7 * floored(days - 4, 7);  // 1970-01-05 was a Monday
     }

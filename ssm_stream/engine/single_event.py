@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ssm_stream.core import loop
+from ssm_stream.core.constants import HALF_SECOND
 from ssm_stream.core.features import QUARTER, FeaturePlan, calendar_columns, utc_offset
 from ssm_stream.core.loop import Predictions, Rules
 from ssm_stream.engine.alerts import Alert, TargetAndPrediction
@@ -147,6 +148,6 @@ class _Calendar:
             return cycles[0].tolist(), int(steps[0, 0]), int(steps[0, 1])
         if not self._is_utc and ts // QUARTER != self._quarter:
             self._quarter, self._offset = ts // QUARTER, utc_offset(self._plan.time_zone, ts)
-        hours = (ts + self._offset) // HOUR
+        hours = (ts + HALF_SECOND + self._offset) // HOUR
         holiday = [float(hours // 24 in self._holidays)] if self._has_holiday else []
         return holiday, hours % 24, (hours // 24 - 4) % 7

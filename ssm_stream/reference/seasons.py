@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import QUARTER, SEASON_REACH, USUAL_RATE
+from ssm_stream.core.constants import HALF_SECOND, QUARTER, SEASON_REACH, USUAL_RATE
 from ssm_stream.core.shapes import DAY_BINS, HOURS, SEASONAL, WEEK_BINS, LearnerParams
 from ssm_stream.reference.state import EntityState, Event, State
 
@@ -27,7 +27,7 @@ class Quarter(NamedTuple):
 
 def quarter_of(p: LearnerParams, event: Event, ahead: float = 0.0) -> Quarter:
     """The quarter of the hour, in the hour of the week, of local time."""
-    number = torch.floor((event.ts + ahead) / QUARTER).long()
+    number = torch.floor((event.ts + ahead + HALF_SECOND) / QUARTER).long()
     return Quarter(number, 4 * (HOURS * event.steps[:, 1] + event.steps[:, 0]) + (number + p.quarters) % 4)
 
 
@@ -79,7 +79,7 @@ def usual_hours(p: LearnerParams, own: EntityState, event: Event) -> Tensor:
     Means of quarters, of which the first and the last count by the part that is within half an hour.
     """
     at = quarter_of(p, event, p.ahead)
-    over = (event.ts + p.ahead) / QUARTER - at.number  # part of this quarter
+    over = ((event.ts + p.ahead) / QUARTER - at.number).clamp_min(0.0)  # part of this quarter
     places = at.place[:, None, None] % DAY_BINS + DAY_BINS * torch.arange(7)[:, None] + torch.arange(-2, 3)
     values = own.season.gather(1, (places % WEEK_BINS).flatten(1)).reshape(places.shape)
     one = torch.ones_like(over)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import QUARTER, SEASON_REACH, USUAL_RATE
+from ssm_stream.core.constants import HALF_SECOND, QUARTER, SEASON_REACH, USUAL_RATE
 from ssm_stream.core.implicit import seasonal_names
 from ssm_stream.core.shapes import DAY_BINS, HOURS, WEEK_BINS, LearnerParams, corrected_heads
 from ssm_stream.verify.reference import Array
@@ -69,7 +69,7 @@ class Seasons:
             a[places] = np.clip(self.answers(*time, *known)[places - first], *bounds)
 
     def _quarter(self, steps: NDArray[np.int64], ts: float) -> tuple[int, int]:
-        number = math.floor(ts / QUARTER)
+        number = math.floor((ts + HALF_SECOND) / QUARTER)
         return number, 4 * (HOURS * int(steps[1]) + int(steps[0])) + (number + self.p.quarters) % 4
 
     def _close(self, at: tuple[int, int], mean: float) -> None:

@@ -19,13 +19,14 @@
 namespace ssm::SSM_ISA {
 
 constexpr i64 QUARTER = 900'000;     // ms
+constexpr double HALF_SECOND = 500.0;  // ms: times count to the whole second, as those of steps; else clocks that jitter about it would be of two quarters
 constexpr double USUAL_RATE = 0.3;   // of a bin's usual target, once it is known
 constexpr double SEASON_REACH = 0.6;  // usual gaps within which the nearest bin is taken
 
 // A quarter of an hour: its number since 1970, and its place in the week.
 struct Quarter { i64 number, place; };
 SSM_INLINE Quarter quarter_of(const Params& p, const i64* steps, double ts) {
-    const i64 number = static_cast<i64>(std::floor(ts / static_cast<double>(QUARTER)));
+    const i64 number = static_cast<i64>(std::floor((ts + HALF_SECOND) / static_cast<double>(QUARTER)));
     return {number, 4 * (24 * steps[1] + steps[0]) + ((number + p.quarters) & 3)};
 }
 SSM_INLINE i64 wrapped(i64 i, i64 n) { return i < 0 ? i + n : i >= n ? i - n : i; }
@@ -82,7 +83,7 @@ struct UsualHours { double of[2]; };
 inline UsualHours usual_hours(const Params& p, const Entity& s, const i64* steps, double ts) {
     if (s.bin[BIN_TARGETS] == 0.0) return {{UNKNOWN, UNKNOWN}};
     const Quarter at = quarter_of(p, steps, ts);
-    const double in = ts / static_cast<double>(QUARTER) - static_cast<double>(at.number);  // part of this quarter that is over
+    const double in = max(ts / static_cast<double>(QUARTER) - static_cast<double>(at.number), 0.0);  // part of this quarter that is over
     double sum = 0.0, known = 0.0, own = 0.0, own_known = 0.0;
     for (i64 day = 0; day < 7; ++day) {
         double part = 0.0, there = 0.0;

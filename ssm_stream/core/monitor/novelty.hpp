@@ -15,7 +15,8 @@
 //
 // The hour of the week is compared with its own last week only while weeks have been alike: at the first event of an hour the
 // slow mean and the hour's own compete, and while the slow mean was nearer, the hour begins anew. Else what a first day or a
-// wandering level was would be news a week later.
+// wandering level was would be news a week later. An hour of hundreds of events goes on from the hour before: its mean follows within
+// some of them, so that its first one, compared otherwise than all that are remembered, would be new.
 //
 // Range. After starts and stops that differ each time, the bound below is high, and what creeps is compared with itself of an hour
 // ago. So there is a second rule, without a budget: farther from all values up to a block of events ago than half of their range,
@@ -45,6 +46,7 @@ constexpr double FARTHEST = 1e15;      // spreads from the centre: beyond, squar
 constexpr double ASINH_UNIT = 3.0;     // spreads: up to about here asinh is linear
 constexpr double QUIET = 1e-3;         // of the asinh: smaller mean steps are all alike
 constexpr double WEEK_SECONDS = 604800.0, CELL_RATE = 0.2;
+constexpr int MANY = 255;              // events of an hour: as many as are counted
 constexpr double ALIKE_RATE = 0.05, ALIKE_CLIP = 5.0;  // of what the hour's mean was nearer than the slow one, in spreads
 constexpr double SLOW_RATE = 0.01;     // of the mean that stands in for cells without events
 constexpr i64 BLOCK = 1000;            // events that wait before they are in the range
@@ -159,11 +161,14 @@ inline double raw_score(const Novelty& s, double plain, double week_seconds) {
     const bool first = number[SEEN] == SETTLE;
     // One of the hour before is late, and begins no hour; nor does the next one. Else means of some minutes ago would be taken for a week's.
     const i64 at = hour + 1, now = static_cast<i64>(s.week[HOUR]);
+    bool follows = false;  // the hour before
     const bool late = now > 0 && at == (now > 1 ? now - 1 : i64(CELLS));
     if (at != now && !late) {
         const double nearer = std::fabs(plain - s.slow[0]) - std::fabs(plain - static_cast<double>(s.cell[2 * hour]));
         if (count > 0) s.week[ALIKE] += static_cast<float>(ALIKE_RATE * (clip(nearer, ALIKE_CLIP) - static_cast<double>(s.week[ALIKE])));
         if (!(s.week[ALIKE] > 0.0f)) count = 0;
+        follows = now > 0 && s.cell_events[now - 1] == MANY;
+        if (follows) std::memcpy(s.cell + 2 * hour, s.cell + 2 * (now - 1), 2 * sizeof(float));
         s.week[HOUR] = static_cast<float>(at);
     }
     double total = 0.0;
@@ -174,7 +179,7 @@ inline double raw_score(const Novelty& s, double plain, double week_seconds) {
             double& slow = s.slow[i - 2];
             float& cell = s.cell[2 * hour + i - 2];
             if (first) slow = x;
-            x -= count > 0 ? static_cast<double>(cell) : slow;
+            x -= count > 0 || follows ? static_cast<double>(cell) : slow;
             cell += static_cast<float>(max(CELL_RATE, 1.0 / (count + 1.0)) * (usual - static_cast<double>(cell)));
             slow += SLOW_RATE * (usual - slow);
         }
@@ -187,7 +192,7 @@ inline double raw_score(const Novelty& s, double plain, double week_seconds) {
             if (near > 0.0) total += std::sqrt(near);  // most values are nothing new
         }
     }
-    s.cell_events[hour] = static_cast<std::uint8_t>(count + 1 < 255 ? count + 1 : 255);
+    s.cell_events[hour] = static_cast<std::uint8_t>(count + 1 < MANY ? count + 1 : MANY);
     if (!first) {
         const double rate = max(RATES_OF[SPANS - 1], 1.0 / (number[SEEN] - SETTLE));
         number[ACTIVITY] += rate * (std::fabs(bent - number[LAST]) - number[ACTIVITY]);
