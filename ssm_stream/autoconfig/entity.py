@@ -140,7 +140,8 @@ def _in_turn(column: Column, ts: NDArray[np.int64]) -> bool:
     (weekdays and shifts come in turn). A mode stays for some rows, and what changes at random hardly keeps the turn.
     """
     n = column.distinct
-    if column.kind != "text" or n < MIN_IN_TURN or 2 * n > len(column.values):
+    passing = not PASSING.isdisjoint(column.name)  # the next station of a train comes in turn, too
+    if column.kind != "text" or n < MIN_IN_TURN or 2 * n > len(column.values) or passing:
         return False
     last: dict[str, int] = {}
     kept = 0
