@@ -89,3 +89,18 @@ def test_a_change_after_a_stop_is_found(seed: int) -> None:
     y[STOP:EVENTS] = 0.0
     y[EVENTS + 600 :] += np.random.default_rng(seed).choice([-4.0, 4.0], 400)
     assert starts(drifts(y), EVENTS + 600)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_drift_begins_at_a_rest_that_an_input_announces(seed: int) -> None:
+    """Of five fans one stands by in turn: that its prediction is off by less than at work was a drift."""
+    rng, events, fans = np.random.default_rng(seed), 9_000, 5
+    k = np.arange(events)
+    speeds = np.stack([np.round(1200 + 80 * np.sin(k / 46 + m) + rng.normal(0, 5, events)) for m in range(fans)], 1)
+    runs = (k[:, None] // 1_000) % fans != np.arange(fans)
+    y, inputs = np.where(runs, speeds, 0.0).ravel(), np.stack([runs.ravel(), np.zeros(events * fans)], 1).astype(float)
+    names = [f"fan-{m}" for m in range(fans)] * events
+    rows = made(y, inputs, names, np.repeat(k, fans) * 300_000)
+    _, alerts = Engine(config("features: [a, b], lags: 8")).process(rows)
+    begun = [a.row for a in alerts if a.message["kind"] == "drift" and a.message["phase"] == "started"]
+    assert not [row for row in begun if row >= 5_000 * fans and not runs.ravel()[row]], "the first round is new"

@@ -122,3 +122,39 @@ def test_a_state_that_all_machines_have_comes_first() -> None:
     (note,) = rest_notes(rows)
     assert "never have" not in note
     assert "order" not in note
+
+
+def in_turn(names: list[str], seconds: int, rows: int = 1200) -> list[dict[str, Any]]:
+    """Rows at even times, each of the next of the names; one in fifty is lost."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(20, 1, (rows, 2)).round(2).tolist()
+    made = [
+        {"ts": START + seconds * i, "crac": names[i % len(names)], "mode": "AB"[i // 90 % 2], "temp": x, "flow": y}
+        for i, (x, y) in enumerate(values)
+    ]
+    return [row for row in made if rng.random() > 0.02]
+
+
+def test_machines_that_are_polled_in_turn_are_entities() -> None:
+    """Each has times of its own, so that over all rows times only grow, as those of one machine do."""
+    draft = decided(in_turn([f"CU{k:02d}" for k in range(12)], 25))
+    assert draft.event.entity == "crac"
+    assert draft.why["entity"] == "its values come in turn, row by row; 12 values in the sample"
+
+
+@pytest.mark.parametrize(
+    ("names", "seconds"),
+    [
+        (["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"], 86_400),
+        (["early", "late", "night"], 28_800),
+        (["up", "down"], 5),
+    ],
+)
+def test_the_calendar_and_strokes_come_in_turn_and_are_no_entities(names: list[str], seconds: int) -> None:
+    assert decided(in_turn(names, seconds)).why["entity"].startswith("no column names one")
+
+
+def test_what_changes_at_random_is_no_entity() -> None:
+    rng = np.random.default_rng(4)
+    rows = [row | {"crac": "abc"[rng.integers(3)]} for row in in_turn(["x"], 25)]
+    assert decided(rows).why["entity"].startswith("no column names one")

@@ -56,6 +56,14 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("plant"), columns)
 
 
+def test_of_signals_that_may_be_stuck_one_target_alone_has_those_that_are_left() -> None:
+    """The list that `init` writes has all targets: `verify`, and each --target, refused what was drafted."""
+    listed = config(more="alerts: {stuck: [y, z]}")
+    assert [alone(listed, path).alerts.stuck for path in SIGNALS] == [["z"], ["y", "z"], ["z"]]
+    assert alone(config(more="alerts: {stuck: [y]}"), "z").alerts.stuck is False
+    assert alone(config(more="alerts: {stuck: true}"), "z").alerts.stuck is True
+
+
 # A trial.
 
 

@@ -42,6 +42,8 @@ MIN_ROWS_OF_KIND, MIN_OWN_COLUMNS = 50, 2
 """Rows of a machine by which it shows the columns that it has; and columns that no other kind of machine has."""
 MAX_LISTED = 3
 """Columns that a note names."""
+MIN_IN_TURN = 3
+"""Names from which rows that come in turn tell machines: two that alternate may be the strokes of one."""
 
 
 def find_entity(
@@ -76,6 +78,7 @@ def find_entity(
         if column.path in (timestamp, *parts) or not column.may_be_entity or 2 * column.distinct > max(column.n, 3):
             continue
         left, explains = _order(column, ts, whole)
+        explains |= left <= 0.02 * column.n and _in_turn(column, ts)
         named = 0.0 if column.kind == "whole" and column.distinct == 2 else name_score(column)
         score = 3.0 * explains + named + (column.kind == "text")
         if score >= 2.5:
@@ -85,6 +88,7 @@ def find_entity(
         _, explains = _order(column, ts, whole)
         reason = "by its name" if name_score(column) else ""
         order = f"times only {'go back' if backwards else 'grow'} within each of its values" if explains else ""
+        order = order or "its values come in turn, row by row" * _in_turn(column, ts)
         why["entity"] = f"{', and '.join(filter(None, [reason, order]))}; {_count(column.distinct)}"
         return column.path
     why["entity"] = "no column names one: all rows are taken for those of one machine (event.entity_default)"
@@ -128,6 +132,23 @@ def _order(column: Column, ts: NDArray[np.int64], whole: int) -> tuple[int, bool
         return left, left <= min(0.02 * whole, 0.2 * by_chance) and by_chance >= 10
     runs = 1 + sum(a != b for a, b in pairwise(names))
     return left, whole > left == 0 and runs == column.distinct  # one after another
+
+
+def _in_turn(column: Column, ts: NDArray[np.int64]) -> bool:
+    """Return whether texts come in turn, as machines that are polled one after another, so that over all rows times
+    only grow, too: at most rows the value is that of as many rows ago as there are values, in rounds of less than a day
+    (weekdays and shifts come in turn). A mode stays for some rows, and what changes at random hardly keeps the turn.
+    """
+    n = column.distinct
+    passing = not PASSING.isdisjoint(column.name)  # the next station of a train comes in turn, too
+    if column.kind != "text" or n < MIN_IN_TURN or 2 * n > len(column.values) or passing:
+        return False
+    last: dict[str, int] = {}
+    kept = 0
+    for row, name in column.values.items():
+        kept += row - last.get(name, row) == n
+        last[name] = row
+    return 2 * kept > len(column.values) and 0 < n * float(np.median(np.abs(np.diff(ts)))) < DAY_MS
 
 
 def name_score(column: Column) -> float:

@@ -291,8 +291,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / over, OVER_MOST) : 0.0;
         const double stop = error_scale::stopped_after(context);
         const bool quiet = rests || (still && error_scale::stood(context) >= stop && size <= context.number[error_scale::SIZE]);
+        // What stands still for longer than a pause, within a usual error, rests, too: that its errors are smaller than those at work,
+        // of which alone the size is learned, is no change of these.
+        const bool longer = interval::left_of(error_scale::stood(context), r.level) == interval::LEFT;
+        const bool standing = still && longer && size <= context.number[error_scale::SIZE];
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !quiet && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
+        if (error_scale::is_known(context) && !quiet && !standing && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             const double least = over > 0.0 ? least_shift(context) / over : 0.0;
             evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least), SCORE_MOST);
         }

@@ -24,15 +24,19 @@ def choose_targets(config: Config, named: Sequence[str] = ()) -> list[str]:
 def alone(config: Config, target: str | None) -> Config:
     """Return the configuration of one target alone, with its share of the budgets; None: the configuration.
 
-    It predicts, and alerts, as the target's engine among the others does. Rules and planned stops stay.
+    It predicts, and alerts, as the target's engine among the others does. Rules and planned stops stay; of the signals
+    that may be stuck, those that are left.
     """
     if target is None or len(config.event.targets) == 1:
         return config
-    share, alerts = 1.0 / len(config.event.targets), config.alerts
+    share, alerts, event = 1.0 / len(config.event.targets), config.alerts, config.event.for_target(target)
+    if not isinstance(alerts.stuck, bool) and event.features != "auto":
+        left = [path for path in alerts.stuck if path in (*event.numbers, *event.targets)]
+        alerts = alerts.model_copy(update={"stuck": left or False})
     if alerts.budget is not None:
         alerts = alerts.with_team_budget(alerts.budget.scaled(share))
     else:
         anomaly = alerts.anomaly.model_copy(update={"budget": scale_budget(alerts.anomaly.budget, share)})
         drift = alerts.drift.model_copy(update={"budget": scale_budget(alerts.drift.budget, share)})
         alerts = alerts.model_copy(update={"anomaly": anomaly, "drift": drift})
-    return config.replace(event=config.event.for_target(target), alerts=alerts)
+    return config.replace(event=event, alerts=alerts)
