@@ -1,4 +1,4 @@
-"""What should not matter does not: units, offsets, weeks, names, the order of columns, columns that say nothing."""
+"""What should not matter does not: units, weeks, names, the order of columns, columns that say nothing."""
 
 from __future__ import annotations
 
@@ -71,16 +71,6 @@ def test_features_in_another_unit_change_nothing(unit: float) -> None:
     (one, alerts), (other, others) = answers(events), answers(replace(events, features=unit * events.features))
     assert one["yhat"].tobytes() == other["yhat"].tobytes()
     assert alerts == others
-
-
-@pytest.mark.parametrize("offset", [1000.0, -1000.0, 16384.0])
-def test_a_target_far_from_zero_is_predicted_as_well(offset: float) -> None:
-    """As of kelvins, or hectopascals. Before its first event the last target of an entity was taken for 0, which left
-    past targets without weight for thousands of events: errors were 2 to 20 % larger."""
-    events = machine()
-    one, other = answers(events)[0], answers(replace(events, target=events.target + offset))[0]
-    off = other["yhat"] - offset - one["yhat"]
-    assert np.abs(off[1:]).max() < 0.01 * error_of(events, one)
 
 
 def test_an_entity_far_from_its_pool_is_predicted_as_well() -> None:

@@ -44,15 +44,14 @@ TOLERANCE = 1e-4  # of the target's deviation: the kernel's heads are 32-bit, th
 # while the answers lie far apart a rounding of 1e-6 may become 1e-4 before it fades. Rarely, and no further than this:
 RARELY = 1e-3
 # The attention divides by the distance of like situations, in 32 bits. A product has the roundings of two inputs,
-# and is divided by its deviation, of which it has seen few events at first. In log space a rounding counts by the
-# size of the answer.
+# and is divided by its deviation, of which it has seen few events at first.
 LOOSE_HEADS = {
     **{
         f"{scope} {head}": 2e-4
         for scope in ("fleet", "norm")
         for head in ("attended", "log_attended", "log_attended_value")
     },
-    "products": 5e-4,
+    "products": 2e-4,
 }
 # The gate over the gates shares little by its prior, so that the roundings of the others decide more.
 LOOSE_GATES = {"top": 3.0}

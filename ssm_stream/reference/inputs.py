@@ -157,7 +157,7 @@ def numbers(
 
     v = [features, cycles, changes, shown, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last]. The
     changes are u_t − the last known value (`differences`), then u_t − u_{t−2}, …, u_t − u_{t−k} (`feature_lags` k),
-    unknown where either is, and before the entity has had so many events. Past targets are unknown in its first one.
+    unknown where either is, and before the entity has had so many events.
     """
     new = (own.running.n == 0)[:, None]
     parts = [event.u[:, : p.features], event.u[:, p.features + p.categories :]]
@@ -168,8 +168,7 @@ def numbers(
         parts.append(torch.where(new, math.nan, parts[0].repeat(1, p.feature_lags - 1) - back))
     parts.append(shown)
     if p.lags:
-        past = torch.cat([last[:, None], own.y_last[:, :-1] - own.y_last[:, 1:]], 1)
-        parts.append(torch.where(new, math.nan, past))
+        parts += [last[:, None], torch.where(new, 0.0, own.y_last[:, :-1] - own.y_last[:, 1:])]
     if p.seasons and p.lags:
         hour, week = usual_hours(p, own, event).unbind(1)
         usual = torch.where(hour.isnan(), mean, hour)

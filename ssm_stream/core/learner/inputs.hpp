@@ -203,10 +203,8 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
         for (i64 i = 0; i < INDICATED; ++i) v[at++] = unknown(event.u[j]) ? UNKNOWN : i < pool.seen[j] && event.u[j] == values[i] ? 1.0 : 0.0;
     }
     if (p.lags > 0) {
-        // An entity's first event has no last target. What stands in for it as the base is no value that statistics may learn: a pool's first
-        // is 0, and where targets are far from that, a deviation with it in would leave the input without weight for thousands of events.
-        v[at] = fresh ? UNKNOWN : last;
-        for (i64 i = 1; i < p.lags; ++i) v[at + i] = fresh ? UNKNOWN : s.y_last[i - 1] - s.y_last[i];
+        v[at] = last;
+        for (i64 i = 1; i < p.lags; ++i) v[at + i] = fresh ? 0.0 : s.y_last[i - 1] - s.y_last[i];
         at += p.lags;
     }
     if (p.usual) {
