@@ -467,13 +467,14 @@ def test_without_an_earlier_state_a_start_is_refused_with_the_cure(tmp_path: Pat
 
 # Kills.
 
-WRITER = """
+WRITER = f"""
 import sys
 
+sys.path.insert(0, {str(Path(__file__).parent)!r})  # with a safe path, as `make sanitize` sets it, it is not there
 import test_state
 from test_state import *
 checkpoint_files.MIN_SPARE_BYTES = 1000
-config = configured(directory=Path(sys.argv[1]), more="state: {ttl: null}")
+config = configured(directory=Path(sys.argv[1]), more="state: {{ttl: null}}")
 logic = logic_of(config)
 for seed in range(10_000):
     logic.on_batch([batch_of(config, wide(config, 2_000, 2_000 if seed % 5 == 0 else 500, seed), 0, 2_000)])
