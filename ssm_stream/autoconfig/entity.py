@@ -43,7 +43,7 @@ MIN_ROWS_OF_KIND, MIN_OWN_COLUMNS = 50, 2
 MAX_LISTED = 3
 """Columns that a note names."""
 MIN_IN_TURN = 3
-"""Names from which rows that come in turn tell machines: two that alternate may be the strokes of one."""
+"""Names from which rows that come in turn are of machines: two that alternate may be the strokes of one."""
 
 
 def find_entity(

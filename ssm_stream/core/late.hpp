@@ -103,6 +103,7 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     mix(p, w, l.s, l.pool, w.places[0], room.steps[0]);
     copy(w.made, q.made + at * MADE, MADE);
     copy(w.unsure, number + UNSURE, DOUBTS + 1);
+    w.unsure[GAPS_PASSED] = 0.0;  // records do not have it
 }
 
 }  // namespace ssm::SSM_ISA

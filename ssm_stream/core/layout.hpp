@@ -292,7 +292,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("gate", f.gate, {GATES, p.answers}, 8);
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
-    put("unsure", f.unsure, {DOUBTS + 2});
+    put("unsure", f.unsure, {DOUBTS + 3});
     put("turn", f.turn, {2, p.categories});
     put("taken", f.taken, {p.C});
     put("otherwise", f.otherwise, {1});

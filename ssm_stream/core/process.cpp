@@ -164,6 +164,7 @@ struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
     const double* clock = clock_of(state, at.e);
     const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * clock[GAP]);
+    state.learner.w.unsure[GAPS_PASSED] = gaps;
     state.learner.w.unsure[error_scale::GAP] = error_scale::after_gap(state.learner, at.e, gaps);
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const interval::Interval width(state.monitor, at.e);
@@ -194,6 +195,9 @@ static SSM_INLINE double least_shift(const error_scale::Scale& s) {
 
 // Does a category change with the event that is judged, which stays for so many events that levels show what is usual while it does?
 static SSM_INLINE bool new_stay(const Scratch& w) { return w.unsure[DOUBTS] >= static_cast<double>(mean_shift::WARMUP); }
+
+// Has the entity been away for as long as so many events in which levels show what is usual?
+static SSM_INLINE bool returns(const Scratch& w) { return w.unsure[GAPS_PASSED] >= static_cast<double>(mean_shift::WARMUP); }
 
 // The answer as far as it is published: a target that has never been negative is not predicted to be. An anomaly is measured from there,
 // as nobody reads what is below. Sizes of errors are learned, and drifts found, from the answer as it was given: were all that is below
@@ -228,7 +232,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     if (r.channels[LEVELS_CHANNEL]) {
         const double usual = error_scale::usual(context);
         const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, absorb,
-                                                 {usual, error_scale::usual_by_context(context, usual), new_stay(state.learner.w)}, state.learner.w.levels);
+                                                 {usual, error_scale::usual_by_context(context, usual), new_stay(state.learner.w) || returns(state.learner.w)}, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
     if (r.channels[SHAPE_CHANNEL]) {

@@ -9,6 +9,7 @@ namespace ssm::SSM_ISA {
 
 constexpr double JUMPS_FROM = 30.0;    // changes of a feature that are known
 constexpr i64 SINCE_JUMP = DOUBTS + 1;  // place in `Scratch::unsure`: events since the latest jump, from 1; 0 where that is long ago
+constexpr i64 GAPS_PASSED = DOUBTS + 2;  // the next place: usual gaps since the event before
 
 // Whether a change stands at its bound. Where features are no inputs as changes, nothing jumps.
 SSM_INLINE bool jumps(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {

@@ -25,7 +25,8 @@
 //
 // A category that stays for longer than a column needs to count, as the product that is made, moves levels on purpose, and so does a
 // setpoint. What moves in as many events after its change, is the change: baselines go along, nothing is judged, and what they moved by
-// is usual like a visit. A gap from before stays as it is, if it was no excursion.
+// is usual like a visit. A gap from before stays as it is, if it was no excursion. So it is where an entity has been away for as long as
+// so many events: of the way from then to now nothing is known.
 //
 // What the limits get wrong (gaps that come in bursts, as of a controlled value after each change of its setpoint) is taken back
 // as in interval.hpp: up a step of their log when an excursion ends that was an alarm, not before, so that it stays one while
@@ -127,7 +128,7 @@ SSM_INLINE double bounded(double x) { return clip(x, FARTHEST); }
 SSM_INLINE Vec<double> from(double whole) { return all(whole - 0.5); }  // whole numbers above this are not below `whole`
 
 // How large the target's errors are: usually, in its unit, and that over what they are in this context. changed: a category has, which
-// usually stays for `WARMUP` events
+// usually stays for `WARMUP` events, or the entity was away for so many
 struct Errors { double usual, calm; bool changed; };
 // The target's usual step over that of this context. Of its square, what the errors make (two in a step, independent of each
 // other) is as the context's errors; the rest, which the prediction follows, is as large in every context.
@@ -189,7 +190,7 @@ SSM_INLINE bool stirs(const Levels& s, const Room& room, i64 features) {
     return any;
 }
 
-// A category or a setpoint has changed. An excursion ends with it, as many a level moves before its flag does.
+// A category or a setpoint has changed, or the entity was away. An excursion ends with it, as many a level moves before its flag does.
 inline void begin_stay(const Levels& s, i64 D, i64 W) {
     double* number = s.number;
     const bool held = number[HELD_FOR] > 0.0;
