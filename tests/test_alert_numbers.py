@@ -206,7 +206,8 @@ def test_a_drift_of_what_rests_at_night_has_a_size() -> None:
         if row < first:
             continue
         assert "those at rest not counted" in text, text
-        ofday = errors[: row + 1, machine][day[: row + 1]]
+        # Not of a day's first event: a start is off by 18, and counts by the scale of starts.
+        ofday = errors[: row + 1, machine][(day & (np.arange(rows) % 1440 > 0))[: row + 1]]
         if check_shift(text, ofday):
             found[message["entity"]] += 1
         elif times := re.search(rf"about {N} × as large as usual", text):
