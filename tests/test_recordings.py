@@ -315,6 +315,7 @@ def readings(cell: str) -> Iterator[float]:
 @given(st.lists(st.tuples(cells, cells, st.integers()), min_size=1, max_size=30))
 @example([("0", "", 0), ("NONE", "", 0)])
 @example([("", "0 A", 0)])
+@example([("", ";0;", 0)])
 def test_every_row_of_any_csv_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, table: list[tuple]) -> None:
     path = tmp_path_factory.mktemp("any") / "any.csv"
     with path.open("w", encoding="utf-8", newline="") as file:

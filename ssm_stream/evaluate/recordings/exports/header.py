@@ -113,7 +113,10 @@ def _are_values(rows: list[tuple[int, Cells]]) -> bool:
 
 
 def _score(rows: list[tuple[int, Cells]]) -> float:
-    """Return how well rows of cells are a table: the share of rows of one width, times that of numbers and times."""
+    """Return how well rows of cells are a table: the share of rows of one width, times that of numbers and times.
+
+    Half as well where a quote is left at the end of a cell, as where it was split inside of quotes.
+    """
     width = _width(rows)
     if width < 2:
         return 0.0
@@ -122,7 +125,9 @@ def _score(rows: list[tuple[int, Cells]]) -> float:
     of_width = [row for row in filled[header:] if len(row) == width]
     cells = [cell for row in of_width[-200:] for cell in row if cell.strip()]
     values = sum(is_value(cell) or is_missing(cell) for cell in cells) / max(len(cells), 1)
-    return len(of_width) / max(len(filled[header:]), 1) * (0.1 + values) - 0.01 * min(header, 10)
+    inside = any(cell.endswith('"') for row in filled[:200] for cell in row)
+    share = len(of_width) / max(len(filled[header:]), 1) * (0.5 if inside else 1.0)
+    return share * (0.1 + values) - 0.01 * min(header, 10)
 
 
 def _width(rows: list[tuple[int, Cells]]) -> int:
