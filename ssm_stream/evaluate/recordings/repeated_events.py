@@ -22,13 +22,12 @@ class RepeatedEvents:
         if not len(events):
             return
         codes = factorize(events.entity, self._codes)
-        columns = events.features, events.target.reshape(len(events), -1)
-        width = 1 + sum(each.shape[1] for each in columns)
-        unknown = np.full((len(self._codes) - len(self._last), width), np.inf)  # no time
-        self._last = np.concatenate([self._last.reshape(-1, width), unknown])
         order = np.argsort(codes, kind="stable")
         codes, ts = codes[order], events.ts[order].astype(np.float64)
         first = np.flatnonzero(np.diff(codes, prepend=-1))
+        latest = self._rows(events, order[np.append(first[1:], len(ts)) - 1])
+        unknown = np.full((len(self._codes) - len(self._last), latest.shape[1]), np.inf)  # no time
+        self._last = np.concatenate([self._last.reshape(-1, latest.shape[1]), unknown])
         before = np.append(ts[:1], ts[:-1])
         before[first] = self._last[codes[first], 0]
         # Rows whole only of those that may be the same: few are of one time.
@@ -36,7 +35,7 @@ class RepeatedEvents:
         begins = np.isin(same, first)
         rows, others = self._rows(events, order[same]), self._rows(events, order[same - 1])
         others[begins] = self._last[codes[same[begins]]]
-        self._last[codes[first]] = self._rows(events, order[np.append(first[1:], len(ts)) - 1])
+        self._last[codes[first]] = latest
         self.count += int(np.count_nonzero(((rows == others) | (np.isnan(rows) & np.isnan(others))).all(axis=1)))
 
     @staticmethod
