@@ -196,6 +196,13 @@ static SSM_INLINE double least_shift(const error_scale::Scale& s) {
 // Does a category change with the event that is judged, which stays for so many events that levels show what is usual while it does?
 static SSM_INLINE bool new_stay(const Scratch& w) { return w.unsure[DOUBTS] >= static_cast<double>(mean_shift::WARMUP); }
 
+// Has a category changed within the last events, of those that seldom do?
+static SSM_INLINE bool changed_lately(const Scratch& w) {
+    for (i64 span = 0; span < CHANGES; ++span)
+        if (w.unsure[error_scale::CHANGE + span] > 0.0) return true;
+    return false;
+}
+
 // Has the entity been away for as long as so many events in which levels show what is usual?
 static SSM_INLINE bool returns(const Scratch& w) { return w.unsure[GAPS_PASSED] >= static_cast<double>(mean_shift::WARMUP); }
 
@@ -218,16 +225,19 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     if (context.number[error_scale::SIZE] <= 0.0 && context.rest[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
     const double bound = max(context.room[error_scale::WIDER] * unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), floor);
-    if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - published) / bound, SCORE_MOST);
+    const double missed = min(std::fabs(j.y - published) / bound, SCORE_MOST);
+    if (r.channels[RESIDUAL_CHANNEL]) out.score = missed;
     // A machine that joins a pool of days has not seen the hours of its own first day: what the pool predicts well is nothing new.
     const bool joined = 1000.0 * clock_of(state, e)[GAP] * static_cast<double>(j.n) < error_scale::DAY_MS &&
         moment_of(state, j.k, j.context, j.time).age >= error_scale::DAY_MS;
-    const bool foreseen = joined && out.score <= FORESEEN;
+    const bool foreseen = joined && missed <= FORESEEN;
+    // Nor is what another product was predicted to bring: this machine may never have made it, or not for all that it remembers.
+    const bool turned = changed_lately(state.learner.w) && missed <= 1.0;
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
         const double step = context.pool_number[error_scale::STEP];
-        const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events, step);
-        if (found > out.score && !foreseen) out = {found, NOVELTY_CHANNEL};
+        const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events, step, turned);
+        if (found > out.score && !foreseen && !turned) out = {found, NOVELTY_CHANNEL};
     }
     if (r.channels[LEVELS_CHANNEL]) {
         const double usual = error_scale::usual(context);
@@ -836,7 +846,7 @@ const Functions functions{
         return drift::observe(drift::Drift(m, e), error, budget, hold);
     },
     [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
-        return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events, 0.0);
+        return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events, 0.0, false);
     },
     [](const MonitorState& m, i64 e, double value, double events, double time) {
         const shape::Shape s(m, e);

@@ -101,8 +101,8 @@ inline u64 split(u64 bits) {
 SSM_INLINE int highest(u64 bits) { return 63 - __builtin_clzll(bits); }
 SSM_INLINE int lowest(u64 bits) { return __builtin_ctzll(bits); }
 
-// Novelty of x, which is then marked.
-inline double visit(double* grid, u64* visited, double x) {
+// Novelty of x, which is then marked. foreseen: it counts as visited at once, and is nothing new
+inline double visit(double* grid, u64* visited, double x, bool foreseen) {
     if (grid[1] == 0.0) grid[0] = x - 0.5 * BITS * FINEST, grid[1] = FINEST;
     double place = (x - grid[0]) / grid[1];
     while (!(0.0 <= place && place < BITS)) {
@@ -115,8 +115,8 @@ inline double visit(double* grid, u64* visited, double x) {
         place = (x - grid[0]) / grid[1];
     }
     const u64 known = visited[0] | visited[1], mark = u64(1) << static_cast<u64>(place);
-    visited[2] |= mark;
-    if (known == 0 || (known & mark)) return 0.0;
+    visited[foreseen ? 0 : 2] |= mark;
+    if (foreseen || known == 0 || (known & mark)) return 0.0;
     double near = BITS;
     const u64 below = known & (mark - 1), above = known & ~(mark - 1);
     if (below) near = place - highest(below) - 1.0;
@@ -151,7 +151,7 @@ SSM_INLINE double in_spreads(const double* number, double value) {
     return min(max((value - number[CENTRE]) / spread_of(number), -FARTHEST), FARTHEST);
 }
 
-inline double raw_score(const Novelty& s, double plain, double week_seconds) {
+inline double raw_score(const Novelty& s, double plain, double week_seconds, bool foreseen) {
     double* number = s.number;
     const double bent = series::asinh(plain / ASINH_UNIT);
     i64 hour = 0;
@@ -186,9 +186,9 @@ inline double raw_score(const Novelty& s, double plain, double week_seconds) {
         for (int k = 0; k < SPANS; ++k) {
             const int c = i * SPANS + k;
             double& smooth = s.smooth[c];
-            if (first) smooth = x;
+            if (first || foreseen) smooth = x;  // else means of old and new would be new for as long as they take
             smooth += RATES_OF[k] * (x - smooth);
-            const double near = visit(s.grid + 2 * c, s.visited + 3 * c, smooth);
+            const double near = visit(s.grid + 2 * c, s.visited + 3 * c, smooth, foreseen);
             if (near > 0.0) total += std::sqrt(near);  // most values are nothing new
         }
     }
@@ -197,7 +197,7 @@ inline double raw_score(const Novelty& s, double plain, double week_seconds) {
         const double rate = max(RATES_OF[SPANS - 1], 1.0 / (number[SEEN] - SETTLE));
         number[ACTIVITY] += rate * (std::fabs(bent - number[LAST]) - number[ACTIVITY]);
         const double activity = series::log(number[ACTIVITY] + QUIET);
-        total += SPANS * std::sqrt(visit(s.grid + 2 * (CHANNELS - 1), s.visited + 3 * (CHANNELS - 1), activity));
+        total += SPANS * std::sqrt(visit(s.grid + 2 * (CHANNELS - 1), s.visited + 3 * (CHANNELS - 1), activity, foreseen));
     }
     number[LAST] = bent;
     return total / ((SIGNALS + 1) * SPANS);
@@ -232,12 +232,12 @@ inline void narrow(float* range) { range[0] = static_cast<float>(2.0 * FARTHEST)
 
 // How far the mean of the last four or so values is from all values before the last block, over how far it may be; 0 until a
 // generation is known. Learns the last value. step: the smallest one of values
-inline double beyond(const Novelty& s, double plain, double step) {
+inline double beyond(const Novelty& s, double plain, double step, bool foreseen) {
     const double* number = s.number;
     if (number[SEEN] == SETTLE) for (i64 i = 0; i < RANGES; ++i) narrow(s.range + 2 * i);
     float known[2] = {s.range[2 * BEFORE], s.range[2 * BEFORE + 1]};
     widen(known, s.range[2 * NOW], s.range[2 * NOW + 1]);
-    widen(s.range + 2 * WAITING, static_cast<float>(plain), static_cast<float>(plain));
+    widen(s.range + 2 * (foreseen ? NOW : WAITING), static_cast<float>(plain), static_cast<float>(plain));
     if (number[SEEN] - SETTLE < GENERATION || !(known[0] < known[1])) return 0.0;
     const double least = static_cast<double>(known[0]), largest = static_cast<double>(known[1]), x = s.smooth[1];
     const double far = max(x - largest, least - x);
@@ -262,8 +262,8 @@ inline void move_on(const Novelty& s) {
 
 // Learn one value; returns its novelty over the bound: more than 1 is an alarm. value: not finite is skipped;
 // week_seconds: since Monday 00:00, NaN without a calendar; events: mean number between false alarms; step: the smallest one of
-// values, 0: not known
-SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, double events, double step) {
+// values, 0: not known; foreseen: it was predicted from what the values before could not show, as another product
+SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, double events, double step, bool foreseen) {
     double* number = s.number;
     if (!(std::fabs(value) < INFINITE)) return 0.0;
     const double n = number[SEEN];
@@ -276,7 +276,7 @@ SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, do
         return 0.0;
     }
     if (number[SPREAD] == 0.0 && number[CENTRE] == 0.0) number[SPREAD] = std::fabs(value);  // it began at zero: no share of that
-    const double plain = in_spreads(number, value), raw = raw_score(s, plain, week_seconds), far = beyond(s, plain, step), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
+    const double plain = in_spreads(number, value), raw = raw_score(s, plain, week_seconds, foreseen), far = beyond(s, plain, step, foreseen), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
     number[SEEN] += 1.0;
     number[AGE] += 1.0;
     if (number[AGE] >= GENERATION) {
