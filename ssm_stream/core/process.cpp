@@ -446,8 +446,9 @@ static SSM_INLINE double* enter(const EngineState& state, i64 k, i64 e) {
 // Of an event that is not learned, past values and counts go on all the same.
 static SSM_INLINE void learn_or_follow(Learner& l, const Event& event, double y, bool learned) {
     if (learned) return learn(l, event, y);
-    widen(l.pool, y);
-    learn_past(l.p, l.w, l.s, l.pool, l.taken(event), y);
+    const double kept = kept_target(l.p, l.s, l.pool, y);
+    widen(l.pool, y, kept);
+    learn_past(l.p, l.w, l.s, l.pool, l.taken(event), kept);
 }
 // The challenger of learner `l` meets the target, before `l` learns it.
 static SSM_ALONE void challenge(const EngineState& state, const Place& at, const Event& event, double y, const Learner& l, double* trial) {
@@ -549,13 +550,14 @@ static i64 due(Ring& ring, const Late& late, i64* tally, double time, bool known
 // A target that nothing was predicted for: the entity's first is its beginning, others are lags only.
 static void take(const Learner& l, Entity& s, Pool& pool, const i64* steps, double time, double y) {
     const bool first = s.n == 0;
+    const double kept = kept_target(l.p, s, pool, y);
     if (first) {
         l.w.base[BASE] = l.w.base[LOG_BASE] = 0.0;
-        learn_target(l.p, l.w, s, pool, y);
+        learn_target(l.p, l.w, s, pool, y, kept);
     } else {
-        widen(pool, y);
+        widen(pool, y, kept);
     }
-    take_target(l.p, s, steps, time, y);
+    take_target(l.p, s, steps, time, kept);
     if (first) count(s, pool, time);
 }
 
@@ -580,20 +582,20 @@ static void learn_record(const LateState& late, Learner& l, const Meeting& m, co
     const Params& p = l.p;
     const PendingTables& q = m.q;
     const std::int8_t* flag = q.flag + m.at * RECORD_FLAGS;
+    const double kept = kept_target(p, l.s, l.pool, m.y);
     if (counts && learned) {
         const bool heads = l.pool.n > 0 && (p.lags == 0 || flag[YOUNG] != 1);
-        teach(l, l.taken(event), m.y, heads, heads && flag[KNEW] == 1);
-    } else if (counts) {
-        widen(l.pool, m.y);
+        teach(l, l.taken(event), m.y, kept, heads, heads && flag[KNEW] == 1);
+    } else {
+        widen(l.pool, m.y, kept);
     }
     if (m.push) {
         const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};  // not every record has been recalled
         const bool ahead = late.late.is_ahead();
-        if (ahead) take_target(p, l.s, m.own, m.time, m.y);
-        else take_target(p, l.s, steps, event.ts, m.y);
+        if (ahead) take_target(p, l.s, m.own, m.time, kept);
+        else take_target(p, l.s, steps, event.ts, kept);
     }
     if (counts) count(l.s, l.pool, event.ts);
-    else widen(l.pool, m.y);
 }
 static SSM_INLINE bool counts_for(const Learner& l, const PendingTables& q, i64 at) {
     return l.p.lags == 0 || q.flag[at * RECORD_FLAGS + YOUNG] != 1 || l.s.n == 0;
@@ -609,7 +611,7 @@ static SSM_ALONE void challenge_record(const EngineState& state, const LateState
         const bool ahead = late.late.is_ahead();
         const i64 steps[2] = {q.steps[2 * m.at], q.steps[2 * m.at + 1]};
         if (m.push) take(challenger, challenger.s, challenger.pool, ahead ? m.own : steps, ahead ? m.time : then, m.y);
-        else widen(challenger.pool, m.y);
+        else widen(challenger.pool, m.y, kept_target(challenger.p, challenger.s, challenger.pool, m.y));
         return;
     }
     const double kept = m.q.made[m.at * MADE + PREDICTION], fresh = q.made[m.at * MADE + PREDICTION];

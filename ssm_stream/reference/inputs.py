@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import LEAN, POSITIVE_FROM
+from ssm_stream.core.constants import GROSS_FROM, LEAN, POSITIVE_FROM, REACH
 from ssm_stream.core.features import INDICATED
 from ssm_stream.core.shapes import (
     AGE_MOST,
@@ -241,7 +241,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     past = torch.where(new[:, None], mean[:, None], own.y_last)[:, None, : p.lags] - q_mean[:, :, VALUE, None]
     deviation = q_deviation[:, :, VALUE, None]
     past = torch.where(deviation > 0, past / torch.where(deviation > 0, deviation, 1.0), 0.0).clamp(-Z_CLIP, Z_CLIP)
-    reach = torch.where(s.running.n > 0, 0.5 * (s.high - s.low), math.inf)
+    reach = torch.where(s.running.n > 0, REACH * (s.high - s.low), math.inf)
     least = torch.where(~s.negative & (s.running.n >= POSITIVE_FROM), 0.0, -math.inf)
     return Inputs(
         v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1,
@@ -314,8 +314,31 @@ def learn_scales(
     return running, torch.where(count > 0, delta, 0.0)
 
 
-def learn_target(p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Tensor) -> tuple[State, EntityState]:
-    """Statistics of the target and of the heads' targets, of pool and entity."""
+def kept_target(p: LearnerParams, s: State, own: EntityState, y: Tensor) -> Tensor:
+    """What targets (B,) leave behind, as lags, in seasons and as last errors: themselves, or the ones before.
+
+    A target may be misread that lies outside of all that is answered, and is off the one before by more than ten
+    deviations of such changes.
+    """
+    reach, change = REACH * (s.high - s.low), own.running.q_var[:, RESIDUAL]
+    last = own.y_last[:, 0] if p.lags or p.known else own.running.y_mean
+    off = y - (last if p.lags else 0.0) - own.running.q_mean[:, RESIDUAL]
+    outside = (y < s.low - reach) | (y > s.high + reach)
+    far = (change > 0) & (off * off > WINSOR * WINSOR * change)
+    return torch.where((own.running.n >= GROSS_FROM) & outside & far, last, y)
+
+
+def _widened(s: State, y: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """The range of targets with y; what is not kept widens it by ten times what it was."""
+    most = torch.where(kept == y, math.inf, WINSOR * (s.high - s.low))
+    low = torch.minimum(s.low, torch.maximum(y, s.low - most))
+    return low, torch.maximum(s.high, torch.minimum(y, s.high + most))
+
+
+def learn_target(
+    p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Tensor, kept: Tensor
+) -> tuple[State, EntityState]:
+    """Statistics of the target and of the heads' targets, of pool and entity. kept: of `kept_target`."""
     late, n, n_pool = _late(p), own.running.n[:, None], s.running.n[:, None]
     logs = ~s.negative if p.log else torch.zeros_like(s.negative)
     pooled, single = learn_mean(s.running, y), learn_mean(own.running, y)
@@ -332,11 +355,12 @@ def learn_target(p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Ten
     limit = torch.where((n_pool > 30) & (s.spread > 0), WINSOR * WINSOR * s.spread, math.inf)
     spread = s.spread + rate * (torch.minimum(step * step, limit) - s.spread)
     first = s.running.n == 0
+    low, high = _widened(s, y, kept)
     return s._replace(
         running=pooled,
         spread=torch.where(learned & (n - late > 0), spread, s.spread),
-        low=torch.where(first, y, torch.minimum(s.low, y)),
-        high=torch.where(first, y, torch.maximum(s.high, y)),
+        low=torch.where(first, y, low),
+        high=torch.where(first, y, high),
         negative=s.negative | (y < 0),
     ), own._replace(running=single)
 
@@ -344,7 +368,7 @@ def learn_target(p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Ten
 def learn_past(
     p: LearnerParams, s: State, own: EntityState, event: Event, y: Tensor, known: Tensor
 ) -> tuple[State, EntityState]:
-    """Lags, last features, seasons, gaps and counts."""
+    """Lags, last features, seasons, gaps and counts. y: as it is kept."""
     new = own.running.n == 0
     if p.lags or p.known:
         shifted = torch.cat([y[:, None], own.y_last[:, :-1]], 1)

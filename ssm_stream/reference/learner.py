@@ -50,6 +50,7 @@ from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_cent
 from ssm_stream.reference.inputs import (
     Inputs,
     compute_inputs,
+    kept_target,
     learn_inputs,
     learn_past,
     learn_target,
@@ -283,14 +284,16 @@ def learn(p: LearnerParams, meta: Meta, s: State, prediction: Prediction, y: Ten
     own = prediction.own
     # An entity's first event has no past: as its own base it teaches no residual.
     taught = (s.running.n > 0) & ((own.running.n > 0) | (p.lags == 0))
+    kept = kept_target(p, s, own, y)
     learned, taught_own = _learn_heads(p, meta, s, own, event, prediction, x, y)
+    taught_own = taught_own._replace(missed=torch.where((kept == y)[:, None], taught_own.missed, own.missed))
     s = choose(taught, learned, s)
     own = choose(taught, taught_own, own)
     s = s._replace(running=learn_inputs(s.running, x.values))
     own = own._replace(running=learn_inputs(own.running, x.values))
-    s, own = learn_target(p, s, own, x, y)
+    s, own = learn_target(p, s, own, x, y, kept)
     s, own = _learn_effects(p, s, own, prediction, y, known)
-    s, own = learn_past(p, s, own, event, y, known)
+    s, own = learn_past(p, s, own, event, kept, known)
     s = choose(known, s, before)
     own = choose(known, own, prediction.own)
     return s._replace(entity=put_entity(before.entity, event.e, own))

@@ -35,15 +35,15 @@ SSM_INLINE void correct(const Params& p, const Scratch& w, const Pool& pool, i64
     }
 }
 
-// Target y of the event in the scratch, in which `count` answers are in use. unit: usual error
-SSM_INLINE void learn_corrections(const Params& p, const Scratch& w, Entity& s, Pool& pool, i64 count, double y, double unit) {
+// Target y of the event in the scratch, in which `count` answers are in use. unit: usual error; keep: the errors are the last ones
+SSM_INLINE void learn_corrections(const Params& p, const Scratch& w, Entity& s, Pool& pool, i64 count, double y, double unit, bool keep) {
     for (i64 i = 0; i < p.corrected; ++i) {
         const i64 from = corrected_head(p, i);
         if (from >= count || w.active[from] == 0.0) continue;
         const double missed = y - w.a[from], now = clip(missed / unit, CARRY_CLIP), before = clip(w.base[MISSED + i] / unit, CARRY_CLIP);
         pool.carry[i] = CARRY_DECAY * pool.carry[i] + now * before;
         pool.carry[CORRECTED + i] = CARRY_DECAY * pool.carry[CORRECTED + i] + before * before;
-        s.missed[i] = missed;
+        if (keep) s.missed[i] = missed;
     }
 }
 

@@ -217,8 +217,9 @@ SSM_INLINE void learn_unit(double& unit, double n, double error, double rounding
     unit += max(UNIT_RATE, 1.0 / (n + 2.0)) * (error - unit);
 }
 
-// An event as the gates learn it: its answers in use, its hour of the day, its target. most: events that may wait to be swept
-struct GateLesson { i64 count, hour; double y; i64 most; };
+// An event as the gates learn it: its answers in use, its hour of the day, its target, as it is and as it is kept. most: events that may
+// wait to be swept
+struct GateLesson { i64 count, hour; double y, kept; i64 most; };
 
 // Judge the answers and the gates by the target.
 SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& pool, const GateLesson& event) {
@@ -236,7 +237,7 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
         learn_stack(p, w, pool, count, mean, y, unit, event.most);
         learn_views(p, w, s, pool, event.hour, y, unit);
         learn_losses(p, w, s, pool, count, y, unit);
-        learn_corrections(p, w, s, pool, count, y, unit);
+        learn_corrections(p, w, s, pool, count, y, unit, event.kept == y);
         if (p.banded) learn_band(w, pool, answer, y, unit);
     }
     learn_unit(s.unit, static_cast<double>(s.n), error, rounding, unit);

@@ -163,6 +163,7 @@ SSM_INLINE i64 wild_reading(const Params& p, const Entity& s, const Pool& pool, 
 // What is counted, flows or takes time is not below zero, as so many targets of a pool show: then no prediction is, nor an interval. Gates,
 // scale and detectors go by the answer as it is: errors that end at zero have no size of their own.
 constexpr i64 POSITIVE_FROM = 100;
+constexpr double REACH = 0.5;  // of the range of targets: how far outside of it an answer may be
 
 // Numeric inputs v and the slots of the codes. first: the entity has no earlier event to differ from
 inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool norm, const Event& event, bool first) {
@@ -179,7 +180,7 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     place_turns(p, w, s, event.u);
     w.base[SHIFT] = p.effects ? shift_of(p, w, s, pool, event.u) : 0.0;
     for (i64 i = 0; i < CORRECTED; ++i) w.base[MISSED + i] = i < p.corrected ? s.missed[i] : 0.0;
-    const double reach = pool.n > 0 ? 0.5 * (pool.high - pool.low) : INFINITE;
+    const double reach = pool.n > 0 ? REACH * (pool.high - pool.low) : INFINITE;
     w.base[LOW] = pool.low - reach;
     w.base[HIGH] = pool.high + reach;
     w.base[LEAST] = pool.negative == 0 && pool.n >= POSITIVE_FROM ? 0.0 : -INFINITE;
@@ -372,15 +373,27 @@ SSM_INLINE double learn_scale(double* target, int i, double count, double value,
     return count > 0.0 ? delta : 0.0;
 }
 
-// The bounds that answers are kept in.
-SSM_INLINE void widen(Pool& pool, double y) {
-    pool.low = min(pool.low, y);
-    pool.high = max(pool.high, y);
+// What target y leaves behind, as a lag, in seasons and as a last error: itself, or the one before where it may be misread. It may be where it
+// lies outside of all that is answered and is off the one before by more than the running statistics let a change count for. That widens
+// the range, so that of some in a row the next ones are kept.
+constexpr i64 GROSS_FROM = 100;  // targets of an entity before one may be misread
+inline double kept_target(const Params& p, const Entity& s, const Pool& pool, double y) {
+    const double range = pool.high - pool.low, *change = s.target + SCALES + 2 * RESIDUAL;
+    if (s.n < GROSS_FROM || (pool.low - REACH * range <= y && y <= pool.high + REACH * range)) return y;
+    const double last = p.lags > 0 || p.known ? s.y_last[0] : s.target[Y_MEAN], off = y - (p.lags > 0 ? last : 0.0) - change[0];
+    return change[1] > 0.0 && off * off > WINSOR * WINSOR * change[1] ? last : y;
+}
+
+// The range of targets, by which answers are bounded. What is not kept widens it by so many times what it was.
+SSM_INLINE void widen(Pool& pool, double y, double kept) {
+    const double most = kept == y ? INFINITE : WINSOR * (pool.high - pool.low), low = pool.low, high = pool.high;
+    pool.low = min(low, max(y, low - most));
+    pool.high = max(high, min(y, high + most));
     if (y < 0.0) pool.negative = 1;
 }
 
 // Statistics of the target and of what the heads are to answer, of entity and pool.
-inline void learn_target(const Params& p, const Scratch& w, Entity& s, Pool& pool, double y) {
+inline void learn_target(const Params& p, const Scratch& w, Entity& s, Pool& pool, double y, double kept) {
     const double n = static_cast<double>(s.n), n_pool = static_cast<double>(pool.n), entities = static_cast<double>(pool.entities);
     for (int side = 0; side < 2; ++side) {
         double* target = side == 0 ? pool.target : s.target;
@@ -408,10 +421,10 @@ inline void learn_target(const Params& p, const Scratch& w, Entity& s, Pool& poo
         }
     }
     if (n_pool == 0.0) pool.low = pool.high = y;
-    widen(pool, y);
+    widen(pool, y, kept);
 }
 
-// Lags and seasons, of an event at that time; called before `count`.
+// Lags and seasons, of an event at that time; called before `count`. y: as it is kept
 inline void take_target(const Params& p, Entity& s, const i64* steps, double ts, double y) {
     const bool fresh = s.n == 0;
     for (i64 i = p.lags - 1; i > 0; --i) s.y_last[i] = fresh ? y : s.y_last[i - 1];
@@ -457,7 +470,7 @@ SSM_INLINE void count(Entity& s, Pool& pool, double ts) {
     ++pool.n;
 }
 
-// Lags, last features, seasons, gaps and counts.
+// Lags, last features, seasons, gaps and counts. y: as it is kept
 inline void learn_past(const Params& p, const Scratch& w, Entity& s, Pool& pool, const Event& event, double y) {
     take_target(p, s, event.steps, event.ts, y);
     follow(p, w, s, pool, event, s.n == 0);

@@ -352,14 +352,15 @@ inline void learn_heads(Learner& l, const Event& event, double y) {
 }
 
 // Codes, heads, gates and running statistics learn target y of the event in the scratch; `learn_past` is to follow.
-SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool gates) {
+// kept: of `kept_target`
+SSM_ALONE void teach(Learner& l, const Event& event, double y, double kept, bool heads, bool gates) {
     const Params& p = l.p;
     const Scratch& w = l.w;
     if (w.wild[0] != 0 && !unknown(w.otherwise[0])) learn_belief(l, y);
     register_codes(p, w, l.pool, event);
     if (heads) {
         learn_heads(l, event, y);
-        if (gates) learn_gates(p, w, l.s, l.pool, {w.places[0], event.steps[0], y, may_wait(p.window, l.pool.entities, l.pool.n)});
+        if (gates) learn_gates(p, w, l.s, l.pool, {w.places[0], event.steps[0], y, kept, may_wait(p.window, l.pool.entities, l.pool.n)});
     }
     // What an unknown feature was taken for has been an input, and is no value.
     for (i64 j = 0; j < p.features; ++j)
@@ -367,7 +368,7 @@ SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool 
     learn_inputs(p.F, w.v, statistics_of(p, w, l.pool));
     learn_inputs(p.F, w.v, statistics_of(p, w, l.s));
     if (p.effects) learn_effects(p, w, l.s, l.pool, event.u, y);
-    learn_target(p, w, l.s, l.pool, y);
+    learn_target(p, w, l.s, l.pool, y, kept);
 }
 
 // Learn target y of the event that `predict` has just answered (its scratch is used).
@@ -375,8 +376,9 @@ inline void learn(Learner& l, const Event& as_it_is, double y) {
     const Event event = l.taken(as_it_is);
     // An entity's first event has no past: as its own base it teaches no residual.
     const bool taught = l.pool.n > 0 && (l.p.lags == 0 || l.s.n > 0);
-    teach(l, event, y, taught, taught);
-    learn_past(l.p, l.w, l.s, l.pool, event, y);
+    const double kept = kept_target(l.p, l.s, l.pool, y);
+    teach(l, event, y, kept, taught, taught);
+    learn_past(l.p, l.w, l.s, l.pool, event, kept);
 }
 
 }  // namespace ssm::SSM_ISA
