@@ -133,14 +133,14 @@ def _missing_paths(config: Config, rows: Recording) -> list[str]:
 def _entity_notes(config: Config, file: Recording, given: int | None) -> tuple[list[str], str]:
     """Return what the entities of a recording make of pools and of the team's budget, and why no row is an event."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
-    from ssm_stream.evaluate.prequential import read_messages
+    from ssm_stream.evaluate.prequential import read_events
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
 
     unknown: dict[str, Any] = {"features": []} if config.event.features == "auto" else {}
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file, given)
-        rows = read_messages(config.replace(event=config.event.model_copy(update=unknown)), file)
+        rows = read_events(config.replace(event=config.event.model_copy(update=unknown)), file)
         names, passed, events = dict[str, None](), 0, EventCount(config, file.path.name)
         cadence = BackwardSteps()
         for part, refused, height in rows:
