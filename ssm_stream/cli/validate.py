@@ -210,7 +210,10 @@ def _describe(config: Config) -> Iterator[str]:
     for when in event.when:
         yield f"judges    events with {when.text}; others pass through as idle (event.when)"
     if event.quality is not None:
-        yield f"believes  values whose flag is good ({', '.join(event.quality.flags)}); others are unknown"
+        flags, numbers = event.quality.flags, event.quality.judged_by_value
+        believed = [f"values whose flag is good ({', '.join(flags)})"] if flags else []
+        believed += [f"values of {', '.join(numbers)} that are {event.quality.good.words}"] if numbers else []
+        yield f"believes  {' and '.join(believed)}; others are unknown"
     yield f"writes    {', '.join(sinks.topics)}{', in avro' if sinks.format == 'avro' else ''}"
     if config.alerts.shadow:
         yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"
