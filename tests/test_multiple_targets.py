@@ -336,6 +336,14 @@ def test_what_the_level_of_another_target_raised_is_about_that_one() -> None:
     assert joint.update([x, [], []], at)[0].message["target"] == "x"
 
 
+def test_a_report_names_the_targets_whose_values_are_of_its_event() -> None:
+    joint = three()
+    x, y = [alert(1, "anomaly", "started", 9, 1000)], [alert(1, "anomaly", "started", 3, 1000)]
+    start, joined = joint.update([x, y, [alert(400, "anomaly", "started", 2, 400_000)]])
+    assert (start.reported, joined.reported) == (("x", "y"), ("z",))
+    assert [each["target"] for each in joined.message["targets"]] == ["x", "y", "z"]
+
+
 def test_a_second_detector_that_reports_a_column_no_farther_off_is_no_news() -> None:
     joint = three()
     x = [alert(1, "anomaly", "started", 9, 1000)._replace(cause="z")]

@@ -102,6 +102,7 @@ class MultiTargetAlerts:
         episode = self._episodes.setdefault(key, JointEpisode(first["since"]))
         before = episode.listed()
         phases: dict[str, list[tuple[str, Alert]]] = {"started": [], "ongoing": [], "recovered": []}
+        reported = dict[str, None]()
         for target, alert in alerts:
             phase, message = alert.message["phase"], alert.message
             if phase == "recovered":
@@ -110,6 +111,7 @@ class MultiTargetAlerts:
                 known = episode.open.get(target, {"target": target})["target"]
                 alert = self._about(target, known, alert, values)
                 episode.join(target, alert.message)
+                reported[alert.message["target"]] = None
             phases[phase].append((target, alert))
         if began:
             episode.since = min(alert.message["since"] for _, alert in alerts)
@@ -119,10 +121,10 @@ class MultiTargetAlerts:
         if began or (phases["started"] and self._is_news(before, episode.listed())):
             found = self._alert("started" if began else "ongoing", [alert for _, alert in phases["started"]], episode)
             episode.target = found.message["target"] if began else episode.target
-            return found
+            return found._replace(reported=tuple(reported))
         longest = next(iter(episode.open))
         again = [alert for target, alert in phases["ongoing"] if target == longest]
-        return self._alert("ongoing", again, episode) if again else None
+        return self._alert("ongoing", again, episode)._replace(reported=tuple(reported)) if again else None
 
     @staticmethod
     def _is_news(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> bool:
