@@ -63,7 +63,7 @@ def mark_notes(columns: Sequence[Column], owners: dict[int, Any], may_judge: boo
         bound = "above" if number < first.low else "below"
         cure = "where it means no value, write such cells empty (in messages null)"
         if may_judge:
-            own = ", ".join(f"{mark.column!r}: {mark.column!r}" for mark in marks if mark.is_far)
+            own = ", ".join(f"{mark.column!r}: {mark.column!r}" for mark in marks)
             cure += f", or take it for none by event.quality: {{columns: {{{own}}}, good: {{{bound}: {number:g}}}}}"
         notes.append(f"{where}, and is learned as a measurement: {cure}")
     return notes
