@@ -48,6 +48,9 @@ def test_a_stuck_value_is_exact(value: float, shown: str) -> None:
         # As many as it takes to differ, with the interval, from the value.
         (interval(5.0, 5.0014, 0.0012), 1.0, "5, expected 5.0014 ± 0.0012"),
         (interval(3.69, 3.6987, 0.0022), 0.01, "3.69, expected 3.699 ± 0.002"),
+        # Two of its own at least, as far as its interval allows, however large the error is: -9999 means no value.
+        (interval(-9999.0, 34.41, 1.2), 0.5, "-9999, expected 34"),
+        (interval(-9999.0, 0.02, 1.2), 0.5, "-9999, expected 0"),
         # A computed value has none of its own.
         (interval(71.2384123, 101.6, 9.0), 0.0, "71, expected 102 ± 9"),
     ],

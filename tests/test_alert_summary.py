@@ -222,6 +222,12 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "PUMP-3: temp is 92, expected 70 ± 4; also vibration 5.13 (expected 3.2 ± 0.4), flow (since 06:10).",
         "PUMP-3（06:10 から）：temp が 92 です（予測は 70 ± 4）、ほかに vibration 5.13（予測は 3.2 ± 0.4）、flow。",
     ),
+    (  # that of the vibration is of an earlier event
+        SEVERAL,
+        Evidence(reported=("temp",)),
+        "PUMP-3: temp is 92, expected 70 ± 4; also vibration, flow (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 92 です（予測は 70 ± 4）、ほかに vibration、flow。",
+    ),
     (
         {
             **SEVERAL,

@@ -117,6 +117,18 @@ def test_validate_says_what_the_file_means(tmp_path: Path) -> None:
     assert content["event"]["target"] == "vibration"
 
 
+def test_validate_takes_a_recording_with_labels_as_rows(tmp_path: Path) -> None:
+    path, recording = tmp_path / "monitor.yaml", tmp_path / "plant.csv"
+    path.write_text(SMALLEST + "labels: {marker: result, target: result}\n")
+    recording.write_text(
+        "machine,ts,temp,load,result\npress-7,1700000000,61,5,\npress-7,1700000300,62,5,\npress-7,1700000000,,,24.9\n"
+    )
+    said = command("validate", str(path), str(recording))
+    assert said.returncode == 0, said.stderr
+    assert "1 entity in 1 partition" in said.stdout
+    assert "pass by" not in said.stdout
+
+
 def test_validate_says_that_features_will_be_picked(tmp_path: Path) -> None:
     path = tmp_path / "monitor.yaml"
     path.write_text(SMALLEST.replace("[temp, load]", "auto"))

@@ -118,3 +118,6 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     wrong = runner.invoke(app, ["explain", str(settings), "nobody", "--recording", str(file)])
     assert wrong.exit_code == 2
     assert "nobody" in wrong.output
+    alert = runner.invoke(app, ["explain", str(settings), "events.jsonl-0-41-anomaly", "--recording", str(file)])
+    assert alert.exit_code == 2
+    assert "--row 42" in alert.output

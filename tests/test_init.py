@@ -430,11 +430,11 @@ def test_marks_for_no_value_are_noted() -> None:
 
     (note,) = marked(load=-999, speed=-999)
     assert note.startswith("-999 stands in `load` (4), `speed` (4) of 240 rows, far from all others (")
-    cure = re.search(r"event.when: (\{.*\})$", note)
+    cure = re.search(r"event.quality: (\{.*\})$", note)
     assert cure is not None
-    assert cure[1] == "{'load': {above: -999}}"
+    assert cure[1] == "{columns: {'load': 'load', 'speed': 'speed'}, good: {above: -999}}"
     (note,) = marked(temp=9999)
-    assert note.endswith("event.when: {'temp': {below: 9999}}")
+    assert note.endswith("event.quality: {columns: {'temp': 'temp'}, good: {below: 9999}}")
     assert not marked()
     assert not marked(load=0, temp=0)
     rows = plant()

@@ -336,6 +336,25 @@ def test_what_the_level_of_another_target_raised_is_about_that_one() -> None:
     assert joint.update([x, [], []], at)[0].message["target"] == "x"
 
 
+def test_a_report_names_the_targets_whose_values_are_of_its_event() -> None:
+    joint = three()
+    x, y = [alert(1, "anomaly", "started", 9, 1000)], [alert(1, "anomaly", "started", 3, 1000)]
+    start, joined = joint.update([x, y, [alert(400, "anomaly", "started", 2, 400_000)]])
+    assert (start.reported, joined.reported) == (("x", "y"), ("z",))
+    assert [each["target"] for each in joined.message["targets"]] == ["x", "y", "z"]
+
+
+def test_a_second_detector_that_reports_a_column_no_farther_off_is_no_news() -> None:
+    joint = three()
+    x = [alert(1, "anomaly", "started", 9, 1000)._replace(cause="z")]
+    y = [alert(3, "anomaly", "started", 1.2, 3000)._replace(cause="z")]
+    z = [alert(2, "anomaly", "started", 1.3, 2000), alert(9, "anomaly", "recovered", 0.4, 2000, 5)]
+    found = joint.update([x, y, z], lambda number, row: {"y": 7.0} if number == 2 else None)
+    assert [(each.row, each.message["phase"]) for each in found] == [(1, "started")]
+    y = [alert(11, "anomaly", "started", 1.2, 11000)]
+    assert joint_alerts(joint, [], y, []) == [(11, "ongoing", "y", ["z", "y"], 1000, None)]
+
+
 def test_a_state_of_before_goes_on() -> None:
     joint = three()
     joint_alerts(joint, [alert(1, "drift", "started", 2, 1000)], [], [])

@@ -161,11 +161,38 @@ def test_rows_that_are_taken_are_those_of_the_columns(rows: list[dict[str, Any]]
         ("  quality: {good: [good]}", "found no flag"),
         ("  quality: {column: load}", "is an input or a target, and a flag"),
         ("  quality: {column: q, good: []}", "a list names at least one value"),
+        ("  quality: {columns: {load: x}, good: {above: 0}}", "is an input or a target, and a flag"),
+        ("  quality: {columns: {load: load}}", "is judged by its own value"),
     ],
 )
 def test_what_the_file_may_not_say(more: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         configured(more)
+
+
+def test_a_number_may_be_its_own_flag() -> None:
+    own = "quality: {columns: {load: load, y: y, power: power}, good: {above: -9999}}"
+    reader = EventReader(configured("  " + own).event)
+    rows = [
+        {"m": "a", "ts": 1, "load": -9999, "x": -9999, "y": 5.0, "power": 4.0},
+        {"m": "a", "ts": 2, "load": 2.0, "x": 1.0, "y": -9999, "power": -9999},
+        {"m": "a", "ts": 3, "load": 2.0, "x": None, "y": None, "power": 3.0},
+    ]
+    events = reader.read(rows)[0]
+    names = configured("  " + own).event.columns
+    assert np.array_equal(events.features[:, names.index("load")], [np.nan, 2.0, 2.0], equal_nan=True)
+    assert np.array_equal(events.features[:, names.index("x")], [-9999.0, 1.0, np.nan], equal_nan=True)
+    assert np.array_equal(events.features[:, names.index("share")], [np.nan, np.nan, 1.5], equal_nan=True)
+    assert np.array_equal(events.target, [5.0, np.nan, np.nan], equal_nan=True)
+    assert events.doubtful is not None
+    assert events.doubtful.tolist() == [True, True, False]
+    every = parse_config(
+        "source: {brokers: a, topic: t}\n"
+        "event: {entity: m, timestamp: ts, target: all, features: [load, x], "
+        "quality: {columns: {load: load}, good: {from: 0}}}"
+    )
+    events = EventReader(every.event).read(rows)[0]
+    assert np.array_equal(events.target[:, 0], [np.nan, 2.0, 2.0], equal_nan=True)
 
 
 def test_settings_that_are_absent_change_no_hash() -> None:

@@ -531,7 +531,7 @@ def told(
         },
         "coverage": {"value": 0.9, "level": 0.9, "off": 0.0},
         "detection": {
-            "events": events, "begun_before": 2, "outside": 3,
+            "events": events, "rows": events + 1, "begun_before": 2, "outside": 3,
             "methods": dict.fromkeys(("product", "random", "sigma", "ewma", "adwin"), way),
         } if labels else None,
         "feedback": None,
@@ -570,6 +570,7 @@ def test_the_verdict_follows_its_rules_at_their_thresholds(report: dict[str, Any
     ) else f"verdict.{expected}"  # fmt: skip
     assert keys[0] == first
     assert ("verdict.outside" in keys) is (expected == "few_labels")
+    assert ("verdict.merged" in keys) is (report["detection"] is not None)
     assert "verdict.predicts_better" in keys
     assert ("verdict.assumed" in keys) is (report["detection"] is not None)
     assert ("verdict.adapts" in keys) is False  # its interval reaches beyond 1

@@ -184,7 +184,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if made.refused:
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
     used = [found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found]
-    notes += mark_notes(used, sample.owners)
+    judges = flags is None and event.layout == "events" and event.aggregate is None
+    notes += mark_notes(used, sample.owners, judges)
     rest = find_rest(used, owners)
     notes += filter(None, [kinds_note(used, owners), rest and rest.note()])
     entities = len(set(events.entity))

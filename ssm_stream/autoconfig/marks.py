@@ -46,11 +46,11 @@ class _Mark(NamedTuple):
         return self.is_far and (self.rare or nines or bool(SIZES & {size, size + 1.0}))
 
 
-def mark_notes(columns: Sequence[Column], owners: dict[int, Any]) -> list[str]:
+def mark_notes(columns: Sequence[Column], owners: dict[int, Any], may_judge: bool = True) -> list[str]:
     """Return notes on numbers that repeat exactly far outside all others of their column, but 0 and those of a machine
     that stands still; and where the same number bounds further columns, with these.
 
-    owners: row → name of its entity
+    owners: row → name of its entity; may_judge: whether a value may be its own flag, in `event.quality`
     """
     found = [mark for column in columns for mark in _bounds(column, owners)]
     notes = []
@@ -62,8 +62,9 @@ def mark_notes(columns: Sequence[Column], owners: dict[int, Any]) -> list[str]:
         where = f"{number:g} stands in {named} of {n} rows, far from all others ({first.low:g} to {first.high:g})"
         bound = "above" if number < first.low else "below"
         cure = "where it means no value, write such cells empty (in messages null)"
-        if len(set(owners.values())) > 1:  # else the rows hold the readings of all other signals
-            cure += f", or leave the rows out with event.when: {{{first.column!r}: {{{bound}: {number:g}}}}}"
+        if may_judge:
+            own = ", ".join(f"{mark.column!r}: {mark.column!r}" for mark in marks)
+            cure += f", or take it for none by event.quality: {{columns: {{{own}}}, good: {{{bound}: {number:g}}}}}"
         notes.append(f"{where}, and is learned as a measurement: {cure}")
     return notes
 

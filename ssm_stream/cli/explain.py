@@ -115,7 +115,7 @@ def explain(
                 recorded_facts(loaded, rows),
             )
         except UnknownEntityError as error:
-            raise typer.BadParameter(str(error)) from None
+            raise typer.BadParameter(f"{error}{_cure(what, recording)}") from None
         if html is not None:
             from ssm_stream.evaluate.report.explain import explain_html, explanation_section, history_section
 
@@ -130,6 +130,16 @@ def explain(
     from ssm_stream.cli.terminal.explanation import print_explanation
 
     print_explanation(found, top, text)
+
+
+def _cure(what: str, recording: Path) -> str:
+    """Return how to explain the row of an alert of a backtest, whose id begins with the file's name."""
+    from ssm_stream.flow.alert_id import parse_alert_id
+
+    id_ = parse_alert_id(what)
+    if id_ is None or id_.topic != recording.name:
+        return ""
+    return f". This is the id of an alert of a backtest: name the alert's `entity`, with --row {id_.offset + 1}"
 
 
 def _explain_alert(

@@ -133,14 +133,14 @@ def _missing_paths(config: Config, rows: Recording) -> list[str]:
 def _entity_notes(config: Config, file: Recording, given: int | None) -> tuple[list[str], str]:
     """Return what the entities of a recording make of pools and of the team's budget, and why no row is an event."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
-    from ssm_stream.evaluate.prequential import read_messages
+    from ssm_stream.evaluate.prequential import read_events
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.recordings.backward_steps import BackwardSteps
 
     unknown: dict[str, Any] = {"features": []} if config.event.features == "auto" else {}
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file, given)
-        rows = read_messages(config.replace(event=config.event.model_copy(update=unknown)), file)
+        rows = read_events(config.replace(event=config.event.model_copy(update=unknown)), file)
         names, passed, events = dict[str, None](), 0, EventCount(config, file.path.name)
         cadence = BackwardSteps()
         for part, refused, height in rows:
@@ -210,7 +210,10 @@ def _describe(config: Config) -> Iterator[str]:
     for when in event.when:
         yield f"judges    events with {when.text}; others pass through as idle (event.when)"
     if event.quality is not None:
-        yield f"believes  values whose flag is good ({', '.join(event.quality.flags)}); others are unknown"
+        flags, numbers = event.quality.flags, event.quality.judged_by_value
+        believed = [f"values whose flag is good ({', '.join(flags)})"] if flags else []
+        believed += [f"values of {', '.join(numbers)} that are {event.quality.good.words}"] if numbers else []
+        yield f"believes  {' and '.join(believed)}; others are unknown"
     yield f"writes    {', '.join(sinks.topics)}{', in avro' if sinks.format == 'avro' else ''}"
     if config.alerts.shadow:
         yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"

@@ -62,6 +62,7 @@ class Alert(NamedTuple):
     ended: other targets of an episode that is over, and what ended each one's part
     members: the entities of a fleet alert; None of an entity's
     counts: the events that `absorbed_after` counts begin where the episode does
+    reported: of several targets, those that are reported at this event; None: all that the message lists
     """
 
     row: int
@@ -80,13 +81,15 @@ class Alert(NamedTuple):
     ended: tuple[tuple[str, str], ...] = ()
     members: Members | None = None
     counts: bool = True
+    reported: tuple[str, ...] | None = None
 
 
 def render(alert: Alert) -> Alert:
     """Return the alert with its complete message."""
     if alert.details is None:
         return alert
-    return alert._replace(message=alert.details.complete(alert), details=None, ended=(), members=None, counts=True)
+    message = alert.details.complete(alert)
+    return alert._replace(message=message, details=None, ended=(), members=None, counts=True, reported=None)
 
 
 def ended_by(phase: int, code: int) -> str | None:
@@ -217,7 +220,7 @@ class AlertDetails:
     def complete(self, alert: Alert) -> dict[str, Any]:
         """Return the message of an alert with the fields and its sentence."""
         message = alert.message | self.fields()
-        evidence = self._evidence._replace(ended=alert.ended, members=alert.members)
+        evidence = self._evidence._replace(ended=alert.ended, members=alert.members, reported=alert.reported)
         evidence = evidence if alert.counts else evidence._replace(calm=None)
         if message.get("target") not in (None, self._builder.target):  # how finely that one is measured is not known
             evidence = evidence._replace(step=0.0)

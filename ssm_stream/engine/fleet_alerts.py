@@ -327,7 +327,8 @@ def _own_start(alert: Alert, key: PoolKind, member: MemberEpisode) -> Alert:
     withheld, member.withheld = member.withheld, None
     assert withheld is not None
     message = {**withheld.message, "phase": "started"}
-    return Alert(alert.row, message, key[:2], suffix=OTHER, details=withheld.details)
+    reported = withheld.reported
+    return Alert(alert.row, message, key[:2], suffix=OTHER, details=withheld.details, reported=reported)
 
 
 def _suppressed(alert: Alert, key: PoolKind) -> Alert:

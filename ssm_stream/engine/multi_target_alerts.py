@@ -1,8 +1,9 @@
 """One alert for an entity, whichever of its targets have an open episode.
 
 An episode of an entity and kind starts with the first target whose own episode starts, lasts while any target's is
-open, and recovers with the last of them. It is reported when it starts, when another target joins (`ongoing`), while it
-lasts (`ongoing`, whenever the target that is open for longest has an `ongoing` of its own), and when it recovers.
+open, and recovers with the last of them. It is reported when it starts, when another target joins or one of them is
+farther off (`ongoing`), while it lasts (`ongoing`, whenever the target that is open for longest has an `ongoing` of its
+own), and when it recovers.
 
 A target's detector watches the levels of its inputs, too, which with `target: all` are targets themselves. What the
 level of another target has raised is about that one: many detectors may report the same column, and are one entry of
@@ -99,7 +100,9 @@ class MultiTargetAlerts:
         key = (first["entity"], first["kind"])
         began = key not in self._episodes
         episode = self._episodes.setdefault(key, JointEpisode(first["since"]))
+        before = episode.listed()
         phases: dict[str, list[tuple[str, Alert]]] = {"started": [], "ongoing": [], "recovered": []}
+        reported = dict[str, None]()
         for target, alert in alerts:
             phase, message = alert.message["phase"], alert.message
             if phase == "recovered":
@@ -108,19 +111,26 @@ class MultiTargetAlerts:
                 known = episode.open.get(target, {"target": target})["target"]
                 alert = self._about(target, known, alert, values)
                 episode.join(target, alert.message)
+                reported[alert.message["target"]] = None
             phases[phase].append((target, alert))
         if began:
             episode.since = min(alert.message["since"] for _, alert in alerts)
         if not episode.open:
             del self._episodes[key]
             return self._end([alert for _, alert in phases["recovered"]], episode, values)
-        if phases["started"]:
+        if began or (phases["started"] and self._is_news(before, episode.listed())):
             found = self._alert("started" if began else "ongoing", [alert for _, alert in phases["started"]], episode)
             episode.target = found.message["target"] if began else episode.target
-            return found
+            return found._replace(reported=tuple(reported))
         longest = next(iter(episode.open))
         again = [alert for target, alert in phases["ongoing"] if target == longest]
-        return self._alert("ongoing", again, episode) if again else None
+        return self._alert("ongoing", again, episode)._replace(reported=tuple(reported)) if again else None
+
+    @staticmethod
+    def _is_news(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> bool:
+        """Return whether a target is open that was not, or is farther off: many detectors may report one column."""
+        known = {cause["target"]: cause["score"] for cause in before}
+        return any(cause["score"] > known.get(cause["target"], -1.0) for cause in now)
 
     def _about(self, target: str, known: str, alert: Alert, values: ValuesAt | None) -> Alert:
         """Return the alert of a target as one about the target whose level caused it, with the values of that.

@@ -201,6 +201,18 @@ def read_messages(
         yield *reader.read(batch), len(batch)
 
 
+def read_events(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
+    """Yield as `read_messages`, where rows may be labels, too: these are left out, of the number of rows, too."""
+    is_label = label_test(config.labels)
+    if is_label is None or config.event.makes_rows:
+        yield from read_messages(config, rows)
+        return
+    reader = MessageReader(config.event)
+    for batch in _documents(config, rows):
+        events = [each for each in batch if not is_label(each)]
+        yield *reader.read(events), len(events)
+
+
 def _events_alone(part: Slice, labels: Labels | None) -> Slice:
     """Return a slice of which no row is a label."""
     is_label = label_test(labels)

@@ -20,12 +20,16 @@ COLUMNS = ("entity", "start", "end")
 
 
 class TrueEvent(NamedTuple):
-    """Something that happened to an entity, from `start` to `end`, ms since 1970, both ends included."""
+    """Something that happened to an entity, from `start` to `end`, ms since 1970, both ends included.
+
+    rows: of the file that it was made of, more than one where they overlap
+    """
 
     entity: str
     start: int
     end: int
     kind: str = ""
+    rows: int = 1
 
 
 def read_true_events(path: Path, config: Config, entities: Collection[str]) -> list[TrueEvent]:
@@ -95,7 +99,7 @@ def _joined(events: list[TrueEvent]) -> list[TrueEvent]:
         if out and out[-1].entity == event.entity and event.start <= out[-1].end:
             last = out[-1]
             kinds = dict.fromkeys(kind for kind in (*last.kind.split(" + "), event.kind) if kind)
-            out[-1] = last._replace(end=max(last.end, event.end), kind=" + ".join(kinds))
+            out[-1] = last._replace(end=max(last.end, event.end), kind=" + ".join(kinds), rows=last.rows + 1)
         else:
             out.append(event)
     return out

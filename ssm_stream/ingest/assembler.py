@@ -51,6 +51,7 @@ class Assembler:
         found: dict[str, tuple[list[int], list[int]]] = {}
         for group, paths in enumerate((names, self._event.targets)):
             for i, path in enumerate(paths):
+                # A value that is its own flag is judged as it came, before any is made unknown.
                 for flag in (quality.columns.get(path), quality.column):
                     if flag is not None and path not in quality.flags:
                         found.setdefault(flag, ([], []))[group].append(i)

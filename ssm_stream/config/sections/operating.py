@@ -58,7 +58,8 @@ class Quality(Section):
     column: Path | None = None
     """Path of the flag of all values of the event."""
     columns: dict[Path, Path] = {}
-    """Path of a value → path of its own flag, where each has one: `{temp: temp_quality}`."""
+    """Path of a value → path of its own flag, where each has one: `{temp: temp_quality}`. A number may be its own flag,
+    `{temp: temp}`: with `good: {above: -9999}` a -9999 is no value."""
     good: Annotated[Test, BeforeValidator(as_test, json_schema_input_type=Value | list[Value] | Test)] = Test(
         one_of=["good", 192]
     )
@@ -69,9 +70,20 @@ class Quality(Section):
     def _has_flag(self) -> Quality:
         if self.column is None and not self.columns:
             raise ValueError("found no flag; name its column, such as {column: quality, good: [good, 192]}")
+        if self.judged_by_value and not self.good.bounds:
+            raise ValueError(
+                f"{self.judged_by_value} is judged by its own value, and `good` has no bounds; write some, such as "
+                "good: {above: -9999}"
+            )
         return self
 
     @property
     def flags(self) -> list[str]:
-        """Paths of the flags, each once."""
-        return list(dict.fromkeys([*([self.column] if self.column else []), *self.columns.values()]))
+        """Paths of the flags, each once; a value that is its own flag is none of them."""
+        others = [flag for value, flag in self.columns.items() if flag != value]
+        return list(dict.fromkeys([*([self.column] if self.column else []), *others]))
+
+    @property
+    def judged_by_value(self) -> list[str]:
+        """Paths of the values that are their own flags."""
+        return [value for value, flag in self.columns.items() if flag == value]

@@ -132,6 +132,8 @@ class Evidence(NamedTuple):
     members: of a fleet alert
     calm: normal events that ended an episode, 0: not known; None: the events that the message counts are not those of
         its times, as where targets of an entity joined one after another
+    reported: of several targets, those that are reported at the alert's event; None: all that it lists. What it lists
+        of the others is of the event at which they were
     stopped_still: the target stands still for so long that it is over, though its errors were not as usual before
     """
 
@@ -145,6 +147,7 @@ class Evidence(NamedTuple):
     members: Members | None = None
     calm: int | None = 0
     stopped_still: bool = False
+    reported: Sequence[str] | None = None
 
 
 NO_EVIDENCE = Evidence()

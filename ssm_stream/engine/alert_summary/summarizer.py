@@ -129,6 +129,8 @@ class Summarizer:
         names = []
         for each in others[:MAX_TARGETS]:
             name, valued = _name(str(each["target"])), side_of(each) and message["kind"] == "anomaly"
+            if evidence.reported is not None and each["target"] not in evidence.reported:
+                valued = False  # its value is that of an earlier event, and may be over
             names.append(self._text("other_outside", **self._value(each, name, 0.0)) if valued else name)
         return self._text("also", what=what, others=self._list(names, len(others)))
 

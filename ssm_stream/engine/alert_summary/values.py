@@ -95,7 +95,8 @@ def shown_value(values: Message, step: float, size: float | None = None) -> Show
     found = list[ShownValue]()
     for more in range(FINER):
         finer, width, places = least / 10.0**more, half / 10.0**more, most + more
-        shown = measured(y, finer), rounded(yhat, finer if narrow or not width else min(finer, width), most=places)
+        own = min(finer, max(abs(yhat) / 5.0, width)) if side else finer
+        shown = measured(y, finer), rounded(yhat, own if narrow or not width else min(finer, width), most=places)
         at, middle = number_of(shown[0]), number_of(shown[1])
         reach, low, high = (rounded(x, width, most=places) for x in (half, lower, upper))
         if narrow or number_of(reach) == 0.0 or low == high:

@@ -105,6 +105,7 @@ def detection(context: AlarmContext, results: dict[str, Tally], detected: dict[s
     return {
         "events": len(context.judged.events),
         "event_hours": float(events[:, 1].sum()),
+        "rows": sum(event.rows for _, event in context.judged.events),
         "begun_before": len(context.judged.ignored),
         "outside": context.judged.outside,
         "methods": rows,

@@ -90,6 +90,8 @@ def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
         out.append(("verdict.begun_before", {"before": detection["begun_before"]}))
     if chosen == "few_labels" and detection["outside"]:
         out.append(("verdict.outside", {"outside": detection["outside"]}))
+    if detection is not None and detection["rows"] > detection["events"]:
+        out.append(("verdict.merged", {"rows": detection["rows"], "events": detection["events"]}))
     if detection is not None and detection["events"]:
         own = detection["methods"]["product"]
         out.append(
