@@ -293,6 +293,8 @@ def test_times_without_an_offset_are_noted(offset: str) -> None:
     noted = [note for note in draft.notes if "no offset from UTC" in note]
     assert len(noted) == (not offset)
     assert ("taken for UTC" in draft.why["timestamp"]) == (not offset)
+    local = [note for note in draft.notes if "unless event.time_zone names the zone" in note]
+    assert len(local) == ("0" in offset), "UTC would be the zone of its hours without a word"
 
 
 def test_why_a_column_named_like_a_time_is_none() -> None:

@@ -173,7 +173,7 @@ def test_a_machine_that_is_off_every_night_alarms_in_the_first_few() -> None:
 
 
 def upon_change(entities: int = 60, days: int = 12, seed: int = 0) -> Events:
-    """Events of chargers: one in 40 s while a session lasts, and between two, of which few begin at noon, one in a while."""
+    """Events of chargers: one in 40 s while a session lasts, and in a while between two; few begin at noon."""
     g = np.random.default_rng(seed)
     pairs = list[tuple[float, int]]()
     for e in range(entities):
