@@ -149,13 +149,13 @@ def _entity_budgets(draft: Draft) -> list[str]:
 
 
 def _of_all(step: float, entities: int, kinds: int) -> str:
-    """Return how often all entities may raise a false alarm. step: s between two events of one; kinds: budgets of each"""
+    """Return how often all entities may raise a false alarm. step: s between two events of one; kinds: its budgets"""
     if not (step > 0 and entities > 1):
         return ""
     often = _span(10_000 * step / (kinds * entities))
     return (
-        f"Of all {entities} of the sample that is one about every {often}, be it the rows or the entities that are many: "
-        "ssm-stream init --alerts-per-week gives all of them one number."
+        f"Of all {entities} of the sample that is one about every {often}: ssm-stream init --alerts-per-week gives all "
+        "of them one number."
     )
 
 
