@@ -112,3 +112,25 @@ def test_seasonal_answers_do_little_harm_where_there_is_no_season() -> None:
         usual = errors[2000:].mean()
         shocks += sum(int((errors[1440 * day : 1440 * day + 10].max(0) > 30 * usual).sum()) for day in (1, 7))
     assert shocks <= 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "severity", "measured"), [({150: 0.125}, "warning", False), ({20: 0.002, 150: 0.9}, "critical", True)]
+)
+def test_the_first_step_of_a_machine_that_joins_is_no_graver_than_can_be_measured(
+    steps: dict[int, float], severity: str, measured: bool
+) -> None:
+    """A new pod's first failed request scored hundreds and was critical, above an outage: its prediction had come down
+    from the fleet's to its zeros, and what that took passed for the size of its errors."""
+    rng, joins = np.random.default_rng(0), 1_000
+    rows: Rows = []
+    for i in range(1_200):
+        for k in range(6):
+            failed = round(int(rng.binomial(300, 0.004)) / 300, 4)
+            rows.append({"machine": f"p{k}", "ts": FIRST + 10 * i, "errors": failed})
+        if i >= joins:
+            rows.append({"machine": "new", "ts": FIRST + 10 * i, "errors": steps.get(i - joins, 0.0)})
+    alerts = [a for a in started(result({"target": "errors", "features": []}, rows), "anomaly") if a["entity"] == "new"]
+    (first, *_) = [a for a in alerts if a["ts"] == 1000 * (FIRST + 10 * (joins + 150))]
+    assert first["severity"] == severity
+    assert (first["score"] != 1.0) == measured

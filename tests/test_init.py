@@ -293,6 +293,8 @@ def test_times_without_an_offset_are_noted(offset: str) -> None:
     noted = [note for note in draft.notes if "no offset from UTC" in note]
     assert len(noted) == (not offset)
     assert ("taken for UTC" in draft.why["timestamp"]) == (not offset)
+    local = [note for note in draft.notes if "unless event.time_zone names the zone" in note]
+    assert len(local) == ("0" in offset), "UTC would be the zone of its hours without a word"
 
 
 def test_why_a_column_named_like_a_time_is_none() -> None:
@@ -1085,6 +1087,12 @@ def test_machines_that_end_before_they_may_alert_are_noted_with_what_groups_them
     (note,) = [note for note in draft.notes if "model.warmup" in note]
     assert note.startswith("54 of 60 machines (`pod`) end in the sample within 100 rows")
     assert "--entity service watches what lasts (2 values)" in note
+    first = {row["pod"]: row["ts"] for row in reversed(rows)}  # a version for 134 min, of which one pod stays
+    released = [{**row, "version": f"{row['service']} v{(first[row['pod']] - START) // 8_040}"} for row in rows]
+    stay = {(row["version"], row["ts"]): {**row, "pod": f"{row['version']} 0"} for row in released}
+    released = sorted([*released, *stay.values()], key=lambda row: row["ts"])
+    (note,) = [note for note in decided(released).notes if "model.warmup" in note]
+    assert "--entity service watches what lasts (2 values)" in note, "versions have more values, and end"
     alone = [{key: value for key, value in row.items() if key != "service"} for row in rows]
     (note,) = [note for note in decided(alone).notes if "model.warmup" in note]
     assert "if a column groups them, such as a service or a line, name it with --entity" in note

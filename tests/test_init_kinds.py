@@ -158,3 +158,32 @@ def test_what_changes_at_random_is_no_entity() -> None:
     rng = np.random.default_rng(4)
     rows = [row | {"crac": "abc"[rng.integers(3)]} for row in in_turn(["x"], 25)]
     assert decided(rows).why["entity"].startswith("no column names one")
+
+
+def upon_change(names: list[str], machines: bool, rows: int = 1200) -> list[dict[str, Any]]:
+    """Rows at uneven times, each of any of the names; what a state does is that of each name, or of one machine whose
+    products the names are, which have levels of their own."""
+    rng = np.random.default_rng(5)
+    state, time, out = np.zeros(len(names)), float(START), list[dict[str, Any]]()
+    for _ in range(rows):
+        time += float(rng.exponential(20))
+        k = int(rng.integers(len(names)))
+        if machines:
+            state[k] = 0.98 * state[k] + rng.normal(0, 0.3)
+        else:
+            state[:] = 0.98 * state + rng.normal(0, 0.3)
+        heat = round(20 + 3 * k + float(state[k]), 2)
+        out.append({"ts": round(time, 3), "site": f"S{k % 2}", "outlet": names[k], "heat": heat, "volts": rng.normal()})
+    return out
+
+
+def test_machines_that_send_upon_a_change_are_entities() -> None:
+    """They have no common times and keep no turn, but each goes on from its own row before; a site has several."""
+    draft = decided(upon_change([f"CP-{k:03d}" for k in range(12)], machines=True))
+    assert draft.event.entity == "outlet"
+    assert draft.why["entity"] == "numbers go on from row to row within each of its values; 12 values in the sample"
+
+
+def test_products_that_alternate_on_one_machine_are_no_entities() -> None:
+    draft = decided(upon_change([f"P{k}" for k in range(12)], machines=False))
+    assert draft.event.entity != "outlet"

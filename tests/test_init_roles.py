@@ -155,6 +155,8 @@ def test_the_file_states_which_budgets_there_are_and_when_alerts_begin() -> None
     assert "of silence and stuck together as many as of anomaly" in text
     assert "They begin 100 of those after an entity's first (model.warmup), about 8.3 h." in text
     assert "together" not in render_config(draft._replace(stops=None), "t", "b:9092", {}, "rows")
+    assert draft.entities == 3
+    assert "Of all 3 of the sample that is one about every 3.9 d" in text, "35 d over 3 entities and 3 budgets"
 
 
 def test_the_budget_is_that_of_the_switches_that_are_on() -> None:

@@ -172,6 +172,43 @@ def test_a_machine_that_is_off_every_night_alarms_in_the_first_few() -> None:
     assert [gap < 10 for entity, _, gap in told if entity == "m5"] == [True, True]
 
 
+def upon_change(entities: int = 60, days: int = 12, seed: int = 0) -> Events:
+    """Events of chargers: one in 40 s while a session lasts, and in a while between two; few begin at noon."""
+    g = np.random.default_rng(seed)
+    pairs = list[tuple[float, int]]()
+    for e in range(entities):
+        t = g.uniform(0, 60 * MINUTE)
+        while t < days * DAY:
+            hour = t % DAY / (60 * MINUTE)
+            pairs.append((t, e))
+            if g.random() < 0.02 + 0.3 * np.exp(-(((hour - 18) / 2) ** 2)):
+                session = t + np.cumsum(g.uniform(0.3, 1.0, 100)) * MINUTE
+                pairs += [(float(at), e) for at in session]
+                t = session[-1]
+            t += g.exponential(90 if 11 < hour < 16 else 20) * MINUTE
+    pairs.sort()
+    n = len(pairs)
+    names, ts = [f"m{e:02d}" for _, e in pairs], np.array([t for t, _ in pairs]).astype(np.int64)
+    return Events(names, ts, np.zeros((n, 1)), np.zeros(n), np.arange(n))
+
+
+def test_what_was_an_alarm_is_remembered_whatever_the_others_taught_meanwhile() -> None:
+    """While one was silent, the pauses of the others made what is usual longer than its own: its alarm was forgotten,
+    and the next came sooner than that gap had lasted, again and again."""
+    messages = [a.message for a in SilenceAlerts(config("silence: {columns: false}")).process(upon_change(), 0, [])]
+    waits, lasted = list[float](), dict[str, list[tuple[float, float]]]()
+    for m in messages:
+        gap = m["ts"] - m["since"]
+        if m["phase"] == "recovered":
+            lasted.setdefault(m["entity"], []).append((gap, m["ts"]))
+        else:  # as many gaps later as keep it in mind
+            known = [length for length, at in lasted.get(m["entity"], []) if m["ts"] - at < 50 * length]
+            waits += [gap / max(known)] if known else []
+    assert len(waits) > 50
+    # Not none: of one long gap at most four times what was usual is kept, and a pause of many does not count in full.
+    assert sum(wait < 0.6 for wait in waits) <= 2
+
+
 def test_what_was_too_long_is_forgotten_in_time() -> None:
     """A machine whose pauses of half an hour ended long ago is missed as one that never had any."""
     n = 40 * 1440

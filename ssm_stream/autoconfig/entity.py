@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import MIN_FILLED, Column, count_disorder, word_set
 from ssm_stream.autoconfig.date_numbers import HOURS, PARTS, runs_through
+from ssm_stream.autoconfig.own_steps import MAX_STEP, MIN_NAMES, alternates, own_step
 from ssm_stream.autoconfig.quality_flags import FLAGS
 from ssm_stream.autoconfig.rest import name_pattern
-from ssm_stream.autoconfig.row_order import runs_backwards
+from ssm_stream.autoconfig.row_order import MAX_DISORDER, runs_backwards
 
 THINGS = word_set(
     "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "
@@ -42,8 +43,6 @@ MIN_ROWS_OF_KIND, MIN_OWN_COLUMNS = 50, 2
 """Rows of a machine by which it shows the columns that it has; and columns that no other kind of machine has."""
 MAX_LISTED = 3
 """Columns that a note names."""
-MIN_IN_TURN = 3
-"""Names from which rows that come in turn are of machines: two that alternate may be the strokes of one."""
 
 
 def find_entity(
@@ -74,15 +73,23 @@ def find_entity(
         why["entity"] = f"as given; {_count(column.distinct)}"
         return chosen
     scored: list[tuple[float, int, int, Column]] = []
+    by_order = False
     for column in found.values():
         if column.path in (timestamp, *parts) or not column.may_be_entity or 2 * column.distinct > max(column.n, 3):
             continue
         left, explains = _order(column, ts, whole)
         explains |= left <= 0.02 * column.n and _in_turn(column, ts)
+        by_order |= explains
         named = 0.0 if column.kind == "whole" and column.distinct == 2 else name_score(column)
         score = 3.0 * explains + named + (column.kind == "text")
         if score >= 2.5:
             scored.append((-score, left, column.index, column))
+    by_name = max((name_score(column) for *_, column in scored), default=0.0) >= 2.0
+    shown = by_order or by_name or whole > MAX_DISORDER * len(ts)
+    if going_on := [] if shown else _going_on(found, {timestamp, *parts}):
+        _, column = min(going_on, key=lambda item: (item[0], item[1].index))
+        why["entity"] = f"numbers go on from row to row within each of its values; {_count(column.distinct)}"
+        return column.path
     if scored:
         *_, column = min(scored, key=lambda item: item[:3])
         _, explains = _order(column, ts, whole)
@@ -141,7 +148,7 @@ def _in_turn(column: Column, ts: NDArray[np.int64]) -> bool:
     """
     n = column.distinct
     passing = not PASSING.isdisjoint(column.name)  # the next station of a train comes in turn, too
-    if column.kind != "text" or n < MIN_IN_TURN or 2 * n > len(column.values) or passing:
+    if column.kind != "text" or n < MIN_NAMES or 2 * n > len(column.values) or passing:
         return False
     last: dict[str, int] = {}
     kept = 0
@@ -163,6 +170,17 @@ def name_score(column: Column) -> float:
     if column.kind == "text" and column.distinct == 1 and not words & (THINGS | PLACES):
         return 0.0  # `code`, `source`: in later rows it may be another of the same machine
     return 2.5 if words & THINGS else 1.5
+
+
+def _going_on(found: Mapping[str, Column], taken: Collection[str]) -> list[tuple[float, Column]]:
+    """Return the columns within whose values numbers go on, and how near, of what may name machines: texts, and ids."""
+    numbers = [column for column in found.values() if column.kind in ("number", "whole") and column.path not in taken]
+    out = list[tuple[float, Column]]()
+    for column in found.values():
+        named = (column.kind == "text" or not NAMES.isdisjoint(column.name)) and PASSING.isdisjoint(column.name)
+        if named and column.path not in taken and alternates(column):
+            out.append((own_step(column, numbers), column))
+    return [item for item in out if item[0] <= MAX_STEP]
 
 
 def _count(distinct: int) -> str:

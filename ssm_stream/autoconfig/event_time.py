@@ -109,6 +109,11 @@ def _describe_time(column: Column, form: str, notes: list[str]) -> str:
     """Return a description of a column of times; add notes on its zone and origin."""
     if form == "iso":
         if has_offset(column):
+            if offset := _local_offset(column):
+                notes.append(
+                    f"`{column.path}` has an offset from UTC, {offset}: the hours and weekdays that are learned, "
+                    "and the times in alerts, are those of UTC unless event.time_zone names the zone"
+                )
             return "dates and times with an offset from UTC"
         notes.append(
             f"`{column.path}` has no offset from UTC and is taken for UTC: set event.time_zone where it is local time "
@@ -125,6 +130,12 @@ def _describe_time(column: Column, form: str, notes: list[str]) -> str:
         notes.append(f"`{column.path}` does not count from 1970: calendar inputs and times in alerts are meaningless")
         return f"numbers that grow, taken for {unit} since some beginning"
     return f"numbers, {unit} since 1970"
+
+
+def _local_offset(column: Column) -> str | None:
+    """Return the first offset of its texts that is not that of UTC; None if all are."""
+    found = (re.search(r"[T ][0-9:.,]+ ?([+-][0-9:]+)$", str(value).strip()) for value in column.values.values())
+    return next((match[1] for match in found if match and match[1].strip("+-0:")), None)
 
 
 def _is_increasing(column: Column) -> bool:

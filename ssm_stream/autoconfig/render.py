@@ -139,12 +139,24 @@ def _entity_budgets(draft: Draft) -> list[str]:
     return [
         *_comment(f"How many false alarms an entity may raise, of anomaly and of drift{often}{others}."),
         *_comment(_warmup(step)),
+        *_comment(_of_all(step, draft.entities, 2 + bool(on))),
         "alerts:",
         "  anomaly:",
         "    budget: 1 per 10000 events   # or a time: 1 per 30d",
         "  drift:",
         "    budget: 1 per 10000 events",
     ]
+
+
+def _of_all(step: float, entities: int, kinds: int) -> str:
+    """Return how often all entities may raise a false alarm. step: s between two events of one; kinds: its budgets"""
+    if not (step > 0 and entities > 1):
+        return ""
+    often = _span(10_000 * step / (kinds * entities))
+    return (
+        f"Of all {entities} of the sample that is one about every {often}: ssm-stream init --alerts-per-week gives all "
+        "of them one number."
+    )
 
 
 def _team_budget(alerts_per_week: float, entities: int) -> list[str]:

@@ -203,7 +203,7 @@ def warmup_note(
             f"{len(short)} of {len(times)} machines (`{entity}`) end in the sample within {WARMUP} rows, before the "
             "model may raise an alert of them (model.warmup)"
         )
-        if (group := _group(found, owners, entity, short)) is None:
+        if (group := _group(found, owners, entity, events)) is None:
             return f"{note}: if a column groups them, such as a service or a line, name it with --entity"
         return (
             f"{note}: --entity {shlex.quote(group.path)} watches what lasts ({group.distinct} values). Rows of several "
@@ -224,16 +224,23 @@ def _short_lived(times: Mapping[str, NDArray[np.int64]], step: float) -> set[str
         times: of each entity, ms
         step: usual one between rows of an entity, s
     """
+    return _ended(times, step) & {name for name, ts in times.items() if len(ts) <= WARMUP}
+
+
+def _ended(times: Mapping[Any, NDArray[np.int64]], step: float) -> set[Any]:
+    """Return what has no row any more for long before the sample's last. times, step: as of `_short_lived`"""
     last = max((int(ts.max()) for ts in times.values()), default=0)
-    few = {name: ts for name, ts in times.items() if len(ts) <= WARMUP}
-    longest = {name: max(float(np.diff(np.sort(ts)).max(initial=0)), 1000.0 * step) for name, ts in few.items()}
-    return {name for name, ts in few.items() if last - ts.max() > MAX_LATE * longest[name]}
+    longest = {name: max(float(np.diff(np.sort(ts)).max(initial=0)), 1000.0 * step) for name, ts in times.items()}
+    return {name for name, ts in times.items() if last - ts.max() > MAX_LATE * longest[name]}
 
 
-def _group(
-    found: Mapping[str, Column], owners: Mapping[int, Any], entity: str, short: Collection[str]
-) -> Column | None:
-    """Return the column with most values of those that group the entities, and whose groups last; None if none does."""
+def _group(found: Mapping[str, Column], owners: Mapping[int, Any], entity: str, events: Events) -> Column | None:
+    """Return the column with most values of those that group the entities, and whose groups last; None if none does.
+
+    A group may last though each of its entities ends, as a service does, and not though some of these had many rows, as
+    a version.
+    """
+    step = median_step(events.entity, events.ts)
     groups = []
     for column in found.values():
         if (
@@ -243,7 +250,10 @@ def _group(
         ):
             continue
         pairs = {(str(owners.get(i)), value) for i, value in column.values.items()}
-        lasting = {value for name, value in pairs if name not in short}
-        if len(pairs) == len(set(owners.values())) and len(lasting) >= (1.0 - MAX_ENDED) * column.distinct:
+        if len(pairs) != len(set(owners.values())):
+            continue
+        of = np.array([str(column.values.get(i)) for i in events.position.tolist()])
+        ended = _ended({value: events.ts[of == value] for value in np.unique(of).tolist()}, step)
+        if len(ended) <= MAX_ENDED * column.distinct:
             groups.append(column)
     return max(groups, key=lambda column: column.distinct, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,10 @@ ROOM, UPPER, LOWER, WIDER = 3, 2, 3, 11
 SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST, TARGET = range(8)
 # columns of ErrorScaleState.rest
 STANDING, USUAL_REST = range(2)
+# STANDING where the target differs from the one before
+MOVED = 1.0
+# events of `USUAL_REST`'s memory (`monitor/rest.hpp`)
+REST_MEMORY = 500.0
 # column of ErrorScalePoolState.number
 STEP = 3
 
@@ -64,6 +69,15 @@ class ErrorScalePoolState(NamedTuple):
     w: NDArray[np.float64]
     v: NDArray[np.float64]
     P: NDArray[np.float64]
+
+
+def first_rest(usual: float) -> float:
+    """Return how long the first rest of an entity was, in events, where there has been no other, by `USUAL_REST`.
+
+    Of several it is less than their sum: what is usual is u = L²/(L + memory) after a first rest of length L, and each
+    later one adds less than its own to that.
+    """
+    return (usual + math.sqrt(usual * (usual + 4.0 * REST_MEMORY))) / 2.0
 
 
 def observe_all(

@@ -184,12 +184,16 @@ class CapturedState(NamedTuple):
 def _measured_score(score: float, state: CapturedState) -> float:
     """Return the score of an anomaly: 1, that of an alarm as such, where there is no size of errors to measure it by.
 
-    A target that has never moved has had no error before this one: its first step, however small, is any number of
-    times the bound, however grave it is.
+    A target that has never moved has had no error before this one, or only those by which the prediction of a fleet
+    found its value: its first step, however small, is any number of times the bound, however grave it is.
     """
-    errors = state.find("error_scale.number")
-    never_moved = errors is not None and errors[error_scale.SEEN] <= 1.0
-    return 1.0 if score > 1.0 and never_moved else score
+    errors, rest, n = (state.find(name) for name in ("error_scale.number", "error_scale.rest", "learner.n"))
+    if not score > 1.0 or errors is None or rest is None or n is None:
+        return score
+    stood = int(n) - 3  # all but the first, which is not judged, the second, which has none before it, and this one
+    moved = error_scale.first_rest(float(rest[error_scale.USUAL_REST])) < stood - 0.5
+    just_moved = rest[error_scale.STANDING] == error_scale.MOVED
+    return 1.0 if errors[error_scale.SEEN] <= 1.0 or (just_moved and not moved) else score
 
 
 class ReportedEvent(NamedTuple):

@@ -112,14 +112,15 @@ inline double limit(const double* s, double usual) { return most(usual, s[LONG])
 
 // Mean and variance of the lengths, and of the source's tail, by what is usual; a length beyond twice that counts as that much.
 // usual(): the longest that is usual, which is at least `CALM` times the mean; computed only where it matters
-// rarity(): as of `allowed`; missing: of a gap in events, whose excess is that over the first one of the tail
+// rarity(): as of `allowed`; alarmed: it was found too long, by what was usual then: meanwhile the others may have taught the source
+// a longer tail; missing: of a gap in events, whose excess is that over the first one of the tail
 template <class Usual, class Rarity>
-void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, bool missing = false) {
+void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, bool alarmed, bool missing = false) {
     bool beyond = false;
     if (s[LONG] > 0.0) s[LONG] = most(s[LONG] - (1.0 - 1.0 / MARGIN) * least(length / KEPT, s[SET] / rarity()), 0.0);
     if (length > CALM * s[MEAN]) {
         const double longest = usual();
-        beyond = length > longest && judged(s, pool);
+        beyond = alarmed || (length > longest && judged(s, pool));
         if (beyond && MARGIN * length > s[LONG]) s[LONG] = s[SET] = least(MARGIN * length, RAISE * limit(s, longest));
         length = least(length, most(2.0 * longest, s[MEAN]));
     }
@@ -246,7 +247,8 @@ class Silence {
         const double now = s[TAU] + lead_;
         // Until every place of the ring has been filled twice the clock has not begun; while it stands, gaps have no length.
         if (e[LAST] == e[LAST] && s[TURN] > 2.0 * static_cast<double>(RING) && !stands_)
-            learn(e + GAPS, s + POOL, most(now - e[LAST], 0.0), [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); });
+            learn(e + GAPS, s + POOL, most(now - e[LAST], 0.0), [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); },
+                  limits_.after <= 0.0 && e[SILENT] != 0.0);
         // A row that comes late, as those that `every` makes of readings when the next one comes, ends it at the time of the clock: its
         // own may be of before the silence was found.
         if (e[SILENT] != 0.0) found_.push_back({i, row, BACK, -1, e[TS], NAN, 0.0, most(most(ts, s[MEDIAN]), e[DEADLINE])});
@@ -338,7 +340,8 @@ class Silence {
     }
     double rare_of(const Part& part, const double* c, double gap) const { return rarity(most(c[part.lengths + MEAN], 1.0), gap); }
     void learn_length(const Part& part, double* c, double* pools, double gap, double length) const {
-        learn(c + part.lengths, pools + part.pool, length, [&] { return usual(part, c, pools, gap); }, [&] { return rare_of(part, c, gap); }, part.flag == MISSED);
+        learn(c + part.lengths, pools + part.pool, length, [&] { return usual(part, c, pools, gap); }, [&] { return rare_of(part, c, gap); }, c[part.flag] != 0.0,
+              part.flag == MISSED);
     }
     // The longest run of the column's value that is rest: see `range_ends.hpp`.
     static double rest(const Part& part, const double* c) { return part.flag == STUCK ? LONGER * range_ends::rested(c + ENDS, c[VALUE]) : 0.0; }
