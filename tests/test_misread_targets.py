@@ -15,7 +15,7 @@ MINUTE = 60_000
 
 
 def temperature(step: int) -> tuple[Floats, Floats, NDArray[np.int64], int]:
-    """A load, a temperature between 35 and 65 that follows it and the day, times, and an event in the tenth day's morning.
+    """A load, a temperature between 35 and 65 that follows it and the day, times, and an event of the tenth day.
 
     step: between events, ms
     """
@@ -40,7 +40,7 @@ def followed(step: int, read: Floats, event: str) -> tuple[Floats, list[Alert]]:
 @pytest.mark.parametrize("step", [10 * MINUTE, HOUR])
 @pytest.mark.parametrize("bad", [9_999.0, 0.0, -9_999.0])
 def test_a_misread_target_spoils_no_prediction(bad: float, step: int, event: str) -> None:
-    """The next one was 9,000 off, and those at that time of the next days and weeks by up to 490, each with an alert."""
+    """The next one was 9,000 off, and those at that time of later days and weeks up to 490, with an alert each."""
     _, y, _, at = temperature(step)
     read = y.copy()
     read[at] = bad
