@@ -183,7 +183,7 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
         "weight_change": _list({"feature": feature, "before": {"type": "number"}, "after": {"type": "number"}}),
         "heads": _list({"head": {"type": "string"}, "weight": {"type": "number"}}),
         "channel": described({"enum": [*CHANNELS, *own_channels(config), None]}, "What detected it, for anomaly."),
-        "change": described({"enum": [*CHANGES[1:], None]}, "What the errors do, for drift."),
+        "change": described({"enum": [*dict.fromkeys(CHANGES[1:]), None]}, "What the errors do, for drift."),
         "learning": described(SHARE, "Share of the episode's events that are learned."),
         "budget": described(
             nullable({"type": "string"}) if rules else {"type": "string"}, "The false alarms that are allowed."

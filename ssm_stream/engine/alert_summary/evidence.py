@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core import cycle_shape, detect, error_scale, lifecycle
+from ssm_stream.engine.alert_summary.days import DayChange, day_change
 
 Rows = Callable[[str], NDArray[Any] | None]
 """Name of an array → the captured row; None if the detector has no state."""
@@ -135,6 +136,7 @@ class Evidence(NamedTuple):
     reported: of several targets, those that are reported at the alert's event; None: all that it lists. What it lists
         of the others is of the event at which they were
     stopped_still: the target stands still for so long that it is over, though its errors were not as usual before
+    days: of a target that creeps from day to day
     """
 
     moved: Sequence[MovedLevel] = ()
@@ -147,6 +149,7 @@ class Evidence(NamedTuple):
     members: Members | None = None
     calm: int | None = 0
     stopped_still: bool = False
+    days: DayChange | None = None
     reported: Sequence[str] | None = None
 
 
@@ -170,7 +173,8 @@ def read_evidence(
     calm = 0 if episodes is None else int(episodes[lifecycle.KINDS.index(kind), lifecycle.CALM])
     found = Evidence(step=step, calm=calm)
     if kind == "drift":
-        return found._replace(errors=_error_change(rows), stopped_still=_stopped_still(rows))
+        days = day_change(rows("detector.number"))
+        return found._replace(errors=_error_change(rows), stopped_still=_stopped_still(rows), days=days)
     if channel == "levels" and shifts is not None:
         return found._replace(moved=_moved_levels(rows, columns, shifts))
     if channel == "novelty":

@@ -243,6 +243,8 @@ class Summarizer:
         target, errors = self._target(message), evidence.errors
         if side_of(message) is None:
             return self._text("drift", target=target)
+        if evidence.days is not None:
+            return self._text(evidence.days.key, target=target, **evidence.days.shown())
         key = CHANGE_KEYS.get(message.get("change") or "", "drift")
         level = 1 if key.endswith("_up") else -1 if key.endswith("_down") else 0
         # Later, the errors before are no longer those before the change.
@@ -279,6 +281,8 @@ class Summarizer:
         if ended not in ("recovered", "absorbed"):
             return self._text(ended)
         key = "absorbed_drift" if drift else "absorbed"
+        if drift and evidence.days is not None:
+            return self._text(evidence.days.end(ended), target=target, **evidence.days.shown())
         if ended == "recovered":
             key = "learned" if drift else "recovered" if side_of(message) == 0 else "calm"
             if drift and evidence.stopped_still:

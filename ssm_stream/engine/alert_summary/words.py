@@ -157,6 +157,22 @@ TEXTS: dict[str, Text] = {
         "{target} has crept below its prediction, by {size} in its last {events} events",
         "{target} が予測より徐々に低くなっています（直近 {events} 件の差は{size}）",
     ),
+    "days_up": Text(
+        "{target} has crept up from day to day: its mean is {after} in the last one, was {before} in those before",
+        "{target} が日ごとに上昇しています（直近 1 日の平均 {after}、それまでの平均 {before}）",
+    ),
+    "days_down": Text(
+        "{target} has crept down from day to day: its mean is {after} in the last one, was {before} in those before",
+        "{target} が日ごとに低下しています（直近 1 日の平均 {after}、それまでの平均 {before}）",
+    ),
+    "days_over": Text(
+        "the days of {target} are again as those before: its mean is {after} in the last one, and was {before}",
+        "{target} は再びそれまでの日と同じ水準です（直近 1 日の平均 {after}、それまでの平均 {before}）",
+    ),
+    "days_absorbed": Text(
+        "the days of {target} are compared with its mean of the last one, {after}, from now on",
+        "{target} は今後、直近 1 日の平均 {after} と比較されます",
+    ),
     "errors_larger": Text(
         "errors of {target} are about {times} × as large as usual",
         "{target} の予測誤差が普段の約 {times} 倍に増えました",

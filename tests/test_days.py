@@ -1,0 +1,97 @@
+"""What creeps from day to day: a target that moves by less in an hour than its noise is, and by much in a week."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engines import DAY, config, made, run
+from numpy.typing import NDArray
+
+from ssm_stream.engine.engine import Alert, Engine
+
+Floats = NDArray[np.float64]
+A_DAY = 48  # events
+START = 1_767_571_200_000  # a Monday, 00:00
+
+
+def days_of(days: int, seed: int) -> tuple[Floats, Floats]:
+    """Daily curve and noise of so many days, (days, A_DAY), and what each day is off, (days,)."""
+    rng = np.random.default_rng(seed)
+    curve = 3.0 * np.sin(2 * np.pi * np.arange(A_DAY) / A_DAY) + 0.8 * rng.normal(size=(days, A_DAY))
+    return 50.0 + curve, 0.3 * rng.normal(size=days)
+
+
+def creeping(y: Floats, sections: str = "") -> list[Alert]:
+    """The alerts of one machine that are about its days."""
+    n = y.size
+    events = made(y.ravel().round(2), np.zeros((n, 0)), ts=START + np.arange(n) * (DAY // A_DAY))
+    _, alerts = run(Engine(config("features: []", sections)), events)
+    words = "from day to day", "the days of"
+    return [each for each in alerts if any(some in each.message["summary"] for some in words)]
+
+
+@pytest.mark.parametrize("by", [0.9, -0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_creeps_is_found_within_days(seed: int, by: float) -> None:
+    """A half more than the noise of an event each day; errors follow it, and show it after a week or never."""
+    curve, off = days_of(28, seed)
+    ramp = by * np.maximum(np.arange(28 * A_DAY).reshape(28, A_DAY) / A_DAY - 14, 0.0)
+    found = [each for each in creeping(curve + off[:, None] + ramp) if each.row >= 14 * A_DAY]
+    assert found
+    assert found[0].row <= 19 * A_DAY
+    assert found[0].message["kind"] == "drift"
+    assert found[0].message["change"] == ("creeping up" if by > 0 else "creeping down")
+
+
+def test_its_sentence_has_the_days() -> None:
+    curve, off = days_of(28, 0)
+    ramp = 0.9 * np.maximum(np.arange(28) - 13.0, 0.0)
+    started, *_, last = creeping(curve + off[:, None] + ramp[:, None], "alerts: {drift: {absorb_after: 100}}")
+    assert "target has crept up from day to day: its mean is 5" in started.message["summary"]
+    assert "in the last one, was 50" in started.message["summary"]
+    assert last.message["phase"] == "recovered"
+    assert "are compared with its mean of the last one" in last.message["summary"]
+
+
+KINDS = {
+    "nothing else": lambda rng, n: np.zeros(n),
+    "weekends": lambda rng, n: np.where(np.arange(n) % 7 >= 5, -10.0, 0.0),
+    "holidays": lambda rng, n: np.where(rng.random(n) < 0.02, -10.0, 0.0),
+    "weather": lambda rng, n: np.cumsum(rng.normal(size=n)) * 0.5,
+    "autumn": lambda rng, n: -0.1 * np.arange(n),
+    "campaigns": lambda rng, n: np.repeat(rng.normal(size=n // 5 + 1) * 4.0, 5)[:n],
+    "long campaigns": lambda rng, n: np.repeat(rng.normal(size=n // 20 + 1) * 4.0, 20)[:n],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_days_do_anyway_is_no_news(kind: str) -> None:
+    """In twelve half-years budgets allow 22 such alerts, one in a hundred days."""
+    found = 0
+    for seed in range(12):
+        curve, off = days_of(182, seed)
+        moved = off + KINDS[kind](np.random.default_rng(100 + seed), 182)
+        found += sum(each.message["phase"] == "started" for each in creeping(curve + moved[:, None]))
+    assert found <= 1.2 * 22
+
+
+@pytest.mark.parametrize("days", [0.4, 1.0])
+def test_one_day_is_none(days: float) -> None:
+    """A stop of some hours, a holiday: anomalies may say so, not a change that stays."""
+    curve, off = days_of(28, 3)
+    y = (curve + off[:, None]).ravel()
+    y[16 * A_DAY : 16 * A_DAY + int(days * A_DAY)] = 20.0
+    assert not [each for each in creeping(y.reshape(28, A_DAY)) if each.row > 16 * A_DAY]
+
+
+def test_days_with_few_events_are_parts_of_one() -> None:
+    """A machine that sends for two hours each Sunday, when it is cold."""
+    curve, off = days_of(56, 4)
+    y = curve + off[:, None]
+    ts = START + np.arange(y.size) * (DAY // A_DAY)
+    sunday = (np.arange(56) % 7 == 6).repeat(A_DAY)
+    cold = sunday & (np.arange(y.size) % A_DAY >= 4)
+    y = np.where(sunday, 20.0, y.ravel())
+    events = made(y[~cold].round(2), np.zeros((int((~cold).sum()), 0)), ts=ts[~cold])
+    _, alerts = run(Engine(config("features: []")), events)
+    assert not [each for each in alerts if "from day to day" in each.message["summary"]]
