@@ -38,8 +38,8 @@ class DetectorState(NamedTuple):
         that show how much of it the next z follows; the same of z² − 1; running mean of the blocks' z, and how much
         more it moves than of independent ones, over 1; then of days: weekday, from 1, the sum and the number of its
         targets, targets of a usual day, days, the baseline of their means, mean square and zero crossings of the gap,
-        the last gap, how far the last two are off, over the limit, with their sign, and 1 where the baseline is to begin
-        anew
+        the last gap, how far the last two are off, over the limit, with their sign, and 1 where the baseline is to
+        begin anew
     bets (E, K) float64: Shiryaev–Roberts statistics R
     histogram (E, 2, BINS + COARSE) float32: decayed counts of errors and of blocks, times a growing weight; their sums
     waiting (E, LAG + BLOCK_LAG) float32: whitened errors and block means that have not joined yet, rings
