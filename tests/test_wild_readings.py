@@ -59,6 +59,22 @@ def test_the_events_after_a_bad_reading_are_predicted_as_if_there_had_been_none(
     assert errors[1] < 1.005 * errors[0]
 
 
+@pytest.mark.parametrize("event", [SOFT, "features: [a, b]"])
+@pytest.mark.parametrize("at", [7, 15, 28])
+def test_a_bad_reading_among_the_first_is_soon_forgotten(event: str, at: int) -> None:
+    """It made errors three to five times as large for thousands of events, as the feature's deviation had it."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(3_000, 2))
+    for i in range(1, len(x)):
+        x[i] = 0.9 * x[i - 1] + 0.4 * x[i]
+    y = 50 + x @ [5.0, -3.0] + 0.3 * rng.normal(size=len(x))
+    features = 20 + 3 * x
+    read = features.copy()
+    read[at, 0] = BAD
+    errors = [np.abs(run(Engine(config(event)), made(y, each))[0]["yhat"] - y) for each in (features, read)]
+    assert errors[1][200:].mean() < 1.02 * errors[0][200:].mean()
+
+
 def test_readings_that_are_true_are_believed_once_they_have_proved_so() -> None:
     features, y = plant(EVENTS, 0.9)
     high = now_and_then()

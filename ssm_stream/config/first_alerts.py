@@ -29,7 +29,7 @@ def first_alerts(step: float, model: Model, cure: str) -> str | None:
         return None
     return (
         f"at this cadence the first anomaly of an entity can be an alert after {_days(anomaly)} ({model.warmup} rows, "
-        f"model.warmup), its first drift after {_days(drift)} ({DRIFT_FROM} rows): {cure}"
+        f"model.warmup), the first drift of its errors after {_days(drift)} ({DRIFT_FROM} rows): {cure}"
     )
 
 

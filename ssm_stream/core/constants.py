@@ -9,6 +9,7 @@ MIN_GAP_WEEKDAY, MAX_GAP_WEEKDAY = 60.0, DAY
 WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
 POSITIVE_FROM = 100  # targets of a pool of which none was negative, from which on none is expected to be
 REACH = 0.5  # of the range of targets: how far outside of it an answer may be
+WINSOR_FROM = 5  # values from which on one counts for so many deviations of them at most
 GROSS_FROM = 100  # targets of an entity before one may be misread
 LEAN = 10.0  # events in which an entity's scale leans on the pool's
 

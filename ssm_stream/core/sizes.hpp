@@ -37,6 +37,7 @@ constexpr double Z_CLIP = 5.0;         // standardised inputs
 constexpr double Q_CLIP = 6.0;         // standardised targets and answers
 constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
+constexpr double WINSOR_FROM = 5.0;    // values from which on they are known for that: a sensor may begin with 9999
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
 constexpr i64 RESPONSE = 4;            // events from a change of a category on in which it has an effect on the target
 constexpr i64 CHANGES = 4;             // spans of events after a change of a category, or a jump of a number, each twice as long as the one before

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import GROSS_FROM, LEAN, POSITIVE_FROM, REACH
+from ssm_stream.core.constants import GROSS_FROM, LEAN, POSITIVE_FROM, REACH, WINSOR_FROM
 from ssm_stream.core.features import INDICATED
 from ssm_stream.core.shapes import (
     AGE_MOST,
@@ -124,7 +124,7 @@ def learn_holding(p: LearnerParams, own: EntityState, u: Tensor) -> Tensor:
     there = here & ~last.isnan() & (own.running.n > 0)[:, None]
     square = ((u - last) ** 2).clamp_max(SQUARE_MOST)
     limit = WINSOR * WINSOR * moved / known.clamp_min(1.0)
-    change = torch.where((known > 30) & (limit > 0), torch.minimum(square, limit), square)
+    change = torch.where((known > WINSOR_FROM) & (limit > 0), torch.minimum(square, limit), square)
     keep = 1.0 - FLOOR_RATE
     return torch.stack(
         [
@@ -283,7 +283,7 @@ def winsorised(delta: Tensor, deviation: Tensor, mean: Tensor, settled: Tensor) 
 def learn_inputs(running: Numbers, v: Tensor) -> Numbers:
     """mean ← mean + δ/n, variance ← (1 − 1/n)(variance + δ²/n), of the numbers that are known; n at most 2,000."""
     rate = 1.0 / (running.v_count + 1.0)
-    delta = winsorised(v - running.v_mean, running.v_var.sqrt(), running.v_mean, running.v_count > 30)
+    delta = winsorised(v - running.v_mean, running.v_var.sqrt(), running.v_mean, running.v_count > WINSOR_FROM)
     known = ~v.isnan()
     return running._replace(
         v_mean=torch.where(known, running.v_mean + rate * delta, running.v_mean),
@@ -294,7 +294,7 @@ def learn_inputs(running: Numbers, v: Tensor) -> Numbers:
 
 def learn_mean(running: Running, y: Tensor) -> Running:
     """Running mean of the target and of |y − mean|, at rate max(1/n, floor)."""
-    off = winsorised(y - running.y_mean, running.y_spread, running.y_mean, running.n > 30)
+    off = winsorised(y - running.y_mean, running.y_spread, running.y_mean, running.n > WINSOR_FROM)
     rate = (1.0 / (running.n + 1.0)).clamp_min(FLOOR_RATE)
     spread = torch.where(running.n > 0, running.y_spread + rate * (off.abs() - running.y_spread), running.y_spread)
     return running._replace(y_mean=running.y_mean + rate * off, y_spread=spread)
@@ -305,7 +305,7 @@ def learn_scales(
 ) -> tuple[Running, Tensor]:
     """Running mean and variance (B, 4) of each scale after values (B, 4), where `learned`; the winsorised steps."""
     rate = (1.0 / (count + 1.0)).clamp_min(FLOOR_RATE)
-    delta = winsorised(values - running.q_mean, running.q_var.sqrt(), size, count > 30)
+    delta = winsorised(values - running.q_mean, running.q_var.sqrt(), size, count > WINSOR_FROM)
     mean = running.q_mean + rate * delta
     variance = (1.0 - rate) * (running.q_var + rate * delta * delta)
     running = running._replace(
@@ -352,7 +352,7 @@ def learn_target(
     pooled, _ = learn_scales(pooled, (n_pool - late * entities).clamp_min(0.0), values, size, learned)
     single, step = learn_scales(single, (n - late).clamp_min(0.0), values, size, learned)
     rate = (1.0 / ((n_pool - (1.0 + late) * entities).clamp_min(0.0) + 1.0)).clamp_min(FLOOR_RATE)
-    limit = torch.where((n_pool > 30) & (s.spread > 0), WINSOR * WINSOR * s.spread, math.inf)
+    limit = torch.where((n_pool > WINSOR_FROM) & (s.spread > 0), WINSOR * WINSOR * s.spread, math.inf)
     spread = s.spread + rate * (torch.minimum(step * step, limit) - s.spread)
     first = s.running.n == 0
     low, high = _widened(s, y, kept)

@@ -92,7 +92,7 @@ SSM_INLINE void learn_holding(const Params& p, Entity& s, const double* __restri
     for (i64 j = 0; j < f; ++j) {
         const bool here = u[j] == u[j], counts = here & (last[j] == last[j]) & !first;
         const double since = min(age[j] + 1.0, AGE_MOST), change = u[j] - last[j], square = min(change * change, SQUARE_MOST);
-        const double limit = WINSOR * WINSOR * moved[j] / known[j], bounded = (known[j] > 30.0) & (limit > 0.0) ? min(square, limit) : square;
+        const double limit = WINSOR * WINSOR * moved[j] / known[j], bounded = (known[j] > WINSOR_FROM) & (limit > 0.0) ? min(square, limit) : square;
         const double more = HOLDING_KEEP * moved[j] + bounded, longer = HOLDING_KEEP * passed[j] + since, again = HOLDING_KEEP * known[j] + 1.0;
         moved[j] = counts ? more : moved[j];
         passed[j] = counts ? longer : passed[j];
@@ -353,7 +353,7 @@ SSM_INLINE void learn_inputs(i64 F, const double* v, const Statistics& of) {
         const Vec<double> x = load(v + j), away = x - mean, one = all(1.0);
         const auto known = x == x;
         const Vec<double> rate = one / (count + one), limit = all(WINSOR) * load(of.deviation + j);
-        const auto bounded = (count > all(30.0)) & (limit > all(1e-9) * (all(1e-12) + magnitude(mean)));
+        const auto bounded = (count > all(WINSOR_FROM)) & (limit > all(1e-9) * (all(1e-12) + magnitude(mean)));
         const Vec<double> delta = either(bounded, lesser(greater(away, -limit), limit), away);
         const Vec<double> spread = (one - rate) * (variance + rate * delta * delta);
         store(of.mean + j, either(known, mean + rate * delta, mean));
@@ -367,7 +367,7 @@ SSM_INLINE double learn_scale(double* target, int i, double count, double value,
     double &mean = target[SCALES + 2 * i], &variance = target[SCALES + 2 * i + 1];
     const double rate = max(1.0 / (count + 1.0), FLOOR_RATE);
     double delta = value - mean;
-    if (count > 30.0 && delta * delta > WINSOR * WINSOR * variance) delta = winsorised(delta, std::sqrt(variance), size);
+    if (count > WINSOR_FROM && delta * delta > WINSOR * WINSOR * variance) delta = winsorised(delta, std::sqrt(variance), size);
     mean += rate * delta;
     variance = (1.0 - rate) * (variance + rate * delta * delta);
     return count > 0.0 ? delta : 0.0;
@@ -399,7 +399,7 @@ inline void learn_target(const Params& p, const Scratch& w, Entity& s, Pool& poo
         double* target = side == 0 ? pool.target : s.target;
         const double count = side == 0 ? n_pool : n;
         double off = y - target[Y_MEAN];
-        if (count > 30.0) off = winsorised(off, target[Y_SPREAD], target[Y_MEAN]);
+        if (count > WINSOR_FROM) off = winsorised(off, target[Y_SPREAD], target[Y_MEAN]);
         const double rate = max(1.0 / (count + 1.0), FLOOR_RATE);
         target[Y_MEAN] += rate * off;
         if (count > 0.0) target[Y_SPREAD] += rate * (std::fabs(off) - target[Y_SPREAD]);
@@ -416,7 +416,7 @@ inline void learn_target(const Params& p, const Scratch& w, Entity& s, Pool& poo
         const double step = learn_scale(s.target, i, max(n - late, 0.0), value, size);
         if (n - late > 0.0) {  // of each entity the first step has no mean yet to be measured from
             const double rate = max(1.0 / (max(n_pool - (1.0 + late) * entities, 0.0) + 1.0), FLOOR_RATE);
-            const double limit = n_pool > 30.0 && pool.spread[i] > 0.0 ? WINSOR * WINSOR * pool.spread[i] : INFINITE;
+            const double limit = n_pool > WINSOR_FROM && pool.spread[i] > 0.0 ? WINSOR * WINSOR * pool.spread[i] : INFINITE;
             pool.spread[i] += rate * (min(step * step, limit) - pool.spread[i]);
         }
     }
