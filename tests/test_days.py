@@ -21,24 +21,29 @@ def days_of(days: int, seed: int) -> tuple[Floats, Floats]:
     return 50.0 + curve, 0.3 * rng.normal(size=days)
 
 
-def creeping(y: Floats, sections: str = "") -> list[Alert]:
+def creeping(y: Floats, sections: str = "", begin: int = 0) -> list[Alert]:
     """The alerts of one machine that are about its days."""
     n = y.size
-    events = made(y.ravel().round(2), np.zeros((n, 0)), ts=START + np.arange(n) * (DAY // A_DAY))
+    events = made(y.ravel().round(2), np.zeros((n, 0)), ts=START + (begin + np.arange(n)) * (DAY // A_DAY))
     _, alerts = run(Engine(config("features: []", sections)), events)
     words = "from day to day", "the days of"
     return [each for each in alerts if any(some in each.message["summary"] for some in words)]
 
 
+@pytest.mark.parametrize("begin", [0, 20])
 @pytest.mark.parametrize("by", [0.9, -0.9])
 @pytest.mark.parametrize("seed", range(5))
-def test_what_creeps_is_found_within_days(seed: int, by: float) -> None:
-    """A half more than the noise of an event each day; errors follow it, and show it after a week or never."""
+def test_what_creeps_is_found_within_days(seed: int, by: float, begin: int) -> None:
+    """A half more than the noise of an event each day; errors follow it, and show it after a week or never.
+
+    begin: event of the first day with which it begins; what is left of that day has another mean
+    """
     curve, off = days_of(28, seed)
     ramp = by * np.maximum(np.arange(28 * A_DAY).reshape(28, A_DAY) / A_DAY - 14, 0.0)
-    found = [each for each in creeping(curve + off[:, None] + ramp) if each.row >= 14 * A_DAY]
+    y = (curve + off[:, None] + ramp).ravel()
+    found = [each for each in creeping(y[begin:], begin=begin) if each.row >= 14 * A_DAY - begin]
     assert found
-    assert found[0].row <= 19 * A_DAY
+    assert found[0].row <= 19 * A_DAY - begin
     assert found[0].message["kind"] == "drift"
     assert found[0].message["change"] == ("creeping up" if by > 0 else "creeping down")
 

@@ -36,9 +36,10 @@ enum { DAY, SUM, EVENTS, USUAL, DAYS, BASE, SQUARE, CROSSED, GAP, FAR, ANEW, NUM
 
 // step: the target's smallest
 inline void end_day(double* day, double step, double budget) {
-    const double events = day[EVENTS], mean = day[SUM] / events;
-    if (events < EVENTS_LEAST || events < PART * day[USUAL]) return;
-    day[USUAL] += day[USUAL] > 0.0 ? EVENTS_RATE * (events - day[USUAL]) : events;
+    const double events = day[EVENTS], mean = day[SUM] / events, usual = day[USUAL];
+    if (events < EVENTS_LEAST) return;
+    day[USUAL] += usual > 0.0 ? EVENTS_RATE * (events - usual) : events;
+    if (usual == 0.0 || events < PART * usual) return;  // the first day began before the first event
     const double n = day[DAYS]++;
     if (n == 0.0 || day[ANEW] > 0.0) {
         day[BASE] = mean, day[GAP] = day[FAR] = day[ANEW] = 0.0;
