@@ -11,7 +11,7 @@
 // A shift by less than the usual error of one event is none that matters.
 //
 // A day is that of the entity's calendar. One with few events is a part of a day, and counts for nothing. So do those in which the target
-// rests, and the day of a change of a category that usually stays for longer than a day, as of a machine that stands by every other week:
+// rests, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
 // the baseline begins anew with the next one.
 #pragma once
 #include "mean_shift.hpp"
@@ -19,7 +19,7 @@
 namespace ssm::SSM_ISA::days {
 
 constexpr double FROM = 7.0;         // days before one is judged: each weekday is known
-constexpr double AGAIN = 3.0;        // days that count as known where the baseline begins anew
+constexpr double AGAIN = 2.0;        // days for which a category stays where it makes other days; days known when the baseline begins anew
 constexpr double RATE = 1.0 / 28;    // of baseline and rms, a day
 constexpr double HELD = 0.1;         // share of the baseline's rate while it is held
 constexpr double RAREST = 100.0;     // days between false alarms at least
@@ -60,9 +60,9 @@ inline void end_day(double* day, double step, double budget) {
     day[GAP] = gap, day[FAR] = std::copysign(far, gap);
 }
 
-// A category has changed that usually stays for so many events: the day is none, where they are more than a day's.
+// A category has changed that usually stays for so many events: the day is none, where they are more than those of some days.
 inline void change(double* day, double stay) {
-    if (stay >= max(day[USUAL], EVENTS_LEAST)) day[ANEW] = 1.0, day[SUM] = day[EVENTS] = day[GAP] = day[FAR] = 0.0;
+    if (stay >= AGAIN * max(day[USUAL], EVENTS_LEAST)) day[ANEW] = 1.0, day[SUM] = day[EVENTS] = day[GAP] = day[FAR] = 0.0;
 }
 
 // Learn a target; returns how far the latest whole days are off, over the limit: more than 1 is an alarm. weekday: from 0
