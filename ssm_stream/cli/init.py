@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -109,6 +110,7 @@ def init(
     from ssm_stream.autoconfig.draft import Choices, draft_event
     from ssm_stream.autoconfig.feature_selection import is_number
     from ssm_stream.autoconfig.render import render_config, sparse_note
+    from ssm_stream.autoconfig.stops import ends_note
     from ssm_stream.autoconfig.tag_names import family_note
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
@@ -147,12 +149,13 @@ def init(
             [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
         )
         if file is not None and len(documents) >= ROWS:
-            draft = _with_later_rows(draft, file, reading)
+            draft = _with_later_ends(_with_later_rows(draft, file, reading), file, reading)
         if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
             notes += filter(None, [family_note([*documents[0]])])
         if keys is not None and draft.event.entity_default is not None:
             notes.append(f"{keys}: if a key names the machine, give --entity '{KEY}'")
-        draft = draft._replace(notes=[*draft.notes, *notes, *filter(None, [sparse_note(draft)])])
+        notes += filter(None, [sparse_note(draft), ends_note(draft.stops)])
+        draft = draft._replace(notes=[*draft.notes, *notes])
         if reading.every is not None and file is not None and draft.event.timestamp != numbered:
             raise ConfigError(
                 f"--every: the file has times of its own, `{draft.event.timestamp}`; leave the option out"
@@ -282,6 +285,31 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         if paths
     ]
     return draft._replace(notes=notes)
+
+
+def _with_later_ends(draft: Draft, file: Path, reading: Reading) -> Draft:
+    """Return the draft with what ends in all rows of the file that are read, in place of what ends in the sample."""
+    from ssm_stream.autoconfig.stops import LaterRows, ttl_reason
+    from ssm_stream.evaluate.recordings import Recording, RecordingError
+    from ssm_stream.evaluate.recordings.column_reader import ColumnReader
+
+    event, stops = draft.event, draft.stops
+    if stops is None or not stops.machines or event.entity_default is not None or event.tag is not None:
+        return draft
+    found, recording, rows = LaterRows(event), Recording(file, None, reading.options()), 0
+    reader = ColumnReader(found.event)
+    # What cannot be read is none of the sample's.
+    with contextlib.suppress(RecordingError), output(error=True).status(f"reading on in {file.name}") as status:
+        for part in recording.first_slices(reader.names):
+            rows += part.height
+            if not found.add(reader.read(part)[0]):
+                break
+            status.update(f"reading on in {file.name}: {rows:,} rows")
+    stops, why = found.judge(stops, f"the file's first {rows:,} rows"), {**draft.why}
+    why.pop("state.ttl", None)
+    if stops.ttl is not None:
+        why["state.ttl"] = ttl_reason(stops)
+    return draft._replace(stops=stops, why=why)
 
 
 def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:
