@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from brokers import MockKafka
+from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from ssm_stream.autoconfig import stops as module
-from ssm_stream.autoconfig.stops import LaterRows, Life, Stops, ends_note
+from ssm_stream.autoconfig.stops import LaterRows, Life, Stops, ends_note, judge_last
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, Event, load_config
 from ssm_stream.ingest.events import EventReader
@@ -49,10 +51,10 @@ def write(rows: Iterator[dict[str, Any]], file: Path) -> Path:
     return file
 
 
-def drafted(file: Path, *options: str) -> tuple[Config, str, str]:
-    """The configuration, its text, and what is printed."""
+def drafted(file: Path, *topic: str) -> tuple[Config, str, str]:
+    """The configuration of a file, or of a topic, its text, and what is printed."""
     out = file.with_suffix(".yaml")
-    made = CliRunner().invoke(app, ["init", str(file), "--out", str(out), "--force", *options])
+    made = CliRunner().invoke(app, ["init", *(topic or [str(file)]), "--out", str(out), "--force"])
     assert made.exit_code == 0, made.output
     return load_config(out), out.read_text(), made.stderr
 
@@ -80,15 +82,15 @@ def test_a_sample_of_hours_does_not_show_that_machines_come_and_go(tmp_path: Pat
     assert config.alerts.silence is not None
     (note,) = [line.split("note")[1].strip() for line in printed.splitlines() if "alerts.silence" in line]
     assert note == (
-        "the file's first 20,000 rows are of 2.2 h, too short a time to show whether 25 machines come and go, as pods "
-        "do: if so, take alerts.silence out, as each end would be an alert that stays open until state.ttl (90 days), "
-        "and set state.ttl to 7d"
+        "the 2.2 h of the file's first 20,000 rows are too short a time to show whether 25 machines come and go, as "
+        "pods do: if so, take alerts.silence out, as each end would be an alert that stays open until state.ttl (90 "
+        "days), and set state.ttl to 7d"
     )
 
 
 def test_that_they_do_not_is_shown_by_a_day_or_by_few_machines() -> None:
     watched = Stops(machines=25, span=8_000.0)
-    assert "the sample is of 2.2 h" in str(ends_note(watched))
+    assert "the 2.2 h of the sample are" in str(ends_note(watched))
     assert ends_note(watched._replace(span=1.0 * DAY)) is None
     assert ends_note(watched._replace(machines=9)) is None
     assert ends_note(watched._replace(silence="left out")) is None
@@ -166,3 +168,50 @@ def test_readings_after_the_sample_count_as_rows_do(tmp_path: Path) -> None:
     assert config.event.layout == "readings"
     assert config.alerts.silence is None
     assert "25 of 50 machines end within the file's first 65,000 rows" in text
+
+
+def produced(mock_kafka: MockKafka, partitions: int, rows: Iterable[dict[str, Any]]) -> list[str]:
+    """A topic with these rows, by service; the options that name it."""
+    topic = mock_kafka.topic("events", partitions)
+    producer = Producer({"bootstrap.servers": mock_kafka.bootstrap_servers})
+    for row in rows:
+        at = int(row["service"][1:]) % partitions
+        producer.produce(topic, json.dumps(row), partition=at, timestamp=1000 * row["ts"])
+    producer.flush()
+    return ["--topic", topic, "--brokers", mock_kafka.bootstrap_servers]
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_machines_of_the_first_messages_that_are_not_in_the_last_have_ended(
+    partitions: int, mock_kafka: MockKafka, tmp_path: Path
+) -> None:
+    out = tmp_path / "monitor.yaml"
+    where = produced(mock_kafka, partitions, (row for row in pods(2_400) if not 300 <= step(row) < 2_300))
+    config, text, printed = drafted(out, *where)
+    why = f"25 of 25 machines of the topic's first messages are not in its last {2_000 if partitions == 1 else 1_669:,}"
+    assert config.alerts.silence is None
+    assert config.state.ttl == 7 * DAY
+    assert f"left out: {why}" in text
+    assert f"state.ttl   7d: {why}" in printed
+    assert "come and go" not in printed
+
+
+@pytest.mark.parametrize(("days", "noted"), [(0.0, True), (2.0, False)])
+def test_machines_that_are_there_at_both_ends_of_a_topic_last(
+    days: float, noted: bool, mock_kafka: MockKafka, tmp_path: Path
+) -> None:
+    rows = ({**row, "pod": row["pod"].rstrip("b")} for row in pods(900, days=days) if not 100 <= step(row) < 800)
+    config, _, printed = drafted(tmp_path / "monitor.yaml", *produced(mock_kafka, 1, rows))
+    assert config.alerts.silence is not None
+    assert ("the 2.5 h of the topic are too short a time to show whether 25 machines come" in printed) == noted
+
+
+def test_last_messages_of_too_short_a_time_show_no_end() -> None:
+    """One of many partitions, of which few are read."""
+    rows = list(pods(1_000))
+    others = [{**row, "ts": row["ts"] + DAY, "pod": f"{row['pod']}c"} for row in rows]
+    first = Stops(machines=25)
+    assert judge_last(first, EVENT, rows[:2000], others[-200:]) == first
+    assert judge_last(first, EVENT, rows[:2000], []) == first
+    assert judge_last(first, EVENT, rows[:2000], rows[1000:3000]) == first
+    assert "25 of 25 machines" in str(judge_last(first, EVENT, rows[:2000], others[-2000:]).silence)

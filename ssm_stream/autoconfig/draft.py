@@ -26,7 +26,7 @@ from ssm_stream.autoconfig.columns import (
     usual_step,
     whole_reason,
 )
-from ssm_stream.autoconfig.entity import find_entity, kinds_note
+from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
@@ -50,7 +50,7 @@ from ssm_stream.autoconfig.rest import Rest, find_rest
 from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
-from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason, warmup_note
+from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
 from ssm_stream.autoconfig.target import (
     counter_reason,
     find_target,

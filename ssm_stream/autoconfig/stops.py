@@ -7,7 +7,6 @@ machines that live for half a day, so ends are judged by later rows, too, where 
 from __future__ import annotations
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column, median_step
+from ssm_stream.autoconfig.columns import median_step
 from ssm_stream.config import Config, Event, Model, Source
 from ssm_stream.config.quantities import rough_duration
 from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
@@ -92,7 +91,7 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
     phase_by_entity = {
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
-    lives = _lives(_times_by_entity(events))
+    lives = lives_of(events)
     stopped = {name for name, phase in phase_by_entity.items() if phase == "started"}
     started = [each for each in messages if each["phase"] == "started"]
     missing = [each["column"] for each in started if each["kind"] == SILENCE]
@@ -100,7 +99,7 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
     by_column = Counter(path for path in missing if path is not None)
     of_machines = len(missing) - by_column.total()
     stops = Stops(None, stuck.unwatched) if stuck.watched == [] else Stops(None, None, None, None, *stuck[:2])
-    stops = _with_ends(stops, lives, _Silent(stopped, of_machines, len(events)), _step(events), SAMPLE)
+    stops = _with_ends(stops, lives, _Silent(stopped, of_machines, len(events)), step_of(events), SAMPLE)
     allowed = _allowed(len(events), len(lives))
     if of_machines <= allowed < len(missing):
         ((path, count),) = by_column.most_common(1)
@@ -118,9 +117,7 @@ class LaterRows:
 
     def __init__(self, event: Event) -> None:
         """event: the section, with a column for the entity"""
-        # Not in its time zone, which takes longer: no life depends on an hour.
-        kept = event.model_dump(include={"entity", "timestamp", "timestamp_format"})
-        self.event = Event.model_validate({**kept, "target": "\0"})
+        self.event = _times_only(event)
         alerts = Alerts(silence=Silence(columns=False))
         self._rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=self.event, alerts=alerts))
         self._are_readings = event.layout == "readings"
@@ -144,7 +141,7 @@ class LaterRows:
             (stopped.add if begins else stopped.discard)(name)
         self._silent = _Silent(stopped, started, rows + len(events))
         if math.isnan(self._step):
-            self._step = _step(events)
+            self._step = step_of(events)
         order = np.argsort(codes, kind="stable")
         starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
         for at, ts in zip(order[starts].tolist(), np.split(events.ts[order], starts[1:]), strict=True):
@@ -163,6 +160,28 @@ class LaterRows:
         return _with_ends(stops, self._lives, self._silent, self._step, within)
 
 
+def judge_last(stops: Stops, event: Event, first: Sequence[Any], last: Sequence[Any]) -> Stops:
+    """Return whether silence is worth watching by the first and the last messages of a topic, and none between them.
+
+    Only of machines whose next message must be among the last is it known that they have ended.
+    """
+    reader = EventReader(_times_only(event))
+    head, tail = reader.read(first)[0], reader.read(last)[0]
+    lives, least = lives_of(head), 1000.0 * step_of(head)
+    if not len(head) or not len(tail) or int(tail.ts.min()) < int(head.ts.max()):
+        return stops
+    time, left = int(np.ptp(tail.ts)), set(tail.entity)
+    known = {name for name, life in lives.items() if name in left or time > MAX_LATE * max(life.longest, least)}
+    if len(known) < (1.0 - MAX_ENDED) * len(lives):
+        return stops
+    gone, span = known - left, int(tail.ts.max() - head.ts.min())
+    stops = stops._replace(within="the topic", span=span / 1000)
+    if len(gone) <= MAX_ENDED * len(lives):
+        return stops
+    silence = f"{len(gone)} of {len(lives)} machines of the topic's first messages are not in its last {len(last):,}"
+    return stops._replace(silence=silence, ttl=_ttl(span))
+
+
 def ttl_reason(stops: Stops) -> str:
     """Return why `state.ttl` is set."""
     return f"{stops.silence}: after so long without events the open alerts of one end, too"
@@ -177,9 +196,9 @@ def ends_note(stops: Stops | None) -> str | None:
     if stops is None or stops.silence is not None or stops.span >= DAY_S or stops.machines * MAX_ENDED < 1.0:
         return None
     return (
-        f"{stops.within} {'is' if stops.within == SAMPLE else 'are'} of {rough_duration(stops.span)}, too short a time "
-        f"to show whether {stops.machines} machines come and go, as pods do: if so, take alerts.silence out, as each "
-        f"end would be an alert that stays open until state.ttl (90 days), and set state.ttl to {MIN_DAYS}d"
+        f"the {rough_duration(stops.span)} of {stops.within} are too short a time to show whether {stops.machines} "
+        "machines come and go, as pods do: if so, take alerts.silence out, as each end would be an alert that stays "
+        f"open until state.ttl (90 days), and set state.ttl to {MIN_DAYS}d"
     )
 
 
@@ -200,7 +219,7 @@ def _with_ends(stops: Stops, lives: Mapping[str, Life], silent: _Silent, step: f
         within: a name of the rows
     """
     # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
-    ended = silent.stopped | _short_lived(lives, step)
+    ended = silent.stopped | short_lived(lives, step)
     allowed = _allowed(silent.rows, len(lives))
     silence = f"it would raise {silent.started} alerts in {within}" if silent.started > allowed else None
     ttl = None
@@ -284,25 +303,34 @@ def _time_to_live(lives: Mapping[str, Life], ended: Collection[str]) -> float | 
     """
     away = [TIMES_AWAY * life.longest for life in lives.values()]
     lived = [float(lives[name].last - lives[name].first) for name in ended]
-    days = max(MIN_DAYS, math.ceil(max([*away, *lived]) / DAY_MS))
-    default = State().ttl
+    return _ttl(max([*away, *lived]))
+
+
+def _ttl(least: float) -> float | None:
+    """Return the whole days, s, no less than this time, ms, and than `MIN_DAYS`; None if the default does."""
+    days, default = max(MIN_DAYS, math.ceil(least / DAY_MS)), State().ttl
     return None if default is None or days * DAY_S >= default else days * DAY_S
 
 
-def _times_by_entity(events: Events) -> dict[str, NDArray[np.int64]]:
-    """Return the times of each entity, ms."""
-    return {name: events.ts[at] for name, at in _rows_by_entity(events).items()}
+def _times_only(event: Event) -> Event:
+    """Return the section with entity and time alone; not in its time zone, which takes longer: no life depends on it"""
+    kept = event.model_dump(include={"entity", "timestamp", "timestamp_format"})
+    return Event.model_validate({**kept, "target": "\0"})
 
 
-def _lives(times: Mapping[Any, NDArray[np.int64]]) -> dict[Any, Life]:
-    """Return the life of what has these times, ms."""
-    ordered = {name: np.sort(ts) for name, ts in times.items()}
-    return {
-        name: Life(int(ts[0]), int(ts[-1]), float(np.diff(ts).max(initial=0)), len(ts)) for name, ts in ordered.items()
-    }
+def lives_of(events: Events) -> dict[str, Life]:
+    """Return the life of each entity."""
+    return {name: life_of(events.ts[at]) for name, at in _rows_by_entity(events).items()}
 
 
-def _step(events: Events) -> float:
+def life_of(ts: NDArray[np.int64]) -> Life:
+    """Return the life of what has these times (n,), ms."""
+    ts = np.sort(ts)
+    return Life(int(ts[0]), int(ts[-1]), float(np.diff(ts).max(initial=0)), len(ts))
+
+
+def step_of(events: Events) -> float:
+    """Return the usual time between two rows of an entity, s."""
     return median_step(events.entity, events.ts)
 
 
@@ -314,75 +342,17 @@ def _rows_by_entity(events: Events) -> dict[str, list[int]]:
     return rows
 
 
-def warmup_note(
-    events: Events, entity: str | None, found: Mapping[str, Column], owners: Mapping[int, Any]
-) -> str | None:
-    """Return a note where machines end before they can raise an alert, with what there is in place of them; or where
-    the sample is shorter than that.
-
-    Args:
-        events: of the sample
-        entity: path of the entity's name
-        found: path → column
-        owners: row → name of its entity
-    """
-    lives = _lives(_times_by_entity(events))
-    short = _short_lived(lives, _step(events))
-    if entity is not None and len(short) > MAX_ENDED * len(lives):
-        note = (
-            f"{len(short)} of {len(lives)} machines (`{entity}`) end in the sample within {WARMUP} rows, before the "
-            "model may raise an alert of them (model.warmup)"
-        )
-        if (group := _group(found, owners, entity, events)) is None:
-            return f"{note}: if a column groups them, such as a service or a line, name it with --entity"
-        return (
-            f"{note}: --entity {shlex.quote(group.path)} watches what lasts ({group.distinct} values). Rows of several "
-            "machines then share a time: make one of them by event.aggregate (docs/data-shapes.md#windows)"
-        )
-    if len(events) < WARMUP * len(lives):
-        return (
-            f"about {len(events) // max(len(lives), 1)} rows an entity in the sample: it can raise alerts from its "
-            f"event {WARMUP} on (model.warmup)"
-        )
-    return None
-
-
-def _short_lived(lives: Mapping[str, Life], step: float) -> set[str]:
+def short_lived(lives: Mapping[str, Life], step: float) -> set[str]:
     """Return the entities that end before they may raise an alert.
 
     Args:
         lives: of each entity
         step: usual one between rows of an entity, s
     """
-    return _ended(lives, step) & {name for name, life in lives.items() if life.rows <= WARMUP}
+    return find_ended(lives, step) & {name for name, life in lives.items() if life.rows <= WARMUP}
 
 
-def _ended(lives: Mapping[Any, Life], step: float) -> set[Any]:
-    """Return what has no row any more for long before the last one. lives, step: as of `_short_lived`"""
+def find_ended(lives: Mapping[Any, Life], step: float) -> set[Any]:
+    """Return what has no row any more for long before the last one. lives, step: as of `short_lived`"""
     end, least = max((life.last for life in lives.values()), default=0), 1000.0 * step
     return {name for name, life in lives.items() if end - life.last > MAX_LATE * max(life.longest, least)}
-
-
-def _group(found: Mapping[str, Column], owners: Mapping[int, Any], entity: str, events: Events) -> Column | None:
-    """Return the column with most values of those that group the entities, and whose groups last; None if none does.
-
-    A group may last though each of its entities ends, as a service does, and not though some of these had many rows, as
-    a version.
-    """
-    step = _step(events)
-    groups = []
-    for column in found.values():
-        if (
-            column.path == entity
-            or not column.may_be_entity
-            or not 1 < column.distinct <= len(set(owners.values())) / 2
-        ):
-            continue
-        pairs = {(str(owners.get(i)), value) for i, value in column.values.items()}
-        if len(pairs) != len(set(owners.values())):
-            continue
-        of = np.array([str(column.values.get(i)) for i in events.position.tolist()])
-        ended = _ended(_lives({value: events.ts[of == value] for value in np.unique(of).tolist()}), step)
-        if len(ended) <= MAX_ENDED * column.distinct:
-            groups.append(column)
-    return max(groups, key=lambda column: column.distinct, default=None)

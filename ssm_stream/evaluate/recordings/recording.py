@@ -46,7 +46,7 @@ from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recor
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
 
-MAX_SLICES, MAX_PARSED = 40, 10
+MAX_SLICES, MAX_PARSED = 40, 20
 """Slices that are read where a sample is not enough; of JSON, of which each row has to be parsed."""
 
 
@@ -148,7 +148,7 @@ class Recording:
                     return
 
     def first_slices(self, names: Collection[str]) -> Iterator[Slice]:
-        """Yield what is read where a sample is not enough: the first 2,000,000 rows, of JSON 500,000; see `slices`."""
+        """Yield what is read where a sample is not enough: up to 2,000,000 rows, of JSON 1,000,000; see `slices`."""
         return islice(self.slices(names), MAX_PARSED if kind_of(self.path) == "jsonl" else MAX_SLICES)
 
     def distinct(self, most: Mapping[str, int]) -> dict[str, set[Any]]:
