@@ -99,7 +99,7 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
     by_column = Counter(path for path in missing if path is not None)
     of_machines = len(missing) - by_column.total()
     stops = Stops(None, stuck.unwatched) if stuck.watched == [] else Stops(None, None, None, None, *stuck[:2])
-    stops = _with_ends(stops, lives, _Silent(stopped, of_machines, len(events)), step_of(events), SAMPLE)
+    stops = _with_ends(stops, lives, _Gaps(stopped, of_machines, len(events)), step_of(events), SAMPLE)
     allowed = _allowed(len(events), len(lives))
     if of_machines <= allowed < len(missing):
         ((path, count),) = by_column.most_common(1)
@@ -121,7 +121,7 @@ class LaterRows:
         alerts = Alerts(silence=Silence(columns=False))
         self._rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=self.event, alerts=alerts))
         self._are_readings = event.layout == "readings"
-        self._silent, self._step = _Silent(set(), 0, 0), math.nan
+        self._gaps, self._step = _Gaps(set(), 0, 0), math.nan
         self._lives: dict[str, Life] = {}
 
     def add(self, events: Events) -> bool:
@@ -134,12 +134,12 @@ class LaterRows:
             repeats = (np.diff(codes[order], prepend=-1) == 0) & (np.diff(events.ts[order], prepend=0) == 0)
             kept = np.sort(order[~repeats])
             events, codes = events.take(kept), codes[kept]
-        stopped, started, rows = self._silent
+        stopped, started, rows = self._gaps
         for alert in self._rules.process(events, 0, []):
             name, begins = alert.message["entity"], alert.message["phase"] == "started"
             started += begins
             (stopped.add if begins else stopped.discard)(name)
-        self._silent = _Silent(stopped, started, rows + len(events))
+        self._gaps = _Gaps(stopped, started, rows + len(events))
         if math.isnan(self._step):
             self._step = step_of(events)
         order = np.argsort(codes, kind="stable")
@@ -157,7 +157,7 @@ class LaterRows:
         """Return what ends in all the rows, in place of what ends in the sample. within: a name of these rows"""
         if not self._lives:
             return stops
-        return _with_ends(stops, self._lives, self._silent, self._step, within)
+        return _with_ends(stops, self._lives, self._gaps, self._step, within)
 
 
 def judge_last(stops: Stops, event: Event, first: Sequence[Any], last: Sequence[Any]) -> Stops:
@@ -202,15 +202,15 @@ def ends_note(stops: Stops | None) -> str | None:
     )
 
 
-class _Silent(NamedTuple):
-    """stopped: machines that are silent at the end; started: alerts of machines' silence; rows: that were judged"""
+class _Gaps(NamedTuple):
+    """stopped: machines without events at the end; started: alerts of machines' silence; rows: that were judged"""
 
     stopped: set[str]
     started: int
     rows: int
 
 
-def _with_ends(stops: Stops, lives: Mapping[str, Life], silent: _Silent, step: float, within: str) -> Stops:
+def _with_ends(stops: Stops, lives: Mapping[str, Life], gaps: _Gaps, step: float, within: str) -> Stops:
     """Return whether the silence of machines is worth watching by what ends in the rows, with a time to live.
 
     Args:
@@ -219,9 +219,9 @@ def _with_ends(stops: Stops, lives: Mapping[str, Life], silent: _Silent, step: f
         within: a name of the rows
     """
     # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
-    ended = silent.stopped | short_lived(lives, step)
-    allowed = _allowed(silent.rows, len(lives))
-    silence = f"it would raise {silent.started} alerts in {within}" if silent.started > allowed else None
+    ended = gaps.stopped | short_lived(lives, step)
+    allowed = _allowed(gaps.rows, len(lives))
+    silence = f"it would raise {gaps.started} alerts in {within}" if gaps.started > allowed else None
     ttl = None
     if len(ended) > MAX_ENDED * len(lives):
         silence = f"{len(ended)} of {len(lives)} machines end within {within}"
