@@ -120,6 +120,22 @@ def step(row: dict[str, Any]) -> int:
     return int(row["ts"] - START) // 10
 
 
+@pytest.mark.parametrize(("gone", "days", "watched"), [(4, 77, True), (4, 7, False), (3, 7, True), (16, 300, False)])
+def test_machines_that_are_taken_out_now_and_then_are_watched(gone: int, days: int, watched: bool) -> None:
+    """Of 30 machines: where four end in eleven weeks, silence is worth its alerts."""
+    rows = [
+        {"ts": START + days * DAY * i // 400, "pod": f"m{k}", "cpu": 1.0}
+        for i in range(400)
+        for k in range(30)
+        if k >= gone or i < 200 + 5 * k
+    ]
+    later = LaterRows(EVENT)
+    assert later.add(EventReader(later.event).read(rows)[0])
+    stops = later.judge(Stops(), "the file")
+    assert stops.silence == (None if watched else f"{gone} of 30 machines end within the file")
+    assert (stops.ttl is None) == watched or days == 300
+
+
 def test_a_broken_row_after_the_sample_is_no_error(tmp_path: Path) -> None:
     file = write(pods(), tmp_path / "pods.jsonl")
     lines = file.read_text().splitlines(keepends=True)

@@ -26,6 +26,8 @@ from ssm_stream.ingest.factorize import factorize
 
 MAX_ENDED = 0.1
 """Share of the entities that end up to which an end is worth an alert."""
+MOST, SELDOM_MS = 0.5, 7 * 86_400_000.0
+"""Share up to which it is, too, where ends come no more often than this, ms: sensors that are taken out in a year."""
 MIN_DAYS, TIMES_AWAY = 7, 4
 """Days for which a machine is remembered at least, as a sample of a few days shows no weekend; and times the longest
 absence of one that came back."""
@@ -176,7 +178,7 @@ def judge_last(stops: Stops, event: Event, first: Sequence[Any], last: Sequence[
         return stops
     gone, span = known - left, int(tail.ts.max() - head.ts.min())
     stops = stops._replace(within="the topic", span=span / 1000)
-    if len(gone) <= MAX_ENDED * len(lives):
+    if not _are_many(len(gone), len(lives), span):
         return stops
     silence = f"{len(gone)} of {len(lives)} machines of the topic's first messages are not in its last {len(last):,}"
     return stops._replace(silence=silence, ttl=_ttl(span))
@@ -222,13 +224,17 @@ def _with_ends(stops: Stops, lives: Mapping[str, Life], gaps: _Gaps, step: float
     ended = gaps.stopped | short_lived(lives, step)
     allowed = _allowed(gaps.rows, len(lives))
     silence = f"it would raise {gaps.started} alerts in {within}" if gaps.started > allowed else None
-    ttl = None
-    if len(ended) > MAX_ENDED * len(lives):
+    ttl, times = None, [time for life in lives.values() for time in (life.first, life.last)]
+    span = max(times, default=0) - min(times, default=0)
+    if _are_many(len(ended), len(lives), span):
         silence = f"{len(ended)} of {len(lives)} machines end within {within}"
         ttl = _time_to_live(lives, ended)
-    times = [time for life in lives.values() for time in (life.first, life.last)]
-    span = (max(times, default=0) - min(times, default=0)) / 1000
-    return stops._replace(silence=silence, ttl=ttl, machines=len(lives), within=within, span=span)
+    return stops._replace(silence=silence, ttl=ttl, machines=len(lives), within=within, span=span / 1000)
+
+
+def _are_many(ended: int, machines: int, span: float) -> bool:
+    """Return whether so many end in a time, ms, that an end is not worth an alert."""
+    return ended > MAX_ENDED * machines and (ended > MOST * machines or ended > span / SELDOM_MS)
 
 
 def _allowed(rows: int, machines: int) -> float:
