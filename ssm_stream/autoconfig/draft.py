@@ -26,7 +26,7 @@ from ssm_stream.autoconfig.columns import (
     usual_step,
     whole_reason,
 )
-from ssm_stream.autoconfig.entity import find_entity, kinds_note
+from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
@@ -50,7 +50,7 @@ from ssm_stream.autoconfig.rest import Rest, find_rest
 from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
-from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, warmup_note
+from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
 from ssm_stream.autoconfig.target import (
     counter_reason,
     find_target,
@@ -197,7 +197,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     stops = find_stops(event, as_learned, [path for path, reason in sample.given.items() if reason == COMMAND])
     notes += [f"alerts.stuck leaves out {stops.unwatched or stops.stuck}"] if stops.unwatched or stops.stuck else []
     if stops.ttl is not None:
-        why["state.ttl"] = f"{stops.silence}: after so long without events the open alerts of one end, too"
+        why["state.ttl"] = ttl_reason(stops)
     known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
     if late := first_alerts(step, Model(), "rows that come more often, if there are any, are sooner"):
         notes.append(late)

@@ -19,6 +19,8 @@ from ssm_stream.autoconfig.own_steps import MAX_STEP, MIN_NAMES, alternates, own
 from ssm_stream.autoconfig.quality_flags import FLAGS
 from ssm_stream.autoconfig.rest import name_pattern
 from ssm_stream.autoconfig.row_order import MAX_DISORDER, runs_backwards
+from ssm_stream.autoconfig.stops import MAX_ENDED, WARMUP, find_ended, life_of, lives_of, short_lived, step_of
+from ssm_stream.ingest.events import Events
 
 THINGS = word_set(
     "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "
@@ -214,3 +216,61 @@ def kinds_note(used: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
         f"explain nothing there. A file for each, with event.only: {json.dumps(only[0], ensure_ascii=False)} and these "
         "columns, watches them apart"
     )
+
+
+def warmup_note(
+    events: Events, entity: str | None, found: Mapping[str, Column], owners: Mapping[int, Any]
+) -> str | None:
+    """Return a note where machines end before they can raise an alert, with what there is in place of them; or where
+    the sample is shorter than that.
+
+    Args:
+        events: of the sample
+        entity: path of the entity's name
+        found: path → column
+        owners: row → name of its entity
+    """
+    lives = lives_of(events)
+    short = short_lived(lives, step_of(events))
+    if entity is not None and len(short) > MAX_ENDED * len(lives):
+        note = (
+            f"{len(short)} of {len(lives)} machines (`{entity}`) end in the sample within {WARMUP} rows, before the "
+            "model may raise an alert of them (model.warmup)"
+        )
+        if (group := _group(found, owners, entity, events)) is None:
+            return f"{note}: if a column groups them, such as a service or a line, name it with --entity"
+        return (
+            f"{note}: --entity {shlex.quote(group.path)} watches what lasts ({group.distinct} values). Rows of several "
+            "machines then share a time: make one of them by event.aggregate (docs/data-shapes.md#windows)"
+        )
+    if len(events) < WARMUP * len(lives):
+        return (
+            f"about {len(events) // max(len(lives), 1)} rows an entity in the sample: it can raise alerts from its "
+            f"event {WARMUP} on (model.warmup)"
+        )
+    return None
+
+
+def _group(found: Mapping[str, Column], owners: Mapping[int, Any], entity: str, events: Events) -> Column | None:
+    """Return the column with most values of those that group the entities, and whose groups last; None if none does.
+
+    A group may last though each of its entities ends, as a service does, and not though some of these had many rows, as
+    a version.
+    """
+    step = step_of(events)
+    groups = []
+    for column in found.values():
+        if (
+            column.path == entity
+            or not column.may_be_entity
+            or not 1 < column.distinct <= len(set(owners.values())) / 2
+        ):
+            continue
+        pairs = {(str(owners.get(i)), value) for i, value in column.values.items()}
+        if len(pairs) != len(set(owners.values())):
+            continue
+        of = np.array([str(column.values.get(i)) for i in events.position.tolist()])
+        ended = find_ended({value: life_of(events.ts[of == value]) for value in np.unique(of).tolist()}, step)
+        if len(ended) <= MAX_ENDED * column.distinct:
+            groups.append(column)
+    return max(groups, key=lambda column: column.distinct, default=None)

@@ -185,7 +185,7 @@ def _stopped(stops: Stops | None) -> list[str]:
     if stops is None:
         return []
     silence = ("silence: {after: auto}", "machines whose events stop, columns without values")
-    if stops.columns is not None:
+    if stops.columns is not None and stops.silence is None:
         silence = (
             "silence: {after: auto, columns: false}",
             f"machines whose events stop, not columns: {_one_line(stops.columns)}",

@@ -1,12 +1,12 @@
-"""What stops in a sample: whether the rules on it suit the data.
+"""What stops in a sample, and in the rows of a file that follow it: whether the rules on it suit the data.
 
-Where machines end, as batches and test runs do, each end would be an alert.
+Where machines end, as batches and test runs do, each end would be an alert. A sample of an hour has few ends of
+machines that live for half a day, so ends are judged by later rows, too, where there are any.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,16 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column, median_step
+from ssm_stream.autoconfig.columns import median_step
 from ssm_stream.config import Config, Event, Model, Source
+from ssm_stream.config.quantities import rough_duration
 from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
 from ssm_stream.config.sections.process import State
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.rules.silence import SilenceAlerts
 from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.ingest.factorize import factorize
 
 MAX_ENDED = 0.1
 """Share of the entities that end up to which an end is worth an alert."""
+MOST, SELDOM_MS = 0.5, 7 * 86_400_000.0
+"""Share up to which it is, too, where ends come no more often than this, ms: sensors that are taken out in a year."""
 MIN_DAYS, TIMES_AWAY = 7, 4
 """Days for which a machine is remembered at least, as a sample of a few days shows no weekend; and times the longest
 absence of one that came back."""
@@ -37,17 +41,31 @@ MAX_ALERTS = 4.0
 """Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
 MAX_LISTED = 5
 """Columns that a reason names, with their alerts."""
+MAX_MACHINES = 100_000
+"""Machines in later rows after which no more of these are read."""
+SAMPLE = "the sample"
+
+
+class Life(NamedTuple):
+    """Of an entity: its first and its last time, ms, the longest time between two of its rows, ms, and their number."""
+
+    first: int
+    last: int
+    longest: float
+    rows: int
 
 
 class Stops(NamedTuple):
-    """What ends and stops in the sample.
+    """What ends and stops in the sample; what ends, in the rows of its file that follow, too.
 
     Attributes:
         silence, stuck: why the switch is left out; None: it is not
-        columns: why silence is that of machines only
+        columns: why silence is that of machines only, where it is not left out
         watched: columns that may be stuck, where others are no signals to watch so; None: all
         unwatched: why the others are not
         ttl: `state.ttl` that suits a sample whose machines end, s; None: the default does
+        machines: whose ends are judged; 0: none are
+        within, span: a name of the rows by which they are, and their time, s
     """
 
     silence: str | None = None
@@ -56,6 +74,9 @@ class Stops(NamedTuple):
     ttl: float | None = None
     watched: list[str] | None = None
     unwatched: str = ""
+    machines: int = 0
+    within: str = SAMPLE
+    span: float = 0.0
 
 
 def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> Stops:
@@ -68,31 +89,157 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
     """
     events, _ = EventReader(event).read(rows)
     stuck = _stuck_columns(event, events, commands)
-    messages, alerts = [each.message for each in stuck.alerts], Alerts()
+    messages = [each.message for each in stuck.alerts]
     phase_by_entity = {
         each["entity"]: each["phase"] for each in messages if each["kind"] == SILENCE and each["column"] is None
     }
-    times = _times_by_entity(events)
+    lives = lives_of(events)
     stopped = {name for name, phase in phase_by_entity.items() if phase == "started"}
-    # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
-    ended = stopped | _short_lived(times, median_step(events.entity, events.ts))
-    entities = len(times)
     started = [each for each in messages if each["phase"] == "started"]
     missing = [each["column"] for each in started if each["kind"] == SILENCE]
-    allowed = max(MAX_ALERTS * len(events) / alerts.anomaly.budget.events, entities)
     # A column that has values in some states of the process only is no reason to leave machines alone that fall silent.
     by_column = Counter(path for path in missing if path is not None)
-    silence = _too_many(len(missing) - by_column.total(), allowed)
-    stops = Stops(silence, stuck.unwatched) if stuck.watched == [] else Stops(silence, None, None, None, *stuck[:2])
-    if len(ended) > MAX_ENDED * entities:
-        silence = f"{len(ended)} of {entities} machines end within the sample"
-        return stops._replace(silence=silence, ttl=_time_to_live(times, ended))
-    columns = None
-    if silence is None and len(missing) > allowed:
+    of_machines = len(missing) - by_column.total()
+    stops = Stops(None, stuck.unwatched) if stuck.watched == [] else Stops(None, None, None, None, *stuck[:2])
+    stops = _with_ends(stops, lives, _Gaps(stopped, of_machines, len(events)), step_of(events), SAMPLE)
+    allowed = _allowed(len(events), len(lives))
+    if of_machines <= allowed < len(missing):
         ((path, count),) = by_column.most_common(1)
         others = f", the other columns {by_column.total() - count}" if len(by_column) > 1 else ""
-        columns = f"{path} would raise {count} alerts in the sample{others}"
-    return stops._replace(columns=columns)
+        stops = stops._replace(columns=f"{path} would raise {count} alerts in the sample{others}")
+    return stops
+
+
+class LaterRows:
+    """Machines in all rows of a file, read part by part: what the rule on silence finds, and how long each lives.
+
+    Attributes:
+        event: the section by which the rows are read: entity and time only
+    """
+
+    def __init__(self, event: Event) -> None:
+        """event: the section, with a column for the entity"""
+        self.event = _times_only(event)
+        alerts = Alerts(silence=Silence(columns=False))
+        self._rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=self.event, alerts=alerts))
+        self._are_readings = event.layout == "readings"
+        self._gaps, self._step = _Gaps(set(), 0, 0), math.nan
+        self._lives: dict[str, Life] = {}
+
+    def add(self, events: Events) -> bool:
+        """Add the next rows; return whether there is room for more machines."""
+        if not len(events):
+            return True
+        codes = factorize(events.entity, {})
+        if self._are_readings:  # of which those of one time make a row
+            order = np.lexsort((events.ts, codes))
+            repeats = (np.diff(codes[order], prepend=-1) == 0) & (np.diff(events.ts[order], prepend=0) == 0)
+            kept = np.sort(order[~repeats])
+            events, codes = events.take(kept), codes[kept]
+        stopped, started, rows = self._gaps
+        for alert in self._rules.process(events, 0, []):
+            name, begins = alert.message["entity"], alert.message["phase"] == "started"
+            started += begins
+            (stopped.add if begins else stopped.discard)(name)
+        self._gaps = _Gaps(stopped, started, rows + len(events))
+        if math.isnan(self._step):
+            self._step = step_of(events)
+        order = np.argsort(codes, kind="stable")
+        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        for at, ts in zip(order[starts].tolist(), np.split(events.ts[order], starts[1:]), strict=True):
+            name, first = events.entity[at], int(ts.min())
+            old = self._lives.get(name, Life(first, int(ts[0]), 0.0, 0))
+            # A row that comes late ends no absence.
+            latest = np.maximum.accumulate(np.append(old.last, ts))
+            longest = max(old.longest, float(np.diff(latest).max()))
+            self._lives[name] = Life(min(old.first, first), int(latest[-1]), longest, old.rows + len(ts))
+        return len(self._lives) < MAX_MACHINES
+
+    def judge(self, stops: Stops, within: str) -> Stops:
+        """Return what ends in all the rows, in place of what ends in the sample. within: a name of these rows"""
+        if not self._lives:
+            return stops
+        return _with_ends(stops, self._lives, self._gaps, self._step, within)
+
+
+def judge_last(stops: Stops, event: Event, first: Sequence[Any], last: Sequence[Any]) -> Stops:
+    """Return whether silence is worth watching by the first and the last messages of a topic, and none between them.
+
+    Only of machines whose next message must be among the last is it known that they have ended.
+    """
+    reader = EventReader(_times_only(event))
+    head, tail = reader.read(first)[0], reader.read(last)[0]
+    lives, least = lives_of(head), 1000.0 * step_of(head)
+    if not len(head) or not len(tail) or int(tail.ts.min()) < int(head.ts.max()):
+        return stops
+    time, left = int(np.ptp(tail.ts)), set(tail.entity)
+    known = {name for name, life in lives.items() if name in left or time > MAX_LATE * max(life.longest, least)}
+    if len(known) < (1.0 - MAX_ENDED) * len(lives):
+        return stops
+    gone, span = known - left, int(tail.ts.max() - head.ts.min())
+    stops = stops._replace(within="the topic", span=span / 1000)
+    if not _are_many(len(gone), len(lives), span):
+        return stops
+    silence = f"{len(gone)} of {len(lives)} machines of the topic's first messages are not in its last {len(last):,}"
+    return stops._replace(silence=silence, ttl=_ttl(span))
+
+
+def ttl_reason(stops: Stops) -> str:
+    """Return why `state.ttl` is set."""
+    return f"{stops.silence}: after so long without events the open alerts of one end, too"
+
+
+def ends_note(stops: Stops | None) -> str | None:
+    """Return a note where silence is watched, and the rows are of too short a time to show that machines end.
+
+    Fleets grow and shrink with the time of day: rows of less than a day may lie between two ends. Of so few machines
+    that one is more than `MAX_ENDED` of them there is none.
+    """
+    if stops is None or stops.silence is not None or stops.span >= DAY_S or stops.machines * MAX_ENDED < 1.0:
+        return None
+    return (
+        f"the {rough_duration(stops.span)} of {stops.within} are too short a time to show whether {stops.machines} "
+        "machines come and go, as pods do: if so, take alerts.silence out, as each end would be an alert that stays "
+        f"open until state.ttl (90 days), and set state.ttl to {MIN_DAYS}d"
+    )
+
+
+class _Gaps(NamedTuple):
+    """stopped: machines without events at the end; started: alerts of machines' silence; rows: that were judged"""
+
+    stopped: set[str]
+    started: int
+    rows: int
+
+
+def _with_ends(stops: Stops, lives: Mapping[str, Life], gaps: _Gaps, step: float, within: str) -> Stops:
+    """Return whether the silence of machines is worth watching by what ends in the rows, with a time to live.
+
+    Args:
+        lives: of each entity
+        step: usual one between rows of an entity, s
+        within: a name of the rows
+    """
+    # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
+    ended = gaps.stopped | short_lived(lives, step)
+    allowed = _allowed(gaps.rows, len(lives))
+    silence = f"it would raise {gaps.started} alerts in {within}" if gaps.started > allowed else None
+    ttl, times = None, [time for life in lives.values() for time in (life.first, life.last)]
+    span = max(times, default=0) - min(times, default=0)
+    if _are_many(len(ended), len(lives), span):
+        silence = f"{len(ended)} of {len(lives)} machines end within {within}"
+        ttl = _time_to_live(lives, ended)
+    return stops._replace(silence=silence, ttl=ttl, machines=len(lives), within=within, span=span / 1000)
+
+
+def _are_many(ended: int, machines: int, span: float) -> bool:
+    """Return whether so many end in a time, ms, that an end is not worth an alert."""
+    return ended > MAX_ENDED * machines and (ended > MOST * machines or ended > span / SELDOM_MS)
+
+
+def _allowed(rows: int, machines: int) -> float:
+    """Return how many alerts a switch may raise in so many rows."""
+    return max(MAX_ALERTS * rows / Alerts().anomaly.budget.events, machines)
 
 
 class _Stuck(NamedTuple):
@@ -150,30 +297,47 @@ def _repeats(event: Event, events: Events, path: str) -> float:
     return equal / max(sum(len(run) - 1 for run in runs if len(run)), 1)
 
 
-def _too_many(count: int, allowed: float) -> str | None:
-    return f"it would raise {count} alerts in the sample" if count > allowed else None
-
-
-def _time_to_live(times: Mapping[str, NDArray[np.int64]], ended: Collection[str]) -> float | None:
+def _time_to_live(lives: Mapping[str, Life], ended: Collection[str]) -> float | None:
     """Return the whole days, s, after which a machine that ends may be forgotten; None if the default does.
 
-    They are more than any absence in the sample, and than the life of any that ended: what ran for months may stand
+    They are more than any absence in the rows, and than the life of any that ended: what ran for months may stand
     still for weeks.
 
     Args:
-        times: of each entity, ms
-        ended: entities that end in the sample
+        lives: of each entity
+        ended: entities that end in the rows
     """
-    away = [TIMES_AWAY * float(np.diff(np.sort(ts)).max(initial=0)) for ts in times.values()]
-    lives = [float(np.ptp(times[name])) for name in ended]
-    days = max(MIN_DAYS, math.ceil(max([*away, *lives]) / DAY_MS))
-    default = State().ttl
+    away = [TIMES_AWAY * life.longest for life in lives.values()]
+    lived = [float(lives[name].last - lives[name].first) for name in ended]
+    return _ttl(max([*away, *lived]))
+
+
+def _ttl(least: float) -> float | None:
+    """Return the whole days, s, no less than this time, ms, and than `MIN_DAYS`; None if the default does."""
+    days, default = max(MIN_DAYS, math.ceil(least / DAY_MS)), State().ttl
     return None if default is None or days * DAY_S >= default else days * DAY_S
 
 
-def _times_by_entity(events: Events) -> dict[str, NDArray[np.int64]]:
-    """Return the times of each entity, ms."""
-    return {name: events.ts[at] for name, at in _rows_by_entity(events).items()}
+def _times_only(event: Event) -> Event:
+    """Return the section with entity and time alone; not in its time zone, which takes longer: no life depends on it"""
+    kept = event.model_dump(include={"entity", "timestamp", "timestamp_format"})
+    return Event.model_validate({**kept, "target": "\0"})
+
+
+def lives_of(events: Events) -> dict[str, Life]:
+    """Return the life of each entity."""
+    return {name: life_of(events.ts[at]) for name, at in _rows_by_entity(events).items()}
+
+
+def life_of(ts: NDArray[np.int64]) -> Life:
+    """Return the life of what has these times (n,), ms."""
+    ts = np.sort(ts)
+    return Life(int(ts[0]), int(ts[-1]), float(np.diff(ts).max(initial=0)), len(ts))
+
+
+def step_of(events: Events) -> float:
+    """Return the usual time between two rows of an entity, s."""
+    return median_step(events.entity, events.ts)
 
 
 def _rows_by_entity(events: Events) -> dict[str, list[int]]:
@@ -184,76 +348,17 @@ def _rows_by_entity(events: Events) -> dict[str, list[int]]:
     return rows
 
 
-def warmup_note(
-    events: Events, entity: str | None, found: Mapping[str, Column], owners: Mapping[int, Any]
-) -> str | None:
-    """Return a note where machines end before they can raise an alert, with what there is in place of them; or where
-    the sample is shorter than that.
+def short_lived(lives: Mapping[str, Life], step: float) -> set[str]:
+    """Return the entities that end before they may raise an alert.
 
     Args:
-        events: of the sample
-        entity: path of the entity's name
-        found: path → column
-        owners: row → name of its entity
-    """
-    times = _times_by_entity(events)
-    short = _short_lived(times, median_step(events.entity, events.ts))
-    if entity is not None and len(short) > MAX_ENDED * len(times):
-        note = (
-            f"{len(short)} of {len(times)} machines (`{entity}`) end in the sample within {WARMUP} rows, before the "
-            "model may raise an alert of them (model.warmup)"
-        )
-        if (group := _group(found, owners, entity, events)) is None:
-            return f"{note}: if a column groups them, such as a service or a line, name it with --entity"
-        return (
-            f"{note}: --entity {shlex.quote(group.path)} watches what lasts ({group.distinct} values). Rows of several "
-            "machines then share a time: make one of them by event.aggregate (docs/data-shapes.md#windows)"
-        )
-    if len(events) < WARMUP * len(times):
-        return (
-            f"about {len(events) // max(len(times), 1)} rows an entity in the sample: it can raise alerts from its "
-            f"event {WARMUP} on (model.warmup)"
-        )
-    return None
-
-
-def _short_lived(times: Mapping[str, NDArray[np.int64]], step: float) -> set[str]:
-    """Return the entities that end in the sample before they may raise an alert.
-
-    Args:
-        times: of each entity, ms
+        lives: of each entity
         step: usual one between rows of an entity, s
     """
-    return _ended(times, step) & {name for name, ts in times.items() if len(ts) <= WARMUP}
+    return find_ended(lives, step) & {name for name, life in lives.items() if life.rows <= WARMUP}
 
 
-def _ended(times: Mapping[Any, NDArray[np.int64]], step: float) -> set[Any]:
-    """Return what has no row any more for long before the sample's last. times, step: as of `_short_lived`"""
-    last = max((int(ts.max()) for ts in times.values()), default=0)
-    longest = {name: max(float(np.diff(np.sort(ts)).max(initial=0)), 1000.0 * step) for name, ts in times.items()}
-    return {name for name, ts in times.items() if last - ts.max() > MAX_LATE * longest[name]}
-
-
-def _group(found: Mapping[str, Column], owners: Mapping[int, Any], entity: str, events: Events) -> Column | None:
-    """Return the column with most values of those that group the entities, and whose groups last; None if none does.
-
-    A group may last though each of its entities ends, as a service does, and not though some of these had many rows, as
-    a version.
-    """
-    step = median_step(events.entity, events.ts)
-    groups = []
-    for column in found.values():
-        if (
-            column.path == entity
-            or not column.may_be_entity
-            or not 1 < column.distinct <= len(set(owners.values())) / 2
-        ):
-            continue
-        pairs = {(str(owners.get(i)), value) for i, value in column.values.items()}
-        if len(pairs) != len(set(owners.values())):
-            continue
-        of = np.array([str(column.values.get(i)) for i in events.position.tolist()])
-        ended = _ended({value: events.ts[of == value] for value in np.unique(of).tolist()}, step)
-        if len(ended) <= MAX_ENDED * column.distinct:
-            groups.append(column)
-    return max(groups, key=lambda column: column.distinct, default=None)
+def find_ended(lives: Mapping[Any, Life], step: float) -> set[Any]:
+    """Return what has no row any more for long before the last one. lives, step: as of `short_lived`"""
+    end, least = max((life.last for life in lives.values()), default=0), 1000.0 * step
+    return {name for name, life in lives.items() if end - life.last > MAX_LATE * max(life.longest, least)}

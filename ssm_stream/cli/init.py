@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -24,6 +25,7 @@ from ssm_stream.config.quantities import format_duration
 
 if TYPE_CHECKING:
     from ssm_stream.autoconfig.draft import Draft
+    from ssm_stream.autoconfig.stops import Stops
 
 ROWS, MESSAGES, MAX_SIGNALS = 20_000, 2_000, 10
 """Size of the sample, from a file and from a topic; and signals of a file of readings for each of which it is so large.
@@ -109,6 +111,7 @@ def init(
     from ssm_stream.autoconfig.draft import Choices, draft_event
     from ssm_stream.autoconfig.feature_selection import is_number
     from ssm_stream.autoconfig.render import render_config, sparse_note
+    from ssm_stream.autoconfig.stops import ends_note, judge_last
     from ssm_stream.autoconfig.tag_names import family_note
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
@@ -122,14 +125,14 @@ def init(
     with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
-        read_with, numbered, keys = "", None, None
+        read_with, numbered, keys, last = "", None, None, list[Any]()
         if file is not None:
             (documents, sampled, read_with, numbered), message_format = _rows(file, reading), "json"
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
             source_text = _source(topic, brokers or BROKERS, properties)
-            documents, sampled, message_format, keys = _messages(topic, source_text, registry, fields)
+            documents, sampled, message_format, keys, last = _messages(topic, source_text, registry, fields)
         chosen = Choices(fields.entity, fields.timestamp, tuple(fields.target or ()))
         inside = values_in_lists(documents)
         try:
@@ -148,11 +151,15 @@ def init(
         )
         if file is not None and len(documents) >= ROWS:
             draft = _with_later_rows(draft, file, reading)
+            draft = _with_ends(draft, lambda stops: _later_ends(stops, draft.event, file, reading))
+        elif last:
+            draft = _with_ends(draft, lambda stops: judge_last(stops, draft.event, documents, last))
         if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
             notes += filter(None, [family_note([*documents[0]])])
         if keys is not None and draft.event.entity_default is not None:
             notes.append(f"{keys}: if a key names the machine, give --entity '{KEY}'")
-        draft = draft._replace(notes=[*draft.notes, *notes, *filter(None, [sparse_note(draft)])])
+        notes += filter(None, [sparse_note(draft), ends_note(draft.stops)])
+        draft = draft._replace(notes=[*draft.notes, *notes])
         if reading.every is not None and file is not None and draft.event.timestamp != numbered:
             raise ConfigError(
                 f"--every: the file has times of its own, `{draft.event.timestamp}`; leave the option out"
@@ -284,6 +291,37 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
     return draft._replace(notes=notes)
 
 
+def _with_ends(draft: Draft, judge: Callable[[Stops], Stops]) -> Draft:
+    """Return the draft with what ends by more than its sample. judge: returns its switches by that"""
+    from ssm_stream.autoconfig.stops import ttl_reason
+
+    event, stops = draft.event, draft.stops
+    if stops is None or not stops.machines or event.entity_default is not None or event.tag is not None:
+        return draft
+    stops, why = judge(stops), {name: reason for name, reason in draft.why.items() if name != "state.ttl"}
+    if stops.ttl is not None:
+        why["state.ttl"] = ttl_reason(stops)
+    return draft._replace(stops=stops, why=why)
+
+
+def _later_ends(stops: Stops, event: Event, file: Path, reading: Reading) -> Stops:
+    """Return the switches by all rows of the file that are read."""
+    from ssm_stream.autoconfig.stops import LaterRows
+    from ssm_stream.evaluate.recordings import Recording, RecordingError
+    from ssm_stream.evaluate.recordings.column_reader import ColumnReader
+
+    found, recording, rows = LaterRows(event), Recording(file, None, reading.options()), 0
+    reader = ColumnReader(found.event)
+    # A row that cannot be read is none of the sample.
+    with contextlib.suppress(RecordingError), output(error=True).status(f"reading on in {file.name}") as status:
+        for part in recording.first_slices(reader.names):
+            rows += part.height
+            if not found.add(reader.read(part)[0]):
+                break
+            status.update(f"reading on in {file.name}: {rows:,} rows")
+    return found.judge(stops, f"the file's first {rows:,} rows")
+
+
 def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:
     """Return the section of the topic."""
     from ssm_stream.autoconfig.render import yaml_quoted
@@ -300,14 +338,14 @@ def _some(paths: list[str]) -> str:
 
 def _messages(
     topic: str, source_text: str, registry: str, chosen: FieldOptions
-) -> tuple[list[Any], str, str, str | None]:
-    """Return documents of a topic, descriptions of the sample and of its keys (None: there are none that recur), and
-    `event.format`.
+) -> tuple[list[Any], str, str, str | None, list[Any]]:
+    """Return documents of a topic, a description of the sample, `event.format`, a description of its keys (None: there
+    are none that recur), and its last documents, if it has more.
 
     chosen: those of its fields that are of the message are added to the documents
     """
     from ssm_stream.kafka.cluster import check_broker
-    from ssm_stream.kafka.topic_head import format_of, names_schema, sample_documents
+    from ssm_stream.kafka.topic_head import format_of, last_documents, names_schema, sample_documents
 
     form = "auto" if registry else "json"
     # Of the fields given, those of the message are read with its document.
@@ -323,7 +361,8 @@ def _messages(
             f"topic {topic!r} does not exist on {source.brokers}, or this user may not see it: correct --topic, or "
             "give a FILE for a sample"
         )
-    documents, messages = sample_documents(config, cluster.partitions_of(topic), MESSAGES)
+    partitions = cluster.partitions_of(topic)
+    documents, messages = sample_documents(config, partitions, MESSAGES)
     if not documents and not registry and any(names_schema(message) for message in messages):
         raise ConfigError(
             f"topic {topic!r} on {source.brokers}: its messages name schemas of a registry, and are not JSON: give "
@@ -336,7 +375,8 @@ def _messages(
     counts = Counter(key for message in messages if (key := message.key()) is not None)
     many = f"{len(counts)} different one{'s' * (len(counts) != 1)}"
     keys = f"the messages have keys, {many} in the sample" if 0 < 2 * len(counts) <= counts.total() else None
-    return documents, f"{len(documents):,} messages of topic {topic}", format_of(config, messages), keys
+    last = last_documents(config, partitions, MESSAGES) if len(messages) >= MESSAGES else []
+    return documents, f"{len(documents):,} messages of topic {topic}", format_of(config, messages), keys, last
 
 
 def _topic_name(file: Path) -> str:

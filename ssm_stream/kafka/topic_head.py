@@ -1,8 +1,9 @@
-"""The first messages of a topic: read before the dataflow starts, or inspected as they come."""
+"""The first messages of a topic: read before the dataflow starts, or inspected as they come; and its last ones."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,24 @@ def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tup
     """
     messages = _first_messages(config.source, partitions, n, until_eof=True)
     return parse_documents(messages, message_format(config), MessageFields(config)), messages
+
+
+def last_documents(config: Config, partitions: tuple[int, ...], n: int) -> list[Any]:
+    """Return documents of the last n messages of the partitions, from the time on of which all partitions have theirs:
+    what is in none of these has not come since.
+
+    Raises:
+        BrokerError: the broker, or the schema registry, refuses or does not answer.
+    """
+    with open_topic(config.source) as reader:
+        spans = reader.spans(partitions, last=-(-n // len(partitions)))
+        messages = list(itertools.chain.from_iterable(reader.read(spans)))
+    begins = dict[int | None, int]()
+    for message in messages:
+        begins.setdefault(message.partition(), message.timestamp()[1])
+    since = max(begins.values(), default=0)
+    messages = [message for message in messages if message.timestamp()[1] >= since]
+    return parse_documents(messages, message_format(config), MessageFields(config))
 
 
 def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Any]:

@@ -46,8 +46,8 @@ from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recor
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
 
-MAX_SLICES = 40
-"""Slices in which a column is searched for a second value."""
+MAX_SLICES, MAX_PARSED = 40, 20
+"""Slices that are read where a sample is not enough; of JSON, of which each row has to be parsed."""
 
 
 class Recording:
@@ -147,6 +147,10 @@ class Recording:
                 if not left:
                     return
 
+    def first_slices(self, names: Collection[str]) -> Iterator[Slice]:
+        """Yield what is read where a sample is not enough: up to 2,000,000 rows, of JSON 1,000,000; see `slices`."""
+        return islice(self.slices(names), MAX_PARSED if kind_of(self.path) == "jsonl" else MAX_SLICES)
+
     def distinct(self, most: Mapping[str, int]) -> dict[str, set[Any]]:
         """Return different values of columns in the rows, of which the first 2,000,000 are read; of JSON lines none, as
         each row would have to be parsed.
@@ -155,7 +159,7 @@ class Recording:
         """
         values = {name: set[Any]() for name in most}
         if kind_of(self.path) != "jsonl":
-            for part in islice(self.slices(most.keys()), MAX_SLICES):
+            for part in self.first_slices(most.keys()):
                 left = [name for name in most if len(values[name]) < most[name]]
                 if not left:
                     break
