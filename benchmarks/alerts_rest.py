@@ -265,4 +265,6 @@ def parts(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
 
 def add_options(parser: Any) -> None:
     """Twelve seeds: of three, budgets allow nine alerts of a valve, so that eleven of them are chance."""
-    parser.add_argument("--rest-seeds", nargs="+", type=int, default=[*range(101, 113)], help="of the streams of `rest`")
+    parser.add_argument(
+        "--rest-seeds", nargs="+", type=int, default=[*range(101, 113)], help="of the streams of `rest`"
+    )
