@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from engines import DAY, config, made, run
@@ -56,6 +58,22 @@ def test_its_sentence_has_the_days() -> None:
     assert "in the last one, was 50" in started.message["summary"]
     assert last.message["phase"] == "recovered"
     assert "are compared with its mean of the last one" in last.message["summary"]
+
+
+def test_the_end_has_no_mean_of_another_target() -> None:
+    """One target creeps, and another, of a tenth of its size, two days later: the end is about the first one."""
+    curve, off = days_of(28, 0)
+    y = curve + off[:, None]
+    later = [0.9 * np.maximum(np.arange(28) - day, 0.0)[:, None] for day in (13.0, 15.0)]
+    columns = np.stack([y + later[0], y[::-1] / 10.0 + later[1] / 10.0], axis=-1).reshape(-1, 2).round(2)
+    events = made(columns[:, 0], np.zeros((len(columns), 0)), ts=START + np.arange(len(columns)) * (DAY // A_DAY))
+    settings = config("features: [], target: [y, z]", "alerts: {drift: {absorb_after: 240}}")
+    _, alerts = run(Engine(settings), replace(events, target=columns))
+    first, *_, last = [each.message for each in alerts if each.message["kind"] == "drift"]
+    assert "y has crept up from day to day" in first["summary"]
+    assert (last["target"], last["phase"], last["ended_by"]) == ("y", "recovered", "absorbed")
+    assert "mean" not in last["summary"]
+    assert "y has been so for" in last["summary"]
 
 
 KINDS = {

@@ -226,8 +226,9 @@ class AlertDetails:
         message = alert.message | self.fields()
         evidence = self._evidence._replace(ended=alert.ended, members=alert.members, reported=alert.reported)
         evidence = evidence if alert.counts else evidence._replace(calm=None)
-        if message.get("target") not in (None, self._builder.target):  # how finely that one is measured is not known
-            evidence = evidence._replace(step=0.0)
+        if message.get("target") not in (None, self._builder.target):
+            # How finely that one is measured is not known here, nor are its days.
+            evidence = evidence._replace(step=0.0, days=None)
         return message | {"summary": self._builder.summarizer(message, evidence, alert.entities)}
 
     def fields(self) -> dict[str, Any]:
