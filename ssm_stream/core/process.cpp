@@ -318,24 +318,26 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         // Without past targets, a target is what its inputs make of it, and days of another load are other days.
         double* day = detector.number + drift::NUMBERS;
         const bool by_inputs = state.learner.p.lags == 0 && state.learner.p.features > 0;
-        double crept = std::fabs(day[days::FAR]);
-        if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS]);
+        const double day_part = 1000.0 * gap / error_scale::DAY_MS;
+        if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * day_part);
         if (!by_inputs && !quiet && !standing)
-            crept = min(days::observe(day, j.y, static_cast<double>(j.steps[1]), context.pool_number[error_scale::STEP], error_scale::usual(context),
-                                      1000.0 * budget * gap / error_scale::DAY_MS), SCORE_MOST);
+            days::observe(day, j.y, static_cast<double>(j.steps[1]), context.pool_number[error_scale::STEP], budget * day_part);
+        const double crept = min(days::crept(day, error_scale::usual(context)), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
-            // What creeps from day to day is not the new normal before the next one is over.
-            const bool creeps = crept > mean_shift::HOLD;
-            const double stay = creeps && r.absorb_after[episodes::DRIFT] == 0 ? day[days::USUAL] : 0.0;
-            const double longest = max(absorb_after(r, episodes::DRIFT, budget), stay);
+            // What creeps from day to day is the new normal when the next one is over.
+            const bool creeps = crept > mean_shift::HOLD, by_days = detector.number[drift::CHANGE] >= drift::BY_DAYS && creeps;
+            const double longest = by_days && r.absorb_after[episodes::DRIFT] == 0 ? 1.0 / day_part : absorb_after(r, episodes::DRIFT, budget);
             // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);
-            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = day[days::FAR] > 0.0 ? 7.0 : 8.0;
+            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = drift::BY_DAYS + (day[days::FAR] > 0.0 ? 0.0 : 1.0);
             const episodes::Heard event{j.n, j.time, score, evidence >= 1.0 || crept > 1.0, (calm || quiet) && !creeps, longest, calm ? 0.0 : stop};
             phase[1] = episodes::step(episode, episodes::DRIFT, event, r, phase + ENDED + 1);
-            if (phase[ENDED + 1] == episodes::ABSORBED) drift::rebase(detector), days::rebase(day);
+            if (phase[ENDED + 1] == episodes::ABSORBED) {
+                if (!by_days) drift::rebase(detector);
+                if (creeps) days::rebase(day);  // else its last day is one as those before, and no better a baseline than these
+            }
             number[3] = score;
         }
     }

@@ -8,7 +8,7 @@
 //
 // of the smaller gap of two days in a row on one side: one day may be a holiday, or a stop. What creeps stays there, and holds the
 // baseline. What has crept ever since the first days, as the weather does in autumn, has never crossed its baseline, and is no news.
-// A shift by less than the usual error of one event is none that matters.
+// A shift by less than the usual error of one event is none that matters, whether the target rests or not.
 //
 // A day is that of the entity's calendar. One with few events is a part of a day, and counts for nothing. So do those in which the target
 // rests, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
@@ -60,19 +60,22 @@ inline void end_day(double* day, double step, double budget) {
     day[GAP] = gap, day[FAR] = std::copysign(far, gap);
 }
 
-// A category has changed that usually stays for so many events: the day is none, where they are more than those of some days.
+// A category has changed that usually stays for so long, in days: where that is some, the day is none.
 inline void change(double* day, double stay) {
-    if (stay >= AGAIN * max(day[USUAL], EVENTS_LEAST)) day[ANEW] = 1.0, day[SUM] = day[EVENTS] = day[GAP] = day[FAR] = 0.0;
+    if (stay >= AGAIN) day[ANEW] = 1.0, day[SUM] = day[EVENTS] = day[GAP] = day[FAR] = 0.0;
 }
 
-// Learn a target; returns how far the latest whole days are off, over the limit: more than 1 is an alarm. weekday: from 0
-// usual: error of an event; budget: days between false alarms
-inline double observe(double* day, double y, double weekday, double step, double usual, double budget) {
+// Learn a target. weekday: from 0; budget: days between false alarms
+inline void observe(double* day, double y, double weekday, double step, double budget) {
     if (day[DAY] != weekday + 1.0) {
         if (day[EVENTS] > 0.0) end_day(day, step, budget);
         day[DAY] = weekday + 1.0, day[SUM] = day[EVENTS] = 0.0;
     }
     day[SUM] += y, day[EVENTS] += 1.0;
+}
+
+// How far the latest whole days are off, over the limit: more than 1 is an alarm. usual: error of an event
+inline double crept(const double* day, double usual) {
     const double far = std::fabs(day[FAR]);
     return std::fabs(day[GAP]) >= usual ? far : min(far, 1.0);
 }

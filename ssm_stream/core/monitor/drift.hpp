@@ -70,6 +70,8 @@ constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
 constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
                                       1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0};
 
+constexpr double BY_DAYS = 7.0;  // of CHANGE: days creep up, and the next one down
+
 // columns of `number`
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
        TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION, WANDER, WANDER_SQUARE,
