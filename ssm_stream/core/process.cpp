@@ -325,9 +325,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const double crept = min(days::crept(day, error_scale::usual(context)), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
-            // What creeps from day to day is the new normal when the next one is over.
+            // What creeps from day to day is the new normal before the next one is over, with which others may begin.
             const bool creeps = crept > mean_shift::HOLD, by_days = detector.number[drift::CHANGE] >= drift::BY_DAYS && creeps;
-            const double longest = by_days && r.absorb_after[episodes::DRIFT] == 0 ? 1.0 / day_part : absorb_after(r, episodes::DRIFT, budget);
+            const double longest = by_days && r.absorb_after[episodes::DRIFT] == 0 ? days::LASTS / day_part : absorb_after(r, episodes::DRIFT, budget);
             // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);

@@ -28,6 +28,7 @@ constexpr double EVENTS_LEAST = 12.0, EVENTS_RATE = 0.2;  // of a day
 constexpr double FREEDOM = 2.0, FREEDOM_MOST = 2.0 / RATE;  // degrees of freedom of a zero crossing: independent days have one in two
 constexpr double MOST = 2.0;         // deviations of a gap that teach baseline and rms
 constexpr double LEARNED = 0.25;    // of the square of a gap that has become the new normal
+constexpr double LASTS = 0.9;        // of a day: an alert
 constexpr double QUANTUM = 0.25;     // of the target's smallest step: its least scale
 
 // columns, behind those of `drift::Drift::number`: weekday, from 1; sum and events of the day; events of a usual one; days; baseline; mean
