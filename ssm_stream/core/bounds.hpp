@@ -94,7 +94,7 @@ inline void check_drift(Bounds& bounds, const MonitorState& of, i64 e) {
     const double* number = of.drift_fields.number.in(of.drift.row(e));
     bounds.check("detector.number (seen)", number + SEEN, 1, 0, MAX_COUNT);
     bounds.check("detector.number (waiting)", number + WAITING, 1, 0, LAG);
-    bounds.check("detector.number (change)", number + CHANGE, 1, 0, 8);
+    bounds.check("detector.number (change)", number + CHANGE, 1, 0, BY_DAYS + 1.0);
     bounds.check("detector.number (blocks seen)", number + BLOCK_SEEN, 1, 0, MAX_COUNT);
     bounds.check("detector.number (blocks waiting)", number + BLOCK_WAITING, 1, 0, BLOCK_LAG);
     bounds.check_order("detector.number (waiting)", number[WAITING], number[SEEN]);

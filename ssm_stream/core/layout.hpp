@@ -193,7 +193,7 @@ inline void place_fields(Placer& put, IntervalFields& f) {
     put.finish();
 }
 inline void place_fields(Placer& put, DriftFields& f) {
-    put("number", f.number, {45});
+    put("number", f.number, {DRIFT_NUMBERS});
     put("bets", f.bets, {14});
     put("histogram", f.histogram, {2, 136});
     put("waiting", f.waiting, {256});

@@ -14,6 +14,7 @@
 // rests, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
 // the baseline begins anew with the next one.
 #pragma once
+#include "drift.hpp"
 #include "mean_shift.hpp"
 
 namespace ssm::SSM_ISA::days {
@@ -21,19 +22,19 @@ namespace ssm::SSM_ISA::days {
 constexpr double FROM = 7.0;         // days before one is judged: each weekday is known
 constexpr double AGAIN = 2.0;        // days for which a category stays where it makes other days; days known when the baseline begins anew
 constexpr double RATE = 1.0 / 28;    // of baseline and rms, a day
-constexpr double HELD = 0.1;         // share of the baseline's rate while it is held
 constexpr double RAREST = 100.0;     // days between false alarms at least
 constexpr double PART = 0.5;         // of a usual day's events: a day with fewer counts for nothing
 constexpr double EVENTS_LEAST = 12.0, EVENTS_RATE = 0.2;  // of a day
 constexpr double FREEDOM = 2.0, FREEDOM_MOST = 2.0 / RATE;  // degrees of freedom of a zero crossing: independent days have one in two
 constexpr double MOST = 2.0;         // deviations of a gap that teach baseline and rms
-constexpr double LEARNED = 0.25;    // of the square of a gap that has become the new normal
+constexpr double LEARNED = 0.25;     // of the square of a gap that has become the new normal
 constexpr double LASTS = 0.9;        // of a day: an alert
-constexpr double QUANTUM = 0.25;     // of the target's smallest step: its least scale
 
 // columns, behind those of `drift::Drift::number`: weekday, from 1; sum and events of the day; events of a usual one; days; baseline; mean
-// square and zero crossings of the gap; the last gap; how far the last two are off, over the limit, with their sign; 1 where the baseline is to begin anew
+// square and zero crossings of the gap; the last gap; how far the last two are off, over the limit, with their sign; 1 where the baseline is
+// to begin anew
 enum { DAY, SUM, EVENTS, USUAL, DAYS, BASE, SQUARE, CROSSED, GAP, FAR, ANEW, NUMBERS };
+static_assert(static_cast<int>(drift::NUMBERS) + static_cast<int>(NUMBERS) == static_cast<int>(DRIFT_NUMBERS));
 
 // step: the target's smallest
 inline void end_day(double* day, double step, double budget) {
@@ -48,7 +49,7 @@ inline void end_day(double* day, double step, double budget) {
         return;
     }
     const double gap = mean - day[BASE], before = day[GAP], size = gap * before > 0.0 ? min(std::fabs(gap), std::fabs(before)) : 0.0;
-    const double unit = max(std::sqrt(day[SQUARE]), QUANTUM * step) + 1e-9 * std::fabs(day[BASE]) + 1e-300, df = max(min(FREEDOM * day[CROSSED], FREEDOM_MOST), 1.0);
+    const double unit = mean_shift::unit_of(std::sqrt(day[SQUARE]), mean_shift::QUANTUM * step, 0.0, day[BASE]), df = max(min(FREEDOM * day[CROSSED], FREEDOM_MOST), 1.0);
     const double limit = mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(budget, RAREST)));
     const bool known = n >= FROM && day[SQUARE] > 0.0;
     const double z = size / unit, far = known ? df * series::log(1.0 + z * z / df) / limit : 0.0;
@@ -57,7 +58,7 @@ inline void end_day(double* day, double step, double budget) {
     const double moved = known ? clip(gap, MOST * unit) : gap;
     if (!held) day[SQUARE] += max(RATE, 1.0 / n) * (moved * moved - day[SQUARE]);
     day[CROSSED] += gap * before < 0.0 ? 1.0 : 0.0;
-    day[BASE] += (held ? HELD : 1.0) * max(RATE, 1.0 / (n + 1.0)) * moved;
+    day[BASE] += (held ? mean_shift::HELD : 1.0) * max(RATE, 1.0 / (n + 1.0)) * moved;
     day[GAP] = gap, day[FAR] = std::copysign(far, gap);
 }
 
