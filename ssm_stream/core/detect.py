@@ -14,21 +14,20 @@ CHANGES = ("", "higher", "lower", "smaller", "larger", "creeping up", "creeping 
 BY_DAYS = 7
 """The first of those that the target's days have shown."""
 
-NUMBERS = 45
+NUMBERS = 34
 # columns of DetectorState.number
 (
     SEEN, CENTRE, SCALE, WARM, MEAN, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
     TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING,
     CAUTION, WANDER, WANDER_SQUARE, LEVEL, LEVEL_CROSS, LEVEL_POWER, SIZE, SIZE_CROSS, SIZE_POWER, BLOCK_Z,
-    BLOCK_WANDER, DAY, DAY_SUM, DAY_EVENTS, USUAL_EVENTS, DAYS, DAY_BASE, DAY_SQUARE, DAY_CROSSED, DAY_GAP, DAY_FAR,
-    DAYS_ANEW,
+    BLOCK_WANDER,
 ) = range(NUMBERS)  # fmt: skip
 
 
 class DetectorState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
-    number (E, 45) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
+    number (E, 34) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
         a warm-up or of the test after an alarm; running mean and mean absolute deviation of the error; lag-one and
         lag-zero products (clipped, for whitening); the last error (clipped); the histogram's total and the weight of
         its next entry; the dither; running mean of z and of z²; errors that wait; what the last alarm found (index of
@@ -36,10 +35,7 @@ class DetectorState(NamedTuple):
         total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by; how
         much more than of independent z the running means of z and z² move, over 1; the slow mean of z, and the products
         that show how much of it the next z follows; the same of z² − 1; running mean of the blocks' z, and how much
-        more it moves than of independent ones, over 1; then of days: weekday, from 1, the sum and the number of its
-        targets, targets of a usual day, days, the baseline of their means, mean square and zero crossings of the gap,
-        the last gap, how far the last two are off, over the limit, with their sign, and 1 where the baseline is to
-        begin anew
+        more it moves than of independent ones, over 1
     bets (E, K) float64: Shiryaev–Roberts statistics R
     histogram (E, 2, BINS + COARSE) float32: decayed counts of errors and of blocks, times a growing weight; their sums
     waiting (E, LAG + BLOCK_LAG) float32: whitened errors and block means that have not joined yet, rings
@@ -52,12 +48,12 @@ class DetectorState(NamedTuple):
 
 
 def follows_last(number: NDArray[np.float64]) -> float:
-    """Return how much of the last error the next one follows. number: (45,)"""
+    """Return how much of the last error the next one follows. number: (34,)"""
     return min(max(float(number[CROSS]) / (float(number[POWER]) + 1e-9), 0.0), 0.95)
 
 
 def is_calm(number: NDArray[np.float64]) -> bool:
-    """Return whether the latest errors fit the old ones again, as in `monitor/drift.hpp`. number: (45,)"""
+    """Return whether the latest errors fit the old ones again, as in `monitor/drift.hpp`. number: (34,)"""
     tested = float(number[WARM]) <= 0.0 and float(number[TESTING]) == 0.0
     return tested and abs(float(number[Z_MEAN])) < 0.5 and abs(float(number[Z_SQUARE]) - 1.0) < 0.7
 

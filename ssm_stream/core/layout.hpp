@@ -199,6 +199,17 @@ inline void place_fields(Placer& put, DriftFields& f) {
     put("waiting", f.waiting, {256});
     put.finish();
 }
+inline void place_fields(Placer& put, DaysFields& f, i64 features) {
+    put("number", f.number, {DAY_NUMBERS});
+    put("mean", f.mean, {features});
+    put("base", f.base, {features});
+    put.finish();
+}
+inline void place_fields(Placer& put, DaysPoolFields& f, i64 features) {
+    put("events", f.events, {});
+    put("scatter", f.scatter, {features + 1, features + 1});
+    put.finish();
+}
 inline void place_fields(Placer& put, NoveltyFields& f) {
     put("number", f.number, {12});
     put("smooth", f.smooth, {4, 3});

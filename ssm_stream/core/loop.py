@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import cycle_shape, detect, error_scale, interval, levels, lifecycle, novelty
+from ssm_stream.core import cycle_shape, days, detect, error_scale, interval, levels, lifecycle, novelty
 from ssm_stream.core.pending import Pending, Room
 from ssm_stream.core.shapes import EntityState, HeadsState, PoolState
 
@@ -49,6 +49,7 @@ class EntityStates(NamedTuple):
     interval: interval.IntervalState
     error_scale: error_scale.ErrorScaleState
     detector: detect.DetectorState
+    days: days.DaysState
     novelty: novelty.NoveltyState
     shape: cycle_shape.ShapeState
     levels: levels.LevelsState
@@ -79,6 +80,7 @@ class PoolStates(NamedTuple):
     fleet: HeadsState
     norm: HeadsState
     error_scale: error_scale.ErrorScalePoolState
+    days: days.DaysPoolState
     trial: Trial
     challenger_pool: PoolState
     challenger_fleet: HeadsState

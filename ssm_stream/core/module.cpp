@@ -397,6 +397,8 @@ class PyEngine {
         MonitorState& m = s.monitor;
         m.interval = table_of(state.attr("interval"), placed(m.interval_fields), "interval");
         m.drift = table_of(state.attr("detector"), placed(m.drift_fields), "detector");
+        m.days = table_of(state.attr("days"), placed(m.days_fields, p.features), "days");
+        m.days_pool = table_of(pools.attr("days"), placed(m.days_pool_fields, p.features), "pools.days");
         m.novelty = table_of(state.attr("novelty"), placed(m.novelty_fields), "novelty");
         m.shape = table_of(state.attr("shape"), placed(m.shape_fields), "shape");
         m.levels = table_of(state.attr("levels"), placed(m.levels_fields, p.features + 1), "levels");
@@ -408,7 +410,8 @@ class PyEngine {
         const i64 E = s.learner.entity.rows;
         const bool short_of = m.interval.rows != E || m.episodes.rows != E || m.clock.rows != E || m.reference.rows != E || m.error_scale.rows != E ||
                               m.error_scale_pool.rows != s.learner.pool.rows ||
-                              (s.rules.drift && m.drift.rows != E) || (s.rules.channels[1] && m.novelty.rows != E) ||
+                              m.days_pool.rows != s.learner.pool.rows ||
+                              (s.rules.drift && (m.drift.rows != E || m.days.rows != E)) || (s.rules.channels[1] && m.novelty.rows != E) ||
                               (s.rules.channels[2] && m.levels.rows != E) || (s.rules.channels[3] && m.shape.rows != E);
         if (short_of) throw nb::value_error("the groups of the entities' state have different numbers of rows");
         if (!challenger.is_none()) s.challenger = challenger_of(params, challenger, state, pools, s.learner);
@@ -549,6 +552,8 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     if (group == "scratch") { ScratchFields f; return schema_of(placed(f, p())); }
     if (group == "interval") { IntervalFields f; return schema_of(placed(f)); }
     if (group == "detector") { DriftFields f; return schema_of(placed(f)); }
+    if (group == "days") { DaysFields f; return schema_of(placed(f, size)); }
+    if (group == "days_pool") { DaysPoolFields f; return schema_of(placed(f, size)); }
     if (group == "novelty") { NoveltyFields f; return schema_of(placed(f)); }
     if (group == "shape") { ShapeFields f; return schema_of(placed(f)); }
     if (group == "error_scale") { ErrorScaleFields f; return schema_of(placed(f, CONTEXT + size)); }

@@ -259,6 +259,13 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     return out;
 }
 
+static SSM_INLINE double entities_of(const EngineState& state, i64 k) { return static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(k))[0]); }
+static SSM_INLINE days::Usual usual_of(const EngineState& state, i64 e) {
+    const EntityFields& f = state.learner.entity_fields;
+    char* row = state.learner.entity.row(e);
+    return {f.v_mean.in(row), f.v_var.in(row), f.target.in(row)[Y_SPREAD]};
+}
+
 // The anomaly score of a target; episodes, detector and interval go on.
 static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const Rules& r = state.rules;
@@ -315,13 +322,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             const double least = over > 0.0 ? least_shift(context) / over : 0.0;
             evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least), SCORE_MOST);
         }
-        // Without past targets, a target is what its inputs make of it, and days of another load are other days.
-        double* day = detector.number + drift::NUMBERS;
-        const bool by_inputs = state.learner.p.lags == 0 && state.learner.p.features > 0;
+        const days::Days by_day(state, j.k, e);
+        double* day = by_day.number;
         const double day_part = 1000.0 * gap / error_scale::DAY_MS;
         if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * day_part);
-        if (!by_inputs && !quiet && !standing)
-            days::observe(day, j.y, static_cast<double>(j.steps[1]), context.pool_number[error_scale::STEP], budget * day_part);
+        if (!quiet && !standing)
+            days::observe(by_day, usual_of(state, e), j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities_of(state, j.k)});
         const double crept = min(days::crept(day, error_scale::usual(context)), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
@@ -331,7 +337,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);
-            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = drift::BY_DAYS + (day[days::FAR] > 0.0 ? 0.0 : 1.0);
+            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = drift::BY_DAYS + (days::judged(day)[days::FAR] > 0.0 ? 0.0 : 1.0);
             const episodes::Heard event{j.n, j.time, score, evidence >= 1.0 || crept > 1.0, (calm || quiet) && !creeps, longest, calm ? 0.0 : stop};
             phase[1] = episodes::step(episode, episodes::DRIFT, event, r, phase + ENDED + 1);
             if (phase[ENDED + 1] == episodes::ABSORBED) {
@@ -347,7 +353,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     if (rests && (r.anomaly || r.drift) && error_scale::stood(context) >= REST_TAUGHT && j.n % SLOW_EVERY != 0) phase[LEARNS] = 0;
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
-    const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
+    const double entities = entities_of(state, j.k);
     const interval::Interval width = interval_of(state, {j.k, e});
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);  // of all but those at rest
     const interval::Tail left = interval::left_of(error_scale::stood(context), r.level);

@@ -3,12 +3,17 @@
 // What moves by some per cent a day moves from event to event by less than anything else does: the learner follows it, and what is
 // compared with the latest thousand events is compared with itself. So days are compared, as `mean_shift.hpp` compares events:
 //
-//     gap = mean of the day − baseline             (exponential mean of the days before)
+//     gap = mean of the day − baseline − β·(means of the inputs − their baselines)      (exponential means of the days before)
 //     w   = ν log(1 + z²/ν), z = gap / its own prequential rms, and ν by the gap's zero crossings
 //
 // of the smaller gap of two days in a row on one side: one day may be a holiday, or a stop. What creeps stays there, and holds the
 // baseline. What has crept ever since the first days, as the weather does in autumn, has never crossed its baseline, and is no news.
 // A shift by less than the usual error of one event is none that matters, whether the target rests or not.
+//
+// β is what the inputs do to the target within days, by least squares on what the pool's targets and inputs are off the means of their
+// entity's day (the within estimator of panels; Wooldridge, Econometric Analysis, ch. 10): what creeps from one day to the next has no part in
+// that. A day of another load is no other day then, and a fault not hidden behind it. Where inputs make days differ by more than they do
+// anyway, as where both follow the clock and else have nothing in common, days are compared without.
 //
 // A day is that of the entity's calendar. One with few events is a part of a day, and counts for nothing. So do those in which the target
 // rests, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
@@ -29,64 +34,173 @@ constexpr double FREEDOM = 2.0, FREEDOM_MOST = 2.0 / RATE;  // degrees of freedo
 constexpr double MOST = 2.0;         // deviations of a gap that teach baseline and rms
 constexpr double LEARNED = 0.25;     // of the square of a gap that has become the new normal
 constexpr double LASTS = 0.9;        // of a day: an alert
+constexpr double MEMORY = 3000.0;    // events of an entity that β is of
+constexpr double RIDGE = 0.01;       // of the inputs' variances
+constexpr double WORSE = 1.5;        // times as far off as without inputs days may usually be
+constexpr double SOLVED = 1e-12;     // of the square of what is left
 
-// columns, behind those of `drift::Drift::number`: weekday, from 1; sum and events of the day; events of a usual one; days; baseline; mean
-// square and zero crossings of the gap; the last gap; how far the last two are off, over the limit, with their sign; 1 where the baseline is
-// to begin anew
-enum { DAY, SUM, EVENTS, USUAL, DAYS, BASE, SQUARE, CROSSED, GAP, FAR, ANEW, NUMBERS };
-static_assert(static_cast<int>(drift::NUMBERS) + static_cast<int>(NUMBERS) == static_cast<int>(DRIFT_NUMBERS));
+// columns of a comparison: baseline; mean square and zero crossings of the gap; the last gap; how far the last two are off, over the limit,
+// with their sign
+enum { BASE, SQUARE, CROSSED, GAP, FAR, COMPARED };
+// columns: weekday, from 1; sum and events of the day; events of a usual one; days; 1 where the baselines are to begin anew; mean of the last
+// whole day; 1 where inputs count; the comparisons without and with inputs
+enum { DAY, SUM, EVENTS, USUAL, DAYS, ANEW, LATEST, BY_INPUTS, PLAIN, WITH_INPUTS = PLAIN + static_cast<int>(COMPARED) };
+constexpr int COMPARISONS[2] = {PLAIN, WITH_INPUTS};
+static_assert(WITH_INPUTS + static_cast<int>(COMPARED) == static_cast<int>(DAY_NUMBERS));
+
+// What is usual of the entity: mean and variance of each input, and how far the target is off its mean.
+struct Usual { const double *mean, *variance; double spread; };
+
+struct Days {
+    double *number, *mean, *base;     // of the entity: (F,) means of the inputs, of the day so far and of the days before; NaN: not known
+    double *events, *scatter;         // of the pool: events, and (F + 1, F + 1) mean products of what inputs and target are off their day's means
+    double* room;
+    i64 F, width;
+    SSM_INLINE Days(const EngineState& state, i64 k, i64 e) : F(state.learner.p.features), width(level_room(F + 1)) {
+        const MonitorState& m = state.monitor;
+        char *row = m.days.row(e), *pool = m.days_pool.row(k);
+        number = m.days_fields.number.in(row), mean = m.days_fields.mean.in(row), base = m.days_fields.base.in(row);
+        events = m.days_pool_fields.events.in(pool), scatter = m.days_pool_fields.scatter.in(pool);
+        room = state.learner.w.levels;
+    }
+};
+
+// What the inputs of the day, off those before, do to its target: (C + ridge) b = c by conjugate gradients, C and c in deviations.
+inline double by_inputs(const Days& s) {
+    const i64 F = s.F, n = F + 1;
+    double *b = s.room, *left = b + s.width, *along = left + s.width, *product = along + s.width, *unit = product + s.width;
+    double square = 0.0;
+    for (i64 j = 0; j < F; ++j) {
+        const double variance = s.scatter[j * n + j];
+        unit[j] = variance > 0.0 ? 1.0 / std::sqrt(variance) : 0.0;
+        b[j] = 0.0, along[j] = left[j] = unit[j] * s.scatter[F * n + j];
+        square += left[j] * left[j];
+    }
+    const double least = SOLVED * square;
+    for (i64 step = 0; step < 2 * F && square > least; ++step) {
+        double curved = 0.0, next = 0.0;
+        for (i64 i = 0; i < F; ++i) {
+            double sum = 0.0;
+            for (i64 j = 0; j < F; ++j) sum += s.scatter[i * n + j] * (unit[j] * along[j]);
+            product[i] = unit[i] * sum + RIDGE * along[i];
+            curved += along[i] * product[i];
+        }
+        const double by = square / curved;
+        for (i64 j = 0; j < F; ++j) b[j] += by * along[j], left[j] -= by * product[j], next += left[j] * left[j];
+        for (i64 j = 0; j < F; ++j) along[j] = left[j] + next / square * along[j];
+        square = next;
+    }
+    double out = 0.0;
+    for (i64 j = 0; j < F; ++j) out += unknown(s.base[j]) ? 0.0 : b[j] * unit[j] * (s.mean[j] - s.base[j]);
+    return std::isfinite(out) ? out : 0.0;
+}
+
+// What a day's judgement needs beside its mean: days before; the target's least scale; the limit
+struct Judgement { double days, least, limit; };
+
+// Compare a day's mean with a baseline. by: what inputs do to it; row: of `Days::number`
+inline void compare(double* row, double mean, double by, const Judgement& of) {
+    const double n = of.days, gap = mean - row[BASE] - by, before = row[GAP];
+    const double size = gap * before > 0.0 ? min(std::fabs(gap), std::fabs(before)) : 0.0;
+    const double unit = mean_shift::unit_of(std::sqrt(row[SQUARE]), of.least, 0.0, row[BASE]), df = max(min(FREEDOM * row[CROSSED], FREEDOM_MOST), 1.0);
+    const bool known = n >= FROM && row[SQUARE] > 0.0;
+    const double z = size / unit, far = known ? df * series::log(1.0 + z * z / df) / of.limit : 0.0, rate = max(RATE, 1.0 / (n + 1.0));
+    const bool held = far > mean_shift::HOLD;
+    // What counts for more than so many deviations, as a holiday, would move the days after it, and what stays would hide itself.
+    const double moved = known ? clip(gap, MOST * unit) : gap;
+    if (!held) row[SQUARE] += max(RATE, 1.0 / n) * (moved * moved - row[SQUARE]);
+    row[CROSSED] += gap * before < 0.0 ? 1.0 : 0.0;
+    row[BASE] += rate * (by + (held ? mean_shift::HELD : 1.0) * moved);
+    row[GAP] = gap, row[FAR] = std::copysign(far, gap);
+}
 
 // step: the target's smallest
-inline void end_day(double* day, double step, double budget) {
+inline void end_day(const Days& s, double step, double budget) {
+    double *day = s.number, *plain = day + PLAIN, *with = day + WITH_INPUTS;
     const double events = day[EVENTS], mean = day[SUM] / events, usual = day[USUAL];
     if (events < EVENTS_LEAST) return;
     day[USUAL] += usual > 0.0 ? EVENTS_RATE * (events - usual) : events;
     if (usual == 0.0 || events < PART * usual) return;  // the first day began before the first event
     const double n = day[DAYS]++;
+    day[LATEST] = mean;
     if (n == 0.0 || day[ANEW] > 0.0) {
-        day[BASE] = mean, day[GAP] = day[FAR] = day[ANEW] = 0.0;
-        day[DAYS] = min(day[DAYS], AGAIN);
+        for (double* row : {plain, with}) row[BASE] = mean, row[GAP] = row[FAR] = 0.0;
+        for (i64 j = 0; j < s.F; ++j) s.base[j] = s.mean[j];
+        day[ANEW] = 0.0, day[DAYS] = min(day[DAYS], AGAIN);
         return;
     }
-    const double gap = mean - day[BASE], before = day[GAP], size = gap * before > 0.0 ? min(std::fabs(gap), std::fabs(before)) : 0.0;
-    const double unit = mean_shift::unit_of(std::sqrt(day[SQUARE]), mean_shift::QUANTUM * step, 0.0, day[BASE]), df = max(min(FREEDOM * day[CROSSED], FREEDOM_MOST), 1.0);
-    const double limit = mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(budget, RAREST)));
-    const bool known = n >= FROM && day[SQUARE] > 0.0;
-    const double z = size / unit, far = known ? df * series::log(1.0 + z * z / df) / limit : 0.0;
-    const bool held = far > mean_shift::HOLD;
-    // What counts for more than so many deviations, as a holiday, would move the days after it, and what stays would hide itself.
-    const double moved = known ? clip(gap, MOST * unit) : gap;
-    if (!held) day[SQUARE] += max(RATE, 1.0 / n) * (moved * moved - day[SQUARE]);
-    day[CROSSED] += gap * before < 0.0 ? 1.0 : 0.0;
-    day[BASE] += (held ? mean_shift::HELD : 1.0) * max(RATE, 1.0 / (n + 1.0)) * moved;
-    day[GAP] = gap, day[FAR] = std::copysign(far, gap);
+    const Judgement of{n, mean_shift::QUANTUM * step, mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(budget, RAREST)))};
+    compare(plain, mean, 0.0, of);
+    if (s.F == 0) return;
+    compare(with, mean, by_inputs(s), of);
+    for (i64 j = 0; j < s.F; ++j) s.base[j] = unknown(s.base[j]) ? s.mean[j] : s.base[j] + max(RATE, 1.0 / (n + 1.0)) * (s.mean[j] - s.base[j]);
+    // What creeps makes both more alike: days that were compared without inputs are so until these make them differ by less.
+    const double worse = n <= FROM || day[BY_INPUTS] > 0.0 ? WORSE : 1.0;
+    day[BY_INPUTS] = with[SQUARE] <= worse * worse * plain[SQUARE] ? 1.0 : 0.0;
 }
+
+// The row that is reported.
+SSM_INLINE const double* judged(const double* day) { return day + (day[BY_INPUTS] > 0.0 ? WITH_INPUTS : PLAIN); }
 
 // A category has changed that usually stays for so long, in days: where that is some, the day is none.
 inline void change(double* day, double stay) {
-    if (stay >= AGAIN) day[ANEW] = 1.0, day[SUM] = day[EVENTS] = day[GAP] = day[FAR] = 0.0;
+    if (stay < AGAIN) return;
+    day[ANEW] = 1.0, day[SUM] = day[EVENTS] = 0.0;
+    for (int at : COMPARISONS) day[at + GAP] = day[at + FAR] = 0.0;
 }
 
-// Learn a target. weekday: from 0; budget: days between false alarms
-inline void observe(double* day, double y, double weekday, double step, double budget) {
+// Learn what inputs and target are off the means of the day so far, and the means of the inputs; no value counts for more than so many
+// deviations. entities: of the pool
+inline void learn_inputs(const Days& s, const Usual& of, const double* u, double y, double entities) {
+    const i64 F = s.F, n = F + 1;
+    const double before = s.number[EVENTS], share = 1.0 / (before + 1.0);
+    double* off = s.room;
+    for (i64 j = 0; j < F; ++j) {
+        const double usual = of.mean[j], limit = WINSOR * std::sqrt(of.variance[j]);
+        const double x = unknown(u[j]) ? usual : limit > 0.0 ? usual + clip(u[j] - usual, limit) : u[j];
+        const bool first = before == 0.0 || unknown(s.mean[j]);
+        off[j] = first ? 0.0 : x - s.mean[j];
+        s.mean[j] = first ? x : s.mean[j] + share * off[j];
+    }
+    if (before == 0.0) return;
+    off[F] = clip(y - s.number[SUM] / before, WINSOR * of.spread);
+    const double rate = max(1.0 / ++*s.events, 1.0 / (MEMORY * max(entities, 1.0))), weight = before * share;
+    for (i64 i = 0; i < n; ++i) {
+        double* __restrict row = s.scatter + i * n;
+        const double by = weight * off[i];
+        for (i64 j = 0; j < n; ++j) row[j] += rate * (by * off[j] - row[j]);
+    }
+}
+
+// The target's smallest step; days between false alarms; entities of the pool
+struct Setting { double step, budget, entities; };
+
+// Learn a target. u: (F,) inputs; weekday: from 0
+inline void observe(const Days& s, const Usual& of, const double* u, double y, double weekday, const Setting& with) {
+    double* day = s.number;
     if (day[DAY] != weekday + 1.0) {
-        if (day[EVENTS] > 0.0) end_day(day, step, budget);
+        if (day[EVENTS] > 0.0) end_day(s, with.step, with.budget);
         day[DAY] = weekday + 1.0, day[SUM] = day[EVENTS] = 0.0;
     }
+    if (s.F > 0) learn_inputs(s, of, u, y, with.entities);
     day[SUM] += y, day[EVENTS] += 1.0;
 }
 
 // How far the latest whole days are off, over the limit: more than 1 is an alarm. usual: error of an event
 inline double crept(const double* day, double usual) {
-    const double far = std::fabs(day[FAR]);
-    return std::fabs(day[GAP]) >= usual ? far : min(far, 1.0);
+    const double* row = judged(day);
+    const double far = std::fabs(row[FAR]);
+    return std::fabs(row[GAP]) >= usual ? far : min(far, 1.0);
 }
 
 // The days are from now on as the last one was, and that they may move so is known in part: else what is made for weeks, and then
 // something else, would be an alarm each time; and what creeps on would be none any more, were it known at all.
 inline void rebase(double* day) {
-    day[SQUARE] += LEARNED * max(day[GAP] * day[GAP] - day[SQUARE], 0.0);
-    day[BASE] += day[GAP], day[GAP] = day[FAR] = 0.0;
+    for (int at : COMPARISONS) {
+        double* row = day + at;
+        row[SQUARE] += LEARNED * max(row[GAP] * row[GAP] - row[SQUARE], 0.0);
+        row[BASE] += row[GAP], row[GAP] = row[FAR] = 0.0;
+    }
 }
 
 }  // namespace ssm::SSM_ISA::days

@@ -6,23 +6,25 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from ssm_stream.core import detect
+from ssm_stream.core import days, detect
 from ssm_stream.engine.alert_summary.numbers import rounded
 
 
 class DayChange(NamedTuple):
     """Means of a target, in its unit.
 
-    before: of the days before; after: of the last whole day
+    before: of the days before, or, by_inputs, what the last whole day's inputs make of that; after: of that day
     """
 
     before: float
     after: float
+    by_inputs: bool = False
 
     @property
     def key(self) -> str:
         """Of the text that states it."""
-        return "days_up" if self.after > self.before else "days_down"
+        key = "days_up" if self.after > self.before else "days_down"
+        return f"{key}_by_inputs" if self.by_inputs else key
 
     @staticmethod
     def end(ended: str) -> str:
@@ -35,9 +37,12 @@ class DayChange(NamedTuple):
         return {"before": rounded(self.before, size), "after": rounded(self.after, size)}
 
 
-def day_change(number: NDArray[Any] | None) -> DayChange | None:
-    """Return how the days differ, None where the last alarm was not about days. number: of `DetectorState`, (45,)"""
-    if number is None or number[detect.CHANGE] < detect.BY_DAYS:
+def day_change(detector: NDArray[Any] | None, number: NDArray[Any] | None) -> DayChange | None:
+    """Return how the days differ, None where the last alarm was not about days.
+
+    detector: number of `DetectorState`, (34,); number: of `DaysState`, (18,)
+    """
+    if detector is None or number is None or detector[detect.CHANGE] < detect.BY_DAYS:
         return None
-    base = float(number[detect.DAY_BASE])
-    return DayChange(base, base + float(number[detect.DAY_GAP]))
+    after, gap = float(number[days.LATEST]), float(days.judged(number)[days.GAP])
+    return DayChange(after - gap, after, bool(number[days.BY_INPUTS]))

@@ -173,7 +173,7 @@ def read_evidence(
     calm = 0 if episodes is None else int(episodes[lifecycle.KINDS.index(kind), lifecycle.CALM])
     found = Evidence(step=step, calm=calm)
     if kind == "drift":
-        days = day_change(rows("detector.number"))
+        days = day_change(rows("detector.number"), rows("days.number"))
         return found._replace(errors=_error_change(rows), stopped_still=_stopped_still(rows), days=days)
     if channel == "levels" and shifts is not None:
         return found._replace(moved=_moved_levels(rows, columns, shifts))

@@ -165,6 +165,14 @@ TEXTS: dict[str, Text] = {
         "{target} has crept down from day to day: its mean is {after} in the last one, was {before} in those before",
         "{target} が日ごとに低下しています（直近 1 日の平均 {after}、それまでの平均 {before}）",
     ),
+    "days_up_by_inputs": Text(
+        "{target} has crept up from day to day: its mean is {after} in the last one, its inputs make it {before}",
+        "{target} が日ごとに上昇しています（直近 1 日の平均 {after}、入力から見込まれる平均 {before}）",
+    ),
+    "days_down_by_inputs": Text(
+        "{target} has crept down from day to day: its mean is {after} in the last one, its inputs make it {before}",
+        "{target} が日ごとに低下しています（直近 1 日の平均 {after}、入力から見込まれる平均 {before}）",
+    ),
     "days_over": Text(
         "the days of {target} are again as those before: its mean is {after} in the last one, and was {before}",
         "{target} は再びそれまでの日と同じ水準です（直近 1 日の平均 {after}、それまでの平均 {before}）",

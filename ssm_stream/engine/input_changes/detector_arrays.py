@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,19 @@ def levels_array(inputs: InputMap, name: str, array: Array) -> Array:
         return take(array, columns, 1)
     steps = np.where(columns < 0, columns, columns + features + 1)
     return take(array, np.concatenate([columns, steps]), 1)
+
+
+def days_array(inputs: InputMap, name: str, array: Array) -> Array:
+    """Return an array of `DaysState`; of a new feature no mean is known."""
+    return array if name == "number" else take(array, inputs.features, 1, math.nan)
+
+
+def days_pool_array(inputs: InputMap, name: str, array: Array) -> Array:
+    """Return an array of `DaysPoolState`, whose columns are the features, then the target."""
+    if name == "events":
+        return array
+    columns = np.append(inputs.features, inputs.old.features)
+    return take(take(array, columns, 1), columns, 2)
 
 
 def scale_array(inputs: InputMap, name: str, array: Array) -> Array:

@@ -86,6 +86,8 @@ class TargetArrays:
                 array = self._map_entities(name, array, gone)
             elif name in mapped:
                 array = mapped[name]
+            elif name.startswith("days."):
+                array = detector_arrays.days_pool_array(self._inputs, name.removeprefix("days."), array)
             elif name.startswith("pool."):
                 array = learner_arrays.pool_array(self._inputs, name.removeprefix("pool."), array)
             else:
@@ -130,6 +132,8 @@ class TargetArrays:
             return learner_arrays.linear_weights(self._inputs, array, gone)
         if group == "levels":
             return detector_arrays.levels_array(self._inputs, field, array)
+        if group == "days":
+            return detector_arrays.days_array(self._inputs, field, array)
         return detector_arrays.scale_array(self._inputs, field, array) if group == "error_scale" else array
 
     def _map_pending(self, name: str, array: Array) -> Array:

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from ssm_stream.config import Config
-from ssm_stream.core import blocks, cycle_shape, detect, error_scale, interval, levels, lifecycle, loop, novelty, shapes
+from ssm_stream.core import (
+    blocks,
+    cycle_shape,
+    days,
+    detect,
+    error_scale,
+    interval,
+    levels,
+    lifecycle,
+    loop,
+    novelty,
+    shapes,
+)
 from ssm_stream.core.blocks import Layout
 from ssm_stream.engine.kernel_params import enabled_channels
 
@@ -24,6 +36,7 @@ def entity_layout(config: Config, p: shapes.LearnerParams, *, challenger: bool =
             ("levels", levels.LevelsState, blocks.schema("levels", None, p.features + 1), detects_levels),
             ("shape", cycle_shape.ShapeState, blocks.schema("shape"), detects_shape),
             ("detector", detect.DetectorState, blocks.schema("detector"), config.alerts.drift.enabled),
+            ("days", days.DaysState, blocks.schema("days", None, p.features), config.alerts.drift.enabled),
             ("challenger", shapes.EntityState, blocks.schema("entity", p), challenger),
         ],
     )
@@ -46,6 +59,7 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool, challenger: bool = False
                 blocks.schema("error_scale_pool", None, p.features),
                 True,
             ),
+            ("days", days.DaysPoolState, blocks.schema("days_pool", None, p.features), True),
             ("trial", loop.Trial, blocks.schema("trial"), challenger),
             ("challenger_pool", shapes.PoolState, blocks.schema("pool", p), challenger),
             ("challenger_fleet", shapes.HeadsState, blocks.schema("fleet", p), challenger),
