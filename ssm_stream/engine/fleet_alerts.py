@@ -180,7 +180,7 @@ class FleetAlerts:
             window = ROUNDS * episode.entities
             episode.first, episode.last = alert.labelled - window, alert.labelled + window
             episode.reported, episode.before = count, count - recent
-            episode.since = min(member.since for member in episode.open.values())
+            episode.since = min(member.since for member in episode.open.values() if member.at >= episode.first)
             out.append(self._alert("started", key, episode, alert))
             for name, waited in self.waiting.pop_pool(key, alert.row).items():
                 out += [_suppressed(each, key) for each in waited]
