@@ -191,7 +191,7 @@ def test_members_on_several_targets_are_named_with_theirs() -> None:
         [about(1, "m1", "temp"), about(2, "m2", "power"), about(3, "m3", "temp")], lambda _: rows
     )
     assert one.message["entity"] == "*"
-    assert (one.entities, one.members) == (9, Members(["temp", "power", "temp"], True))
+    assert (one.entities, one.members) == (9, Members(["temp", "power", "temp"], True, "m3"))
 
 
 def test_an_open_episode_of_one_target_goes_on_under_several() -> None:

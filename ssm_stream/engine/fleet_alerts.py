@@ -257,7 +257,7 @@ class FleetAlerts:
             "entities": [{"entity": name, "score": m.score, "since": m.since} for name, m in ranked[:MAX_LISTED]],
         }
         partly = self._clocks is not None and self._clocks.entities(key[:2])[1]
-        members = Members([member.target for _, member in ranked], partly)
+        members = Members([member.target for _, member in ranked], partly, alert.message["entity"])
         return alert._replace(message=message, pool=key[:2], suffix=FLEET, members=members)
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
