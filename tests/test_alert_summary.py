@@ -252,11 +252,11 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     ),
     (
         {**FLEET, "target": "temp"},
-        Evidence(members=Members(["temp", "power", None, "temp"], True)),
+        Evidence(members=Members(["temp", "power", None, "temp"], True, "PUMP-1")),
         "12 of at least 40 entities (pool 0-1): unusual at the same time, most: PUMP-3 (temp), PUMP-7 (power), PUMP-9; "
-        "the last of them: temp is 92, expected 70 ± 4 (since 06:10).",
+        "the last of them, PUMP-1: temp is 92, expected 70 ± 4 (since 06:10).",
         "プール 0-1 の 40 件以上のうち 12 件（06:10 から）：同時に普段と異なります（主に PUMP-3 の temp、"
-        "PUMP-7 の power、PUMP-9）、直近の例：temp が 92 です（予測は 70 ± 4）。",
+        "PUMP-7 の power、PUMP-9）、直近の例（PUMP-1）：temp が 92 です（予測は 70 ± 4）。",
     ),
     (
         {**OVER, **FLEET, "count": 2, "target": "temp"},

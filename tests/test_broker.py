@@ -368,6 +368,14 @@ def test_doctor_on_a_broker_without_its_topics(mock_kafka: MockKafka, tmp_path: 
     assert "hidden-one" not in str(checks)
 
 
+def test_doctor_counts_the_inputs_that_are_signals_too(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    config = configured(mock_kafka, tmp_path, "events")
+    watched = {"target": "all", "features": ["a", "b", "c"], "inputs": ["a", "b"], "categories": ["recipe"]}
+    event = type(config.event).model_validate({**config.event.model_dump(), **watched})
+    checks = by_name(diagnose(config.model_copy(update={"event": event})))
+    assert ": 3 features and 8 lags of a, b, c," in checks["configuration"].found
+
+
 def test_doctor_tells_of_a_clock_that_is_ahead(kafka: Kafka, tmp_path: Path) -> None:
     topic = kafka.topic()
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})

@@ -631,3 +631,19 @@ def test_settings_that_do_harm_together_are_named_with_the_cure(event: str, aler
     line = f"  {event}\n" if event else ""
     found = parse_config(f"{SMALLEST}{line}alerts: {{{alerts}}}\n").harmful_combinations()
     assert [one.split(" with ")[0] for one in found] == named
+
+
+@pytest.mark.parametrize(
+    ("alerts", "named"),
+    [
+        ("", "event.quality without alerts.silence: "),
+        ("alerts: {silence: {columns: false}}", "event.quality with alerts.silence: {columns: false}: "),
+        ("alerts: {silence: {}}", None),
+    ],
+)
+def test_flags_that_stay_bad_are_named_with_what_the_file_has(alerts: str, named: str | None) -> None:
+    quality = "  quality: {columns: {y: y_ok}, good: [1]}\n"
+    found = [
+        each for each in parse_config(f"{SMALLEST}{quality}{alerts}\n").harmful_combinations() if "quality" in each
+    ]
+    assert [each.startswith(named or "") for each in found] == [True] * (named is not None)

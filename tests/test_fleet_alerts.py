@@ -191,7 +191,7 @@ def test_members_on_several_targets_are_named_with_theirs() -> None:
         [about(1, "m1", "temp"), about(2, "m2", "power"), about(3, "m3", "temp")], lambda _: rows
     )
     assert one.message["entity"] == "*"
-    assert (one.entities, one.members) == (9, Members(["temp", "power", "temp"], True))
+    assert (one.entities, one.members) == (9, Members(["temp", "power", "temp"], True, "m3"))
 
 
 def test_an_open_episode_of_one_target_goes_on_under_several() -> None:
@@ -219,6 +219,20 @@ def test_it_recovers_though_others_start_for_reasons_of_their_own() -> None:
         (11, "m6", "started"),
         (11, "m7", "started"),
     ]
+
+
+def test_it_is_since_the_first_of_its_own() -> None:
+    """What has been open for long before is counted, and is no beginning of what happens to many now."""
+    fleet = made()
+    sent(fleet, [at(1, "m1", 1), at(2, "m2", 2)])
+    found = update(fleet, [at(i, f"m{i}", 1000 + i) for i in (3, 4, 5)])
+    over = update(fleet, [at(10 + i, f"m{i}", 1800, "recovered") for i in (3, 4)])
+    whole = [each.message for each in (*found, *over) if each.suffix == "-fleet"]
+    assert [(each["phase"], each["since"], each["count"]) for each in whole] == [
+        ("started", 3000, 5),
+        ("recovered", 3000, 3),
+    ]
+    assert {each["entity"]: each["since"] for each in whole[0]["entities"]}["m1"] == 1000
 
 
 def test_its_own_are_those_about_each_report() -> None:

@@ -404,6 +404,8 @@ def test_columns_of_several_kinds_of_machines_are_noted_as_tags(tmp_path: Path) 
     assert note is not None
     assert "3 machines (AHU-1, AHU-2, CH-1)" in note
     assert family_note(["time", "plant.a", "plant.b", "other.c"]) is None
+    units = [f"{name} [mg/l]" for name in ("O2 B1", "O2 B2", "NH4", "NO3")]
+    assert family_note(["time", *units, "Zulauf (m³/h)", "Luft [Nm³/h]", "Strom [A]"]) is None, "of a unit"
     rng, file = np.random.default_rng(0), tmp_path / "wide.csv"
     with file.open("w", newline="") as out:
         writer = csv.writer(out)
@@ -415,3 +417,50 @@ def test_columns_of_several_kinds_of_machines_are_noted_as_tags(tmp_path: Path) 
     assert "flow, fan" not in told.stderr
     assert "all: fan, flow, kpa, power, supply, valve" in told.stderr
     assert "machines (AHU-1" not in CliRunner().invoke(app, [*command, "--read", "tags=none"]).stderr
+
+
+def test_what_counts_the_rows_of_a_cycle_is_no_signal() -> None:
+    """Wafers since a cleaning, and a place in a lot; what warms up from 0 in each cycle is one."""
+    rng = np.random.default_rng(8)
+    lengths = rng.integers(40, 60, 40)
+    since = np.concatenate([[0, *range(length)] for length in lengths])[:1500]
+    rows = plant(
+        1500,
+        since_clean=lambda i, m: int(since[i]),
+        slot=lambda i, m: 1 + i % 25,
+        warm=lambda i, m: round(float(since[i] + rng.normal(0, 2)), 1),
+        steps=lambda i, m: 20 + i % 11,
+        x=noise(),
+    )
+    draft = decided(rows)
+    for name in ("since_clean", "slot"):
+        assert (
+            draft.left_out[name] == "it counts the rows, and begins anew again and again: a place in a cycle, no signal"
+        )
+    assert {*draft.event.targets} == {"warm", "steps", "x"}
+
+
+def test_the_chambers_of_a_tool_are_machines_though_each_runs_for_a_while() -> None:
+    """Each processes a wafer of 60 rows, one after another, and in no turn."""
+    rng = np.random.default_rng(9)
+    chambers = np.repeat(rng.integers(4, size=30), 60)
+    rows = [
+        {"ts": START + i, "chamber": f"CH{k + 1}", "wafer": 100 * k + i // 60, "pressure": k + 0.1 * x, "rf": y}
+        for i, (k, x, y) in enumerate(zip(chambers.tolist(), *rng.normal(size=(2, 1800)).tolist(), strict=True))
+    ]
+    draft = decided(rows)
+    assert (draft.event.entity, draft.why["entity"]) == ("chamber", "by its name; 4 values in the sample")
+
+
+def test_a_mark_for_no_value_among_readings_is_named_without_a_setting_that_they_cannot_have() -> None:
+    """`event.quality.columns` is of rows: a reading has one value."""
+    rng = np.random.default_rng(10)
+    marked = dict.fromkeys([("NH4", 50), ("NH4", 200), ("NH4", 350)], 99.0)
+    rows = [
+        {"time": START + 60 * i, "tag": tag, "value": marked.get((tag, i), float(rng.normal(2, 0.2)))}
+        for i in range(500)
+        for tag in ("FLOW", "NH4", "NO3")
+    ]
+    (note,) = [each for each in decided(rows).notes if "is learned as a measurement" in each]
+    assert note.startswith("99 stands in `NH4` (3) of 500 rows")
+    assert "event.quality" not in note

@@ -53,3 +53,19 @@ def test_a_level_that_the_product_does_not_have_is_found(seed: int) -> None:
     inside, starts = heard(lines(seed, wrong=True))
     assert not inside
     assert starts[0] < 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_foreseen_is_not_all_that_is_known(seed: int) -> None:
+    """Until an entity's first values count as known, those at a change of product are the only ones that do."""
+    rng = np.random.default_rng(seed)
+    cleaning = [(1, 1), (2, 3)]  # product and events: a chamber that is cleaned, and then seasoned
+    runs = [(0, 10), *cleaning, (0, 47), *cleaning, (0, 18), (3, 25), (0, 25)]
+    product = np.repeat(*np.array(runs).T)
+    count = len(product)
+    y = 10.0 + rng.normal(size=(count, LINES))
+    names = [f"line{i}" for _ in range(count) for i in range(LINES)]
+    columns = np.stack([np.zeros(LINES * count), np.repeat(product, LINES)], axis=-1)
+    events = made(y.ravel(), columns, names, np.repeat(np.arange(count) * 60_000, LINES))
+    _, alerts = run(Engine(config("features: [load], categories: [product]", ALERTS)), events)
+    assert [each.message["summary"] for each in alerts] == []

@@ -75,6 +75,8 @@ class Choices(NamedTuple):
     timestamp: str | None = None
     targets: Sequence[str] = ()
     """Or `all` alone: every signal."""
+    of_readings: bool = False
+    """Whether the rows are made of readings, which have one value each."""
 
 
 class Draft(NamedTuple):
@@ -184,7 +186,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if made.refused:
         notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
     used = [found[path] for path in dict.fromkeys((*event.columns, *event.targets)) if path in found]
-    judges = flags is None and event.layout == "events" and event.aggregate is None
+    judges = flags is None and not choices.of_readings and event.aggregate is None
     notes += mark_notes(used, sample.owners, judges)
     rest = find_rest(used, owners)
     notes += filter(None, [kinds_note(used, owners), rest and rest.note()])
@@ -231,14 +233,14 @@ def _of_readings(
     times = Times(timestamp, ts)
     made = as_rows(rows, times, readings, entity, flags)
     owner = readings.signal if readings.pattern is not None else entity
-    draft = draft_event(made.documents, Choices(owner, timestamp, choices.targets), name)
+    draft = draft_event(made.documents, Choices(owner, timestamp, choices.targets, of_readings=True), name)
     why = draft.why | reasons | {"layout": readings.why}
     if readings.pattern is not None:
         why["entity"] = f"in the tag; {draft.entities} in the sample"
     if flags is not None and flags.column is not None:
         why["quality"] = flags.why
     if made.every is not None:
-        why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
+        why["every"] = f"signals come at different gaps; so far apart are usual readings of `{made.trigger}`"
     left_out = draft.left_out | unused_signals(readings, names, made)
     event = with_layout(draft.event, readings, made, flags)
     notes = [*draft.notes, *remarks]

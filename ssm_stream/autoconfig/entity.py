@@ -25,7 +25,7 @@ from ssm_stream.ingest.events import Events
 THINGS = word_set(
     "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "
     "service instance node pod line motor compressor press oven furnace mill boiler chiller conveyor reactor tank "
-    "inverter battery well truck bus train building room pipe plc"
+    "inverter battery well truck bus train building room pipe plc chamber basin blower kiln extruder"
 )
 """Words for what is monitored."""
 PLACES = word_set("id name serial series site plant location area region zone store shop")

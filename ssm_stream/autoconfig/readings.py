@@ -29,6 +29,9 @@ MIN_EACH = 3
 """Readings of a signal on average, without which a column of names is no column of signals."""
 GRACES = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
 """Lengths of `event.grace` that are proposed, s."""
+DAY_PARTS = tuple(part for part in range(1, 86_401) if 86_400 % part == 0)
+MAX_DEVIATION = 0.05
+"""Times by which a day is divided, s; and by how much of a usual gap the time between rows on a grid may be off it."""
 MIN_AFTER = 0.01
 """Share of readings that come after the row of their own time from which on rows wait for them."""
 MIN_LATE, MAX_LATE_IN_FILE = 0.001, 0.01
@@ -196,8 +199,19 @@ def as_rows(
         {timestamp: at} | ({} if who_path is None else {who_path: who}) | values
         for who, at, values in made[trigger]
     ]  # fmt: skip
-    gap = float(np.median(gaps[trigger])) / 1000 if gaps[trigger] else 0.0
+    gap = _even(float(np.median(gaps[trigger])) / 1000) if gaps[trigger] else 0.0
     return Rows(documents, trigger, gap if len(often) < len(made) and gap > 0 else None)
+
+
+def _even(gap: float) -> float:
+    """Return a gap, s, as a part of a day that is near: of irregular readings its digits mean nothing, and rows on a
+    grid of whole minutes come at the same times each day.
+
+    >>> _even(363.913), _even(59.98), _even(0.25), _even(50000.0)
+    (360.0, 60.0, 0.25, 50000.0)
+    """
+    near = min(DAY_PARTS, key=lambda part: abs(part - gap))
+    return float(near) if abs(near - gap) <= MAX_DEVIATION * gap else gap
 
 
 class Behind(NamedTuple):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import median_step
 from ssm_stream.config import Config, Event, Model, Source
-from ssm_stream.config.quantities import rough_duration
+from ssm_stream.config.quantities import plural, rough_duration
 from ssm_stream.config.sections.alerts import SILENCE, STUCK, Alerts, Silence
 from ssm_stream.config.sections.process import State
 from ssm_stream.engine.alerts import Alert
@@ -106,7 +106,7 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
     if of_machines <= allowed < len(missing):
         ((path, count),) = by_column.most_common(1)
         others = f", the other columns {by_column.total() - count}" if len(by_column) > 1 else ""
-        stops = stops._replace(columns=f"{path} would raise {count} alerts in the sample{others}")
+        stops = stops._replace(columns=f"{path} would raise {plural(count, 'alert')} in the sample{others}")
     return stops
 
 
@@ -223,7 +223,7 @@ def _with_ends(stops: Stops, lives: Mapping[str, Life], gaps: _Gaps, step: float
     # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
     ended = gaps.stopped | short_lived(lives, step)
     allowed = _allowed(gaps.rows, len(lives))
-    silence = f"it would raise {gaps.started} alerts in {within}" if gaps.started > allowed else None
+    silence = f"it would raise {plural(gaps.started, 'alert')} in {within}" if gaps.started > allowed else None
     ttl, times = None, [time for life in lives.values() for time in (life.first, life.last)]
     span = max(times, default=0) - min(times, default=0)
     if _are_many(len(ended), len(lives), span):
@@ -275,7 +275,7 @@ def _stuck_columns(event: Event, events: Events, commands: Collection[str]) -> _
     reasons = [f"{', '.join(held)}: set by command, and held"] if held else []
     if flooding:
         some = list(flooding.items())[:MAX_LISTED]
-        listed = [f"{path} ({count} alert{'s' * (count != 1)})" for path, count in some]
+        listed = [f"{path} ({plural(count, 'alert')})" for path, count in some]
         listed += [f"{len(flooding) - MAX_LISTED} more"] if len(flooding) > MAX_LISTED else []
         reasons.append(f"{', '.join(listed)}: with these the sample would have more alerts than the budget allows")
     return _Stuck(watched if reasons else None, "; ".join(reasons), alerts)

@@ -27,6 +27,8 @@ INSTRUMENT = re.compile("([A-Z][ACDEHIQRSTVYZ]{1,3})[-_ ]?[0-9]*[A-Z]?")
 """Those with what an instrument does (I indicates, C controls, T transmits, …), and its number: FIC-101."""
 NUMBER, PLACE = re.compile("[0-9]+[A-Za-z]?"), re.compile("[A-Za-z]{0,2}[0-9]+[A-Za-z]?|[A-Za-z]")
 """The number of an instrument; and where it is, such as at the phase L1."""
+ENCLOSED = re.compile(r"\[[^][]*\]|\([^()]*\)")
+"""What stands in brackets, such as a unit: a separator within (`NH4 [mg/l]`) is none of the name."""
 
 
 class TagNames(NamedTuple):
@@ -97,7 +99,11 @@ def match_names(names: Iterable[str], pattern: str) -> TagNames:
 def _split(names: Sequence[str], separator: str, longest: bool) -> TagNames:
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for name in names:
-        entity, _, signal = name.rpartition(separator) if longest else name.partition(separator)
+        bare = ENCLOSED.sub(lambda found: "\0" * len(found[0]), name)
+        at = bare.rfind(separator) if longest else bare.find(separator)
+        if at < 0:
+            continue
+        entity, signal = name[:at], name[at + len(separator) :]
         if entity.strip() and signal.strip():
             found[entity.strip()].setdefault(signal.strip(), name)
     return TagNames(f"{{entity}}{separator}{{signal}}", dict(found))

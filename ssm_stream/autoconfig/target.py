@@ -50,6 +50,10 @@ CLOCK_TOTAL = (
     "it only grows, and begins anew by the clock, every {}: a total of that time, no signal; what it grew by since the "
     "row before is one: send that as a column"
 )
+MIN_ANEW, MIN_GOING_ON, MIN_REGULAR = 3, 0.9, 0.99
+"""How often a count of rows begins anew at least; shares of its steps that are by one, and that are this or to its
+lowest number."""
+COUNTED_ANEW = "it counts the rows, and begins anew again and again: a place in a cycle, no signal"
 COUNTED = "a counter or a part of the calendar, no signal"
 TOTAL = (
     "it never falls, and grows all along the sample: a total or a running clock, no signal; what it grew by since the "
@@ -144,6 +148,8 @@ def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64
         return COUNTED
     if (total := _total_reason(runs, [ts[at] for at in rows])) is not None:
         return total
+    if _counts_anew(runs):
+        return COUNTED_ANEW
     if _is_angle(runs):
         return "an angle that passes through north: it jumps by a whole turn; send its sine and cosine"
     return None
@@ -296,6 +302,19 @@ def _passed(run: NDArray[np.float64], ts: NDArray[np.int64], period: int, late: 
     last = np.maximum.accumulate(np.where(np.concatenate([[False], fell]), ts, ts.min(initial=0) - 2 * late - 1))
     goes_on = (np.diff(ts // period) > 0) & ~fell & (run[:-1] > run.min(initial=0.0)) & (ts[:-1] - last[:-1] > late)
     return int(np.count_nonzero(goes_on))
+
+
+def _counts_anew(runs: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether numbers count the rows since something came, again and again: parts since a cleaning, places in a
+    lot. Counts begin at 0 or 1, and may stand there."""
+    steps = [run for run in runs if len(run) > 1]
+    if not steps or (first := min(float(run.min()) for run in steps)) not in (0.0, 1.0):
+        return False
+    before, after = (np.concatenate([run[part] for run in steps]) for part in (slice(None, -1), slice(1, None)))
+    goes_on = after == before + 1.0
+    anew = ~goes_on & (after == first)
+    many = len(before) >= MIN_TOTAL and np.count_nonzero(anew & (before > first)) >= MIN_ANEW
+    return bool(many and goes_on.mean() >= MIN_GOING_ON and (goes_on | anew).mean() >= MIN_REGULAR)
 
 
 def _is_angle(runs: Sequence[NDArray[np.float64]]) -> bool:

@@ -272,9 +272,11 @@ class Config(Section):
                 )
         silence = self.alerts.silence
         if self.event.quality is not None and (silence is None or not silence.columns):
+            without = "without alerts.silence" if silence is None else "with alerts.silence: {columns: false}"
+            cure = "set alerts.silence: {after: auto}" if silence is None else "set columns: true if they seldom do"
             found.append(
-                "event.quality without alerts.silence: flags that stay bad for long raise no alert, their columns are "
-                "only unknown; set alerts.silence: {after: auto}"
+                f"event.quality {without}: flags that stay bad for long raise no alert, their columns are only "
+                f"unknown; {cure}"
             )
         if self.alerts.shadow and self.sinks.suppressed is None:
             found.append(

@@ -180,7 +180,7 @@ class FleetAlerts:
             window = ROUNDS * episode.entities
             episode.first, episode.last = alert.labelled - window, alert.labelled + window
             episode.reported, episode.before = count, count - recent
-            episode.since = min(member.since for member in episode.open.values())
+            episode.since = min(member.since for member in episode.open.values() if member.at >= episode.first)
             out.append(self._alert("started", key, episode, alert))
             for name, waited in self.waiting.pop_pool(key, alert.row).items():
                 out += [_suppressed(each, key) for each in waited]
@@ -257,7 +257,7 @@ class FleetAlerts:
             "entities": [{"entity": name, "score": m.score, "since": m.since} for name, m in ranked[:MAX_LISTED]],
         }
         partly = self._clocks is not None and self._clocks.entities(key[:2])[1]
-        members = Members([member.target for _, member in ranked], partly)
+        members = Members([member.target for _, member in ranked], partly, alert.message["entity"])
         return alert._replace(message=message, pool=key[:2], suffix=FLEET, members=members)
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:

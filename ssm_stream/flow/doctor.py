@@ -157,7 +157,7 @@ def _configuration(config: Config) -> Check:
     event = config.event
     start = "valid: features selected from the first events at start"
     if event.features != "auto":
-        start = f"valid, {config.hash}: {plural(len(event.columns), 'feature')}"
+        start = f"valid, {config.hash}: {plural(len(event.watched_inputs) + len(event.columns), 'feature')}"
     shards = plural(config.state.shards, "state shard")
     found = f"{start} and {plural(event.lags, 'lag')} of {', '.join(event.targets)}, {shards}"
     if properties := redact_properties(both := {**config.source.kafka, **config.sinks.kafka}):

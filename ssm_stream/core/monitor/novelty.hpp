@@ -296,7 +296,7 @@ SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, do
         number[EXPOSED] = EXPOSURE_MOST;
     }
     double score = far;
-    if (raw > FLOOR) {
+    if (raw > FLOOR && k >= static_cast<double>(REST)) {  // until then nothing but what was foreseen counts as visited
         score = max(score, min(raw / bound(number, k, events), SCORE_MOST));
         if (number[LEFT] <= 0.0) number[PEAK] = 0.0, number[LEFT] = static_cast<double>(REST);
         number[PEAK] = max(number[PEAK], raw);

@@ -117,10 +117,12 @@ class Members(NamedTuple):
 
     targets: that each one's last report was about, the highest score first, as in the message; None: not known
     partly: some columns are on some entities only, so that the pool may have more than any of its targets
+    last: whose event the message has the values of; None: not known
     """
 
     targets: Sequence[str | None]
     partly: bool
+    last: str | None = None
 
 
 class Evidence(NamedTuple):

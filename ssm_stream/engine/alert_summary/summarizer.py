@@ -366,7 +366,8 @@ class Summarizer:
         what = self._text(kind, target=target, names=self._text("list").join(names) or "?")
         if side_of(message) is None:
             return who, what
-        return who, self._text("last", what=what, last=self._cause(message, evidence))
+        key, name = ("last", "") if members is None or members.last is None else ("last_named", _name(members.last))
+        return who, self._text(key, what=what, name=name, last=self._cause(message, evidence))
 
     def _value(self, values: Message, target: str, step: float, size: float | None = None) -> dict[str, str]:
         """Return target, value and prediction. step: as of `Evidence`; size: as of `shown_value`"""

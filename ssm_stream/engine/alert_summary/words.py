@@ -243,6 +243,7 @@ TEXTS: dict[str, Text] = {
     ),
     "fleet_member": Text("{name} ({target})", "{name} の {target}"),
     "last": Text("{what}; the last of them: {last}", "{what}、直近の例：{last}"),
+    "last_named": Text("{what}; the last of them, {name}: {last}", "{what}、直近の例（{name}）：{last}"),
     "fleet_recovered": Text(
         "{target} is normal again in most entities, {count} still open",
         "{target} はほぼ平常に戻りました（残り {count} 件）",
