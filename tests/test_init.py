@@ -493,6 +493,14 @@ def test_flags_of_values_are_no_inputs() -> None:
     assert (whole.event.quality.column, whole.event.quality.good.one_of) == ("Quality", ["Good"])
 
 
+def test_the_flag_of_the_target_is_none_of_the_inputs() -> None:
+    rows = [{**row, "temp_q": "good" if i % 9 else "cal"} for i, row in enumerate(plant())]
+    for targets in (["temp"], []):
+        quality = decided(rows, targets=targets).event.quality
+        assert quality is not None
+        assert (quality.column, quality.columns) == (None, {"temp": "temp_q"}), "the inputs are good all the same"
+
+
 def test_what_counts_rows_is_no_signal() -> None:
     rows = [{**row, "record": i} for i, row in enumerate(plant())]
     draft = decided(rows, targets=["temp"])

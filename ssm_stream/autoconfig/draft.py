@@ -165,7 +165,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if order is not None:
         rows, ts = [rows[i] for i in order.tolist()], ts[order]
         found = {path: reordered(column, order) for path, column in found.items()}
-    flags = find_flags(found, {*taken, *choices.targets})
+    flags = find_flags(found, taken, choices.targets)
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
         taken |= set(flags.paths)

@@ -18,6 +18,7 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.entity_limiter import Segment
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.parallel.lanes import run_all
+from ssm_stream.evaluate.known_labels import KnownLabels
 from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.factorize import factorize
@@ -145,12 +146,20 @@ class LabelledBatch:
         alerts: at the events, or the event before a label, whose place they then have
     """
 
-    def __init__(self, engine: PartitionedEngine, source: str, first: int) -> None:
-        """Begin a batch. engine: of a configuration with `labels`; source: of ids; first: number of the first row"""
+    def __init__(self, engine: PartitionedEngine, source: str, first: int, known: KnownLabels) -> None:
+        """Begin a batch.
+
+        Args:
+            engine: of a configuration with `labels`
+            source: of ids
+            first: number of the first row
+            known: of the batches before
+        """
         self.refused, self.alerts = list[RefusedDocument](), list[Alert]()
         self._engine, self._source, self._first = engine, source, first
         self._rows, self._predictions = list[int](), list[Predictions]()
         self._names, self._settled = list[str](), list[Settled]()
+        self._known, self._naive = known, list[NDArray[np.float64]]()
 
     def _ids(self, position: NDArray[np.int64]) -> EventIds:
         return EventIds(self._source, 0, (self._first + position).tolist())
@@ -164,7 +173,9 @@ class LabelledBatch:
         self.alerts += [alert._replace(row=len(self._rows) + alert.row) for alert in alerts]
         self._rows += events.position.tolist()
         self._predictions.append(predictions)
-        self._settle(events.entity, events.position, self._engine.resolved_predictions[0])
+        settled = self._engine.resolved_predictions[0]
+        self._naive.append(self._known.at_events(events, settled))
+        self._settle(events.entity, events.position, settled)
 
     def learn(self, labels: Labels) -> None:
         """Learn the next labels. An alert is sent at the event before, and its place is that of the label."""
@@ -173,6 +184,7 @@ class LabelledBatch:
         for alert in result.alerts:
             place = alert.place or EventPlace(ids.topic, 0, ids.offsets[alert.row])
             self.alerts.append(alert._replace(row=max(len(self._rows) - 1, 0), place=place))
+        self._naive.append(self._known.at_labels(labels.entity, result.resolved))
         self._settle(labels.entity, labels.position, result.resolved)
 
     def _settle(self, names: list[str], position: NDArray[np.int64], settled: Settled) -> None:
@@ -199,3 +211,8 @@ class LabelledBatch:
     def met(self) -> tuple[list[str], Settled]:
         """The predictions that met their targets, and their entities."""
         return self._names, Settled(*(np.concatenate(columns) for columns in zip(*self._settled, strict=True)))
+
+    @property
+    def naive(self) -> NDArray[np.float64]:
+        """Of those that met their targets: the last label that was known when each was made, NaN for none."""
+        return np.concatenate(self._naive)
