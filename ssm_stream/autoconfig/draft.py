@@ -51,14 +51,8 @@ from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
-from ssm_stream.autoconfig.target import (
-    counter_reason,
-    find_target,
-    given_reason,
-    is_part_of_time,
-    no_signal_reason,
-)
-from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
+from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, is_part_of_time, no_signal_reason
+from ssm_stream.config import ALL, Config, ConfigError, Event, Labels, Model, Source
 from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
@@ -75,6 +69,8 @@ class Choices(NamedTuple):
     timestamp: str | None = None
     targets: Sequence[str] = ()
     """Or `all` alone: every signal."""
+    lags: int = 8
+    """Past targets as inputs, by which inputs are judged, too."""
 
 
 class Draft(NamedTuple):
@@ -90,6 +86,7 @@ class Draft(NamedTuple):
         stops: whether to watch for silence and stuck signals; None: not
         labelled: share of the events that have a target; of several, the one that most have
         rest: states in which the machines rest, of which a note is
+        labels: the section, where labels are rows of their own
     """
 
     event: Event
@@ -103,6 +100,7 @@ class Draft(NamedTuple):
     stops: Stops | None = None
     labelled: float = 1.0
     rest: Rest | None = None
+    labels: Labels | None = None
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -143,6 +141,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         "timestamp": timestamp,
         "timestamp_format": form,
         "features": "auto",
+        "lags": choices.lags,
     }
     if form == "iso" and not has_offset(found[timestamp]) and (zone := zone_of(found, entity, ts, why, notes)):
         fixed["time_zone"] = zone

@@ -49,7 +49,7 @@ def find_flags(found: dict[str, Column], taken: Collection[str], targets: Collec
     Args:
         found: path → column
         taken: paths with another role than that of a value
-        targets: those that are given; each may have a flag of its own, which says nothing of the inputs
+        targets: those that are given; each may have a flag of its own, which is none of the inputs
     """
     by_words = {tuple(name_words(path)): path for path in found}
     columns: dict[str, str] = {}

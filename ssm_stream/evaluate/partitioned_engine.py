@@ -5,7 +5,7 @@ Partitions are learned side by side, as in production.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.entity_limiter import Segment
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.parallel.lanes import run_all
-from ssm_stream.evaluate.known_labels import KnownLabels
 from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.factorize import factorize
@@ -134,6 +133,53 @@ def _in_order(parts: list[Settled]) -> Settled:
     whole = Settled(*map(np.concatenate, zip(*parts, strict=True)))
     order = np.argsort(whole.item, kind="stable")
     return Settled(*(column[order] for column in whole))  # type: ignore[arg-type]
+
+
+class KnownLabels:
+    """The last label of each entity, and the one that was known at each event that waits for its own.
+
+    That is what persistence can answer where labels come late.
+    """
+
+    def __init__(self, pending: int) -> None:
+        """Begin without labels. pending: events of an entity that may wait"""
+        self._pending = pending
+        self._last = dict[str, float]()
+        self._waiting = dict[str, dict[int, float]]()
+
+    def last(self, entity: str) -> float:
+        """Return the last label that has come; NaN for none."""
+        return self._last.get(entity, np.nan)
+
+    def come(self, entity: str, y: float) -> None:
+        """Take a label for the last one."""
+        self._last[entity] = y
+
+    def at_events(self, events: Events, settled: Settled) -> NDArray[np.float64]:
+        """Return (m,) the labels that were known at the predictions that met their targets with these events."""
+        found = np.full(len(settled.item), np.nan)
+        met: dict[int, list[int]] = {}
+        for row, item in enumerate(settled.item.tolist()):
+            met.setdefault(item, []).append(row)
+        for i, (name, ts) in enumerate(zip(events.entity, events.ts.tolist(), strict=True)):
+            waiting = self._waiting.setdefault(name, {})
+            waiting[ts] = self.last(name)
+            if len(waiting) > self._pending:
+                del waiting[next(iter(waiting))]
+            for row in met.get(i, ()):
+                found[row] = self._meet(name, int(settled.ts[row]), float(settled.y[row]))
+        return found
+
+    def at_labels(self, names: Sequence[str], settled: Settled) -> NDArray[np.float64]:
+        """Return as `at_events`, of predictions that met labels. names: entities of the labels"""
+        rows = zip(settled.item.tolist(), settled.ts.tolist(), settled.y.tolist(), strict=True)
+        return np.array([self._meet(names[i], ts, y) for i, ts, y in rows], np.float64)
+
+    def _meet(self, entity: str, ts: int, y: float) -> float:
+        """Return what was known at the event of this time, which now has its target."""
+        known = self._waiting.get(entity, {}).pop(ts, np.nan)
+        self.come(entity, y)
+        return known
 
 
 class LabelledBatch:

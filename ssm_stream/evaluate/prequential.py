@@ -19,9 +19,8 @@ from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.engine.kernel_params import ttl_ms
-from ssm_stream.evaluate.known_labels import KnownLabels
 from ssm_stream.evaluate.message_rows import MessageRows
-from ssm_stream.evaluate.partitioned_engine import LabelledBatch, PartitionedEngine
+from ssm_stream.evaluate.partitioned_engine import KnownLabels, LabelledBatch, PartitionedEngine
 from ssm_stream.evaluate.reading_order import TimeOrder
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
@@ -75,7 +74,7 @@ class Chunk(NamedTuple):
     met: tuple[list[str], Settled] | None = None
     """With labels among the rows: the predictions that met their targets in this batch, and the entities of them."""
     naive: NDArray[np.float64] | None = None
-    """With late labels: the last one that was known at each scored prediction (of `met`, else of `events`); NaN: none."""
+    """With late labels: the last one known at each scored prediction (of `met`, else of `events`); NaN: none."""
 
     @property
     def learned(self) -> Events:
