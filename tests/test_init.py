@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -418,6 +419,18 @@ def test_what_marks_few_rows_and_is_named_like_a_label_is_no_input() -> None:
         assert draft.left_out["EVENT"].startswith("1 in 2 of 240 rows, and named like a label")
         assert "alarm" in draft.event.columns, "an alarm in every other row marks nothing"
         assert "#   EVENT: 1 in 2 of 240 rows" in render_config(draft, "t", "a", {}, "rows")
+
+
+def test_negative_nines_are_noted_however_far_the_others_reach() -> None:
+    """The sun's radiation, 0 to 1300: -999 is no farther from 0 than these."""
+    rows = plant()
+    for i, row in enumerate(rows):
+        row["sun"] = -999 if 100 <= i < 124 else round(650 * (1 + math.sin(i / 7)), 1)
+    (note,) = [note for note in decided(rows).notes if "stands in" in note]
+    assert note.startswith("-999 stands in `sun` (24) of 240 rows, below all others (")
+    for row in rows[150:160]:
+        row["sun"] = -5.5
+    assert not [note for note in decided(rows).notes if "stands in" in note], "it may be a measurement"
 
 
 def test_marks_for_no_value_are_noted() -> None:
