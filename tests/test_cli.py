@@ -126,6 +126,10 @@ def test_validate_takes_a_recording_with_labels_as_rows(tmp_path: Path) -> None:
     said = command("validate", str(path), str(recording))
     assert said.returncode == 0, said.stderr
     assert "1 entity in 1 partition" in said.stdout
+    assert (
+        "labels    messages with `result`; an event waits 1d for its label, and 256 of an entity do at most"
+        in said.stdout
+    )
     assert "pass by" not in said.stdout
 
 

@@ -60,6 +60,13 @@ def test_parts_and_answers_add_up_to_the_engines_prediction(case: str, entities:
         assert {part.feature for part in found.parts[:3]} & {"a", "b", "last"}
 
 
+@pytest.mark.parametrize("entities", [1, 3])
+def test_a_soft_sensor_starts_from_the_mean_of_its_target(entities: int) -> None:
+    found, _ = explain_recorded(config(*CASES["soft"]), rows(entities), "m0", 545 if entities == 1 else 598)
+    assert found.base == pytest.approx(20, abs=0.5)
+    assert abs(found.rest) < 0.05 * found.base, "the level of a target is no effect that has no input"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_answer_has_a_name(case: str) -> None:
     settings = config(*CASES[case])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -420,6 +421,18 @@ def test_what_marks_few_rows_and_is_named_like_a_label_is_no_input() -> None:
         assert "#   EVENT: 1 in 2 of 240 rows" in render_config(draft, "t", "a", {}, "rows")
 
 
+def test_negative_nines_are_noted_however_far_the_others_reach() -> None:
+    """The sun's radiation, 0 to 1300: -999 is no farther from 0 than these."""
+    rows = plant()
+    for i, row in enumerate(rows):
+        row["sun"] = -999 if 100 <= i < 124 else round(650 * (1 + math.sin(i / 7)), 1)
+    (note,) = [note for note in decided(rows).notes if "stands in" in note]
+    assert note.startswith("-999 stands in `sun` (24) of 240 rows, below all others (")
+    for row in rows[150:160]:
+        row["sun"] = -5.5
+    assert not [note for note in decided(rows).notes if "stands in" in note], "it may be a measurement"
+
+
 def test_marks_for_no_value_are_noted() -> None:
     """A number that repeats far outside the others, and the other columns that it bounds; no zero, level or outlier."""
 
@@ -491,6 +504,14 @@ def test_flags_of_values_are_no_inputs() -> None:
     whole = decided([{**row, "Quality": "Good" if i % 9 else "Bad"} for i, row in enumerate(plant())])
     assert whole.event.quality is not None
     assert (whole.event.quality.column, whole.event.quality.good.one_of) == ("Quality", ["Good"])
+
+
+def test_the_flag_of_the_target_is_none_of_the_inputs() -> None:
+    rows = [{**row, "temp_q": "good" if i % 9 else "cal"} for i, row in enumerate(plant())]
+    for targets in (["temp"], []):
+        quality = decided(rows, targets=targets).event.quality
+        assert quality is not None
+        assert (quality.column, quality.columns) == (None, {"temp": "temp_q"}), "the inputs are good all the same"
 
 
 def test_what_counts_rows_is_no_signal() -> None:

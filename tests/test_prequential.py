@@ -201,6 +201,41 @@ def test_a_label_directly_after_its_event_is_a_target_in_it() -> None:
     assert found["labelled"] == sum(row["temp"] is not None for row in own)
 
 
+def last_labels(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """Of each label with an event, in order: its value, and the last one there when its event came."""
+    last: dict[str, float] = {}
+    known: dict[tuple[str, int], float] = {}
+    found = []
+    for row in rows:
+        at = (row["machine"], row["ts"])
+        if row["lab"] is None:
+            known[at] = last.get(row["machine"], math.nan)
+        elif at in known:
+            found.append((row["lab"], known[at]))
+            last[row["machine"]] = row["lab"]
+    return found
+
+
+@pytest.mark.parametrize("batch", [7, 10_000])
+def test_persistence_has_the_last_label_that_was_there_and_not_a_later_one(batch: int) -> None:
+    rows = with_late_labels(600, 31)
+    steps = [abs(y - last) for y, last in last_labels(rows) if not math.isnan(last)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prequential, "BATCH", batch)
+        found = backtest(LATE, rows)
+    assert found["mae_persistence"] == pytest.approx(sum(steps) / len(steps), rel=1e-12)
+
+
+def test_persistence_has_a_delayed_label_no_sooner_than_the_model() -> None:
+    rows, delay = stream(400, missing=0.0), 9
+    steps = []
+    for t, row in enumerate(rows):
+        there = [each["temp"] for each in rows[: max(t - delay, 0)] if each["machine"] == row["machine"]]
+        steps += [abs(row["temp"] - there[-1])] if there else []
+    found = backtest(CONFIG, rows, label_delay=delay)
+    assert found["mae_persistence"] == pytest.approx(sum(steps) / len(steps), rel=1e-12)
+
+
 def test_labels_are_refused_where_only_events_are_read() -> None:
     with pytest.raises(
         ConfigError, match=r"labels.marker: found rows of the recording with `lab`.*into the row of its"

@@ -51,14 +51,8 @@ from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
-from ssm_stream.autoconfig.target import (
-    counter_reason,
-    find_target,
-    given_reason,
-    is_part_of_time,
-    no_signal_reason,
-)
-from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
+from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, is_part_of_time, no_signal_reason
+from ssm_stream.config import ALL, Config, ConfigError, Event, Labels, Model, Source
 from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
@@ -77,6 +71,8 @@ class Choices(NamedTuple):
     """Or `all` alone: every signal."""
     of_readings: bool = False
     """Whether the rows are made of readings, which have one value each."""
+    lags: int = 8
+    """Past targets as inputs, by which inputs are judged, too."""
 
 
 class Draft(NamedTuple):
@@ -92,6 +88,7 @@ class Draft(NamedTuple):
         stops: whether to watch for silence and stuck signals; None: not
         labelled: share of the events that have a target; of several, the one that most have
         rest: states in which the machines rest, of which a note is
+        labels: the section, where labels are rows of their own
     """
 
     event: Event
@@ -105,6 +102,7 @@ class Draft(NamedTuple):
     stops: Stops | None = None
     labelled: float = 1.0
     rest: Rest | None = None
+    labels: Labels | None = None
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -145,6 +143,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         "timestamp": timestamp,
         "timestamp_format": form,
         "features": "auto",
+        "lags": choices.lags,
     }
     if form == "iso" and not has_offset(found[timestamp]) and (zone := zone_of(found, entity, ts, why, notes)):
         fixed["time_zone"] = zone
@@ -167,7 +166,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if order is not None:
         rows, ts = [rows[i] for i in order.tolist()], ts[order]
         found = {path: reordered(column, order) for path, column in found.items()}
-    flags = find_flags(found, {*taken, *choices.targets})
+    flags = find_flags(found, taken, choices.targets)
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
         taken |= set(flags.paths)

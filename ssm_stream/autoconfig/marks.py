@@ -39,11 +39,22 @@ class _Mark(NamedTuple):
         return max(self.low - self.number, self.number - self.high) > self.high - self.low
 
     @property
-    def may_mean_none(self) -> bool:
-        """Whether it may stand for no value: it is far and rare, or far and such as programs write for none."""
+    def is_nines(self) -> bool:
+        """Whether it is such as programs write for none: 999, -9999."""
         size = abs(self.number)
-        nines = size >= 99 and set(f"{size:.10g}") <= {"9", "."}
-        return self.is_far and (self.rare or nines or bool(SIZES & {size, size + 1.0}))
+        return size >= 99 and set(f"{size:.10g}") <= {"9", "."}
+
+    @property
+    def is_below_zero(self) -> bool:
+        """Whether it is negative nines, and no other number is negative, however far the others reach."""
+        return self.is_nines and self.number < 0.0 <= self.low
+
+    @property
+    def may_mean_none(self) -> bool:
+        """Whether it may stand for no value: it is far and rare, or such as programs write for none."""
+        size = abs(self.number)
+        written = self.is_nines or bool(SIZES & {size, size + 1.0})
+        return self.is_below_zero or (self.is_far and (self.rare or written))
 
 
 def mark_notes(columns: Sequence[Column], owners: dict[int, Any], may_judge: bool = True) -> list[str]:
@@ -59,7 +70,8 @@ def mark_notes(columns: Sequence[Column], owners: dict[int, Any], may_judge: boo
         first, n = marks[0], max(column.n for column in columns)
         named = ", ".join(f"`{mark.column}` ({mark.rows})" for mark in marks[:MAX_NAMED])
         named += f" and {len(marks) - MAX_NAMED} others" if len(marks) > MAX_NAMED else ""
-        where = f"{number:g} stands in {named} of {n} rows, far from all others ({first.low:g} to {first.high:g})"
+        off = "far from all others" if first.is_far else "below all others"
+        where = f"{number:g} stands in {named} of {n} rows, {off} ({first.low:g} to {first.high:g})"
         bound = "above" if number < first.low else "below"
         cure = "where it means no value, write such cells empty (in messages null)"
         if may_judge:

@@ -43,8 +43,14 @@ class Flags(NamedTuple):
         return Quality.model_validate({"column": self.column, "columns": columns, "good": self.good})
 
 
-def find_flags(found: dict[str, Column], taken: Collection[str]) -> Flags | None:
-    """Return the flags of values; None if there are none. found: path → column; taken: paths with another role"""
+def find_flags(found: dict[str, Column], taken: Collection[str], targets: Collection[str] = ()) -> Flags | None:
+    """Return the flags of values; None if there are none.
+
+    Args:
+        found: path → column
+        taken: paths with another role than that of a value
+        targets: those that are given; each may have a flag of its own, which is none of the inputs
+    """
     by_words = {tuple(name_words(path)): path for path in found}
     columns: dict[str, str] = {}
     alone: str | None = None
@@ -55,6 +61,7 @@ def find_flags(found: dict[str, Column], taken: Collection[str]) -> Flags | None
         flag = [word for word in words if word in FLAGS]
         if (
             path in taken
+            or path in targets
             or not flag
             or is_outcome(path)
             or column.distinct > MAX_VALUES

@@ -22,6 +22,10 @@ WIDTH = 100
 MAX_LEFT_OUT = 20  # columns that the file names
 MAX_SPARSE = 0.2
 """Share of the events with a target up to which what a label means is worth a note."""
+SOFT = (
+    ". lags: 0 makes a soft sensor, which does not lean on the last value; for values that come later than their rows "
+    "there is the section labels"
+)
 
 
 def render_config(
@@ -88,7 +92,7 @@ def render_config(
     lines += _left_out(draft.left_out)
     lines += [
         *_why(sparse_note(draft)),
-        "  # lags: 8   # past targets as inputs; 0: a soft sensor, which must not lean on the last measurement",
+        *_past(draft),
         "",
     ]
     lines += [
@@ -109,6 +113,24 @@ def render_config(
     return "\n".join(lines)
 
 
+def _past(draft: Draft) -> list[str]:
+    """Return the setting of past targets, and the section `labels` where they come late."""
+    labels = draft.labels
+    if labels is None:
+        return ["  # lags: 8   # past targets as inputs; 0: a soft sensor, which must not lean on the last measurement"]
+    marker = yaml_quoted(labels.marker or "")
+    return [
+        "  lags: 0   # past targets as inputs: a soft sensor, which must not lean on the last measurement",
+        "",
+        *_comment(f"Labels come later than their events: {draft.why.get('labels')}."),
+        "labels:",
+        f"  marker: {marker}   # a row that has it is a label, any other an event",
+        f"  target: {marker}",
+        f"  wait: {format_duration(labels.wait)}   # so long an event waits for its label",
+        f"  pending: {labels.pending}   # so many of an entity at most",
+    ]
+
+
 def sparse_note(draft: Draft) -> str | None:
     """Return a note on the settings that matter where few events have the target; None where many have it."""
     if not _is_sparse(draft):
@@ -117,9 +139,8 @@ def sparse_note(draft: Draft) -> str | None:
     return (
         f"`{target}` has a value in 1 of {1.0 / draft.labelled:.0f} rows, about every {_span(step)}; these alone are "
         f"learned and judged. An entity may raise alerts after {WARMUP} of them (model.warmup), about "
-        f"{_span(WARMUP * step)}, and a budget of events counts them alone: give one as a time, such as 1 per 30d. "
-        "lags: 0 makes a soft sensor, which does not lean on the last value; for values that come later than their "
-        "rows there is the section labels"
+        f"{_span(WARMUP * step)}, and a budget of events counts them alone: give one as a time, such as 1 per 30d"
+        + ("" if draft.labels is not None else SOFT)
     )
 
 

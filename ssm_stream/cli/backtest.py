@@ -117,7 +117,7 @@ def backtest(
     if as_json:
         print_json(result)
     else:
-        _print(loaded, result)
+        _print(loaded, result, with_late_labels=bool(label_delay) or loaded.labels is not None)
         _print_pools(loaded, result)
     if not as_json and (unit := count.describe_unit()):
         output().print(unit, markup=False, highlight=False, soft_wrap=True)
@@ -153,7 +153,7 @@ def prediction_lines(chunk: Chunk, source: str) -> bytes:
     return b"\n".join(values) + b"\n"
 
 
-def _print(config: Config, result: dict[str, Any]) -> None:
+def _print(config: Config, result: dict[str, Any], *, with_late_labels: bool) -> None:
     targets, entities = result.get("by_target"), result["by_entity"]
     first = "target" if targets else "entity"
     sparse = any(each["labelled"] < each["events"] for each in (result, *(targets or {}).values()))
@@ -183,8 +183,9 @@ def _print(config: Config, result: dict[str, Any]) -> None:
     print_table(table)
     console = output()
     labels = "labels: events with a target, which alone are scored; " if sparse else ""
+    repeated = "the last label that was there" if with_late_labels else "the last value"
     console.print(
-        f"[dim]{labels}naive: persistence (the last value); ratio: MAE over that; cover: inside the interval[/dim]"
+        f"[dim]{labels}naive: persistence ({repeated}); ratio: MAE over that; cover: inside the interval[/dim]"
     )
     if targets:
         each = f"; --json has each of the {len(entities):,} entities" if len(entities) > 1 else ""

@@ -108,8 +108,9 @@ def init(
     ssm-stream init examples/plant.csv.gz --target all
     """
     from ssm_stream.autoconfig.columns import values_in_lists
-    from ssm_stream.autoconfig.draft import Choices, draft_event
+    from ssm_stream.autoconfig.draft import Choices
     from ssm_stream.autoconfig.feature_selection import is_number
+    from ssm_stream.autoconfig.label_rows.sample import draft_sample
     from ssm_stream.autoconfig.render import render_config, sparse_note
     from ssm_stream.autoconfig.stops import ends_note, judge_last
     from ssm_stream.autoconfig.tag_names import family_note
@@ -137,14 +138,14 @@ def init(
         inside = values_in_lists(documents)
         try:
             with output(error=True).status(f"examining {sampled}"):
-                draft = draft_event(documents, chosen, topic, as_they_came=file is None)
+                draft = draft_sample(documents, chosen, topic, as_they_came=file is None)
         except ConfigError as error:
             raise ConfigError(f"{error}. In lists: {_some([*inside])}" if inside else str(error)) from error
         if file is not None and draft.event.layout == "readings" and len(documents) == ROWS:
             # A row takes a reading of each signal: of ROWS readings a fleet has few, of a day or two.
             signals = min(len({*draft.event.columns, *draft.event.targets}), MAX_SIGNALS)
             documents, sampled, *_ = _rows(file, reading, signals * ROWS)
-            draft = draft_event(documents, chosen, topic)
+            draft = draft_sample(documents, chosen, topic)
         numbers = [path for path, value in inside.items() if is_number(value) and path not in draft.event.targets]
         notes = (
             [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
@@ -182,6 +183,7 @@ def init(
         "target": f"{'all: ' if event.watches_all else ''}{_names(event.targets)}",
         "inputs" if event.watches_all else "features": _names(_inputs(event)) or "none",
         "categories": _names(event.categories) or "none",
+        **({} if draft.labels is None else {"labels": f"rows with `{draft.labels.marker}`"}),
         **({} if event.quality is None else {"quality": ", ".join(event.quality.flags)}),
         **({"state.ttl": format_duration(draft.stops.ttl)} if draft.stops and draft.stops.ttl else {}),
     }

@@ -214,6 +214,10 @@ def _describe(config: Config) -> Iterator[str]:
         believed = [f"values whose flag is good ({', '.join(flags)})"] if flags else []
         believed += [f"values of {', '.join(numbers)} that are {event.quality.good.words}"] if numbers else []
         yield f"believes  {' and '.join(believed)}; others are unknown"
+    if (labels := config.labels) is not None:
+        where = f"messages with `{labels.marker}`" if labels.topic is None else labels.topic
+        span = format_duration(labels.wait)
+        yield f"labels    {where}; an event waits {span} for its label, and {labels.pending} of an entity do at most"
     yield f"writes    {', '.join(sinks.topics)}{', in avro' if sinks.format == 'avro' else ''}"
     if config.alerts.shadow:
         yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"

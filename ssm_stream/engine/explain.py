@@ -24,7 +24,7 @@ import numpy as np
 from ssm_stream.config import Config
 from ssm_stream.core import kernel
 from ssm_stream.core.implicit import answer_names, product_parts
-from ssm_stream.core.shapes import BASE, MANY, SHIFT
+from ssm_stream.core.shapes import BASE, MANY, MEAN, SHIFT
 from ssm_stream.engine.alerts import add_alike
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
@@ -137,7 +137,8 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
         known = None if product.value != product.value else product.value
         parts.append(Contribution(both, known, product.weight, product.weight * product.x))
     parts.sort(key=lambda part: -abs(part.contribution))
-    yhat, base, constant = trace.yhat, float(w.base[BASE] + w.base[SHIFT]), float(moved[0])
+    before = w.base[BASE] if p.lags else w.base[MEAN]  # without lags heads learn the target itself, about its mean
+    yhat, base, constant = trace.yhat, float(before + w.base[SHIFT]), float(moved[0])
     rest = yhat - base - constant - sum(part.contribution for part in parts)
     count = int(w.places[0])
     answers = [

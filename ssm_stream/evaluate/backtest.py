@@ -45,8 +45,8 @@ def backtest(
     """Return metrics of the production engine over a recording.
 
     With a horizon, persistence predicts the target at the time of the prediction, and events count when their target is
-    there. With `label_delay`, labels come that many rows late; persistence still predicts the target of the row before.
-    With `labels.marker`, labels are rows, too, and each is learned at its place; persistence predicts the label before.
+    there. With `label_delay`, labels come that many rows late. With `labels.marker`, labels are rows, too, and each is
+    learned at its place. In both, persistence predicts the last label that is there when the event is predicted.
     With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/device_backtest.py`).
     With `partitions`, entities learn together, and are watched together, as with so many partitions of the source.
     `source` is the name of the recording in the ids of alerts; None: the events topic.
@@ -175,10 +175,10 @@ def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], fl
     if chunk.met is not None:
         met, settled = chunk.met
         scores.wait(names, met)
-        scores.add(met, settled.y, settled, starts)
+        scores.add(met, settled.y, settled, starts, chunk.naive)
         return
     if chunk.resolved is None:
-        scores.add(names, target, predictions, starts)
+        scores.add(names, target, predictions, starts, chunk.naive)
         return
     resolved = chunk.resolved[j]
     known.update(zip(zip(names, chunk.events.ts.tolist(), strict=True), target.tolist(), strict=True))

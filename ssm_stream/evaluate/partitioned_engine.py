@@ -5,7 +5,7 @@ Partitions are learned side by side, as in production.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -135,6 +135,53 @@ def _in_order(parts: list[Settled]) -> Settled:
     return Settled(*(column[order] for column in whole))  # type: ignore[arg-type]
 
 
+class KnownLabels:
+    """The last label of each entity, and the one that was known at each event that waits for its own.
+
+    That is what persistence can answer where labels come late.
+    """
+
+    def __init__(self, pending: int) -> None:
+        """Begin without labels. pending: events of an entity that may wait"""
+        self._pending = pending
+        self._last = dict[str, float]()
+        self._waiting = dict[str, dict[int, float]]()
+
+    def last(self, entity: str) -> float:
+        """Return the last label that has come; NaN for none."""
+        return self._last.get(entity, np.nan)
+
+    def come(self, entity: str, y: float) -> None:
+        """Take a label for the last one."""
+        self._last[entity] = y
+
+    def at_events(self, events: Events, settled: Settled) -> NDArray[np.float64]:
+        """Return (m,) the labels that were known at the predictions that met their targets with these events."""
+        found = np.full(len(settled.item), np.nan)
+        met: dict[int, list[int]] = {}
+        for row, item in enumerate(settled.item.tolist()):
+            met.setdefault(item, []).append(row)
+        for i, (name, ts) in enumerate(zip(events.entity, events.ts.tolist(), strict=True)):
+            waiting = self._waiting.setdefault(name, {})
+            waiting[ts] = self.last(name)
+            if len(waiting) > self._pending:
+                del waiting[next(iter(waiting))]
+            for row in met.get(i, ()):
+                found[row] = self._meet(name, int(settled.ts[row]), float(settled.y[row]))
+        return found
+
+    def at_labels(self, names: Sequence[str], settled: Settled) -> NDArray[np.float64]:
+        """Return as `at_events`, of predictions that met labels. names: entities of the labels"""
+        rows = zip(settled.item.tolist(), settled.ts.tolist(), settled.y.tolist(), strict=True)
+        return np.array([self._meet(names[i], ts, y) for i, ts, y in rows], np.float64)
+
+    def _meet(self, entity: str, ts: int, y: float) -> float:
+        """Return what was known at the event of this time, which now has its target."""
+        known = self._waiting.get(entity, {}).pop(ts, np.nan)
+        self.come(entity, y)
+        return known
+
+
 class LabelledBatch:
     """What the engine makes of a batch of events and labels.
 
@@ -145,12 +192,20 @@ class LabelledBatch:
         alerts: at the events, or the event before a label, whose place they then have
     """
 
-    def __init__(self, engine: PartitionedEngine, source: str, first: int) -> None:
-        """Begin a batch. engine: of a configuration with `labels`; source: of ids; first: number of the first row"""
+    def __init__(self, engine: PartitionedEngine, source: str, first: int, known: KnownLabels) -> None:
+        """Begin a batch.
+
+        Args:
+            engine: of a configuration with `labels`
+            source: of ids
+            first: number of the first row
+            known: of the batches before
+        """
         self.refused, self.alerts = list[RefusedDocument](), list[Alert]()
         self._engine, self._source, self._first = engine, source, first
         self._rows, self._predictions = list[int](), list[Predictions]()
         self._names, self._settled = list[str](), list[Settled]()
+        self._known, self._naive = known, list[NDArray[np.float64]]()
 
     def _ids(self, position: NDArray[np.int64]) -> EventIds:
         return EventIds(self._source, 0, (self._first + position).tolist())
@@ -164,7 +219,9 @@ class LabelledBatch:
         self.alerts += [alert._replace(row=len(self._rows) + alert.row) for alert in alerts]
         self._rows += events.position.tolist()
         self._predictions.append(predictions)
-        self._settle(events.entity, events.position, self._engine.resolved_predictions[0])
+        settled = self._engine.resolved_predictions[0]
+        self._naive.append(self._known.at_events(events, settled))
+        self._settle(events.entity, events.position, settled)
 
     def learn(self, labels: Labels) -> None:
         """Learn the next labels. An alert is sent at the event before, and its place is that of the label."""
@@ -173,6 +230,7 @@ class LabelledBatch:
         for alert in result.alerts:
             place = alert.place or EventPlace(ids.topic, 0, ids.offsets[alert.row])
             self.alerts.append(alert._replace(row=max(len(self._rows) - 1, 0), place=place))
+        self._naive.append(self._known.at_labels(labels.entity, result.resolved))
         self._settle(labels.entity, labels.position, result.resolved)
 
     def _settle(self, names: list[str], position: NDArray[np.int64], settled: Settled) -> None:
@@ -199,3 +257,8 @@ class LabelledBatch:
     def met(self) -> tuple[list[str], Settled]:
         """The predictions that met their targets, and their entities."""
         return self._names, Settled(*(np.concatenate(columns) for columns in zip(*self._settled, strict=True)))
+
+    @property
+    def naive(self) -> NDArray[np.float64]:
+        """Of those that met their targets: the last label that was known when each was made, NaN for none."""
+        return np.concatenate(self._naive)

@@ -20,7 +20,7 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.engine.kernel_params import ttl_ms
 from ssm_stream.evaluate.message_rows import MessageRows
-from ssm_stream.evaluate.partitioned_engine import LabelledBatch, PartitionedEngine
+from ssm_stream.evaluate.partitioned_engine import KnownLabels, LabelledBatch, PartitionedEngine
 from ssm_stream.evaluate.reading_order import TimeOrder
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
@@ -73,6 +73,8 @@ class Chunk(NamedTuple):
     """See `Batch`."""
     met: tuple[list[str], Settled] | None = None
     """With labels among the rows: the predictions that met their targets in this batch, and the entities of them."""
+    naive: NDArray[np.float64] | None = None
+    """With late labels: the last one known at each scored prediction (of `met`, else of `events`); NaN: none."""
 
     @property
     def learned(self) -> Events:
@@ -279,14 +281,16 @@ def prequential_delayed(
     config = engine.config
     source = source or config.source.topic
     waiting: deque[tuple[str, int, float]] = deque()
-    first, count, held = 0, 0, None
+    known, first, count, held = KnownLabels(MAX_PENDING), 0, 0, None
     for events, refused, height, passed, *_ in batches(config, rows):
         key = np.arange(count, count + len(events))
         count += len(events)
         bare = replace(events, target=np.full(len(events), np.nan), key=key)
         parts: list[Predictions] = []
         alerts: list[Alert] = []
+        naive = np.empty(len(events))
         for t in range(len(events)):
+            naive[t] = known.last(events.entity[t])
             one, ids = np.array([t]), EventIds(source, 0, [first + int(events.position[t])])
             predicted, ended = engine.process(bare.take(one), 0, ids)
             parts.append(predicted)
@@ -295,6 +299,7 @@ def prequential_delayed(
             if len(waiting) > delay:
                 name, row, y = waiting.popleft()
                 if y == y:
+                    known.come(name, y)
                     zero = np.zeros(1, np.int64)
                     label = LabelColumns([name], zero, np.array([row]), np.array([y]), zero)
                     learned = engine.learn(label, engine.partition(name), ids)
@@ -303,6 +308,7 @@ def prequential_delayed(
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         sent = [alert for alert in alerts if alert.suppressed_by is None]
         chunk = Chunk(events, predictions, sent, refused, first, source=source, height=height, passed_by=passed)
+        chunk = chunk._replace(naive=naive)
         if held is not None:
             yield held
         held = chunk
@@ -330,6 +336,7 @@ def prequential_labelled(
     assert section is not None
     assert is_label is not None
     reader, label_reader = MessageReader(config.event), LabelReader(config, section)
+    known = KnownLabels(section.pending)
     for documents in _documents(config, rows):
         marked = np.array([is_label(each) for each in documents], np.bool_)
         at, of_labels = np.flatnonzero(~marked), np.flatnonzero(marked)
@@ -339,7 +346,7 @@ def prequential_labelled(
         labels, wrong = label_reader.read([documents[i] for i in of_labels.tolist()])
         events = replace(events, position=at[events.position])
         labels = replace(labels, position=of_labels[labels.position])
-        made = LabelledBatch(engine, name, first)
+        made = LabelledBatch(engine, name, first, known)
         made.refused += [each._replace(position=int(at[each.position])) for each in (*refused, *nameless)]
         made.refused += [each._replace(position=int(of_labels[each.position])) for each in wrong]
         passed = len(documents) - len(events) - len(labels) - len(made.refused)
@@ -355,7 +362,7 @@ def prequential_labelled(
         events = engine.episodes.mark(events.take(np.flatnonzero(np.isin(events.position, made.admitted))))
         sent = [alert for alert in made.alerts if alert.suppressed_by is None]
         held = Chunk(events, made.predictions, sent, sorted(made.refused), first, source=name, met=made.met)
-        held = held._replace(height=len(documents), passed_by=passed)
+        held = held._replace(height=len(documents), passed_by=passed, naive=made.naive)
         first += len(documents)
     if held is not None:
         yield _with_waiting(held, engine)

@@ -1,0 +1,1 @@
+"""Samples in which late labels are rows of their own."""

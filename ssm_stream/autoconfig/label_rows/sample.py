@@ -1,0 +1,36 @@
+"""Drafts a configuration from a sample in which late labels may be rows of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
+from ssm_stream.autoconfig.label_rows.joined import find_label_rows, late_labels
+from ssm_stream.config import ALL
+
+
+def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
+    """Return as `draft_event`; with late labels a soft sensor, whose inputs are chosen by the events with their labels.
+
+    Raises:
+        ConfigError: as `draft_event`.
+    """
+    rows = [d for d in documents if type(d) is dict]
+    target = choices.targets[0] if len(choices.targets) == 1 else ALL
+    found = None if target == ALL else find_label_rows(rows, target)
+    if found is None:
+        return draft_event(documents, choices, name, as_they_came=as_they_came)
+    draft = draft_event(found.rows, choices._replace(lags=0), name, as_they_came=as_they_came)
+    if draft.event.makes_rows:
+        return draft_event(documents, choices, name, as_they_came=as_they_came)
+    reason = (
+        f"{found.labels:,} rows have `{target}` and none of the inputs, at the time of an earlier row, up to "
+        f"{found.behind:,} rows after it: late labels. So it is a soft sensor (lags: 0), which the last label that has "
+        "come corrects"
+    )
+    return draft._replace(
+        why=draft.why | {"labels": reason},
+        rows=len(rows),
+        labels=late_labels(found, target, draft.entities, draft.step),
+    )
