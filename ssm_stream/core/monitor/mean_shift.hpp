@@ -21,8 +21,8 @@
 // it lasts; a level that stays for thousands of events does, as there are no zero crossings then, so that ν falls. An excursion
 // that was an alarm and comes back was a visit: when it ends, the rms is as if its first events had been learned, so that a mode
 // that the process often changes to is usual, while a fault that was repaired is found again. Until then it is one alert, however
-// often its score comes below the limit meanwhile. A mode that is a thousand deviations away is usual from its third visit on, if it
-// comes more often than the budget's alarms.
+// often its score comes below the limit meanwhile. A mode that is far away is usual from its third visit on, if it comes more often
+// than the budget's alarms.
 //
 // A category that stays for longer than a column needs to count, as the product that is made, moves levels on purpose, and so does a
 // setpoint. What moves in as many events after its change, is the change: baselines go along, nothing is judged, and what they moved by

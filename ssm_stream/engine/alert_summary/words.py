@@ -158,11 +158,13 @@ TEXTS: dict[str, Text] = {
         "{target} が予測より徐々に低くなっています（直近 {events} 件の差は{size}）",
     ),
     "days_up": Text(
-        "{target} has been higher for two days or more: its mean is {after} in the last one, was {before} in those before",
+        "{target} has been higher for two days or more: its mean is {after} in the last one, "
+        "was {before} in those before",
         "{target} が 2 日以上続けて高くなっています（直近 1 日の平均 {after}、それまでの平均 {before}）",
     ),
     "days_down": Text(
-        "{target} has been lower for two days or more: its mean is {after} in the last one, was {before} in those before",
+        "{target} has been lower for two days or more: its mean is {after} in the last one, "
+        "was {before} in those before",
         "{target} が 2 日以上続けて低くなっています（直近 1 日の平均 {after}、それまでの平均 {before}）",
     ),
     "days_over": Text(
