@@ -507,5 +507,5 @@ def test_an_end_counts_the_events_between_its_two_times(targets: str) -> None:
         if found is not None:
             shown = sum(int((each or "0").replace(",", "")) for each in found.groups())
             assert shown == (m["ts"] - m["since"]) // 60_000 + 1
-    assert len(ended) >= 5
+    assert len(ended) >= 4  # what comes every 300 events is soon usual
     assert counted >= 0.5 * len(ended)

@@ -21,7 +21,8 @@
 // it lasts; a level that stays for thousands of events does, as there are no zero crossings then, so that ν falls. An excursion
 // that was an alarm and comes back was a visit: when it ends, the rms is as if its first events had been learned, so that a mode
 // that the process often changes to is usual, while a fault that was repaired is found again. Until then it is one alert, however
-// often its score comes below the limit meanwhile.
+// often its score comes below the limit meanwhile. A mode that is far away is usual from its third visit on, if it comes more often
+// than the budget's alarms.
 //
 // A category that stays for longer than a column needs to count, as the product that is made, moves levels on purpose, and so does a
 // setpoint. What moves in as many events after its change, is the change: baselines go along, nothing is judged, and what they moved by
@@ -52,6 +53,7 @@ constexpr double CROSSING = 0.6965423277339247;  // FAST π / acos(1 − FAST): 
 constexpr double VISIT_MOST = 100.0;  // events of an excursion that teach what is usual: of one visit, that is not yet much
 constexpr double VISITED = 0.09520785288108556;  // 1 − (1 − SLOW)^VISIT_MOST
 constexpr double STEP_LIMIT = 0.1;    // of the limits' log, an alarm
+constexpr double AGAIN = 1.5 * STEP_LIMIT;  // of that correction: two alarms more than the budget's
 constexpr double LIMIT_MOST = 3.0;    // of that correction: more than four times in size
 constexpr double FADED = 2.6561398887587544e-06;  // FAST (1 − FAST)^WARMUP: of a step, so many events later
 constexpr double PRIOR_DF = 4.0;   // columns that count as independent of each other before more is known
@@ -294,11 +296,16 @@ SSM_INLINE Off how_far(const Levels& s, const Room& room, i64 D, double most) {
 }
 
 // Baselines and rms follow; one event more. visit: of an excursion that lasts, or is over and was an alarm
-template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room, bool held, bool visit, i64 W) {
+//
+// What a fast mean was set back to is a part of the way only, by which each visit to a level of a thousand deviations, as of a machine
+// that is off, makes the rms twice what it was: ten alarms. So an excursion after two alarms more than the budget's teaches how far
+// the values of such a column are. Until then a fault that was repaired is found again. most: w from which means are set back
+template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room, bool held, bool visit, double most, i64 W) {
     const Vec<double> none{}, one = all(1.0), share = all(held ? HELD : 1.0);
     const float* known = visit ? s.visit : s.rms;
     float* learned = held ? s.visit : s.rms;
     const Vec<double> teaches = all(s.number[HELD_FOR] > VISIT_MOST ? 0.0 : 1.0);
+    const Vec<double> limit = all(held && s.number[CORRECTION] > AGAIN ? most : INFINITE);
     for (i64 i = 0; i < W; i += lanes<double>) {
         const Vec<double> base = load_floats(s.base + i), rms = load_floats(known + i), mean = load_floats(s.mean + i);
         const Vec<double> heard = load(room.heard + i), n = load_counts(s.events + i), gap = mean - base;
@@ -306,7 +313,8 @@ template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room
         // The square root of a mean square, as the squares of large values are beyond float32.
         const Vec<double> rate = settled ? all(SLOW) : greater(all(SLOW), one / (greater(n - all(static_cast<double>(START)), none) + one));
         const Vec<double> slow = settled ? all(SLOW) : greater(all(SLOW), one / (n + one));
-        const Vec<double> square = rms * rms + rate * teaches * (gap * gap - rms * rms);
+        const Vec<double> far = either(load(room.far + i) > limit, load(room.value + i) - base, gap);
+        const Vec<double> square = rms * rms + rate * teaches * (far * far - rms * rms);
         store_floats(learned + i, either(measured & (heard > none), root(greater(square, none)), rms));
         store_floats(s.base + i, base + slow * share * gap * heard);
         const auto crossed = measured & ((load(room.before + i) > base) ^ (mean > base));
@@ -368,7 +376,8 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
         number[ALARMED] = 0.0;
     }
     number[HELD_FOR] = held ? number[HELD_FOR] + 1.0 : 0.0;
-    settled ? settle<true>(s, room, held, visit, W) : settle<false>(s, room, held, visit, W);
+    const double most = W_MOST * single;
+    settled ? settle<true>(s, room, held, visit, most, W) : settle<false>(s, room, held, visit, most, W);
     if (number[HELD_FOR] >= absorb) rebase(s, W);
     return score;
 }

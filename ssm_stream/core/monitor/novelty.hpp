@@ -20,7 +20,7 @@
 //
 // Range. After starts and stops that differ each time, the bound below is high, and what creeps is compared with itself of an hour
 // ago. So there is a second rule, without a budget: farther from all values up to a block of events ago than half of their range,
-// and than some steps of a sensor that is read in coarse ones.
+// and than some steps of a sensor that is read in coarse ones. Once it is back, where it was is known.
 //
 // Budget. Stationary data set new records too, of k events with a rate of c/k. So peaks of the raw score over `FLOOR` are
 // modelled (peaks over threshold; Pickands 1975): their rate is c/k, their excess, in units of what k standard normal events
@@ -230,18 +230,25 @@ inline void learn_peak(double* number, double k, double events) {
 inline void widen(float* range, float least, float largest) { range[0] = min(range[0], least), range[1] = max(range[1], largest); }
 inline void narrow(float* range) { range[0] = static_cast<float>(2.0 * FARTHEST), range[1] = -range[0]; }
 
+// How far x is from a range, over how far it may be. step: the smallest one of values
+inline double off_range(const Novelty& s, const float* known, double x, double step) {
+    const double least = static_cast<double>(known[0]), largest = static_cast<double>(known[1]), far = max(x - largest, least - x);
+    return far * spread_of(s.number) > STEPS * step ? min(far / (BEYOND * (largest - least)), SCORE_MOST) : 0.0;
+}
 // How far the mean of the last four or so values is from all values before the last block, over how far it may be; 0 until a
-// generation is known. Learns the last value. step: the smallest one of values
-inline double beyond(const Novelty& s, double plain, double step, bool foreseen) {
+// generation is known. Learns the last value. before: that mean an event ago
+inline double beyond(const Novelty& s, double plain, double before, double step, bool foreseen) {
     const double* number = s.number;
     if (number[SEEN] == SETTLE) for (i64 i = 0; i < RANGES; ++i) narrow(s.range + 2 * i);
+    float *now = s.range + 2 * NOW, *waiting = s.range + 2 * WAITING;
     float known[2] = {s.range[2 * BEFORE], s.range[2 * BEFORE + 1]};
-    widen(known, s.range[2 * NOW], s.range[2 * NOW + 1]);
-    widen(s.range + 2 * (foreseen ? NOW : WAITING), static_cast<float>(plain), static_cast<float>(plain));
+    widen(known, now[0], now[1]);
+    widen(foreseen ? now : waiting, static_cast<float>(plain), static_cast<float>(plain));
     if (number[SEEN] - SETTLE < GENERATION || !(known[0] < known[1])) return 0.0;
-    const double least = static_cast<double>(known[0]), largest = static_cast<double>(known[1]), x = s.smooth[1];
-    const double far = max(x - largest, least - x);
-    return far * spread_of(number) > STEPS * step ? min(far / (BEYOND * (largest - least)), SCORE_MOST) : 0.0;
+    const double score = off_range(s, known, s.smooth[1], step);
+    // What was found, and is over, is known: a machine that from now on stops twice a day would be new at each stop for a block.
+    if (score <= 1.0 && off_range(s, known, before, step) > 1.0) widen(now, waiting[0], waiting[1]), narrow(waiting);
+    return score;
 }
 // After an event: what has waited for a block is in the range, whose ends come closer to those of the last generation.
 inline void move_on(const Novelty& s) {
@@ -276,7 +283,8 @@ SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, do
         return 0.0;
     }
     if (number[SPREAD] == 0.0 && number[CENTRE] == 0.0) number[SPREAD] = std::fabs(value);  // it began at zero: no share of that
-    const double plain = in_spreads(number, value), raw = raw_score(s, plain, week_seconds, foreseen), far = beyond(s, plain, step, foreseen), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
+    const double before = s.smooth[1], plain = in_spreads(number, value), raw = raw_score(s, plain, week_seconds, foreseen);
+    const double far = beyond(s, plain, before, step, foreseen), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
     number[SEEN] += 1.0;
     number[AGE] += 1.0;
     if (number[AGE] >= GENERATION) {

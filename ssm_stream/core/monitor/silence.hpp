@@ -41,6 +41,9 @@ constexpr double COUNTED = 0.4;                      // of an event: least mean 
 constexpr double MORE = 0.02;                        // of an event: least mean by which a gap in the tail is longer than the first in it
 constexpr double DOUBT = 2.0;                        // rarer than asked for: mean and deviation are estimates
 constexpr double FIRST_OF = 1.0, ONE_OF = 2.0, NEW = 3.0;  // a column that has stopped: of those that did together, as of this event
+constexpr double ONE_OF_MATES = 4.0;                  // that of another entity did before it
+constexpr double MATES = 2.0, MATES_SHARE = 0.5;      // others, and share of all entities, whose column stands still as well: a state of the plant
+constexpr i64 LOOKS = 64;                             // events after which one of mates is looked at again: the first may be gone
 constexpr double POSITIVE = 1.0, NEGATIVE = 2.0, BOTH = POSITIVE + NEGATIVE;  // that a column has had
 constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 4.0;  // lengths that are never too long
 // Of the limit after a length that was too long: times that length; at most so many times the limit before, as one outage is no
@@ -385,6 +388,7 @@ class Silence {
         if (value < 0.0 && c[SIGNS] < NEGATIVE) c[SIGNS] += NEGATIVE;
         if (value == c[VALUE]) {
             c[SAME] += 1.0;
+            if (c[STUCK] == ONE_OF_MATES && static_cast<i64>(c[SAME]) % LOOKS == 0) unsettled_ = true;
             if (c[STUCK] == 0.0 && too_long(REPEATS, c, pools, gap, c[SAME])) {
                 c[STUCK] = NEW;
                 c[REST] = value;
@@ -394,6 +398,7 @@ class Silence {
         }
         // A rest is no run by which those of other values are judged: they would be stuck for as long before it is found.
         if (c[SAME] > 0.0 && (c[SAME] > rested || c[SAME] <= usual(REPEATS, c, pools, gap))) learn_length(REPEATS, c, pools, gap, c[SAME]);
+        if (c[STUCK] == FIRST_OF || c[STUCK] == ONE_OF) teach_mates(pools, row, j);
         go_on(REPEATS, c, i, row, j, ts, value);
         // Zero, of what is never on both sides of it, is rest: a machine that is off has no load, no current, no flow. So is the value
         // at which it stood for too long before: a sensor that is stuck hardly comes back to that; and an end of its range at which it
@@ -426,8 +431,49 @@ class Silence {
                 if (o[part.flag] == FIRST_OF) first = false;
                 if (o[part.flag] != 0.0 || too_long(part, o, pools, e[MEAN], o[part.run], 0.5)) others += 1.0;
             }
+            if (first && part.flag == STUCK && mates_have_stopped(row, j)) {
+                c[part.flag] = ONE_OF_MATES;
+                continue;
+            }
             c[part.flag] = first ? FIRST_OF : ONE_OF;
             if (first) found_.push_back({i, row, part.stops, j, c[part.since], c[part.value], others, e[TS]});
+        }
+    }
+
+    // A site that is idle has columns that stand still in all its machines, each at a value of its own, and each for a little less or
+    // more than what is too long. That is one alert, of the first that is found. One value in all of them is left to `SharedSignals`.
+
+    // Column j of entity k where it is of the same source as that of `row`, and has a value at which it may stand; else none.
+    double* mate(i64 k, i64 row, i64 j) const {
+        double *e = of(k), *o = e + ENTITY + j * COLUMN;
+        return k != row && e[LAST] == e[LAST] && e[OF_SOURCE] == of(row)[OF_SOURCE] && o[VALUE] == o[VALUE] ? o : nullptr;
+    }
+    // Does the column stand still in most entities, together, and is that of one of them an alert at another value?
+    bool mates_have_stopped(i64 row, i64 j) const {
+        const double* c = of(row) + ENTITY + j * COLUMN;
+        double others = 0.0, still = 0.0;
+        bool found = false;
+        for (i64 k = 0; k < count_; ++k) {
+            const double* o = mate(k, row, j);
+            if (!o) continue;
+            others += 1.0;
+            if (2.0 * o[SAME] < c[SAME]) continue;
+            still += 1.0;
+            found |= (o[STUCK] == FIRST_OF || o[STUCK] == ONE_OF) && o[SAME] <= 2.0 * c[SAME] && o[VALUE] != c[VALUE];
+        }
+        return found && still >= MATES && still >= MATES_SHARE * others;
+    }
+    // One that was an alert goes on: what so long a run teaches its own entity, it teaches those that stand still as well. One that is
+    // stuck all the same is found when it has stood for that much longer. pools: of the column
+    void teach_mates(const double* pools, i64 row, i64 j) const {
+        const double* c = of(row) + ENTITY + j * COLUMN;
+        for (i64 k = 0; k < count_; ++k) {
+            double* o = mate(k, row, j);
+            if (!o || 2.0 * o[SAME] < c[SAME] || o[VALUE] == c[VALUE] || (o[STUCK] != 0.0 && o[STUCK] != ONE_OF_MATES)) continue;
+            double* own = o + EQUAL;
+            const double taught = least(MARGIN * c[SAME], RAISE * limit(own, usual(REPEATS, o, pools, of(k)[MEAN])));
+            if (taught > own[LONG]) own[LONG] = own[SET] = taught;
+            o[STUCK] = 0.0;
         }
     }
 

@@ -158,20 +158,24 @@ TEXTS: dict[str, Text] = {
         "{target} が予測より徐々に低くなっています（直近 {events} 件の差は{size}）",
     ),
     "days_up": Text(
-        "{target} has crept up from day to day: its mean is {after} in the last one, was {before} in those before",
-        "{target} が日ごとに上昇しています（直近 1 日の平均 {after}、それまでの平均 {before}）",
+        "{target} has been higher for two days or more: its mean is {after} in the last one, "
+        "was {before} in those before",
+        "{target} が 2 日以上続けて高くなっています（直近 1 日の平均 {after}、それまでの平均 {before}）",
     ),
     "days_down": Text(
-        "{target} has crept down from day to day: its mean is {after} in the last one, was {before} in those before",
-        "{target} が日ごとに低下しています（直近 1 日の平均 {after}、それまでの平均 {before}）",
+        "{target} has been lower for two days or more: its mean is {after} in the last one, "
+        "was {before} in those before",
+        "{target} が 2 日以上続けて低くなっています（直近 1 日の平均 {after}、それまでの平均 {before}）",
     ),
     "days_up_by_inputs": Text(
-        "{target} has crept up from day to day: its mean is {after} in the last one, its inputs make it {before}",
-        "{target} が日ごとに上昇しています（直近 1 日の平均 {after}、入力から見込まれる平均 {before}）",
+        "{target} has been higher than its inputs make it for two days or more: its mean is {after} in the last one, "
+        "by its inputs {before}",
+        "{target} が 2 日以上続けて入力からの見込みより高くなっています（直近 1 日の平均 {after}、入力からの見込み {before}）",
     ),
     "days_down_by_inputs": Text(
-        "{target} has crept down from day to day: its mean is {after} in the last one, its inputs make it {before}",
-        "{target} が日ごとに低下しています（直近 1 日の平均 {after}、入力から見込まれる平均 {before}）",
+        "{target} has been lower than its inputs make it for two days or more: its mean is {after} in the last one, "
+        "by its inputs {before}",
+        "{target} が 2 日以上続けて入力からの見込みより低くなっています（直近 1 日の平均 {after}、入力からの見込み {before}）",
     ),
     "days_over": Text(
         "the days of {target} are again as those before: its mean is {after} in the last one, and was {before}",
