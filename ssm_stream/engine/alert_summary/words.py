@@ -170,12 +170,14 @@ TEXTS: dict[str, Text] = {
     "days_up_by_inputs": Text(
         "{target} has been higher than its inputs make it for two days or more: its mean is {after} in the last one, "
         "by its inputs {before}",
-        "{target} が 2 日以上続けて入力からの見込みより高くなっています（直近 1 日の平均 {after}、入力からの見込み {before}）",
+        "{target} が 2 日以上続けて入力からの見込みより高くなっています"
+        "（直近 1 日の平均 {after}、入力からの見込み {before}）",
     ),
     "days_down_by_inputs": Text(
         "{target} has been lower than its inputs make it for two days or more: its mean is {after} in the last one, "
         "by its inputs {before}",
-        "{target} が 2 日以上続けて入力からの見込みより低くなっています（直近 1 日の平均 {after}、入力からの見込み {before}）",
+        "{target} が 2 日以上続けて入力からの見込みより低くなっています"
+        "（直近 1 日の平均 {after}、入力からの見込み {before}）",
     ),
     "days_over": Text(
         "the days of {target} are again as those before: its mean is {after} in the last one, and was {before}",
