@@ -120,6 +120,21 @@ def test_unknown_inputs_and_bad_readings_make_no_other_days() -> None:
     assert found <= 6
 
 
+@pytest.mark.parametrize("by", [0.0, 0.5])
+def test_days_go_on_with_another_input(by: float) -> None:
+    """The state of three weeks is converted; of the new input nothing is known, and the day goes on."""
+    for seed in range(4):
+        load, air = loads_of(35, seed)
+        y, ts = target_of(load, seed, by).ravel().round(2), START + np.arange(35 * A_DAY) * (DAY // A_DAY)
+        columns, at = np.stack([air.ravel(), load.ravel()], -1).round(2), 21 * A_DAY + 20
+        first = Engine(config("features: [load], lags: 0"))
+        run(first, made(y[:at], columns[:at, 1:], ts=ts[:at]))
+        then = Engine.restore(config("features: [air, load], lags: 0"), first.snapshot())
+        _, alerts = run(then, made(y[at:], columns[at:], ts=ts[at:]))
+        found = [each for each in alerts if each.message["kind"] == "drift" and each.row <= 5 * A_DAY]
+        assert bool(found) == (by > 0.0)
+
+
 def test_events_in_other_batches_are_the_same_days() -> None:
     load, air = loads_of(35, 1)
     y, features = target_of(load, 1, 0.5).ravel(), np.stack([load, air], -1).reshape(-1, 2)
