@@ -429,7 +429,9 @@ static SSM_ALONE void prefetch_entity(const EngineState& state, i64 e, Part part
             if (state.rules.channels[SHAPE_CHANNEL]) prefetch(m.shape, e, 0, m.shape_fields.distance.at);
             return;
         case FOR_DRIFT:
-            if (state.rules.drift) prefetch(m.drift, e, 0, m.drift_fields.histogram.at);
+            if (!state.rules.drift) return;
+            prefetch(m.drift, e, 0, m.drift_fields.histogram.at);
+            prefetch(m.days, e, 0, m.days_fields.base.at);  // which the end of a day reads only
     }
 }
 static inline void prefetch_further(const EngineState& state, i64 e, const i64* steps) {
