@@ -155,7 +155,7 @@ class _KnownTargets:
 class PredictionQuality:
     """Decayed means over the events past their warm-up.
 
-    compares: with repeating the last value, which a soft sensor whose targets come with their events must not know
+    compares: with repeating the last value, which is no input of a soft sensor whose targets come with their events
 
     >>> quality = PredictionQuality()
     >>> ones = np.ones(2)
