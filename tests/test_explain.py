@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import polars as pl
 import pytest
 from engines import config
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from ssm_stream.config import Config
 from ssm_stream.core.implicit import answer_names
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import UnknownEntityError, explain, explain_recorded
+from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.ingest.events import EventReader
 
 CASES = {
@@ -65,6 +67,71 @@ def test_a_soft_sensor_starts_from_the_mean_of_its_target(entities: int) -> None
     found, _ = explain_recorded(config(*CASES["soft"]), rows(entities), "m0", 545 if entities == 1 else 598)
     assert found.base == pytest.approx(20, abs=0.5)
     assert abs(found.rest) < 0.05 * found.base, "the level of a target is no effect that has no input"
+
+
+def with_labels(entities: int, delay: int, by: str) -> list[dict[str, Any]]:
+    """Events without targets, and of every third its label, `delay` rows later. by: path of what joins them"""
+    out, own = list[dict[str, Any]](), rows(entities)
+    for i, row in enumerate(own):
+        out.append({**row, "target": None, "sample": f"s{i}"})
+        if i >= delay and i % 3 == 0:
+            then = own[i - delay]
+            label = {"e": then["e"], "t": then["t"], "lab": then["target"], "sample": f"s{i - delay}"}
+            out.append({name: value for name, value in label.items() if name in ("e", "lab", by)})
+    return out
+
+
+@pytest.mark.parametrize(("entities", "by"), [(1, "t"), (3, "t"), (3, "sample")])
+def test_with_late_labels_an_event_is_explained_as_it_was_predicted(entities: int, by: str) -> None:
+    joined = "" if by == "t" else ", id: sample"
+    settings = config("features: [a, b], lags: 0", f"labels: {{marker: lab, target: lab, wait: 30d{joined}}}")
+    recorded = with_labels(entities, 36, by)
+    events = DocumentEngine(settings).process_documents(recorded).predictions
+    own = [each for each in events if each.entity == "m0"]
+    assert own[-1].n > 20
+    for made in (own[3], own[100 // entities], own[400 // entities], own[-1]):
+        found, history = explain_recorded(settings, recorded, "m0", made.row + 1, history=5)
+        assert (found.ts, found.n, found.yhat, found.fleet) == (made.ts, made.n, made.yhat, made.fleet)
+        total = found.base + found.constant + sum(part.contribution for part in found.parts) + found.rest
+        assert total == pytest.approx(found.yhat, rel=1e-9, abs=1e-9)
+        earlier = {each.ts: each.yhat for each in own}
+        assert [each.yhat for each in history] == [earlier[each.ts] for each in history]
+    last = next(i for i in reversed(range(len(recorded))) if "lab" in recorded[i] and recorded[i]["e"] == "m0")
+    mine = (row for row, each in enumerate(recorded) if "a" in each and each[by] == recorded[last][by])
+    found, _ = explain_recorded(settings, recorded, "m0", last + 1)
+    assert found == explain_recorded(settings, recorded, "m0", next(mine) + 1)[0], "a label's row is its event's"
+    assert found.y == recorded[last]["lab"]
+
+
+def test_the_command_explains_the_event_of_a_late_label(tmp_path: Path) -> None:
+    file, settings = tmp_path / "events.csv", tmp_path / "flow.yaml"
+    recorded = with_labels(2, 36, "t")
+    pl.DataFrame(recorded, infer_schema_length=None).write_csv(file)
+    settings.write_text(
+        "source: {brokers: 'localhost:9092', topic: t}\nevent: {entity: e, timestamp: t, features: [a, b], "
+        "target: lab, lags: 0}\nlabels: {marker: lab, wait: 30d}\n"
+    )
+    label = next(i for i, row in enumerate(recorded) if i > 500 and "lab" in row)
+    name = recorded[label]["e"]
+    arguments = ["explain", str(settings), name, "--recording", str(file), "--row", str(label + 1)]
+    told = CliRunner().invoke(app, [*arguments, "--json"])
+    assert told.exit_code == 0, told.output
+    found = orjson.loads(told.stdout)
+    assert (found["ts"], found["y"]) == (1000 * recorded[label]["t"], recorded[label]["lab"])
+    shown = CliRunner().invoke(app, [*arguments, "--html", str(tmp_path / "page.html")])
+    assert shown.exit_code == 0, shown.output
+
+
+def test_targets_in_their_rows_are_explained_where_labels_have_a_topic() -> None:
+    settings = config(*CASES["soft, labels"])
+    events, _ = EventReader(settings.event).read(rows(1))
+    told, _ = Engine(settings).process(events)
+    assert explain_recorded(settings, rows(1), "m0", 545)[0].yhat == told.yhat[544]
+
+
+def test_what_is_predicted_ahead_is_refused_with_the_cure() -> None:
+    with pytest.raises(UnknownEntityError, match=r"predicts a later one: remove `model.horizon`"):
+        explain_recorded(config("features: [a, b]", "model: {horizon: 5 events}"), rows(1), "m0")
 
 
 @pytest.mark.parametrize("case", CASES)

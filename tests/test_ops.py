@@ -531,9 +531,11 @@ def test_a_budget_in_time_allows_by_the_time_that_passes() -> None:
 
 def test_a_budget_in_events_allows_by_the_labels_that_come_later() -> None:
     metrics = Metrics(config("labels: {topic: labels}\nalerts: {anomaly: {budget: 1 per 2000 events}}"))
-    told = np.zeros(500)
-    resolved = SimpleNamespace(item=np.arange(500), y=told, yhat=told, lower=told, upper=told, warmup=told == 1)
-    shard = cast("ObservedShard", SimpleNamespace(engine=SimpleNamespace(resolved_predictions=[resolved])))
+    told, item = np.zeros(500), np.arange(500)
+    resolved = SimpleNamespace(item=item, ts=item, y=told, yhat=told, lower=told, upper=told, warmup=told == 1)
+    store = SimpleNamespace(row_by_name={})
+    engine = SimpleNamespace(resolved_predictions=[resolved], target_engines=[SimpleNamespace(store=store)])
+    shard = cast("ObservedShard", SimpleNamespace(engine=engine))
     metrics.on_labels(shard, ["pump-1"] * 500, 0)
     assert metrics.value("ssm_stream_labelled_events_total") == 500
     assert metrics.value("ssm_stream_alarms_allowed_total", kind="anomaly") == pytest.approx(0.25)

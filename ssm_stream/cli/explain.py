@@ -64,9 +64,9 @@ def explain(
 ) -> None:
     """Explain a prediction: base, weight and contribution of each input, heads, gate, and the share of the fleet.
 
-    For an entity, the production engine runs over the recording up to the row. Products of inputs (`speed × flow`) are
-    inputs, too. Base, constant, contributions and the
-    rest (embedding, log space and attention, which are not linear) add up to the prediction.
+    For an entity, the production engine runs over the recording up to the row, and learns late labels at theirs.
+    Products of inputs (`speed × flow`) are inputs, too. Base, constant, contributions and the rest (embedding, log
+    space and attention, which are not linear) add up to the prediction.
 
     For an alert, the events of its partition are read from the topic again, from the beginning or from an exported
     state, and processed by the production engine. The reproduced alert is compared with the sent one byte by byte, and

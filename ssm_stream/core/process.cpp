@@ -393,10 +393,19 @@ static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
         reference[j] += static_cast<float>(WEIGHT_RATE) * (state.told.weights[j] - reference[j]);
 }
 
+// Half of an interval while no error of the entity is known, in the target's unit; 0 once one is. Where labels come late, hundreds of events
+// may be predicted by then: as wide as Laplace's distribution with the spread of its labels, which leans on the pool's while there are few.
+static SSM_INLINE double width_by_labels(const EngineState& state, const Learner& l, const Place& at) {
+    if (error_scale::Scale(state, at.k, at.e).number[error_scale::SIZE] > 0.0) return 0.0;
+    return l.w.scale[8 + 2 * VALUE + 1] * std::sqrt(0.5) * -series::log(1.0 - state.rules.level);
+}
+
 // The interval is that of the gates' answer, whose errors have a size; in the dead band it may have to reach the last target.
-static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, const Said& said, const Event& event) {
+static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, const Said& said, const Event& event, bool labels = false) {
     const double answer = l.w.judged[0] = said.answer;
     HalfWidths half = half_widths(state, at, answer, event);
+    const double least = labels ? width_by_labels(state, l, at) : 0.0;
+    half.below = max(half.below, least), half.above = max(half.above, least);
     half.below = min(half.below, answer - l.w.base[LEAST]);
     out.yhat[t] = said.prediction, out.lower[t] = min(answer - half.below, said.prediction), out.upper[t] = max(answer + half.above, said.prediction);
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
@@ -742,7 +751,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                     remember(late.challenger, at, challenger, events, t, {});
                 }
                 *mark_of = mark;
-                const HalfWidths half = tell(state, l, out, t, {k, e}, said, event);
+                const HalfWidths half = tell(state, l, out, t, {k, e}, said, event, rule.labels && p.lags == 0);
                 advance(clock, time, mark, r.ttl);
                 follow(p, l.w, l.s, l.pool, l.taken(event), first);
                 remember(late.q, at, l, events, t, {half.below, half.above, out.fleet[t]});
@@ -817,7 +826,8 @@ static double predict_event(const EngineState& state, i64 k, i64 e, const double
     const Event event{u, steps, ts};
     const double* trial = enter(state, k, e);
     const Learner l(state.learner, k, e);
-    const double prediction = predict(l, event, l.s.n == 0);
+    // Where targets come later, events have gone by before the first of them is learned: `follow` has their time.
+    const double prediction = predict(l, event, l.s.n == 0 && l.s.time == 0.0);
     if (!trial || trial[STAGE_OF_TRIAL] != TRIAL_ON) return prediction;
     const Learner challenger(state.challenger.learner, k, e);
     const bool first = challenger.s.n == 0 && challenger.s.time == 0.0;

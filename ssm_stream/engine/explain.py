@@ -14,12 +14,13 @@ attention, heads that predict from another base, and clipping.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.core import kernel
@@ -30,6 +31,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.context.facts import JoinFacts
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.labels import LabelReader, Labels, label_test
 from ssm_stream.ingest.rows.stage import read_rows
 from ssm_stream.ingest.timestamps import EPOCH
 
@@ -66,7 +68,7 @@ class Explanation:
     """A prediction as a sum: yhat = base + constant + Σ contributions + rest.
 
     n: labelled events of the entity before; fleet: share learned from other entities
-    y: the target, None if the event has none; the residual is y − yhat
+    y: the target, which may have come later as a label; None if the event has none; the residual is y − yhat
     derived: name of each derived input → what it is computed from, such as `power / flow`
     target: with several, the path of this one
     """
@@ -174,6 +176,99 @@ def spread_evenly(places: list[int], most: int) -> list[int]:
     return [places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))]
 
 
+class RecordedStream:
+    """Reads a recording as a flow does: an event is predicted without the labels below it.
+
+    engine: as it is before the next event; events: all n of them, whose `position` is the row in the file, from 0
+
+    >>> from ssm_stream.config import parse_config
+    >>> config = parse_config('''
+    ... source: {brokers: "localhost:9092", topic: events}
+    ... event: {entity: e, timestamp: t, features: [load], target: lab, lags: 0}
+    ... labels: {marker: lab}
+    ... ''')
+    >>> rows = [{"e": "m", "t": 0, "load": 1}, {"e": "m", "t": 60, "load": 2}, {"e": "m", "t": 0, "lab": 7.5}]
+    >>> stream = RecordedStream(config, rows)
+    >>> stream.events.position.tolist(), stream.target_of(0), stream.target_of(1)
+    ([0, 1], 7.5, nan)
+    >>> stream.learn_before(1)
+    >>> stream.engine.label_counts["matched"]
+    0
+    """
+
+    def __init__(self, config: Config, rows: Sequence[Any], join: JoinFacts | None = None) -> None:
+        """Read the rows.
+
+        Args:
+            config: without a horizon
+            rows: dicts, one an event or a label
+            join: joins facts of context topics to the rows of readings and windows
+        """
+        self.engine, self._done, self._learned = Engine(config), 0, 0
+        self._labels: Labels | None = None
+        section, is_label = config.labels, label_test(config.labels)
+        at = [] if is_label is None else [i for i, row in enumerate(rows) if is_label(row)]
+        if section is None or is_label is None or not at:
+            self.events, _ = read_rows(config.event, rows, join)
+            return
+        reader, of_labels = LabelReader(config, section), set(at)
+        of_events = np.array([i for i in range(len(rows)) if i not in of_labels], np.int64)
+        some = [rows[i] for i in of_events.tolist()]
+        events, _ = reader.add_ids(some, read_rows(config.event, some)[0])
+        self.events = replace(events, position=of_events[events.position])
+        labels, _ = reader.read([rows[i] for i in at])
+        self._labels = replace(labels, position=np.array(at, np.int64)[labels.position])
+
+    def learn_before(self, index: int) -> None:
+        """Learn the events before this one, and the labels above it."""
+        above = int(self.events.position[index])
+        while self._done < index or self._labels_until(above) > self._learned:
+            stop = index
+            if self._labels is not None and self._learned < len(self._labels):
+                stop = min(stop, int(np.searchsorted(self.events.position, self._labels.position[self._learned])))
+            if stop > self._done:
+                part = self.engine.episodes.mark(self.events.take(np.arange(self._done, stop)))
+                self.engine.process(self.engine.admit(part)[0])
+                self._done = stop
+            self._learn_labels(int(self.events.position[self._done]))
+
+    def _labels_until(self, row: int) -> int:
+        """Return the number of labels above a row."""
+        return 0 if self._labels is None else int(np.searchsorted(self._labels.position, row))
+
+    def _learn_labels(self, row: int) -> None:
+        """Learn the labels above a row that have not been learned yet."""
+        until = self._labels_until(row)
+        if self._labels is not None and until > self._learned:
+            self.engine.learn(self._labels.take(np.arange(self._learned, until)))
+            self._learned = until
+
+    def target_of(self, index: int) -> float:
+        """Return the target of an event, its own or that of its label, be it learned yet or not; NaN for none."""
+        events, labels = self.events, self._labels
+        if events.target.ndim > 1:
+            return math.nan
+        if labels is None or not math.isnan(events.target[index]):
+            return float(events.target[index])
+        found = np.flatnonzero(_joined_by(labels, events) == _joined_by(events, events)[index]).tolist()
+        return next((float(labels.target[i]) for i in found if labels.entity[i] == events.entity[index]), math.nan)
+
+    def event_of_label(self, row: int) -> int | None:
+        """Return the row of the event that the label in a row is of; None: that is no label, or it has no event."""
+        events, labels = self.events, self._labels
+        at = np.empty(0, np.intp) if labels is None else np.flatnonzero(labels.position == row)
+        if labels is None or not len(at):
+            return None
+        found = np.flatnonzero(_joined_by(events, events) == _joined_by(labels, events)[at[0]]).tolist()
+        own = (int(events.position[i]) for i in found if events.entity[i] == labels.entity[at[0]])
+        return next(own, None)
+
+
+def _joined_by(of: Events | Labels, events: Events) -> NDArray[np.int64]:
+    """Return what events and labels have in common: hashes of ids where the events have them, else times."""
+    return of.ts if events.key is None or of.key is None else of.key
+
+
 def _find_event(events: Events, entity: str, row: int | None) -> tuple[list[int], int]:
     """Return the indexes of an entity's earlier events, and that of its event at a row (None: its last)."""
     own = [i for i, name in enumerate(events.entity) if name == entity]
@@ -203,10 +298,10 @@ def explain_recorded(
     """Run the engine over rows up to an event of the entity, and explain that event's prediction.
 
     Args:
-        config: whose targets come with their events
-        rows: dicts, one an event
+        config: whose targets are those of their own events
+        rows: dicts, one an event, or a label by `labels.marker`: each is learned at its place
         entity: its name
-        row: of the event, from 1; None: the entity's last
+        row: of the event or its label, from 1; None: the entity's last event
         target: which one; None: the first
         history: so many of the entity's earlier events are explained too, evenly spaced
         join: joins facts of context topics to the rows of readings and windows
@@ -220,12 +315,15 @@ def explain_recorded(
     targets = config.event.targets
     if target is not None and target not in targets:
         raise UnknownEntityError(f"target: found {target!r}; the configuration has {', '.join(targets)}")
-    if config.labels is not None or config.model.horizon.events or config.model.horizon.seconds:
+    if config.model.horizon.events or config.model.horizon.seconds:
         raise UnknownEntityError(
-            "explain needs targets that come with their events: remove `labels` and `model.horizon` from the "
-            "configuration"
+            "explain splits the prediction of an event's own target, and model.horizon predicts a later one: remove "
+            "`model.horizon` from a copy of the configuration"
         )
-    events, _ = read_rows(config.event, list(rows), join)
+    stream = RecordedStream(config, list(rows), join)
+    events = stream.events
+    if row is not None and (its := stream.event_of_label(row - 1)) is not None:
+        row = its + 1
     before, at = _find_event(events, entity, row)
     if events.idle is not None:
         if events.idle[at]:
@@ -233,20 +331,22 @@ def explain_recorded(
                 f"row {events.position[at] + 1} does not meet event.when: an idle event is not predicted"
             )
         before = [i for i in before if not events.idle[i]]
-    engine, done, explanations = Engine(config), 0, list[Explanation]()
+    explanations = list[Explanation]()
     for stop in [*spread_evenly(before, history), at]:
-        if stop > done:
-            engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
-            done = stop
-        one = engine.windows.filled(events.take(np.array([stop])))
+        stream.learn_before(stop)
+        one = stream.engine.windows.filled(events.take(np.array([stop])))
         try:
-            explanations.append(explain_target(engine, one, target or targets[0]))
+            found = explain_target(stream.engine, one, target or targets[0])
         except KeyError:
             if stop == at:
                 raise UnknownEntityError(
                     f"row {events.position[at] + 1} is the first event of {entity!r}, of which nothing has been "
                     "learned yet"
                 ) from None
+            continue
+        if found.y is None and not math.isnan(y := stream.target_of(stop)):
+            found = replace(found, y=y)
+        explanations.append(found)
     return explanations[-1], explanations[:-1]
 
 

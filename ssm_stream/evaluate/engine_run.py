@@ -88,18 +88,30 @@ class EngineRun:
             messages: of another engine over the same events
             rules: those of limits, silence and stuck signals as well
         """
-        number = {name: i for i, name in enumerate(self.names)}
-        out, messages = [], self.messages if messages is None else list(messages)
-        ends = {m["episode"]: int(self.ts[row]) for row, m in messages if m["phase"] == "recovered" and m["episode"]}
-        for row, message in messages:
-            if message["phase"] != "started" or not (rules or message["kind"] in KINDS):
-                continue
-            fleet = message["scope"] == "fleet"
-            names = [each["entity"] for each in message["entities"]] if fleet else [message["entity"]]
-            entities = tuple(number[name] for name in names if name in number)
-            end = ends.get(message["episode"])
-            out.append(Alarm(int(self.ts[row]), entities, message["kind"], row, message, end))
-        return out
+        return alarms_of(self.names, self.ts, self.messages if messages is None else list(messages), rules=rules)
+
+
+def alarms_of(
+    names: list[str], ts: Ints, messages: list[tuple[int, dict[str, Any]]], *, rules: bool = False
+) -> list[Alarm]:
+    """Return the episodes that started, in their order; see `EngineRun.alarms`.
+
+    Args:
+        names: entities in order of appearance
+        ts: (n,) times of the events, ms
+        messages: all alerts, each with its row among the events
+        rules: those of limits, silence and stuck signals as well
+    """
+    number, out = {name: i for i, name in enumerate(names)}, []
+    ends = {m["episode"]: int(ts[row]) for row, m in messages if m["phase"] == "recovered" and m["episode"]}
+    for row, message in messages:
+        if message["phase"] != "started" or not (rules or message["kind"] in KINDS):
+            continue
+        fleet = message["scope"] == "fleet"
+        own = [each["entity"] for each in message["entities"]] if fleet else [message["entity"]]
+        entities = tuple(number[name] for name in own if name in number)
+        out.append(Alarm(int(ts[row]), entities, message["kind"], row, message, ends.get(message["episode"])))
+    return out
 
 
 def run_engine(config: Config, rows: Iterable[dict[str, Any]], **options: Any) -> EngineRun:

@@ -205,6 +205,7 @@ class LabelledBatch:
         self._engine, self._source, self._first = engine, source, first
         self._rows, self._predictions = list[int](), list[Predictions]()
         self._names, self._settled = list[str](), list[Settled]()
+        self._met_at = list[NDArray[np.int64]]()
         self._known, self._naive = known, list[NDArray[np.float64]]()
 
     def _ids(self, position: NDArray[np.int64]) -> EventIds:
@@ -236,6 +237,7 @@ class LabelledBatch:
     def _settle(self, names: list[str], position: NDArray[np.int64], settled: Settled) -> None:
         self._names += [names[i] for i in settled.item.tolist()]
         self._settled.append(settled)
+        self._met_at.append(position[settled.item])
         self.refused += [
             RefusedDocument(
                 int(position[each.row]), Fault.UNMATCHED_LABEL, f"a label of {each.entity!r}: {each.reason}"
@@ -257,6 +259,11 @@ class LabelledBatch:
     def met(self) -> tuple[list[str], Settled]:
         """The predictions that met their targets, and their entities."""
         return self._names, Settled(*(np.concatenate(columns) for columns in zip(*self._settled, strict=True)))
+
+    @property
+    def met_at(self) -> NDArray[np.int64]:
+        """Of those that met their targets: the position of the label, or of the event that has it."""
+        return np.concatenate(self._met_at)
 
     @property
     def naive(self) -> NDArray[np.float64]:

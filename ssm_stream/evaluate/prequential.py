@@ -73,6 +73,8 @@ class Chunk(NamedTuple):
     """See `Batch`."""
     met: tuple[list[str], Settled] | None = None
     """With labels among the rows: the predictions that met their targets in this batch, and the entities of them."""
+    met_at: NDArray[np.int64] | None = None
+    """Of `met`: place in the batch of the label, or of the event that carries its target."""
     naive: NDArray[np.float64] | None = None
     """With late labels: the last one known at each scored prediction (of `met`, else of `events`); NaN: none."""
 
@@ -227,9 +229,10 @@ def _events_alone(part: Slice, labels: Labels | None) -> Slice:
 
 def _label_found(marker: str | None) -> ConfigError:
     return ConfigError(
-        f"labels.marker: found rows of the recording with `{marker}`, which are labels. ssm-stream backtest learns "
-        "them where messages are events; here a recording has events only, with their targets: write each label into "
-        "the row of its event, of the same entity and time, and leave the section labels out"
+        f"labels.marker: found rows of the recording with `{marker}`, which are labels. backtest, explain, tune and "
+        "ablate learn them where messages are events; what else is run here (simpler methods, a frozen model, a "
+        "replay) has each target with its event, which these labels were not: write each label into the row of its "
+        "event, of the same entity and time, and leave the section labels out; that shows what labels at once would do"
     )
 
 
@@ -318,7 +321,7 @@ def prequential_delayed(
 
 
 def prequential_labelled(
-    rows: Iterable[dict[str, Any]], engine: PartitionedEngine, source: str | None = None
+    rows: Iterable[dict[str, Any]], engine: PartitionedEngine, source: str | None = None, until: int | None = None
 ) -> Iterator[Chunk]:
     """Run as `prequential` where labels are rows, too, by `labels.marker`: each is learned at its place in the file.
 
@@ -329,6 +332,7 @@ def prequential_labelled(
         rows: as of `prequential`; events, not what makes them
         engine: of a configuration with `labels.marker`
         source: name of the recording, in the ids of alerts; None: the events topic
+        until: the engine sees no event from this time on, ms, and no label of one
     """
     config, first, held = engine.config, 0, None
     name = source or config.source.topic
@@ -346,10 +350,13 @@ def prequential_labelled(
         labels, wrong = label_reader.read([documents[i] for i in of_labels.tolist()])
         events = replace(events, position=at[events.position])
         labels = replace(labels, position=of_labels[labels.position])
+        passed = len(documents) - len(events) - len(labels) - len(refused) - len(nameless) - len(wrong)
+        if until is not None:
+            events = events.take(np.flatnonzero(events.ts < until))
+            labels = labels.take(np.flatnonzero(labels.ts < until))
         made = LabelledBatch(engine, name, first, known)
         made.refused += [each._replace(position=int(at[each.position])) for each in (*refused, *nameless)]
         made.refused += [each._replace(position=int(of_labels[each.position])) for each in wrong]
-        passed = len(documents) - len(events) - len(labels) - len(made.refused)
         cuts = np.searchsorted(events.position, labels.position)
         done, starts = 0, np.flatnonzero(np.diff(cuts, prepend=-1)).tolist()
         for start, stop in pairwise([*starts, len(labels)]):
@@ -362,7 +369,7 @@ def prequential_labelled(
         events = engine.episodes.mark(events.take(np.flatnonzero(np.isin(events.position, made.admitted))))
         sent = [alert for alert in made.alerts if alert.suppressed_by is None]
         held = Chunk(events, made.predictions, sent, sorted(made.refused), first, source=name, met=made.met)
-        held = held._replace(height=len(documents), passed_by=passed, naive=made.naive)
+        held = held._replace(height=len(documents), passed_by=passed, naive=made.naive, met_at=made.met_at)
         first += len(documents)
     if held is not None:
         yield _with_waiting(held, engine)

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -38,7 +39,7 @@ from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.last_seen import LastSeen
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.partition_metrics import partition_families
-from ssm_stream.ops.prediction_quality import PredictionQuality
+from ssm_stream.ops.prediction_quality import PredictionQuality, add_resolved
 
 # It would be one more series for each counter; process_start_time_seconds has when all of them began.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -71,7 +72,8 @@ class Metrics(RunObserver):
 
     def __init__(self, config: Config) -> None:
         self.registry = CollectorRegistry()
-        self.quality = {path: PredictionQuality() for path in config.event.targets}
+        compares = config.event.lags > 0 or config.labels is not None
+        self.quality = {path: PredictionQuality(compares=compares) for path in config.event.targets}
         self.verify_deviation = math.nan
         self.missing_paths = 0
         self.missing_offsets: Mapping[str, float] = {}  # by topic: of the gaps of the state
@@ -214,7 +216,7 @@ class Metrics(RunObserver):
         self.allow_alarms(labelled, len(engine), elapsed)
         self._labelled.inc(labelled)
         if engine.labels_delayed:
-            self.on_labels(shard, events.entity, partition)
+            self.on_labels(shard, events.entity, partition, events.ts)
             return
         y = events.target
         if y.ndim == 1:
@@ -224,14 +226,14 @@ class Metrics(RunObserver):
         for j, quality in enumerate(self.quality.values()):
             quality.add(events.entity, y[:, j], p.yhat[:, j], p.lower[:, j], p.upper[:, j], p.warmup[:, j], partition)
 
-    def on_labels(self, shard: ObservedShard, names: list[str], partition: int) -> None:
-        """Judge the predictions that delayed labels have resolved."""
-        resolved = shard.engine.resolved_predictions
-        labelled = max(len(s.item) for s in resolved)
+    def on_labels(
+        self, shard: ObservedShard, names: list[str], partition: int, ts: NDArray[np.int64] | None = None
+    ) -> None:
+        """Judge the predictions that delayed labels have resolved. ts: of events that brought the targets, ms"""
+        labelled = max(len(s.item) for s in shard.engine.resolved_predictions)
         self._labelled.inc(labelled)
         self.allow_alarms(labelled, 0, 0.0)  # by time the batch of events has
-        for quality, s in zip(self.quality.values(), resolved, strict=True):
-            quality.add([names[i] for i in s.item.tolist()], s.y, s.yhat, s.lower, s.upper, s.warmup, partition)
+        add_resolved(self.quality.values(), shard.engine, names, ts, partition)
 
     def allow_alarms(self, labelled: int, entities: int, seconds: float) -> None:
         """Add to the false alarms that the budgets allow.

@@ -61,6 +61,7 @@ def _refused(config: Config, rows: Recording, path: str | None = None) -> tuple[
     """Return row, from 0 → reason of those that are refused, and whether another one has a value of an input."""
     refused: dict[int, str] = {}
     first, known = 0, False
+    config = config.replace(labels=None)  # a label in a row of its own has no inputs, and nothing of it is refused
     for part in batches(config, rows):
         refused |= {first + each.position: each.reason for each in part.refused}
         first += part.height

@@ -214,7 +214,10 @@ def climb(
     rungs: list[Rung] = []
     for number, (step, trial) in enumerate(zip(planned, trials, strict=True)):
         change = compare(trials[number - 1], trial, len(planned), seed) if number else None
-        cost = measure_cost(configs[number], runner.file, runner.limit)
+        # What learns labels from rows of their own is timed as a whole.
+        late = config.labels is not None and config.labels.marker is not None
+        measured = Cost(trial.micros, trial.memory) if late else None
+        cost = measured or measure_cost(configs[number], runner.file, runner.limit)
         rungs.append(Rung(step, trial.figures(), change, cost))
     final = max(number for number, step in enumerate(planned) if not step.beyond)
     return Climb(rungs, compare(trials[0], trials[final], 1, seed), cut, runner.done)

@@ -17,8 +17,11 @@ from pydantic import BaseModel, ValidationError
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.alarm_matching import Alarm
-from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints, run_targets
+from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints, alarms_of, run_targets
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
+from ssm_stream.evaluate.prequential import prequential_labelled
 from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.ingest.factorize import factorize
 
 WEEK_MS = 7 * 86_400_000.0
 
@@ -29,7 +32,7 @@ class Trial(NamedTuple):
     names: list[str]
     targets: list[str]
     row: Ints
-    """(n,) of the file, from 0, ascending."""
+    """(n,) of the file, from 0, ascending; of a late label its own."""
     target: Ints
     """(n,) place in `targets`, ascending in a row of the file."""
     entity: Ints
@@ -39,7 +42,7 @@ class Trial(NamedTuple):
     error: Floats
     """(n,) |y − yhat|."""
     step: Floats
-    """(n,) |y − the target before|; with a horizon the last one when it was predicted."""
+    """(n,) |y − the target before|; with a horizon or late labels the last one when it was predicted."""
     inside: Ints
     """(n,) 1 in the interval, 0 outside, −1 in warm-up."""
     width: Floats
@@ -114,6 +117,8 @@ ARRAYS = ("row", "target", "entity", "ts", "error", "step", "inside", "width")
 
 def run_trial(config: Config, file: Path, limit: int | None = None, until: int | None = None) -> Trial:
     """Run the production engine over a recording. until: it sees no event from this time on, ms"""
+    if config.labels is not None and config.labels.marker is not None:
+        return _run_labelled(config, file, limit, until)
     began = time.perf_counter()
     runs = run_targets(config, Recording(file, limit), until=until, side_by_side=False)  # other cores: other trials
     columns = [np.concatenate(parts) for parts in zip(*map(_columns, runs, range(len(runs))), strict=True)]
@@ -124,6 +129,39 @@ def run_trial(config: Config, file: Path, limit: int | None = None, until: int |
         run.names, config.event.targets, row, target, entity, ts, error, step, inside, width,
         [alarm._replace(message={}) for alarm in run.alarms()], time.perf_counter() - began,
         1e6 * run.cpu_seconds / max(len(run), 1), run.bytes_per_entity,
+    )  # fmt: skip
+
+
+def _run_labelled(config: Config, file: Path, limit: int | None, until: int | None) -> Trial:
+    """Run as `run_trial` where labels are rows, too: each error is that of the prediction which its label met."""
+    began, began_here = time.perf_counter(), time.thread_time()
+    engine, codes, first = PartitionedEngine(config, side_by_side=False), dict[str, int](), 0
+    ts, messages = [np.empty(0, np.int64)], list[tuple[int, dict[str, Any]]]()
+    parts, count = [[np.empty(0, of) for of in (*[np.int64] * 4, *[np.float64] * 2, np.int64, np.float64)]], 0
+    for chunk in prequential_labelled(Recording(file, limit), engine, until=until):
+        assert chunk.met is not None
+        assert chunk.met_at is not None
+        assert chunk.naive is not None
+        factorize(chunk.events.entity, codes)
+        ts.append(chunk.events.ts)
+        # A batch of labels alone has no event: its alerts come after the last one before.
+        messages += [(count + min(alert.row, len(chunk.events) - 1), alert.message) for alert in chunk.alerts]
+        count += len(chunk.events)
+        names, s = chunk.met
+        inside = np.where(s.warmup, -1, (s.lower <= s.y) & (s.y <= s.upper)).astype(np.int64)
+        step = np.abs(s.y - chunk.naive)
+        own = [first + chunk.met_at, np.zeros(len(names), np.int64), factorize(names, codes), s.ts]
+        columns = [*own, np.abs(s.y - s.yhat), step, inside, s.upper - s.lower]
+        parts.append([column[~np.isnan(step)] for column in columns])
+        first += chunk.height
+    seconds, memory = time.thread_time() - began_here, engine.bytes_per_entity * len(engine)
+    memory += engine.bytes_per_pool * engine.pool_count
+    alarms = alarms_of(list(codes), np.concatenate(ts), messages)
+    row, target, entity, when, error, step, inside, width = map(np.concatenate, zip(*parts, strict=True))
+    return Trial(
+        list(codes), config.event.targets, row, target, entity, when, error, step, inside, width,
+        [alarm._replace(message={}) for alarm in alarms], time.perf_counter() - began,
+        1e6 * seconds / max(count, 1), memory / max(len(engine), 1),
     )  # fmt: skip
 
 
