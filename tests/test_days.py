@@ -57,6 +57,7 @@ def test_its_sentence_has_the_days() -> None:
     started, *_, last = creeping(curve + off[:, None] + ramp[:, None], "alerts: {drift: {absorb_after: 100}}")
     assert "target has been higher for two days or more: its mean is 5" in started.message["summary"]
     assert "in the last one, was 50" in started.message["summary"]
+    assert "(found at " in started.message["summary"]
     assert last.message["phase"] == "recovered"
     assert "are compared with its mean of the last one" in last.message["summary"]
 

@@ -97,18 +97,18 @@ class Summarizer:
                 what = (
                     self._end(message, evidence) if message["phase"] == "recovered" else self._open(message, evidence)
                 )
-        return self._text("sentence", who=who, what=what, when=self._when(message))
+        return self._text("sentence", who=who, what=what, when=self._when(message, evidence))
 
     def _text(self, key: str, **values: object) -> str:
         return text(key, self.language, **values)
 
-    def _when(self, message: Message) -> str:
+    def _when(self, message: Message, evidence: Evidence) -> str:
         ts, since = message["ts"], _since(message)
         start, end = (
             clock(ms, now, self._zone, japanese=self.language == "ja") for ms, now in ((since, ts), (ts, since))
         )
         if message["phase"] != "recovered":
-            return self._text("since", start=start)
+            return self._text("since" if evidence.days is None else "found", start=start)
         return self._text("at", start=start) if start == end else self._text("from_to", start=start, end=end)
 
     def _target(self, message: Message) -> str:

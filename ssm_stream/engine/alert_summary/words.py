@@ -18,6 +18,7 @@ TEXTS: dict[str, Text] = {
     # The frame.
     "sentence": Text("{who}: {what} ({when}).", "{who}（{when}）：{what}。"),
     "since": Text("since {start}", "{start} から"),
+    "found": Text("found at {start}", "{start} に検出"),
     "from_to": Text("{start} to {end}", "{start} 〜 {end}"),
     "at": Text("at {start}", "{start}"),
     "list": Text(", ", "、"),
