@@ -1,9 +1,8 @@
 // Pauses of machines that run in bursts: gaps that are far longer than an entity's usual one.
 //
 // Of an entity that sends steadily each long gap is news. Where at least half of the entities of a source pause, a gap is what
-// they do until it is longer than the pauses that two of them have had; an entity that has sent for far longer than these do from
-// one pause to the next sends steadily, and is judged by its own gaps alone. And a pause of an entity that pauses every 180 events
-// or oftener is believed in full from the second on, where an outage is only in part.
+// they do until it is longer than the pauses that a quarter of them have had, or two; an entity that has sent for far longer than these do from
+// one pause to the next sends steadily, and is judged by its own gaps alone.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -12,12 +11,13 @@
 namespace ssm {
 namespace pauses {
 
-constexpr double FAR = 20.0;        // mean gaps from which on a gap is a pause: gaps that come at random are hardly ever so long
+constexpr double FAR = 40.0;        // mean gaps from which on a gap is a pause: gaps that come at random are hardly ever so long
 constexpr double OFTEN = 180.0;     // gaps of an entity from one pause to the next, at most, that pauses often
 constexpr double SEVERAL = 3.0;     // pauses of one that pauses more rarely: one or two are outages
 constexpr double STEADILY = 4.0;    // times the gaps of the others from one pause to the next without one
 constexpr double AGAIN = 1.5;       // times a usual pause, up to which a gap is one
 constexpr double ENTITIES = 2.0, SHARE = 0.5;  // that pause, and their share of the source
+constexpr double SOME = 0.25;       // share of these that have had so long a pause: fewer may have had an outage
 
 // Of an entity: pauses so far, and the longest lately, ms.
 constexpr i64 COUNT = 0, LONGEST = 1, SIZE = 2;
@@ -55,9 +55,9 @@ class Pool {
         const auto middle = between_.begin() + static_cast<std::ptrdiff_t>(between_.size() / 2);
         std::nth_element(between_.begin(), middle, between_.end());
         if (gaps > STEADILY * *middle * std::fmax(p[COUNT], 1.0)) return 0.0;
-        const auto second = longest_.begin() + 1;
-        std::nth_element(longest_.begin(), second, longest_.end(), [](double a, double b) { return a > b; });
-        return AGAIN * *second;
+        const auto some = longest_.begin() + static_cast<std::ptrdiff_t>(std::fmax(ENTITIES, std::ceil(SOME * n))) - 1;
+        std::nth_element(longest_.begin(), some, longest_.end(), [](double a, double b) { return a > b; });
+        return AGAIN * *some;
     }
 
   private:

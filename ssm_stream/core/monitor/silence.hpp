@@ -278,12 +278,10 @@ class Silence {
         if (e[DEADLINE] < e[KEY]) push(at, row, e);
     }
     void learn_gap(double* e, double* s, double gap) const {
-        const double before = e[PAUSES + pauses::LONGEST];
-        const double believed = pauses::often(e + PAUSES, e[NUMBER]) ? most(e[LEANS], MARGIN * most(before, 0.0)) : e[LEANS];
         // Where most entities pause the clock stands, and the gaps of one that does not have no length.
         if (e[NUMBER] >= FIRST) pauses::note(e + PAUSES, gap, most(e[MEAN], s[USUAL]), KEPT, rarity(1.0, e[MEAN]));
         learn(e + GAPS, s + POOL, gap, [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); },
-              limits_.after <= 0.0 && e[SILENT] != 0.0, false, believed);
+              limits_.after <= 0.0 && e[SILENT] != 0.0, false, e[LEANS]);
     }
     // What an entity's gap may last, ms, as those of its source pause.
     double leaning(i64 row) {
