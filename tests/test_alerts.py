@@ -86,6 +86,24 @@ def test_severity_is_critical_from_a_score_of_three() -> None:
     assert [a.message["severity"] for a in alerts if a.message["phase"] == "started"] == ["warning", "critical"]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_errors_that_become_smaller_are_never_critical(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is to be done: the score says how sure it is, and not how bad."""
+    monkeypatch.setattr(Alerts, "critical", 1.0)
+    rng = np.random.default_rng(3)
+    features, n = rng.normal(size=(9000, 1)), 9000
+    noise = rng.normal(size=(n, 2)) * np.where(np.arange(n) < 6000, 1.0, 0.02)[:, None]
+    y = features + noise
+    targets = "target: [y, z], features: [x], lags: 0" if several else "target: y, features: [x], lags: 0"
+    events = made(y if several else y[:, 0], features)
+    _, alerts = run(Engine(config(targets, "alerts: {anomaly: {enabled: false}}")), events)
+    found = [a.message for a in alerts if a.message["kind"] == "drift" and a.message["change"] == "smaller"]
+    assert max(message["score"] for message in found) >= 1.0
+    assert {message["severity"] for message in found} == {"warning"}
+    fields = {"target", "score", "since", "y", "yhat", "yhat_lower", "yhat_upper"}
+    assert all(set(each) == fields for message in found for each in message.get("targets", []))
+
+
 AT_ONCE = "alerts: {fleet: {wait: 0}}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_what_stands_still_in_most_machines_is_one_alert(apart: int) -> None:
     assert [m["phase"] for m in messages] == ["started", "recovered"]
     assert messages[0]["entity"] == messages[1]["entity"]
     assert told(events, (18_001, 18_300, 18_600, 18_690)) == messages
+
+
+@pytest.mark.parametrize("apart", [0, 1])
+def test_the_sentence_says_in_how_many_machines(apart: int) -> None:
+    """It named one rack and the value of that one, as if its sensor were at fault."""
+    first, end = (each["summary"] for each in told(idle(MACHINES, apart)))
+    shown = re.fullmatch(
+        r"m\d\d: load is stuck at [.\d]+, and 1 more with it; load stands still in (\d+) of 12 .+", first
+    )
+    assert shown is not None, first
+    assert int(shown[1]) == 12 if apart == 0 else int(shown[1]) >= 6
+    assert "stands still" not in end
+    assert not any("stands still" in each["summary"] for each in told(idle(4)))
 
 
 def test_a_sensor_that_is_stuck_all_the_same_is_found_when_the_others_go_on() -> None:

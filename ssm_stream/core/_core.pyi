@@ -163,9 +163,9 @@ def silence_sizes() -> tuple[int, int, int, int]: ...
 class Silence:
     def __init__(self) -> None: ...
     def run(
-        self, entity: Floats, source: Floats, at: int, rows: Ints, ts: Ints, values: Floats, repeats: Floats,
-        events: float, ms: float, after: float,
-    ) -> list[tuple[int, int, int, int, float, float]]: ...  # fmt: skip
+        self, entity: Floats, source: Floats, at: int, rows: Ints, ts: Ints, values: Floats, held: Flags,
+        repeats: Floats, events: float, ms: float, after: float,
+    ) -> list[tuple[int, int, int, int, float, float, float, float, float, float]]: ...  # fmt: skip
     def reset(self, entity: Floats, width: int) -> None: ...
 
 class Windows:

@@ -11,6 +11,8 @@ from ssm_stream.core import blocks, native
 
 CHANGES = ("", "higher", "lower", "smaller", "larger", "creeping up", "creeping down", "creeping up", "creeping down")
 """What the winning bet implies for the errors: their level, their size, or a slow change of their level."""
+SMALLER = "smaller"
+"""Of these, errors that have become smaller: a change for which nothing is to be done."""
 BY_DAYS = 7
 """The first of those that the target's days have shown."""
 

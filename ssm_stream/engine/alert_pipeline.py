@@ -138,7 +138,7 @@ class AlertPipeline:
             alert = alert._replace(message=alert.message | fields)
         if alert.message["summary"]:
             return alert
-        evidence = Evidence(stopped=alert.others)  # no event of its entity caused it
+        evidence = Evidence(stopped=alert.others, still=alert.still)  # no event of its entity caused it
         summary = self.summarizer(alert.message, evidence, alert.entities)
         return alert._replace(message=alert.message | {"summary": summary})
 

@@ -58,6 +58,7 @@ class Alert(NamedTuple):
     waits: it is not sent at `row`, but later; only its place is noted
     gap: mean time between labelled events of the entity, ms
     others: columns that stopped with its own, and have no alert therefore
+    still: in how many entities of how many that column stands still, where these are most; else zeros
     cause: the column whose level moved most, where the channel is `levels`
     ended: other targets of an episode that is over, and what ended each one's part
     members: the entities of a fleet alert; None of an entity's
@@ -77,6 +78,7 @@ class Alert(NamedTuple):
     waits: bool = False
     gap: float = 0.0
     others: int = 0
+    still: tuple[int, int] = (0, 0)
     cause: str | None = None
     ended: tuple[tuple[str, str], ...] = ()
     members: Members | None = None
@@ -277,6 +279,7 @@ class AlertBuilder:
             if name == "anomaly":
                 score = _measured_score(score, state)
             recovered, drifts = phase == lifecycle.RECOVERED, name == "drift"
+            change = detect.CHANGES[int(state.array("detector.number")[detect.CHANGE])] if drifts else None
             message = {
                 "entity": event.entity,
                 "scope": "entity",
@@ -284,7 +287,7 @@ class AlertBuilder:
                 "phase": lifecycle.PHASES[phase],
                 "episode": None,
                 "ended_by": ended_by(phase, phases[loop.ENDED + kind]),
-                "severity": "critical" if score >= self._critical else "warning",
+                "severity": "critical" if score >= self._critical and change != detect.SMALLER else "warning",
                 "summary": "",
                 "ts": event.ts,
                 "score": score,
@@ -298,7 +301,7 @@ class AlertBuilder:
                 "weight_change": [],
                 "heads": [],
                 "channel": None if drifts else self._channels[phases[loop.CHANNEL]],
-                "change": detect.CHANGES[int(state.array("detector.number")[detect.CHANGE])] if drifts else None,
+                "change": change,
                 "learning": 1.0 if recovered else self._learning[kind],
                 "budget": self._budgets[kind],
                 "config_hash": self._config.hash,

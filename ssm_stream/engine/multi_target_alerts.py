@@ -20,10 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.core.detect import SMALLER
 from ssm_stream.engine.alert_kinds import BY_EVENT, KINDS, OTHER
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.episodes.event_values import ValuesAt
 
+CHANGE = "change"
+"""Field of an alert that is kept for each target, and in no list of them."""
 CAUSE_FIELDS = ("score", "since", "y", "yhat", "yhat_lower", "yhat_upper")
 """Fields of an alert that are kept for each target; `since` is the target's own."""
 
@@ -33,7 +36,8 @@ class JointEpisode:
     """The episode of an entity and kind, over all targets.
 
     since: time of the first event, ms; absorbed: the most events that a target needed to recover, so far
-    open: target → its last alert's `CAUSE_FIELDS`, and `target` that it is about, in the order in which they joined
+    open: target → its last alert's `CAUSE_FIELDS` and `CHANGE`, and `target` that it is about, in the order in which
+        they joined
     target: that its `started` was about; ended: target → what ended its part, of those that have left
     """
 
@@ -46,7 +50,8 @@ class JointEpisode:
     def join(self, target: str, message: dict[str, Any]) -> None:
         """Note the report of a target that is open. message: with the target that it is about"""
         about = message["target"]
-        self.open[target] = {"target": about, **{name: message[name] for name in CAUSE_FIELDS}}
+        cause = {name: message[name] for name in CAUSE_FIELDS}
+        self.open[target] = {"target": about, **cause, CHANGE: message.get(CHANGE)}
         self.ended.pop(about, None)
 
     def leave(self, target: str, message: dict[str, Any]) -> str:
@@ -61,9 +66,14 @@ class JointEpisode:
         """Return the targets that the open ones are about, each once, the highest score first."""
         found = dict[str, dict[str, Any]]()
         for each in sorted(self.open.values(), key=lambda cause: -cause["score"]):
-            known = found.setdefault(each["target"], {**each})
+            shown = {name: value for name, value in each.items() if name != CHANGE}
+            known = found.setdefault(each["target"], shown)
             known["since"] = min(known["since"], each["since"])
         return list(found.values())
+
+    def worst(self) -> float:
+        """Return the highest score of the open targets, without errors that have only become smaller; 0: of none."""
+        return max((cause["score"] for cause in self.open.values() if cause.get(CHANGE) != SMALLER), default=0.0)
 
 
 class MultiTargetAlerts:
@@ -165,7 +175,8 @@ class MultiTargetAlerts:
         """Return the alert of the cause with the highest score, with a list of all open targets."""
         alert = max(causes, key=lambda cause: float(cause.message["score"] or 0.0))
         listed = episode.listed()
-        highest = max([alert.message["score"] or 0.0, *(cause["score"] for cause in listed)])
+        own_score = 0.0 if alert.message.get(CHANGE) == SMALLER else alert.message["score"] or 0.0
+        highest = max(own_score, episode.worst())
         ended_by = alert.message["ended_by"] if phase == "recovered" else None
         message = {
             **alert.message,

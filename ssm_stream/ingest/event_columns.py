@@ -54,6 +54,9 @@ class Events:
     came: NDArray[np.int64] | None = None
     """(n,) of messages that are no rows yet: when the broker got each, ms, not positive: unknown; None where no row has
     facts of context topics"""
+    held: NDArray[np.bool_] | None = None
+    """(n, r) of rows of readings, which values of the numeric features, and then of the targets, are those of the row
+    before, as there was no reading since; None: each value is one of its own"""
     share: NDArray[np.float64] | None = None
     """(n,) of several targets, the share that each event has a value of: they alone divide its part of the budget
     among them; None: each has values of all"""

@@ -68,6 +68,7 @@ class Episode:
     severity: the highest so far; last: the content of its last message; at: timestamp of that, s
     target: that the last news was about; targets: all so far; score: the highest that was news
     smaller: all that was news are errors that are smaller than usual
+    needs_nothing: all that has come is of such errors
     announced: the target has been sent that it started; sent_at: when it was last sent something of it, s
     """
 
@@ -84,10 +85,19 @@ class Episode:
     targets: set[str] = field(default_factory=set, init=False)
     score: float = field(default=0.0, init=False)
     smaller: bool = field(default=True, init=False)
+    needs_nothing: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self._note_news(self.last)
-        self.targets = _targets_of(self.last)
+        self._note_targets(self.last)
+
+    def _note_targets(self, content: Content) -> None:
+        """Note the targets of a message that is not the end."""
+        targets = _targets_of(content)
+        # What another target has that came with it is not known, nor what the other entities of a fleet have.
+        alone = content.get("scope") != "fleet" and targets - self.targets <= {content.get("target")}
+        self.needs_nothing = self.needs_nothing and alone and content.get("change") == "smaller" and not self.critical
+        self.targets = self.targets | targets
 
     def _note_news(self, content: Content) -> None:
         self.target = content.get("target")
@@ -108,7 +118,8 @@ class Episode:
         worse = joins and (above or (self.smaller and content.get("change") != "smaller"))
         if content["severity"] == "critical" and not self.critical:
             self.severity, worse = "critical", True
-        self.last, self.targets = content, self.targets | _targets_of(content)
+        self.last = content
+        self._note_targets(content)
         if worse:
             self._note_news(content)
         return "escalated" if worse else "ongoing"

@@ -68,6 +68,8 @@ class Outbox:
     def add(self, episode: Episode, news: News, place: Place, now: float) -> bool:
         """Add what a message brings; return whether there is something to send.
 
+        Of errors that have only become smaller people get nothing: there is nothing to be done.
+
         place: of the message, which `pop_done` returns once it is sent
         """
         entry = self._entries.get(episode.id)
@@ -77,7 +79,7 @@ class Outbox:
             elif episode.announced:
                 entry = self._put(episode, "recovered", now)
         elif not episode.announced:
-            entry = entry or self._put(episode, "started", now)
+            entry = entry or (None if episode.needs_nothing else self._put(episode, "started", now))
         elif news == "escalated":
             entry = self._put(episode, "escalated", now)
         if entry is None:

@@ -20,6 +20,7 @@
 
 #include "../array.hpp"
 #include "../series.hpp"
+#include "pauses.hpp"
 #include "range_ends.hpp"
 
 namespace ssm {
@@ -33,6 +34,7 @@ constexpr double DAY = 86'400'000.0, SET_BACK = 60.0;   // ms, usual gaps: times
 constexpr double LEAD_STEP = 0.01, FEW = 0.1;        // of the usual gap: a step of LEAD; share of the events that are less ahead
 constexpr double FLOOR = 0.004;                      // least rate of mean and variance
 constexpr double LEAN = 10.0, SPREAD = 0.05;         // lengths for which an own variance counts half; least deviation
+constexpr double SPACING_RATE = 0.05;                // rate of the mean of events from one reading to the next
 constexpr double FIRST = 3.0;                        // lengths before a variance
 constexpr double OWN = 30.0, SHARED = 100.0;         // lengths before anything is judged: of the series, of the source
 constexpr double TAIL = 0.05, CALM = 1.5;            // share of lengths in the tail; times the mean that is never too long
@@ -49,19 +51,23 @@ constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 4.0;  // lengths that are 
 // Of the limit after a length that was too long: times that length; at most so many times the limit before, as one outage is no
 // usual gap. It keeps that margin for a budget's worth of lengths or for so many times itself, as a day may have many events.
 constexpr double MARGIN = 1.25, RAISE = 4.0, KEPT = 100.0;
+constexpr double EXCESS_EVENTS = 2.0, EXCESS_SHARE = 0.1;  // of a run that is stuck, over the longest that is usual: at least, and of that
 constexpr double LONGER = 2.0;  // times the longest rest at a value: what is still rest, and no sensor that is stuck
 
 // Of the lengths of a series: mean, variance of length/mean, number; of those that were too long: the limit now, and when it was
 // set.  Of a source: variance, tail's start and mean, number.
 constexpr i64 MEAN = 0, VARIANCE = 1, NUMBER = 2, LONG = 3, SET = 4, LENGTHS = 5;
 constexpr i64 ALL_VARIANCE = 0, START = 1, EXCESS = 2, ALL_NUMBER = 3, ALL_LENGTHS = 4;
-// Of an entity: TS, its latest time; while it is silent, DEADLINE is the time (ms) at which that was found.
+// Of an entity: TS, its latest time; while it is silent, DEADLINE is the time (ms) at which that was found; LEANS: ms that its gap may
+// last as those of the others do, 0: it is judged by its own.
 constexpr i64 GAPS = 0, LAST = LENGTHS, TS = LAST + 1, DEADLINE = TS + 1, KEY = DEADLINE + 1, OF_SOURCE = KEY + 1,
-              SILENT = OF_SOURCE + 1, ENTITY = SILENT + 1;
-// Of a column of an entity: gaps between values, runs of equal ones; its latest value.
+              SILENT = OF_SOURCE + 1, LEANS = SILENT + 1, PAUSES = LEANS + 1, ENTITY = PAUSES + pauses::SIZE;
+// Of a column of an entity: gaps between values, runs of equal ones; its latest value; events since that have no reading of their own, and
+// the mean of events from one reading to the next.
 constexpr i64 MISSING = 0, RUN = LENGTHS, MISSED = RUN + 1, MISSED_TS = MISSED + 1, EQUAL = MISSED_TS + 1, SAME = EQUAL + LENGTHS,
               VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, SIGNS = STUCK_TS + 1, REST = SIGNS + 1,
-              LATEST = REST + 1, ENDS = LATEST + 1, COLUMN = ENDS + range_ends::SIZE;
+              LATEST = REST + 1, ENDS = LATEST + 1, HELD_EVENTS = ENDS + range_ends::SIZE,
+              SPACING = HELD_EVENTS + 1, COLUMN = SPACING + 1;
 // Of a source. LEAD: ms by which nearly all events are ahead of the clock.
 constexpr i64 TAU = 0, MEDIAN = 1, USUAL = 2, TURN = 3, HELD = 4, ROWS = 5, TIMES = ROWS + RING, TURNS = TIMES + RING, LEAD = TURNS + RING, POOL = LEAD + 1,
               SOURCE = POOL + ALL_LENGTHS;
@@ -116,15 +122,16 @@ inline double limit(const double* s, double usual) { return most(usual, s[LONG])
 // Mean and variance of the lengths, and of the source's tail, by what is usual; a length beyond twice that counts as that much.
 // usual(): the longest that is usual, which is at least `CALM` times the mean; computed only where it matters
 // rarity(): as of `allowed`; alarmed: it was found too long, by what was usual then: meanwhile the others may have taught the source
-// a longer tail; missing: of a gap in events, whose excess is that over the first one of the tail
+// a longer tail; missing: of a gap in events, whose excess is that over the first one of the tail; believed: the limit that it may set
+// however long it was
 template <class Usual, class Rarity>
-void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, bool alarmed, bool missing = false) {
+void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, bool alarmed, bool missing = false, double believed = 0.0) {
     bool beyond = false;
     if (s[LONG] > 0.0) s[LONG] = most(s[LONG] - (1.0 - 1.0 / MARGIN) * least(length / KEPT, s[SET] / rarity()), 0.0);
     if (length > CALM * s[MEAN]) {
         const double longest = usual();
         beyond = alarmed || (length > longest && judged(s, pool));
-        if (beyond && MARGIN * length > s[LONG]) s[LONG] = s[SET] = least(MARGIN * length, RAISE * limit(s, longest));
+        if (beyond && MARGIN * length > s[LONG]) s[LONG] = s[SET] = least(MARGIN * length, most(RAISE * limit(s, longest), believed));
         length = least(length, most(2.0 * longest, s[MEAN]));
     }
     const double n = s[NUMBER];
@@ -152,8 +159,9 @@ void learn(double* s, double* pool, double length, Usual usual, Rarity rarity, b
 // A false alarm in so many events, or in so much event time (ms); `after`: the longest gap, ms, in place of both.
 struct Limits { double events, ms, after; i64 parts; bool columns; };
 enum What : i64 { GONE, BACK, EMPTY, FILLED, FIXED, MOVES };
-// since, at: ms, at: when it was found; value: of a column that repeats it, or that it had last; others: columns that stopped with it
-struct Found { i64 event, row, what, column; double since, value, others, at; };
+// since, at: ms, at: when it was found; value: of a column that repeats it, or that it had last; others: columns that stopped with it;
+// still, machines: in how many entities of how many the column stands still, its own among them, where these are most of a source; else 0
+struct Found { i64 event, row, what, column; double since, value, others, at, still = 0.0, machines = 0.0; };
 // What a column may stop to do; where its lengths, and those of the source, are.
 struct Part { i64 lengths, run, flag, since, value, pool; What stops, goes; };
 constexpr Part MISSES{MISSING, RUN, MISSED, MISSED_TS, LATEST, 0, EMPTY, FILLED},
@@ -162,14 +170,17 @@ constexpr Part MISSES{MISSING, RUN, MISSED, MISSED_TS, LATEST, 0, EMPTY, FILLED}
 class Silence {
   public:
     // rows (n,), ts (n,) ms, values (n, C) of the columns, see `look`; entity (E, ENTITY + C COLUMN), source (S, SOURCE + 2 C ALL_LENGTHS)
-    // repeats (C,): 0: the column may repeat a value for as long as it likes
-    nb::list run(nb::handle entity_, nb::handle source_, i64 at, nb::handle rows_, nb::handle ts_, nb::handle values_, nb::handle repeats_,
+    // held (n, C or 0): the value is that of the event before, and no reading of its own; repeats (C,): 0: the column may repeat a value
+    // for as long as it likes
+    nb::list run(nb::handle entity_, nb::handle source_, i64 at, nb::handle rows_, nb::handle ts_, nb::handle values_, nb::handle held_, nb::handle repeats_,
                  double events, double ms, double after) {
         const Array<i64> rows(rows_, "rows", {-1});
         const i64 n = rows.size();
         const Array<i64> ts(ts_, "ts", {n});
         const Array<double> values(values_, "values", {n, -1});
         columns_ = values.size(1);
+        const Array<bool> held(held_, "held", {n, -1});
+        if (held.size(1) != 0 && held.size(1) != columns_) throw nb::value_error("held: another number of columns");
         const Array<double> repeats(repeats_, "repeats", {columns_});
         repeats_of_ = columns_ ? &repeats[0] : nullptr;
         const Array<double> entity(entity_, "entity", {-1, ENTITY + columns_ * COLUMN}, true);
@@ -185,8 +196,10 @@ class Silence {
         nb::list out;
         for (i64 i = 0; i < n; ++i) {
             found_.clear();
-            step(s, at, i, rows[i], static_cast<double>(ts[i]), values.size(1) ? &values[i * columns_] : nullptr);
-            for (const Found& f : found_) out.append(nb::make_tuple(f.event, f.row, f.what, f.column, f.since, f.value, f.others, f.at));
+            step(s, at, i, rows[i], static_cast<double>(ts[i]), values.size(1) ? &values[i * columns_] : nullptr,
+                 held.size(1) ? &held[i * columns_] : nullptr);
+            for (const Found& f : found_) 
+                out.append(nb::make_tuple(f.event, f.row, f.what, f.column, f.since, f.value, f.others, f.at, f.still, f.machines));
         }
         return out;
     }
@@ -232,12 +245,13 @@ class Silence {
         return one * static_cast<double>(limits_.parts);
     }
 
-    void step(double* s, i64 at, i64 i, i64 row, double ts, const double* values) {
+    void step(double* s, i64 at, i64 i, i64 row, double ts, const double* values, const bool* held = nullptr) {
         double* e = of(row);
         move(s, row, ts, e);
         arrive(e, s, at, i, row, ts);
         unsettled_ = false;
-        for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, e[TS], values[j]);
+        for (i64 j = 0; j < columns_; ++j)
+            look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, e[TS], values[j], held && held[j]);
         if (unsettled_)
             for (const Part& part : {MISSES, REPEATS}) settle(e, s, part, i, row);
         expire(s, at, i, ts);
@@ -249,9 +263,8 @@ class Silence {
         // nearly all are ahead of a median: they would only be missed later.
         const double now = s[TAU] + lead_;
         // Until every place of the ring has been filled twice the clock has not begun; while it stands, gaps have no length.
-        if (e[LAST] == e[LAST] && s[TURN] > 2.0 * static_cast<double>(RING) && !stands_)
-            learn(e + GAPS, s + POOL, most(now - e[LAST], 0.0), [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); },
-                  limits_.after <= 0.0 && e[SILENT] != 0.0);
+        if (e[LAST] == e[LAST] && s[TURN] > 2.0 * static_cast<double>(RING) && !stands_) learn_gap(e, s, most(now - e[LAST], 0.0));
+        e[LEANS] = 0.0;
         // A row that comes late, as those that `every` makes of readings when the next one comes, ends it at the time of the clock: its
         // own may be of before the silence was found.
         if (e[SILENT] != 0.0) found_.push_back({i, row, BACK, -1, e[TS], NAN, 0.0, most(most(ts, s[MEDIAN]), e[DEADLINE])});
@@ -263,6 +276,22 @@ class Silence {
         const bool by_gaps = limits_.after <= 0.0;
         e[DEADLINE] = e[LAST] + (!by_gaps ? limits_.after : judged(e, s + POOL) ? most(limit(e + GAPS, usual(e, s)), of_new(e)) : INFINITY);
         if (e[DEADLINE] < e[KEY]) push(at, row, e);
+    }
+    void learn_gap(double* e, double* s, double gap) const {
+        // Where most entities pause the clock stands, and the gaps of one that does not have no length.
+        if (e[NUMBER] >= FIRST) pauses::note(e + PAUSES, gap, most(e[MEAN], s[USUAL]), KEPT, rarity(1.0, e[MEAN]));
+        learn(e + GAPS, s + POOL, gap, [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); },
+              limits_.after <= 0.0 && e[SILENT] != 0.0, false, e[LEANS]);
+    }
+    // What an entity's gap may last, ms, as those of its source pause.
+    double leaning(i64 row) {
+        const double* e = of(row);
+        pool_.clear();
+        for (i64 k = 0; k < count_; ++k) {
+            const double* o = of(k);
+            if (o[LAST] == o[LAST] && o[OF_SOURCE] == e[OF_SOURCE]) pool_.add(o + PAUSES, o[NUMBER]);
+        }
+        return pool_.allowed(e + PAUSES, e[NUMBER]);
     }
     double set_back(const double* s) const { return most(DAY, SET_BACK * s[USUAL]); }
     // A row that is missing now and then, more often than the budget allows alarms, may not have been missing yet: until it can
@@ -328,6 +357,10 @@ class Silence {
             double* e = of(row);
             if (e[KEY] == key) e[KEY] = INFINITY;
             if (e[SILENT] != 0.0 || !(e[DEADLINE] < INFINITY) || e[OF_SOURCE] != static_cast<double>(at)) continue;
+            if (e[DEADLINE] <= s[TAU] && limits_.after <= 0.0) {
+                e[LEANS] = leaning(row);
+                e[DEADLINE] = most(e[DEADLINE], e[LAST] + e[LEANS]);
+            }
             if (e[DEADLINE] <= s[TAU]) {
                 e[SILENT] = 1.0;
                 e[DEADLINE] = most(ts, s[MEDIAN]);  // no row that is late itself
@@ -352,13 +385,17 @@ class Silence {
     bool too_long(const Part& part, const double* c, const double* pools, double gap, double length, double times = 1.0) const {
         const double* own = c + part.lengths;
         const double least_length = most(part.flag == MISSED ? UNKNOWN_EVENTS : EQUAL_EVENTS, rest(part, c));
-        return length > times * least_length && judged(own, pools + part.pool) && length > times * limit(own, usual(part, c, pools, gap));
+        if (!(length > times * least_length) || !judged(own, pools + part.pool)) return false;
+        double longest = usual(part, c, pools, gap);
+        // Most runs that are barely longer end with the next event, whatever the budget is, and leave nothing to be done.
+        if (part.flag == STUCK) longest += most(EXCESS_EVENTS, EXCESS_SHARE * longest);
+        return length > times * limit(own, longest);
     }
 
     // A column's value at an event: is it missing for too long, or the same for too long? Infinite: not judged, and the
     // lengths that it cuts are not learned. What is stuck or missing stays so until a value shows that it is not.
     // Negative infinite: missing as is usual in the state of the process, which is no gap; runs of equal values go on after it.
-    void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
+    void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value, bool held) {
         if (std::isinf(value)) {
             if (c[MISSED] == 0.0) c[RUN] = 0.0;
             if (value < 0.0) return;
@@ -382,13 +419,23 @@ class Silence {
         go_on(MISSES, c, i, row, j, ts, value);
         c[RUN] = 0.0;
         if (repeats_of_[j] == 0.0) return;
+        // A row of readings has the last value of a signal that has had none since: what repeats it is a reading of its own, and one
+        // that comes late, as where a value is sent when it has changed and once an hour, counts as those that did not come.
+        if (held) {
+            c[HELD_EVENTS] += 1.0;
+            return;
+        }
+        const double since = c[HELD_EVENTS] + 1.0, repeats = most(since / most(c[SPACING], 1.0), 1.0);
+        c[SPACING] += c[SPACING] == 0.0 ? since : SPACING_RATE * (since - c[SPACING]);
+        c[HELD_EVENTS] = 0.0;
         const double rested = rest(REPEATS, c);
         const bool at_end = range_ends::reached_often(c + ENDS, value);
         if (value > 0.0 && c[SIGNS] != POSITIVE && c[SIGNS] != BOTH) c[SIGNS] += POSITIVE;
         if (value < 0.0 && c[SIGNS] < NEGATIVE) c[SIGNS] += NEGATIVE;
         if (value == c[VALUE]) {
-            c[SAME] += 1.0;
-            if (c[STUCK] == ONE_OF_MATES && static_cast<i64>(c[SAME]) % LOOKS == 0) unsettled_ = true;
+            const i64 looks = static_cast<i64>(c[SAME]) / LOOKS;
+            c[SAME] += repeats;
+            if (c[STUCK] == ONE_OF_MATES && static_cast<i64>(c[SAME]) / LOOKS > looks) unsettled_ = true;
             if (c[STUCK] == 0.0 && too_long(REPEATS, c, pools, gap, c[SAME])) {
                 c[STUCK] = NEW;
                 c[REST] = value;
@@ -431,12 +478,16 @@ class Silence {
                 if (o[part.flag] == FIRST_OF) first = false;
                 if (o[part.flag] != 0.0 || too_long(part, o, pools, e[MEAN], o[part.run], 0.5)) others += 1.0;
             }
-            if (first && part.flag == STUCK && mates_have_stopped(row, j)) {
+            const Mates still = first && part.flag == STUCK ? mates(row, j) : Mates{};
+            if (still.are_most() && still.alarmed) {
                 c[part.flag] = ONE_OF_MATES;
                 continue;
             }
             c[part.flag] = first ? FIRST_OF : ONE_OF;
-            if (first) found_.push_back({i, row, part.stops, j, c[part.since], c[part.value], others, e[TS]});
+            if (!first) continue;
+            const bool most_of_site = still.are_most();
+            found_.push_back({i, row, part.stops, j, c[part.since], c[part.value], others, e[TS], most_of_site ? still.still + 1.0 : 0.0,
+                              most_of_site ? still.machines : 0.0});
         }
     }
 
@@ -448,20 +499,28 @@ class Silence {
         double *e = of(k), *o = e + ENTITY + j * COLUMN;
         return k != row && e[LAST] == e[LAST] && e[OF_SOURCE] == of(row)[OF_SOURCE] && o[VALUE] == o[VALUE] ? o : nullptr;
     }
-    // Does the column stand still in most entities, together, and is that of one of them an alert at another value?
-    bool mates_have_stopped(i64 row, i64 j) const {
+    // Of the entities of a source but one: those whose column has a value at which it may stand, those in which it stands still for at
+    // least half as long, whether that of one of these is an alert at another value; all that send, that one among them.
+    struct Mates {
+        double others = 0.0, still = 0.0, machines = 0.0;
+        bool alarmed = false;
+        bool are_most() const { return still >= MATES && still >= MATES_SHARE * others; }
+    };
+    Mates mates(i64 row, i64 j) const {
         const double* c = of(row) + ENTITY + j * COLUMN;
-        double others = 0.0, still = 0.0;
-        bool found = false;
+        Mates out;
         for (i64 k = 0; k < count_; ++k) {
+            const double* e = of(k);
+            if (e[LAST] == e[LAST] && e[OF_SOURCE] == of(row)[OF_SOURCE] && (k == row || e[SILENT] == 0.0)) out.machines += 1.0;
             const double* o = mate(k, row, j);
             if (!o) continue;
-            others += 1.0;
+            out.others += 1.0;
             if (2.0 * o[SAME] < c[SAME]) continue;
-            still += 1.0;
-            found |= (o[STUCK] == FIRST_OF || o[STUCK] == ONE_OF) && o[SAME] <= 2.0 * c[SAME] && o[VALUE] != c[VALUE];
+            out.still += 1.0;
+            out.alarmed |= (o[STUCK] == FIRST_OF || o[STUCK] == ONE_OF) && o[SAME] <= 2.0 * c[SAME] && o[VALUE] != c[VALUE];
         }
-        return found && still >= MATES && still >= MATES_SHARE * others;
+        out.machines = most(out.machines, out.still + 1.0);  // one that is silent may stand still
+        return out;
     }
     // One that was an alert goes on: what so long a run teaches its own entity, it teaches those that stand still as well. One that is
     // stuck all the same is found when it has stood for that much longer. pools: of the column
@@ -486,6 +545,7 @@ class Silence {
     Limits limits_{};
     std::vector<std::priority_queue<Entry, std::vector<Entry>, Later>> heaps_;
     std::vector<Found> found_;
+    pauses::Pool pool_;
 };
 
 }  // namespace silence

@@ -54,11 +54,13 @@ struct Made {
     std::vector<i64> entity, ts, cause;  // cause: index of the reading at which the row was complete
     std::vector<double> values;
     std::vector<unsigned char> bad;      // a value of it was made unknown
+    std::vector<unsigned char> held;     // with K a row: the value is that of the row before, of which there is no newer reading
     std::vector<i64> late, behind;       // readings that were not used: index, ms that they are behind
     void clear() {
         for (auto* each : {&entity, &ts, &cause, &late, &behind}) each->clear();
         values.clear();
         bad.clear();
+        held.clear();
     }
 };
 
@@ -178,7 +180,8 @@ class Readings {
             last.gaps = std::min(last.gaps + 1, GAP_MEMORY);
             last.gap += (gap - last.gap) / static_cast<double>(last.gaps);
         }
-        // Without grace a row of the same time may have been made already.
+        // Without grace a row of the same time may have been made already: what has come since is new in the next one.
+        const i64 before_this = reading.signal == 0 && last.ts != NO_TIME ? last.ts - (s_.grace ? 0 : 1) : NO_TIME;
         if (!s_.grace && !s_.every && reading.signal) {
             const Last& target = last_[static_cast<std::size_t>(e * s_.signals)];
             overtaken_ += target.ts == reading.ts;
@@ -186,7 +189,7 @@ class Readings {
         last.ts = reading.ts;
         last.value = reading.value;
         last.bad = reading.bad;
-        if (!s_.every && reading.signal == 0) make(e, reading.ts, index);
+        if (!s_.every && reading.signal == 0) make(e, reading.ts, index, before_this);
     }
 
     // The first tick at or after a time.
@@ -208,7 +211,7 @@ class Readings {
         Entity& entity = entities_[static_cast<std::size_t>(e)];
         if (entity.tick == NO_TIME) return;
         while (entity.tick < until) {
-            if (!make(e, entity.tick, index)) {  // nothing is known any more, until there is another reading
+            if (!make(e, entity.tick, index, entity.tick - s_.every)) {  // nothing is known any more, until there is another reading
                 entity.tick = tick_from(until);
                 return;
             }
@@ -216,19 +219,21 @@ class Readings {
         }
     }
 
-    // Makes a row; on a grid, not if it has no known value.
-    bool make(i64 e, i64 ts, i64 index) {
+    // Makes a row; on a grid, not if it has no known value. before: readings up to then were those of the row before
+    bool make(i64 e, i64 ts, i64 index, i64 before) {
         const std::size_t begin = made_.values.size();
         bool known = false, bad = false;
         for (i64 k = 0; k < s_.signals; ++k) {
             const Last& last = last_[static_cast<std::size_t>(e * s_.signals + k)];
             const bool holds = last.ts != NO_TIME && static_cast<double>(ts - last.ts) <= age(k, last);
             made_.values.push_back(holds ? last.value : NAN);
+            made_.held.push_back(holds && last.ts <= before);
             known |= holds && last.value == last.value;
             bad |= holds && last.bad;
         }
         if (s_.every && !known && !bad) {
             made_.values.resize(begin);
+            made_.held.resize(begin);
             return false;
         }
         made_.entity.push_back(e);

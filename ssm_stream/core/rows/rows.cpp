@@ -131,11 +131,11 @@ class ReadingRows {
         for (i64 k = 0; k < given.size(); ++k) out.ages.push_back(given[k]);
         return out;
     }
-    // entity, ts, cause, values, doubtful of the rows; index of the late readings, and ms that they are behind
+    // entity, ts, cause, values, doubtful, held of the rows; index of the late readings, and ms that they are behind
     nb::object result() {
         rows::Made& m = made_.made();
         nb::object out = nb::make_tuple(bytes_of(m.entity), bytes_of(m.ts), bytes_of(m.cause), bytes_of(m.values), bytes_of(m.bad),
-                                        bytes_of(m.late), bytes_of(m.behind));
+                                        bytes_of(m.held), bytes_of(m.late), bytes_of(m.behind));
         m.clear();
         return out;
     }

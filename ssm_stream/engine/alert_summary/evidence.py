@@ -130,6 +130,7 @@ class Evidence(NamedTuple):
 
     moved: the columns whose levels moved most, the first the most; cycle: events of a cycle of the target
     stopped: other columns that stopped with the alert's own
+    still: in how many entities of how many that column stands still, where these are most; else zeros
     step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
     ended: other targets of an episode that is over, and what ended each one's part
     members: of a fleet alert
@@ -146,6 +147,7 @@ class Evidence(NamedTuple):
     errors: ErrorChange | None = None
     cycle: float | None = None
     stopped: int = 0
+    still: tuple[int, int] = (0, 0)
     step: float = 0.0
     ended: Sequence[tuple[str, str]] = ()
     members: Members | None = None

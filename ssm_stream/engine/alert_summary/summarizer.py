@@ -92,7 +92,7 @@ class Summarizer:
         else:
             who = _name(str(message["entity"]))
             if message["kind"] in ("limit", "silence", "stuck"):
-                what = self._rule(message, evidence.stopped)
+                what = self._rule(message, evidence)
             else:
                 what = (
                     self._end(message, evidence) if message["phase"] == "recovered" else self._open(message, evidence)
@@ -314,18 +314,18 @@ class Summarizer:
         after = self._text("after_confirmed" if calm else "after", events=events, calm=f"{calm:,}")
         return {"after": after, "long": self._text("for", events=events)}
 
-    def _rule(self, message: Message, stopped: int) -> str:
-        """Return what a rule has found, or that it no longer holds. stopped: other columns that stopped as well"""
-        kind, ended = message["kind"], message.get("ended_by")
+    def _rule(self, message: Message, evidence: Evidence) -> str:
+        """Return what a rule has found, or that it no longer holds."""
+        kind, ended, value = message["kind"], message.get("ended_by"), message["value"]
         if ended not in (None, "recovered"):
             return self._text(str(ended))
         if kind == "limit":
             return self._limit(message)
-        value = message["value"]
-        key = kind if message["column"] is not None else "silence_all"
+        key, column = kind if message["column"] is not None else "silence_all", _name(str(message["column"]))
         shown = exact(value) if isinstance(value, float) else str(value)
-        what = self._text(f"{key}_over" if ended else key, column=_name(str(message["column"])), value=shown)
-        return self._text("others_stopped", what=what, n=stopped) if stopped else what
+        what = self._text(f"{key}_over" if ended else key, column=column, value=shown)
+        what = self._text("others_stopped", what=what, n=evidence.stopped) if evidence.stopped else what
+        return self._text("stands_still", what=what, column=column, of=evidence.still) if evidence.still[0] else what
 
     def _limit(self, message: Message) -> str:
         """Return by which limit a value is beyond what is allowed, or that it no longer is."""

@@ -273,6 +273,10 @@ TEXTS: dict[str, Text] = {
     "silence_over": Text("{column} has a value again ({value})", "{column} の値が再び届いています（{value}）"),
     "stuck": Text("{column} is stuck at {value}", "{column} が {value} のまま動きません"),
     "stuck_over": Text("{column} moves again ({value})", "{column} が再び変化しています（{value}）"),
+    "stands_still": Text(
+        "{what}; {column} stands still in {of[0]} of {of[1]} entities",
+        "{what}。{column} は {of[1]} 件中 {of[0]} 件で止まっています",
+    ),
     "others_stopped": Text("{what}, and {n} more with it", "{what}。ほか {n} 件も同様です"),
     # The end.
     "recovered": Text("{target} is as expected again{after}", "{target} は{after}予測どおりに戻りました"),

@@ -41,8 +41,9 @@ MISSED, SAME, VALUE, IS_STUCK, SIGNS, REST, LATEST = (ENTITY + i for i in (6, 13
 """Columns of an entity's row, and of its first column's part."""
 LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
 """Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
-Found = tuple[int, int, int, int, float, float, float, float]
-"""Event, row, what, column (−1: the entity), since (ms), value, how many columns stopped with it, and when (ms)."""
+Found = tuple[int, int, int, int, float, float, float, float, float, float]
+"""Event, row, what, column (−1: the entity), since (ms), value, how many columns stopped with it, when (ms), and in how
+many entities of how many the column stands still (0: not in most)."""
 
 
 class SilenceAlerts:
@@ -101,6 +102,8 @@ class SilenceAlerts:
         if self._blanks is not None:
             first = len(self._config.event.numbers)
             self._blanks.mark(values, events.features[:, first:], source)
+        marks = events.held if self.columns and events.held is not None else np.empty((len(events), 0), np.bool_)
+        held = np.ascontiguousarray(marks)
         found: list[Any] = []
         leaving: dict[int, list[str]] = {0: [], len(events): []}
         for each in resets:
@@ -110,7 +113,15 @@ class SilenceAlerts:
                 self.remove(entity)
             part = slice(start, stop)
             run: list[Any] = self._core.run(
-                self._entity, self._source, at, rows[part], events.ts[part], values[part], self._repeats, *self._rules
+                self._entity,
+                self._source,
+                at,
+                rows[part],
+                events.ts[part],
+                values[part],
+                held[part],
+                self._repeats,
+                *self._rules,
             )
             of_part: list[Any] = [(start + each[0], *each[1:]) for each in run]
             found += self._once(of_part, events, source, range(start, stop))
@@ -144,7 +155,7 @@ class SilenceAlerts:
                     name, column = change.place
                     what = begins if change.begins else begins + 1
                     at = float(events.ts[change.event])
-                    new = (change.event, self._rows[name], what, column, change.since, change.value, 0.0, at)
+                    new = (change.event, self._rows[name], what, column, change.since, change.value, 0.0, at, 0.0, 0.0)
                     kept.append(own.get((change.event, what, column), (len(found), new)))
         return [each for _, each in sorted(kept, key=lambda kept: (kept[1][0], kept[0]))]
 
@@ -183,7 +194,7 @@ class SilenceAlerts:
         return values
 
     def _alert(self, events: Events, source: int, found: Found) -> Alert | None:
-        event, row, what, column, since, value, others, at = found
+        event, row, what, column, since, value, others, at, still, machines = found
         kind = STUCK if what in (FIXED, MOVES) else SILENCE
         if (kind == STUCK and not self._stuck) or (kind == SILENCE and self._silence is None):
             return None
@@ -198,7 +209,8 @@ class SilenceAlerts:
             "value": None if what == EMPTY or np.isnan(value) else value,
         }
         pool = (shard_of(entity, self._config.state.shards), source)
-        return Alert(event, message, pool, suffix=OTHER if what == GONE else "", others=int(others))
+        suffix, most = OTHER if what == GONE else "", (int(still), int(machines))
+        return Alert(event, message, pool, suffix=suffix, others=int(others), still=most)
 
     def move(self, place: Callable[[str, int], int]) -> int:
         """Let entities be judged by the clock of another source; returns how many. place: entity, source → source"""

@@ -38,6 +38,8 @@ class RowColumns:
         numbers = {*event.targets, *self._assembler.derived.paths}
         self.categories = {name for name in self.names if name not in numbers}
         place = {name: i for i, name in enumerate([*self.names, *self._facts])}
+        signals = {name: i for i, name in enumerate(self.names)}
+        self._signals = np.array([signals.get(name, -1) for name in [*event.numbers, *event.targets]], np.int64)
         self._targets, self._inputs = [place[name] for name in event.targets], [place[name] for name in inputs]
 
     def events(
@@ -73,6 +75,11 @@ class RowColumns:
             return events
         numbers = np.fromiter(map(row_number, entity, ts.tolist()), np.int64, len(entity))
         return replace(events, number=numbers)
+
+    def of_signals(self, marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return marks of the numbers and targets of rows, False for what is no column of `names`. marks (n, k)"""
+        of: NDArray[np.bool_] = np.concatenate([marks, np.zeros((len(marks), 1), np.bool_)], axis=1)[:, self._signals]
+        return of
 
 
 def row_number(entity: str, ts: int) -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,16 +118,18 @@ class ReadingBuilder:
         code, ts, cause = (np.frombuffer(column, np.int64) for column in made[:3])
         values = np.frombuffer(made[3]).reshape(len(code), len(self._columns.names))
         doubtful = np.frombuffer(made[4], np.bool_) if self._judged else None
+        held = np.frombuffer(made[5], np.bool_).reshape(values.shape)
         names = self._names
         entity = [names[i] for i in code.tolist()]
         arrived = None if came is None else came[cause]
         events = self._columns.events(
             entity, ts, values, self._texts or None, doubtful, numbered=self._numbered, came=arrived
         )
+        events = replace(events, held=self._columns.of_signals(held))
         return Rows(events, offsets[cause].tolist(), late)
 
     def _late(self, made: tuple[bytes, ...], messages: Events) -> list[RefusedDocument]:
-        index, behind = (np.frombuffer(column, np.int64).tolist() for column in made[5:])
+        index, behind = (np.frombuffer(column, np.int64).tolist() for column in made[6:])
         out = []
         for i, ms in zip(index, behind, strict=True):
             signal, ts = self._columns.names[int(messages.features[i, SIGNAL])], int(messages.ts[i])

@@ -60,6 +60,10 @@ class PeopleWorker(TargetWorker):
         else:
             self.settle([alert.place], sent=False)
 
+    def on_history(self, alert: AlertMessage, episode: Episode, news: News) -> None:
+        if not episode.needs_nothing:
+            super().on_history(alert, episode, news)
+
     def on_redriven(self, alert: AlertMessage, episode: Episode | None) -> None:
         self._alerts[alert.place] = alert
         self._outbox.add_again(episode or passed(alert), alert.place, time.time(), over=episode is None)

@@ -1,0 +1,88 @@
+"""Machines that run in bursts: that they pause is learned from few of them, and is no silence in the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_silence import config, found, starts
+
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.rules.silence import SilenceAlerts
+from ssm_stream.ingest.events import Events
+
+SECOND, HOUR = 1_000, 3_600_000
+BURST, PAUSE = 60, 1_500
+"""Rows a second apart, and about how many seconds from one burst to the next."""
+
+
+def bursts(machines: int, hours: float, steady: int = 0, seed: int = 0) -> Events:
+    """Chambers that send a row a second while they run, and nothing between two runs; the last `steady` send always."""
+    rng = np.random.default_rng(seed)
+    pairs = list[tuple[float, int]]()
+    for e in range(machines):
+        t, end = rng.uniform(0, 600.0), 3600.0 * hours
+        while t < end:
+            run = 600 if e >= machines - steady else BURST + int(rng.integers(-10, 15))
+            pairs += [(t + i, e) for i in range(run)]
+            t += run + (0.0 if e >= machines - steady else PAUSE * rng.uniform(0.9, 1.2))
+    pairs = sorted(pair for pair in pairs if pair[0] < 3600.0 * hours)
+    n = len(pairs)
+    ts = np.array([1000.0 * t for t, _ in pairs]).astype(np.int64)
+    return Events([f"m{e:02}" for _, e in pairs], ts, np.zeros((n, 1)), np.zeros(n), np.arange(n))
+
+
+def silences(events: Events) -> list[dict[str, Any]]:
+    made = config("silence: {columns: false}")
+    return starts([a.message for a in SilenceAlerts(made).process(events, 0, [])])
+
+
+def until(events: Events, entity: str, last: float) -> Events:
+    """The events without those of an entity from an hour on."""
+    gone = (np.array(events.entity) == entity) & (events.ts >= last * HOUR)
+    return events.take(np.flatnonzero(~gone))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pauses_between_bursts_are_no_silence_once_some_machines_have_had_them(seed: int) -> None:
+    """Four chambers of a lot had 15 alerts in their first 18 hours: each had to learn its pauses by itself."""
+    assert len(silences(bursts(4, 18.0, seed=seed))) <= 6
+    assert len(silences(bursts(12, 18.0, seed=seed))) <= 14
+
+
+def test_one_that_joins_has_the_pauses_of_the_others() -> None:
+    events = bursts(6, 12.0)
+    late = events.take(np.flatnonzero((np.array(events.entity) != "m05") | (events.ts >= 6 * HOUR)))
+    assert not [m for m in silences(late) if m["entity"] == "m05"]
+
+
+def test_one_that_stops_is_found_after_about_two_pauses() -> None:
+    events = bursts(6, 18.0)
+    mine = events.ts[(np.array(events.entity) == "m03") & (events.ts < 9 * HOUR)]
+    own = [m for m in silences(until(events, "m03", 9.0)) if m["entity"] == "m03"]
+    found_ = [m for m in own if m["since"] == mine[-1]]
+    assert len(found_) == 1
+    assert (found_[0]["ts"] - mine[-1]) / 1000 <= 3.0 * PAUSE
+
+
+def test_one_that_sends_steadily_is_missed_within_seconds_though_the_others_pause() -> None:
+    events = bursts(6, 6.0, steady=2)
+    found_ = [m for m in silences(until(events, "m05", 4.0)) if m["entity"] == "m05"]
+    assert len(found_) == 1
+    assert 4 * HOUR <= found_[0]["ts"] <= 4 * HOUR + 20 * SECOND
+
+
+def test_cuts_and_snapshots_change_nothing() -> None:
+    events, made = bursts(4, 6.0), config("silence: {columns: false}")
+    whole = found(Engine(made), events)
+    n = len(events)
+    assert found(Engine(made), events, (n // 7, n // 3, n // 2)) == whole
+    rules, out = SilenceAlerts(made), list[str]()
+    for start in range(0, n, 97):
+        part = events.take(np.arange(start, min(start + 97, n)))
+        out += [f"{a.message['entity']} {a.message['phase']} {a.message['ts']}" for a in rules.process(part, 0, [])]
+        content = rules.dump()
+        rules = SilenceAlerts(made)
+        rules.load(content)
+    assert out == [f"{m['entity']} {m['phase']} {m['ts']}" for m in whole]
