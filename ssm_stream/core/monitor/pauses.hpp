@@ -19,6 +19,8 @@ constexpr double AGAIN = 1.5;       // times a usual pause, up to which a gap is
 constexpr double ENTITIES = 2.0, SHARE = 0.5;  // that pause, and their share of the source
 constexpr double SOME = 0.25;       // share of these that have had so long a pause: fewer may have had an outage
 
+constexpr i64 SHOWN = 1000;         // entities of a process that show how others pause
+
 // Of an entity: pauses so far, and the longest lately, ms.
 constexpr i64 COUNT = 0, LONGEST = 1, SIZE = 2;
 

@@ -283,11 +283,11 @@ class Silence {
         learn(e + GAPS, s + POOL, gap, [&] { return usual(e, s); }, [&] { return rarity(1.0, e[MEAN]); },
               limits_.after <= 0.0 && e[SILENT] != 0.0, false, e[LEANS]);
     }
-    // What an entity's gap may last, ms, as those of its source pause.
+    // What an entity's gap may last, ms, as those of its source pause. The first entities show it: a million may fall silent at once.
     double leaning(i64 row) {
         const double* e = of(row);
         pool_.clear();
-        for (i64 k = 0; k < count_; ++k) {
+        for (i64 k = 0; k < count_ && k < pauses::SHOWN; ++k) {
             const double* o = of(k);
             if (o[LAST] == o[LAST] && o[OF_SOURCE] == e[OF_SOURCE]) pool_.add(o + PAUSES, o[NUMBER]);
         }
