@@ -129,17 +129,15 @@ class Evidence(NamedTuple):
     """What is known of an alert's cause.
 
     moved: the columns whose levels moved most, the first the most; cycle: events of a cycle of the target
-    stopped: other columns that stopped with the alert's own
-    still: in how many entities of how many that column stands still, where these are most; else zeros
+    stopped: other columns that stopped with it; still: in how many entities of how many it stands still; zeros: not most
     step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
     ended: other targets of an episode that is over, and what ended each one's part
-    members: of a fleet alert
+    members: of a fleet alert; days: of a target that creeps from day to day
     calm: normal events that ended an episode, 0: not known; None: the events that the message counts are not those of
         its times, as where targets of an entity joined one after another
     reported: of several targets, those that are reported at the alert's event; None: all that it lists. What it lists
         of the others is of the event at which they were
     stopped_still: the target stands still for so long that it is over, though its errors were not as usual before
-    days: of a target that creeps from day to day
     """
 
     moved: Sequence[MovedLevel] = ()
