@@ -129,7 +129,7 @@ class Evidence(NamedTuple):
     """What is known of an alert's cause.
 
     moved: the columns whose levels moved most, the first the most; cycle: events of a cycle of the target
-    stopped: other columns that stopped with it; still: in how many entities of how many it stands still; zeros: not most
+    stopped: other columns that stopped with it; still: in how many entities of how many it stands still; zeros: few
     step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
     ended: other targets of an episode that is over, and what ended each one's part
     members: of a fleet alert; days: of a target that creeps from day to day
