@@ -120,6 +120,18 @@ def test_unknown_inputs_and_bad_readings_make_no_other_days() -> None:
     assert found <= 6
 
 
+@pytest.mark.parametrize("event", [SOFT, WITH_LAGS])
+def test_a_bad_reading_at_the_start_hides_nothing(event: str) -> None:
+    """Its products would outweigh those of a year: by them no input did anything to the target."""
+    for seed in range(4):
+        load, air = loads_of(35, seed)
+        features = np.stack([load, air], -1)
+        features[0, 5] = 9_999.0, -9_999.0
+        found = [each for each in alerts_of(target_of(load, seed, 0.5), features, event) if each.row >= 21 * A_DAY]
+        assert found
+        assert found[0].row <= 26 * A_DAY
+
+
 @pytest.mark.parametrize("by", [0.0, 0.5])
 def test_days_go_on_with_another_input(by: float) -> None:
     """The state of three weeks is converted; of the new input nothing is known, and the day goes on."""

@@ -162,7 +162,7 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
         off[j] = first ? 0.0 : x - s.mean[j];
         s.mean[j] = first ? x : s.mean[j] + share * off[j];
     }
-    if (before == 0.0) return;
+    if (before == 0.0 || s.number[USUAL] == 0.0) return;  // on its first day an entity does not know yet what counts for too much
     off[F] = clip(y - s.number[SUM] / before, WINSOR * of.spread);
     const double rate = max(1.0 / ++*s.events, 1.0 / (MEMORY * max(entities, 1.0))), weight = before * share;
     for (i64 i = 0; i < n; ++i) {
