@@ -47,7 +47,7 @@ def is_by_days(alert: Alert) -> bool:
 @pytest.mark.parametrize("event", [SOFT, WITH_LAGS])
 @pytest.mark.parametrize("by", [0.5, -0.5])
 def test_what_creeps_beneath_the_load_is_found(by: float, event: str) -> None:
-    """Days of another load differ by eight times what creeps in a day: without the load nothing is found."""
+    """Days of another load differ by seven times what creeps in a day: without the load nothing is found."""
     by_days = 0
     for seed in range(8):
         load, air = loads_of(35, seed)
@@ -142,6 +142,13 @@ def test_days_go_on_with_another_input(by: float) -> None:
         first = Engine(config("features: [load], lags: 0"))
         run(first, made(y[:at], columns[:at, 1:], ts=ts[:at]))
         then = Engine.restore(config("features: [air, load], lags: 0"), first.snapshot())
+        was, now = (engine.target_engines[0].store for engine in (first, then))
+        for name in ("mean", "base"):
+            before, after = (getattr(each.state.days, name)[0] for each in (was, now))
+            assert np.isnan(after[0])
+            assert after[1] == before[0]
+        assert (now.shared.days.scatter[0, 1:, 1:] == was.shared.days.scatter[0]).all()
+        assert not now.shared.days.scatter[0, 0].any()
         _, alerts = run(then, made(y[at:], columns[at:], ts=ts[at:]))
         found = [each for each in alerts if each.message["kind"] == "drift" and each.row <= 5 * A_DAY]
         assert bool(found) == (by > 0.0)
