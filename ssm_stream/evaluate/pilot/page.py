@@ -14,6 +14,7 @@ from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.bootstrap import CONFIDENCE
 from ssm_stream.evaluate.engine_run import Floats
 from ssm_stream.evaluate.pilot.alarm_tally import HOUR
+from ssm_stream.evaluate.pilot.day_means import day_end, day_means
 from ssm_stream.evaluate.pilot.evaluation import Pilot
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
@@ -155,7 +156,7 @@ def _inside(f: Format) -> str:
 class _Alerts:
     """The alerts that the page lists and draws: those of the judged part with the highest scores.
 
-    listed: places in the report; plots: place, entity and chart; count: of all alerts
+    listed: places in the report; plots: place, entity and chart; by_days: places of charts of days; count: all
     """
 
     def __init__(self, f: Format, p: Pilot) -> None:
@@ -163,7 +164,7 @@ class _Alerts:
         ranked = sorted(
             range(len(alerts)), key=lambda i: (not alerts[i]["judged"], -(alerts[i]["score"] or RULE_SCORE))
         )
-        self._f, self.count = f, len(p.alarms)
+        self._f, self.count, self.by_days = f, len(p.alarms), set[int]()
         self.listed = sorted(ranked[:ALERT_ROWS])
         chosen, charts = list[int](), Counter[int]()
         for i in (i for i in ranked if p.alarms[i].entities):
@@ -194,14 +195,20 @@ class _Alerts:
         f, alarm, m = self._f, p.alarms[i], self._f.report["alerts"][i]
         e, part = alarm.entities[0], p.targets[_target_of(p, alarm)]
         run, rows = part.run, part.split.rows[e]
-        at = int(np.searchsorted(rows, alarm.row))
-        rows = rows[max(at - EVENTS_BEFORE, 0) : at + EVENTS_AFTER]
-        x = run.ts[rows].astype(np.float64)
+        label = f"{self.entity(m)}, {f.time(m['ts'])}: {f.text('kind.' + m['kind'])}"
+        columns: list[Floats] = [column[rows] for column in (run.yhat, run.y, run.lower, run.upper)]
+        ts, zone = run.ts[rows], f.zone.key
+        if (end := day_end(alarm.message, ts, zone)) is not None:
+            x, (hat, y, lower, upper) = day_means(ts, columns, end, zone)
+            label = f"{label}. {f.text('alerts.days')}"
+            self.by_days.add(i)
+        else:
+            at = int(np.searchsorted(rows, alarm.row))
+            shown = slice(max(at - EVENTS_BEFORE, 0), at + EVENTS_AFTER)
+            x, (hat, y, lower, upper) = ts[shown].astype(np.float64), (column[shown] for column in columns)
         return Plot(
-            f"{self.entity(m)}, {f.time(m['ts'])}: {f.text('kind.' + m['kind'])}",
-            [Line("hat", x, run.yhat[rows]), Line("value", x, run.y[rows])],
-            zone=f.zone.key, band=(x, run.lower[rows], run.upper[rows]), shaded=_true_events(p, e),
-            marks=[_mark(alarm)],
+            label, [Line("hat", x, hat), Line("value", x, y)],
+            zone=zone, band=(x, lower, upper), shaded=_true_events(p, e), marks=[_mark(alarm)],
         )  # fmt: skip
 
 
