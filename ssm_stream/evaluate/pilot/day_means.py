@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def day_end(message: dict[str, Any], ts: Ints, zone: str) -> int | None:
+def day_end(message: Mapping[str, Any], ts: Ints, zone: str) -> int | None:
     """Return the place of the first event after the last day that an alert is about; None: it is not about days.
 
     What creeps is found by errors, at any time, or by days, as one of them ends.
