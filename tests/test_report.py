@@ -51,8 +51,9 @@ def alert(offset: int, entity: str, ts: int, phase: str = "started", episode: in
 def summary(entity: str, hour: int, error: float | None = 1.0, **more: Any) -> dict[str, Any]:
     judged = 0 if error is None else 60
     return {
-        "entity": entity, "hour": hour, "events": 60, "labelled": 60, "judged": judged, "error": error,
-        "usual_error": 1.0, "relative_error": error, "coverage": 0.9, "score": 0.5, "stopped": 0,
+        "entity": entity, "hour": hour, "events": 60, "labelled": 60, "mean": 70.0, "mean_predicted": 70.5,
+        "judged": judged, "error": error, "usual_error": 1.0, "relative_error": error, "coverage": 0.9, "score": 0.5,
+        "stopped": 0,
         "episode_seconds": 0.0, "open": [], "alerts": {}, "last": hour + HOUR - 1, "silent_since": None, **more,
     }  # fmt: skip
 

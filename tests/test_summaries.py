@@ -83,6 +83,12 @@ def test_they_add_up() -> None:
         judged = mine & ~predictions.warmup & ~np.isnan(events.target)
         assert row["events"] == mine.sum()
         assert row["labelled"] == (mine & ~np.isnan(events.target)).sum()
+        labelled = mine & ~np.isnan(events.target)
+        if labelled.any():
+            assert row["mean"] == pytest.approx(events.target[labelled].mean(), rel=1e-12)
+            assert row["mean_predicted"] == pytest.approx(predictions.yhat[labelled].mean(), rel=1e-12)
+        else:
+            assert row["mean"] is row["mean_predicted"] is None
         assert row["judged"] == judged.sum()
         assert row["last"] == events.ts[mine].max()
         assert row["score"] == predictions.score[mine].max()

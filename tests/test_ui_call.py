@@ -31,6 +31,7 @@ VIEWS = {
     "alerts": "#/alerts",
     "stops": "#/stops?entity=press-3",
     "alert": "#alert/events-0-5-anomaly",
+    "alert about days": "#alert/events-0-9-drift",
     "unknown alert": "#/alert/events-0-99-anomaly",
     "report": "#/report",
     "elsewhere": "#/entity/pump-1",
@@ -88,7 +89,7 @@ def served() -> Iterator[Served]:
     def at(minutes: float) -> dict[str, Any]:
         return {"since": round(now - minutes * MINUTE), "ts": round(now - minutes * MINUTE)}
 
-    over = {"ts": now - 25 * MINUTE}
+    over, creeping = {"ts": now - 25 * MINUTE}, {"kind": "drift", "change": "creeping up"}
     one.page.queue_alerts([
         alert("started", "press-4", 1, kind="limit", limit="target above 95", column="target", **at(5) | null),
         alert("started", "press-7", 2, kind="silence", column=None, value=None, **at(8), **null),
@@ -98,6 +99,8 @@ def served() -> Iterator[Served]:
         alert("started", "press-2", 6, kind="drift", **at(39)),
         alert("recovered", "press-2", 7, kind="drift", episode="events-0-6-drift", **at(39) | over),
         alert("started", names[-1], 8, **at(5.9)),
+        alert("started", "press-4", 9, **creeping, **at(39)),
+        alert("recovered", "press-4", 10, episode="events-0-9-drift", **creeping, **at(39) | over),
     ])  # fmt: skip
     one.page.on_acknowledged(AlertAcknowledgement("events-0-5-anomaly", "Ann", "x" * 300, now))
     one.page.stops.announce([
@@ -160,6 +163,16 @@ def test_an_alert_leads_to_what_else_alarmed_then(served: Served, tab: Any) -> N
     tab.locator(".others a").nth(2).click()
     eventually(lambda: tab.title() == "silence: press-7 – ssm-stream")
     eventually(lambda: "press-4" in tab.locator(".others").text_content())
+
+
+def test_an_alert_about_what_creeps_shows_the_last_week(served: Served, tab: Any) -> None:  # noqa: F811
+    opened(served, tab, "alert about days")
+    label = eventually(lambda: tab.locator("canvas[aria-label*='mean value']").get_attribute("aria-label"))
+    assert "168 hours" in label
+    assert "mean value 70, predicted 70.5" in label
+    assert tab.locator("canvas[aria-label*='mean value']").is_visible()
+    opened(served, tab, "alert")
+    assert tab.locator("canvas[aria-label*='mean value']").count() == 0, "its values show in the latest events"
 
 
 def test_a_chart_that_begins_after_its_alert_says_so(served: Served, tab: Any) -> None:  # noqa: F811

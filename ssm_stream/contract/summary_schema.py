@@ -22,6 +22,8 @@ def summary_schema(config: Config) -> Schema:
         **target,
         "events": described(NATURAL, "Events of the entity, late ones among them."),
         "labelled": described(NATURAL, "Targets that were learned."),
+        "mean": described(nullable({"type": "number"}), "Mean of these; null: there were none."),
+        "mean_predicted": described(nullable({"type": "number"}), "Mean of their predictions."),
         "judged": described(NATURAL, "Those past the warm-up: error and coverage are of them."),
         "error": described(nullable(POSITIVE), "Mean |y − yhat|; null: none was judged."),
         "usual_error": described(nullable(POSITIVE), "Mean of the hours before, with a half-life of a week."),

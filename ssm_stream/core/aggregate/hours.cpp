@@ -24,7 +24,7 @@ constexpr double HALF_LIFE = 168.0;  // hours, of the usual error
 
 enum { HOUR, LAST, CHANGED, SOURCE, TIMES };                                             // columns of `at`
 enum { EVENTS, STOPPED, INSIDE_MS, OPEN_SINCE, STARTED, KINDS = 5, OF_TARGETS = STARTED + KINDS };  // columns of `sums`
-enum { LABELLED, JUDGED, ERRORS, COVERED, SCORE, USUAL, WEIGHT, OF_TARGET };             // columns of a target in `sums`
+enum { LABELLED, VALUES, PREDICTED, JUDGED, ERRORS, COVERED, SCORE, USUAL, WEIGHT, OF_TARGET };  // columns of a target in `sums`
 
 i64 hour_of(i64 ms) { return ms / HOUR_MS - (ms % HOUR_MS < 0); }
 
@@ -60,7 +60,7 @@ class Hours {
             double* own = sums + OF_TARGETS + j * OF_TARGET;
             own[USUAL] = keep * (own[USUAL] + own[ERRORS]);
             own[WEIGHT] = keep * (own[WEIGHT] + own[JUDGED]);
-            own[LABELLED] = own[JUDGED] = own[ERRORS] = own[COVERED] = own[SCORE] = 0.0;
+            own[LABELLED] = own[VALUES] = own[PREDICTED] = own[JUDGED] = own[ERRORS] = own[COVERED] = own[SCORE] = 0.0;
         }
         if (sums[OPEN_SINCE] > 0.0) sums[OPEN_SINCE] = static_cast<double>(hour * HOUR_MS);
         sums[EVENTS] = sums[STOPPED] = sums[INSIDE_MS] = 0.0;
@@ -82,7 +82,7 @@ class Hours {
         double* own = &sums_[row * columns_ + OF_TARGETS + j * OF_TARGET];
         if (of.score[i] > own[SCORE]) own[SCORE] = of.score[i];
         if (std::isnan(of.y[i]) || std::isnan(of.yhat[i])) return;
-        own[LABELLED] += 1.0;
+        own[LABELLED] += 1.0, own[VALUES] += of.y[i], own[PREDICTED] += of.yhat[i];
         at_[row * TIMES + CHANGED] = 1;
         if (of.warmup[i]) return;
         own[JUDGED] += 1.0;

@@ -16,6 +16,6 @@ ms (0: none is). From `STARTED` on the alerts that started, by kind."""
 KINDS = ("anomaly", "drift", "limit", "silence", "stuck")
 OF_TARGETS = STARTED + len(KINDS)
 """First column of the first target; each has `OF_TARGET` of them:"""
-LABELLED, JUDGED, ERRORS, COVERED, SCORE, USUAL, WEIGHT, OF_TARGET = range(8)
-"""Targets that were learned, those past the warm-up, the sum of their errors, those inside their interval, the highest
-score; of the hours before, weighted by their age, the sum of errors and the number of targets; then their number."""
+LABELLED, VALUES, PREDICTED, JUDGED, ERRORS, COVERED, SCORE, USUAL, WEIGHT, OF_TARGET = range(10)
+"""Targets that were learned, their sum and that of their predictions; those past the warm-up, the sum of their errors,
+those inside their interval, the highest score; of the hours before, weighted by their age, the sum of errors and the number of targets; then their number."""

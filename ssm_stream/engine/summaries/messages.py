@@ -27,17 +27,19 @@ from ssm_stream.engine.summaries.columns import (
     LAST,
     OF_TARGET,
     OF_TARGETS,
+    PREDICTED,
     SCORE,
     STARTED,
     STOPPED,
     USUAL,
+    VALUES,
     WEIGHT,
 )  # fmt: skip
 from ssm_stream.engine.summaries.hourly import EndedHours
 from ssm_stream.ingest.timestamps import EPOCH
 
 PLAIN = (
-    "events", "labelled", "judged", "error", "usual_error", "relative_error", "coverage", "score", "stopped",
+    "events", "labelled", "mean", "mean_predicted", "judged", "error", "usual_error", "relative_error", "coverage", "score", "stopped",
     "episode_seconds",
 )  # fmt: skip
 """Fields with a number, after the hour."""
@@ -60,7 +62,7 @@ def summary_messages(config: Config, ended: EndedHours) -> Iterator[SummaryMessa
         hour = at[HOUR] * HOUR_MS
         for j, target in enumerate(targets):
             own = row[OF_TARGETS + j * OF_TARGET : OF_TARGETS + (j + 1) * OF_TARGET]
-            judged, weight = own[JUDGED], own[WEIGHT]
+            labelled, judged, weight = own[LABELLED], own[JUDGED], own[WEIGHT]
             error = own[ERRORS] / judged if judged else None
             usual = own[USUAL] / weight if weight else None
             content: dict[str, Any] = {"entity": name, "hour": hour}
@@ -68,7 +70,9 @@ def summary_messages(config: Config, ended: EndedHours) -> Iterator[SummaryMessa
                 content["target"] = target
             content |= {
                 "events": int(row[EVENTS]),
-                "labelled": int(own[LABELLED]),
+                "labelled": int(labelled),
+                "mean": own[VALUES] / labelled if labelled else None,
+                "mean_predicted": own[PREDICTED] / labelled if labelled else None,
                 "judged": int(judged),
                 "error": error,
                 "usual_error": usual,
@@ -93,11 +97,12 @@ def summary_lines(config: Config, ended: EndedHours) -> list[bytes]:
         error, usual = own[:, ERRORS] / own[:, JUDGED], own[:, USUAL] / own[:, WEIGHT]
         relative = np.where(usual == 0.0, np.nan, error / usual)
         coverage = own[:, COVERED] / own[:, JUDGED]
+        means = [own[:, column] / own[:, LABELLED] for column in (VALUES, PREDICTED)]
     kinds = [kind for kind in alert_kinds(config) if kind in KINDS]
     started = [_whole(rows[:, STARTED + KINDS.index(kind)]) for kind in kinds]
     seconds = np.minimum(np.round(rows[:, INSIDE_MS] / 1000, 3), 3600.0)
     columns = [
-        times[:, HOUR] * HOUR_MS, *(_whole(each) for each in (rows[:, EVENTS], own[:, LABELLED], own[:, JUDGED])),
+        times[:, HOUR] * HOUR_MS, _whole(rows[:, EVENTS]), _whole(own[:, LABELLED]), *means, _whole(own[:, JUDGED]),
         error, usual, relative, coverage, own[:, SCORE], _whole(rows[:, STOPPED]), seconds, *started, times[:, LAST],
     ]  # fmt: skip
     columns = [np.ascontiguousarray(each) for each in columns]

@@ -19,6 +19,8 @@ CELL = np.dtype(
     [
         ("hour", np.int32),  # since 1970; 0: none
         ("events", np.uint32),
+        ("mean", np.float32),
+        ("mean_predicted", np.float32),
         ("error", np.float32),
         ("relative", np.float16),
         ("coverage", np.float16),
@@ -29,9 +31,9 @@ CELL = np.dtype(
     ]
 )
 """An hour of one target of an entity. NaN: the summary has null."""
-UNKNOWN = "error", "relative", "coverage", "score"
+UNKNOWN = "mean", "mean_predicted", "error", "relative", "coverage", "score"
 """Of an hour without a summary."""
-MAX_BYTES = 48 * 2**20
+MAX_BYTES = 64 * 2**20
 """Memory of the hours."""
 MIN_ROWS = 64
 IDLE = 24
@@ -203,6 +205,8 @@ def _cell(content: Mapping[str, Any], hour: int) -> tuple[Any, ...]:
     return (
         hour,
         content["events"],
+        number("mean"),
+        number("mean_predicted"),
         number("error"),
         number("relative_error", MOST),
         number("coverage"),

@@ -28,7 +28,7 @@ def entity_history(history: HourlyHistory, entity: str) -> Content:
     for target, cells in history.rows_of(entity):
         columns = {
             name: [_number(each) for each in cells[name].tolist()]
-            for name in ("error", "relative", "coverage", "score")
+            for name in ("mean", "mean_predicted", "error", "relative", "coverage", "score")
         }
         found.append(
             {

@@ -3,6 +3,7 @@
 import { Episodes, isOpen, SIGN } from "./alerts.js";
 import { alertLink, h, printable, say } from "./dom.js";
 import { Entity } from "./entity.js";
+import { EntityHistory } from "./history.js";
 import { count, length, moment, t } from "./words.js";
 
 const MOST = 50;
@@ -38,9 +39,9 @@ export class Alert {
 
   title() { return this.episode ? `${t(this.episode.kind)}: ${this.who()}` : t("alerts"); }
   query() { return { view: "alert", id: this.id }; }
-  leave() { this.inner?.leave?.(); }
+  leave() { this.inner?.leave?.(); this.week?.leave(); }
   who() { return this.episode.scope === "fleet" ? t("on_fleet", { n: count(this.episode.count ?? 0) }) : printable(this.episode.entity); }
-  recolour() { this.inner?.recolour(); }
+  recolour() { this.inner?.recolour(); this.week?.draw(); }
   age() { this.list.age(); }
 
   restarted() {
@@ -58,11 +59,20 @@ export class Alert {
     }
     if (update.entity && !this.inner) {
       this.inner = new Entity(this.app, new URLSearchParams({ target: update.entity.target }), update.entity.name);
-      this.inner.history.leave(); // it is on the entity's own page
+      this.inner.history.leave(); // it is on the entity's own page, and below where the alert is about days
       this.chart.append(this.inner.known[0]);
       this.inner.canvas.before(this.earlier);
     }
     this.inner?.take(update);
+    this.recall();
+  }
+
+  /** What creeps does not show in the latest events, but in the last week. */
+  recall() {
+    if (this.week || !this.inner || !this.app.hello || !this.episode?.change?.startsWith("creeping")) return;
+    this.week = new EntityHistory(this.app, this.inner.name, this.inner.target);
+    this.chart.append(this.week.element);
+    this.week.greet(this.app.hello);
   }
 
   draw() {
@@ -73,6 +83,7 @@ export class Alert {
       this.episode = [...this.app.episodes.values()].find((each) => each.n === this.n) ?? null;
       this.list.draw();
       this.show();
+      this.recall();
     }
     if (this.inner) {
       if (changed) this.inner.dirty = true;

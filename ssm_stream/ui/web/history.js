@@ -94,12 +94,13 @@ export class EntityHistory {
   constructor(app, name, target) {
     Object.assign(this, { app, name, target });
     this.state = h("p", { class: "muted" });
+    this.values = h("canvas", { class: "chart low", role: "img", hidden: true });
     this.canvas = h("canvas", { class: "chart low", role: "img", hidden: true });
     this.scores = h("canvas", { class: "strip", role: "img", hidden: true, "aria-label": t("highest_scores") });
     this.rows = h("div", {});
     this.table = h("details", { hidden: true }, h("summary", {}, t("as_hours")), this.rows);
     this.element = h("section", { class: "panel full", hidden: true, "aria-labelledby": "h-history" },
-      h("h3", { id: "h-history" }, t("history")), this.state, this.canvas, this.scores, this.table);
+      h("h3", { id: "h-history" }, t("history")), this.state, this.values, this.canvas, this.scores, this.table);
     this.polled = new Polled(app, () => `/ui/api/history?name=${encodeURIComponent(name)}`, (found) => this.show(found));
   }
 
@@ -118,13 +119,16 @@ export class EntityHistory {
     say(this.state, this.hours ? [t("history_hint"), stateWords(found.state)].filter(Boolean).join(" ") : stateWords(found.state) || t("no_hours"));
     for (const each of [this.canvas, this.scores, this.table]) each.hidden = !this.hours;
     if (!this.hours) return;
-    const { hour, events, error, score, alerts, relative: times } = this.hours;
+    const { hour, events, mean, mean_predicted, error, score, alerts, relative: times } = this.hours;
+    this.values.hidden = mean.every((each) => each === null); // summaries of an earlier release have none
     const rows = [];
     for (let i = hour.length - 1; i >= 0 && rows.length < ROWS; i--) {
-      rows.push(h("tr", {}, h("th", { scope: "row" }, brief(hour[i])), cell(count(events[i])), cell(number(error[i])),
+      rows.push(h("tr", {}, h("th", { scope: "row" }, brief(hour[i])), cell(count(events[i])), cell(number(mean[i])), cell(number(mean_predicted[i])), cell(number(error[i])),
         cell(relative(times[i])), cell(scored(score[i])), cell(count(alerts[i]))));
     }
-    this.rows.replaceChildren(table(t("as_hours"), [t("time"), t("events"), t("error"), t("error_usual"), t("score"), t("alerts_started")], rows));
+    this.rows.replaceChildren(table(t("as_hours"), [t("time"), t("events"), t("value"), t("predicted"), t("error"), t("error_usual"), t("score"), t("alerts_started")], rows));
+    put(this.values, "aria-label", t("history_values", { name: this.name, n: count(hour.length), mean: number(mean.at(-1)),
+      predicted: number(mean_predicted.at(-1)), until: moment(hour.at(-1), false) }));
     put(this.canvas, "aria-label", t("history_label", { name: this.name, n: count(hour.length), alerts: count(alerts.reduce((a, b) => a + b, 0)),
       error: number(error.at(-1)), until: moment(hour.at(-1), false) }));
     this.draw();
@@ -132,9 +136,12 @@ export class EntityHistory {
 
   draw() {
     if (!this.hours) return;
-    const { hour, error, score, inside } = this.hours, middle = hour.map((each) => each + HOUR / 2);
+    const { hour, mean, mean_predicted, error, score, inside } = this.hours, middle = hour.map((each) => each + HOUR / 2);
     const spans = hour.map((from, i) => ({ from, to: from + inside[i] * 1000, fill: colour("anomaly"), words: [] })).filter(({ from, to }) => to > from);
     const axis = hour.at(-1) - hour[0] > 20 * HOUR ? (ms) => moment(ms, false) : clock;
+    chart(this.values, {
+      lines: [{ x: middle, y: mean_predicted, stroke: colour("drift"), dash: [6, 3], width: 1.5 }, { x: middle, y: mean, stroke: colour("accent"), width: 1.75 }],
+      spans, number: (value) => number(value, 4), clock: axis });
     chart(this.canvas, { lines: [{ x: middle, y: error, stroke: colour("accent"), width: 1.75 }], spans, least: [0, 0], number: (value) => number(value, 4), clock: axis });
     chart(this.scores, { lines: [{ x: middle, y: score, stroke: colour("warn"), width: 1.5 }], level: 1, least: [0, 1.1], number: (value) => number(value, 2), clock: () => "" });
   }

@@ -74,8 +74,8 @@ const EN = {
   no_history: "Without sinks.summaries in the file there is nothing before this process.", no_summaries: "No summary yet: the first comes when an hour of events has ended.",
   by_day: "By day", day_from: "24 hours from", alerts_started: "alerts", in_episodes: "in episodes", error_usual: "error / usual", worst: "To look at first",
   no_worst: "No alert, and no error above the usual one.", silent: "Silent", no_silent: "None: each had an event on the last day.",
-  history_hint: "Mean error of each hour, shaded where an alert was open, and the highest score.", highest_scores: "Highest score of each hour",
-  as_hours: "The last hours as a table", no_hours: "No summary of this entity.", events: "events", history_label: "{name}: {n} hours until {until}, error {error} in the last one, alerts started: {alerts}",
+  history_hint: "Of each hour: the mean of the value and, dashed, of its prediction; the mean error; the highest score. Shaded where an alert was open.", highest_scores: "Highest score of each hour",
+  as_hours: "The last hours as a table", no_hours: "No summary of this entity.", events: "events", history_values: "{name}: {n} hours until {until}, mean value {mean}, predicted {predicted} in the last one", history_label: "{name}: {n} hours until {until}, error {error} in the last one, alerts started: {alerts}",
   hold: "Tiles are reordered every two seconds at most.", ms: "ms", s: "s", min: "min", hour: "h", day: "d",
 };
 const JA = {
@@ -152,8 +152,8 @@ const JA = {
   no_history: "設定ファイルに sinks.summaries がないため、起動前の記録はありません。", no_summaries: "集計はまだありません。最初の 1 時間分のイベントが終わると表示されます。",
   by_day: "日別", day_from: "24 時間の開始", alerts_started: "アラート", in_episodes: "アラート中の時間", error_usual: "誤差 / 通常", worst: "最初に見るべきもの",
   no_worst: "アラートも、通常を超える誤差もありません。", silent: "途絶", no_silent: "ありません。すべて直近 1 日にイベントがあります。",
-  history_hint: "1 時間ごとの平均誤差と最高スコア。アラート継続中の時間は色付き。", highest_scores: "1 時間ごとの最高スコア",
-  as_hours: "直近の時間別(表)", no_hours: "このエンティティの集計はありません。", events: "イベント", history_label: "{name}: {until} までの {n} 時間、直近の誤差 {error}、発生したアラート {alerts} 件",
+  history_hint: "1 時間ごとの値の平均(破線は予測)、平均誤差、最高スコア。アラート継続中の時間は色付き。", highest_scores: "1 時間ごとの最高スコア",
+  as_hours: "直近の時間別(表)", no_hours: "このエンティティの集計はありません。", events: "イベント", history_values: "{name}: {until} までの {n} 時間、直近の平均値 {mean}、予測 {predicted}", history_label: "{name}: {until} までの {n} 時間、直近の誤差 {error}、発生したアラート {alerts} 件",
   hold: "タイルの並べ替えは最短 2 秒ごとです。", ms: "ミリ秒", s: "秒", min: "分", hour: "時間", day: "日",
 };
 const ALL = { en: EN, ja: JA };
