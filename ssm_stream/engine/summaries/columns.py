@@ -18,4 +18,5 @@ OF_TARGETS = STARTED + len(KINDS)
 """First column of the first target; each has `OF_TARGET` of them:"""
 LABELLED, VALUES, PREDICTED, JUDGED, ERRORS, COVERED, SCORE, USUAL, WEIGHT, OF_TARGET = range(10)
 """Targets that were learned, their sum and that of their predictions; those past the warm-up, the sum of their errors,
-those inside their interval, the highest score; of the hours before, weighted by their age, the sum of errors and the number of targets; then their number."""
+those inside their interval, the highest score; of the hours before,
+weighted by their age, the sum of errors and the number of targets; then their number."""
