@@ -39,8 +39,8 @@ from ssm_stream.engine.summaries.hourly import EndedHours
 from ssm_stream.ingest.timestamps import EPOCH
 
 PLAIN = (
-    "events", "labelled", "mean", "mean_predicted", "judged", "error", "usual_error", "relative_error", "coverage", "score",
-    "stopped", "episode_seconds",
+    "events", "labelled", "mean", "mean_predicted", "judged", "error", "usual_error", "relative_error", "coverage",
+    "score", "stopped", "episode_seconds",
 )  # fmt: skip
 """Fields with a number, after the hour."""
 
