@@ -141,3 +141,34 @@ def test_days_with_few_events_are_parts_of_one() -> None:
     events = made(y[~cold].round(2), np.zeros((int((~cold).sum()), 0)), ts=ts[~cold])
     _, alerts = run(Engine(config("features: []")), events)
     assert not [each for each in alerts if "for two days or more" in each.message["summary"]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_laboratory_finds_once_a_day_creeps_too(seed: int) -> None:
+    """A gas in oil that rises by 5 % a day: at rest but for one event a day, and no day counted."""
+    rng = np.random.default_rng(seed)
+    samples = (24.0 + 0.9 * rng.normal(size=60)) * 1.05 ** np.maximum(np.arange(60) - 30.0, 0.0)
+    found = creeping(samples.repeat(A_DAY))
+    assert found
+    assert 31 * A_DAY <= found[0].row <= 38 * A_DAY
+    assert found[0].message["change"] == "creeping up"
+
+
+HELD = {
+    "a laboratory, daily": lambda rng: (24.0 + 0.9 * rng.normal(size=182)).repeat(A_DAY),
+    "a laboratory, weekly": lambda rng: (24.0 + 0.9 * rng.normal(size=26)).repeat(7 * A_DAY),
+    "one that wanders": lambda rng: (24.0 + np.cumsum(0.5 * rng.normal(size=182))).repeat(A_DAY),
+    "a setpoint": lambda rng: (20.0 + 2.0 * rng.integers(-2, 3, size=26)).repeat(7 * A_DAY),
+    "rare pulses": lambda rng: (rng.random(182 * A_DAY) < 0.02) * rng.exponential(5.0, size=182 * A_DAY),
+    "a pump in standby": lambda rng: (30.0 + rng.normal(size=182 * A_DAY)) * (np.arange(182 * A_DAY) >= 60 * A_DAY),
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_what_held_values_do_anyway_is_no_news(kind: str) -> None:
+    """In twelve half-years budgets allow 22 such alerts, one in a hundred days."""
+    found = 0
+    for seed in range(12):
+        alerts = creeping(HELD[kind](np.random.default_rng(seed)))
+        found += sum(each.message["phase"] == "started" for each in alerts)
+    assert found <= 1.2 * 22

@@ -13,11 +13,13 @@ from engines import config
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
-from ssm_stream.config import Config
+from ssm_stream.config import Config, load_config
 from ssm_stream.core.implicit import answer_names
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import UnknownEntityError, explain, explain_recorded
 from ssm_stream.evaluate.document_engine import DocumentEngine
+from ssm_stream.flow.alert_id import parse_alert_id
+from ssm_stream.flow.sent_alert import read_alert_file
 from ssm_stream.ingest.events import EventReader
 
 CASES = {
@@ -195,3 +197,22 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     alert = runner.invoke(app, ["explain", str(settings), "events.jsonl-0-41-anomaly", "--recording", str(file)])
     assert alert.exit_code == 2
     assert "--row 42" in alert.output
+
+
+def test_the_message_of_an_alert_may_be_a_line_of_those_of_a_backtest(tmp_path: Path) -> None:
+    """The second line was an error of the JSON parser, with a traceback."""
+    settings, file = tmp_path / "monitor.yaml", tmp_path / "alerts.jsonl"
+    settings.write_text(
+        "source: {brokers: 'localhost:9092', topic: t}\nevent: {entity: e, timestamp: t, features: [a], target: y}\n"
+    )
+    lines = [orjson.dumps({"id": f"t-0-{row}-drift", "score": row}) for row in (3, 7)]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    wanted = parse_alert_id("t-0-7-drift")
+    assert wanted is not None
+    assert read_alert_file(load_config(settings), wanted, file) == lines[1]
+    for content, why in ((lines[0] + b"\n" + lines[0], "holds the alert 't-0-3-drift', not 't-0-7-drift'"),
+                         (b"row,score\n3,7\n", "holds no message of an alert")):  # fmt: skip
+        file.write_bytes(content)
+        found = CliRunner().invoke(app, ["explain", str(settings), "t-0-7-drift", "--alert", str(file)])
+        assert found.exit_code == 2
+        assert why in " ".join(found.stderr.split())

@@ -10,6 +10,7 @@ import pytest
 from test_init_plants import START, decided, rest_notes
 
 from ssm_stream.autoconfig.feature_selection import spread_rows
+from ssm_stream.autoconfig.tag_names import find_families
 
 
 @pytest.mark.parametrize("n", [2_090, 6_000, 20_000])
@@ -187,3 +188,56 @@ def test_machines_that_send_upon_a_change_are_entities() -> None:
 def test_products_that_alternate_on_one_machine_are_no_entities() -> None:
     draft = decided(upon_change([f"P{k}" for k in range(12)], machines=False))
     assert draft.event.entity != "outlet"
+
+
+def compressors(n: int = 1_200) -> list[dict[str, Any]]:
+    """Rows of two machines that run in turn; their sensors have the same noise at rest as at work."""
+    rng = np.random.default_rng(7)
+    out = list[dict[str, Any]]()
+    for i in range(n):
+        for m in range(2):
+            on = (i // 150) % 2 == m
+            load = 9_000 + 300 * np.sin(i / 200)
+            row = {"speed": load * on, "oil": 0.05 + 2.3 * on + 0.02 * rng.normal()}
+            row |= {"gas": 3 + 38 * on + 0.8 * rng.normal(), "temp": 22 + load / 200 * on + 0.2 * rng.normal()}
+            out.append({"ts": START + 60 * i, "machine": f"K{m}", **{k: round(float(v), 2) for k, v in row.items()}})
+    return out
+
+
+def test_signals_that_collapse_rest_though_their_noise_goes_on() -> None:
+    (note,) = rest_notes(compressors())
+    assert note.startswith("`speed` is 0 in 50% of the rows, where many of the other signals rest")
+    idle = compressors()  # a fan that stands still while the plant goes on
+    for row in idle:
+        row["speed"], on = row["speed"] * (row["ts"] // 3_000 % 2), row["speed"] > 0
+        row["temp"] += 5 * on
+    assert not rest_notes(idle)
+
+
+def test_tags_of_machines_and_of_their_station_are_rows_of_each() -> None:
+    """All signals of the machines were those of one, as the station has others."""
+    tags = [
+        {"ts": row["ts"], "tag": f"CS7.{row['machine']}.{name.upper()}", "value": value}
+        for row in compressors()
+        for name, value in row.items()
+        if name not in ("ts", "machine")
+    ]
+    tags += [
+        {"ts": START + 60 * i, "tag": f"CS7.STN.{name}", "value": 50 + k + i % (70 + k) / 10}
+        for i in range(1_200)
+        for k, name in enumerate(("SUCTION", "DISCHARGE"))
+    ]
+    draft = decided(sorted(tags, key=lambda row: row["ts"]))
+    assert draft.event.tag is not None
+    assert (draft.event.tag.pattern, draft.event.every) == ("{entity}.{signal}", 60.0)
+    assert {"SUCTION", "DISCHARGE", "OIL", "GAS", "TEMP"} <= {*draft.event.targets}
+    assert draft.why["entity"] == "in the tag; 3 in the sample"
+    assert any(note.startswith("2 kinds of machines: CS7.K* with 4 columns") for note in draft.notes)
+
+
+@pytest.mark.parametrize("names", ["B1.TI-101 B1.TI-102 B1.FIC-103", "K1 K2 STN.x.y"])
+def test_tags_of_instruments_are_none_of_machines(names: str) -> None:
+    tags = [f"{name}.{value}" for name in names.split() for value in ("PV", "SP")]
+    if "STN" in names:
+        tags += [f"A{i}" for i in range(3)]  # not all are tags
+    assert find_families(tags) is None

@@ -336,6 +336,20 @@ def test_what_the_level_of_another_target_raised_is_about_that_one() -> None:
     assert joint.update([x, [], []], at)[0].message["target"] == "x"
 
 
+def test_an_end_has_the_values_of_the_target_that_it_is_about() -> None:
+    values = {"y": 7.0, "yhat": 6.5, "yhat_lower": 6.0, "yhat_upper": 8.0}
+    x = [
+        alert(1, "anomaly", "started", 2, 1000)._replace(cause="z"),
+        alert(9, "anomaly", "recovered", 0.5, 1000, 4),
+    ]
+    end = three().update([x, [], []], lambda number, row: values if number == 2 else None)[-1].message
+    assert (end["phase"], end["target"]) == ("recovered", "z")
+    assert {name: end[name] for name in values} == values
+    # Of one without a value at the last event it has none, and names it after the detector's own.
+    end = three().update([x, [], []], lambda number, row: values if row < 9 else None)[-1]
+    assert (end.message["target"], end.message["y"], end.ended) == ("x", 0.5, (("z", "recovered"),))
+
+
 def test_a_report_names_the_targets_whose_values_are_of_its_event() -> None:
     joint = three()
     x, y = [alert(1, "anomaly", "started", 9, 1000)], [alert(1, "anomaly", "started", 3, 1000)]

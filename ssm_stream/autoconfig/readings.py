@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.columns import Column, word_set
 from ssm_stream.autoconfig.entity import name_score
 from ssm_stream.autoconfig.quality_flags import Flags
-from ssm_stream.autoconfig.tag_names import find_tag_names
+from ssm_stream.autoconfig.tag_names import find_families, find_tag_names
 from ssm_stream.config import Event
 from ssm_stream.ingest.paths import path_getter
 
@@ -91,7 +91,7 @@ def find_readings(found: dict[str, Column], entity: str | None) -> Readings | No
         return None
     value, name = values[0].path, names[0]
     counts = Counter(name.values.values())
-    tags = find_tag_names(list(counts), later_parts_first=False)
+    tags = find_tag_names(list(counts), later_parts_first=False) or find_families(list(counts))
     if tags is not None and tags.size == len(counts):
         signal_of = {tag: signal for signals in tags.names.values() for signal, tag in signals.items()}
         why = f"a row is one value: `{name.path}` names its entity and its signal ({tags.pattern})"
@@ -195,12 +195,16 @@ def as_rows(
     often = [signal for signal in made if len(made[signal]) >= ALIKE * most]
     trigger = min(often, key=lambda signal: (float(np.mean(ages[signal])), signal))
     who_path = entity if readings.pattern is None else readings.signal
+    # Machines of another kind may lack the signal: their rows come on a grid, in the sample at one of their own.
+    lacking = last.keys() - {who for who, *_ in made[trigger]} if readings.pattern is not None else set()
+    own = {who: next(iter(last[who])) for who in lacking}
+    begun = [*made[trigger], *(row for signal in {*own.values()} for row in made[signal] if own.get(row[0]) == signal)]
     documents = [
         {timestamp: at} | ({} if who_path is None else {who_path: who}) | values
-        for who, at, values in made[trigger]
+        for who, at, values in begun
     ]  # fmt: skip
     gap = _even(float(np.median(gaps[trigger])) / 1000) if gaps[trigger] else 0.0
-    return Rows(documents, trigger, gap if len(often) < len(made) and gap > 0 else None)
+    return Rows(documents, trigger, gap if (len(often) < len(made) or lacking) and gap > 0 else None)
 
 
 def _even(gap: float) -> float:

@@ -21,6 +21,9 @@ STILL, MIN_RESTING = 1 / 3, 0.4
 """A signal rests where its noise is smaller than this share of that elsewhere; more than this share of them do. What a
 controller holds in place has no ramps, and its noise as elsewhere: noise is how far values are off the line through
 their neighbours."""
+LOW, HIGH, COLLAPSED = 0.05, 0.95, 0.5
+"""A signal has collapsed in a state where nearly all of its values are below nearly all of those elsewhere, and its
+median is less than this share of that: an oil pressure at rest, whose sensor has the noise that it has at work."""
 MIN_AT_REST, MIN_OFF, ALL_OFF = 0.9, 0.5, 0.75
 """Share of the rows of a state at zero by which a column that is zero at times, a flow or a current, is off in it;
 share of these columns that must be, as a machine whose motor runs does not rest; and share that shows rest by itself:
@@ -86,7 +89,7 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
     found: Rest | None = None
     for column in columns:
         states = {} if FAULTS & {*column.name} else _states(column)
-        others = [x for path, x in steps.items() if path != column.path]
+        others = [(signals[path], x) for path, x in steps.items() if path != column.path]
         if len(states) < 2:
             continue
         off = [x for path, x in flows.items() if path != column.path]
@@ -275,23 +278,32 @@ def _states(column: Column) -> dict[str, NDArray[np.bool_]]:
 
 
 def _share_that_rests(
-    steps: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_], before: NDArray[np.int64]
+    signals: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    rows: NDArray[np.bool_],
+    before: NDArray[np.int64],
 ) -> float:
-    """Return the share of the signals whose noise is small within a state, of those that are known in it and elsewhere;
-    0 if these are too few.
+    """Return the share of the signals whose noise is small within a state, or that have collapsed there, of those that
+    are known in it and elsewhere; 0 if these are too few.
 
     Args:
-        steps: (n,) noise of each signal
+        signals: (n,) values and (n,) noise of each signal
         rows: (n,) whether a row is in the state
         before: (n,) row before of the entity, -1: none
     """
     earlier = before[before]
     inside, outside = rows & rows[before] & rows[earlier], ~(rows | rows[before] | rows[earlier])
-    means = [(_mean(x[inside]), _mean(x[outside])) for x in steps]
-    known = [(within, elsewhere) for within, elsewhere in means if within is not None and elsewhere is not None]
-    if len(known) < MIN_SIGNALS:
-        return 0.0
-    return sum(within < STILL * elsewhere for within, elsewhere in known) / len(known)
+    known = list[bool]()
+    for x, noise in signals:
+        within, elsewhere = _mean(noise[inside]), _mean(noise[outside])
+        if within is not None and elsewhere is not None:
+            known.append(within < STILL * elsewhere or _has_collapsed(x[inside], x[outside]))
+    return sum(known) / len(known) if len(known) >= MIN_SIGNALS else 0.0
+
+
+def _has_collapsed(within: NDArray[np.float64], elsewhere: NDArray[np.float64]) -> bool:
+    """Return whether the values of a signal in a state, some of which are known, are far below those elsewhere."""
+    low, usual = np.nanquantile(elsewhere, [LOW, 0.5])
+    return bool(np.nanquantile(within, HIGH) < low and abs(np.nanmedian(within)) < COLLAPSED * usual)
 
 
 def _as_json(value: Any) -> str:

@@ -66,15 +66,36 @@ def find_tag_names(names: Sequence[str], *, later_parts_first: bool = True) -> T
     return best
 
 
+def find_families(names: Sequence[str]) -> TagNames | None:
+    """Return how names are made up of entity and signal where machines of several kinds have them, such as compressors
+    and their station (K1.SPEED, K2.SPEED, STN.PRESSURE); None if they are not.
+
+    All names are tags then, and at least half of them those of machines that are named alike.
+    """
+    for separator in SEPARATORS:
+        found = _split(names, separator, True)
+        alike = sum(family.size for family in _families(found) if _is_table(family))
+        last_parts = (entity.rpartition(separator)[2] for entity in found.names)
+        codes = {match[1] for name in last_parts if (match := INSTRUMENT.fullmatch(name))}
+        if found.size == len(names) and 2 * alike >= len(names) and len(codes) <= 1:
+            return found
+    return None
+
+
+def _families(tags: TagNames) -> list[TagNames]:
+    """Return the tags of the machines that are named alike but for their numbers, for each such name."""
+    families: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for entity, signals in tags.names.items():
+        families[re.sub("[0-9]+", "#", entity)][entity] = signals
+    return [TagNames(tags.pattern, family) for family in families.values()]
+
+
 def family_note(names: Sequence[str]) -> str | None:
     """Return a note where some columns are tags of machines named alike (AHU-1, AHU-2) and others those of further
     machines (CH-1), so that the columns as a whole are no table of tags; None where none are."""
     for separator in SEPARATORS:
         found = _split(names, separator, True)
-        families: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
-        for entity, signals in found.names.items():
-            families[re.sub("[0-9]+", "#", entity)][entity] = signals
-        if any(_is_table(TagNames(found.pattern, family)) for family in families.values()):
+        if any(map(_is_table, _families(found))):
             entities = list(found.names)
             listed = ", ".join(entities[:MAX_LISTED]) + (", …" if len(entities) > MAX_LISTED else "")
             return (

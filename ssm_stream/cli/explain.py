@@ -147,9 +147,8 @@ def _explain_alert(
 ) -> None:
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow.reproduce_alert import NotReproducibleError, reproduce_alert
-    from ssm_stream.flow.sent_alert import read_sent_alert
+    from ssm_stream.flow.sent_alert import read_alert_file, read_sent_alert
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.kafka.formats.messages import alert_reader
     from ssm_stream.ops.audit import AuditError, entity_hashes, primings
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.exclusions import as_sent, with_exclusions
@@ -159,12 +158,7 @@ def _explain_alert(
         loaded = with_stored_features(load_config(config), exclusions=False)
         if loaded.event.features == "auto":
             raise ConfigError("event.features: auto, and no features have been selected yet: there can be no alert")
-        if options.alert is None:
-            sent = read_sent_alert(loaded, id_)
-        else:
-            sent = alert_reader(loaded)(options.alert.read_bytes())
-        if sent is not None and (found_id := orjson.loads(sent).get("id")) != id_.text:
-            raise ConfigError(f"--alert: {options.alert} holds the alert {found_id!r}, not {id_.text!r}")
+        sent = read_sent_alert(loaded, id_) if options.alert is None else read_alert_file(loaded, id_, options.alert)
         # What was excluded when it was sent: a rewind since then has changed what it would be now.
         loaded = with_exclusions(loaded) if sent is None else as_sent(loaded, orjson.loads(sent).get("config_hash"))
         audit: dict[int, dict[str, str]] = {}

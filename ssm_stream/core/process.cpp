@@ -326,8 +326,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         double* day = by_day.number;
         const double day_part = 1000.0 * gap / error_scale::DAY_MS;
         if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * day_part);
-        if (!quiet && !standing)
-            days::observe(by_day, usual_of(state, e), j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities_of(state, j.k)});
+        const bool held = days::is_held(context.number[error_scale::SEEN], static_cast<double>(j.n), day_part);
+        if (held || (!quiet && !standing))
+            days::observe(by_day, usual_of(state, e), j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities_of(state, j.k), held});
         const double crept = min(days::crept(day, error_scale::usual(context)), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);

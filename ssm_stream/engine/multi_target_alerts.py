@@ -116,7 +116,7 @@ class MultiTargetAlerts:
         for target, alert in alerts:
             phase, message = alert.message["phase"], alert.message
             if phase == "recovered":
-                alert = alert._replace(message={**message, "target": episode.leave(target, message)})
+                alert = self._rename(alert, target, episode.leave(target, message), values)
             else:
                 known = episode.open.get(target, {"target": target})["target"]
                 alert = self._about(target, known, alert, values)

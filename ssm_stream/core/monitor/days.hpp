@@ -16,7 +16,7 @@
 // anyway, as where both follow the clock and else have nothing in common, days are compared without.
 //
 // A day is that of the entity's calendar. One with few events is a part of a day, and counts for nothing. So do those in which the target
-// rests, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
+// rests, unless it does nearly always (`is_held`), and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
 // the baseline begins anew with the next one.
 #pragma once
 #include "drift.hpp"
@@ -149,9 +149,13 @@ inline void change(double* day, double stay) {
     for (int at : COMPARISONS) day[at + GAP] = day[at + FAR] = 0.0;
 }
 
+// Is a target sampled now and then and held in between, as what a laboratory finds is? It moves at fewer events than make a day, and at rest
+// it has a value that is as new as any. moved: events at which it has; n: all; day_part: between two events
+SSM_INLINE bool is_held(double moved, double n, double day_part) { return moved < EVENTS_LEAST * day_part * n; }
+
 // Learn what inputs and target are off the means of the day so far, and the means of the inputs; no value counts for more than so many
-// deviations. entities: of the pool
-inline void learn_inputs(const Days& s, const Usual& of, const double* u, double y, double entities) {
+// deviations. entities: of the pool; held: within a day the target shows nothing of what inputs do to it
+inline void learn_inputs(const Days& s, const Usual& of, const double* u, double y, double entities, bool held) {
     const i64 F = s.F, n = F + 1;
     const double before = s.number[EVENTS], share = 1.0 / (before + 1.0);
     double* off = s.room;
@@ -162,7 +166,7 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
         off[j] = first ? 0.0 : x - s.mean[j];
         s.mean[j] = first ? x : s.mean[j] + share * off[j];
     }
-    if (before == 0.0 || s.number[USUAL] == 0.0) return;  // on its first day an entity does not know yet what counts for too much
+    if (before == 0.0 || s.number[USUAL] == 0.0 || held) return;  // on its first day an entity does not know yet what counts for too much
     off[F] = clip(y - s.number[SUM] / before, WINSOR * of.spread);
     const double rate = max(1.0 / ++*s.events, 1.0 / (MEMORY * max(entities, 1.0))), weight = before * share;
     for (i64 i = 0; i < n; ++i) {
@@ -172,8 +176,8 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
     }
 }
 
-// The target's smallest step; days between false alarms; entities of the pool
-struct Setting { double step, budget, entities; };
+// The target's smallest step; days between false alarms; entities of the pool; is the target one that is held?
+struct Setting { double step, budget, entities; bool held; };
 
 // Learn a target. u: (F,) inputs; weekday: from 0
 inline void observe(const Days& s, const Usual& of, const double* u, double y, double weekday, const Setting& with) {
@@ -182,7 +186,7 @@ inline void observe(const Days& s, const Usual& of, const double* u, double y, d
         if (day[EVENTS] > 0.0) end_day(s, with.step, with.budget);
         day[DAY] = weekday + 1.0, day[SUM] = day[EVENTS] = 0.0;
     }
-    if (s.F > 0) learn_inputs(s, of, u, y, with.entities);
+    if (s.F > 0) learn_inputs(s, of, u, y, with.entities, with.held);
     day[SUM] += y, day[EVENTS] += 1.0;
 }
 
