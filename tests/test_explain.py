@@ -18,6 +18,7 @@ from ssm_stream.core.implicit import answer_names
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import UnknownEntityError, explain, explain_recorded
 from ssm_stream.evaluate.document_engine import DocumentEngine
+from ssm_stream.evaluate.report.explain_words import words
 from ssm_stream.ingest.events import EventReader
 
 CASES = {
@@ -195,3 +196,10 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     alert = runner.invoke(app, ["explain", str(settings), "events.jsonl-0-41-anomaly", "--recording", str(file)])
     assert alert.exit_code == 2
     assert "--row 42" in alert.output
+
+
+@pytest.mark.parametrize(("language", "less"), [("en", "less the last"), ("ja", "直前の目標値との差")])
+def test_what_is_usual_at_an_hour_is_shown_as_the_difference_that_it_is(language: str, less: str) -> None:
+    """Else a latency of 23 ms after one of 130 reads as `usual at this hour: -107`."""
+    for name in ("usual at this hour", "usual at this hour of the week"):
+        assert less in words(language).name(name)
