@@ -130,6 +130,16 @@ def test_how_far_a_service_is_behind_is_a_response() -> None:
     assert {role_of(name) for name in ("load_lag1", "load_lag_7", "messages_in_per_sec")} == {"driver"}
 
 
+def test_text_with_the_name_of_the_entity_is_no_category() -> None:
+    """A product that each machine makes may change; an address is the machine."""
+    load, heat = noise(50, 5, seed=1), noise(40, 2, seed=2)
+    rows = plant(N, 3, 5, load=load, heat=heat, product=lambda i, m: f"A{m}")
+    named = [row | {"server": f"host={row['machine']} port=5432"} for row in rows]
+    draft = decided(named)
+    assert draft.event.categories == ["product"]
+    assert "entity's name" in draft.left_out["server"]
+
+
 def reactor() -> list[dict[str, Any]]:
     """Ramps, a hold under control, and idle: a controller holds in place what has the noise of its sensors."""
     rng = np.random.default_rng(5)
