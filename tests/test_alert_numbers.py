@@ -116,7 +116,7 @@ def check_earlier(text: str, y: NDArray[np.float64]) -> str | None:
 
 def check_hour(text: str, y: NDArray[np.float64]) -> str | None:
     """The value differs from the latest ones of this hour of the week. y: up to it, one a minute"""
-    found = re.search(rf"last was at this hour of the week \(about {N}\)", text)
+    found = re.search(rf"unlike the mean of its latest values at this time of the week \(about {N}\)", text)
     if not found:
         return None
     start = (len(y) - 1) // 60 * 60

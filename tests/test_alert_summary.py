@@ -156,8 +156,8 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**INSIDE, "channel": "novelty"},
         Evidence(new=NewValue("hour", 8765, 35, 55.2, 1.0)),
-        "PUMP-3: temp is 71.2, as predicted (70 ± 4), but unlike what it last was at this hour of the week (about 55) "
-        "(since 06:10).",
+        "PUMP-3: temp is 71.2, as predicted (70 ± 4), but unlike the mean of its latest values at this time of the "
+        "week (about 55) (since 06:10).",
         "PUMP-3（06:10 から）：temp は 71.2 で予測どおり（70 ± 4）ですが、"
         "この曜日と時間帯の最近の値（約 55）と異なります。",
     ),

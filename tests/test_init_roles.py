@@ -109,6 +109,37 @@ def test_symptoms_are_no_drivers_where_another_drives_or_two_explain_each_other_
     assert decided(current).event.inputs == ["motor_A"], "what it takes stands for the load, where nothing else does"
 
 
+def test_a_response_of_a_service_is_no_input_where_it_is_unclear_what_drives() -> None:
+    """Messages in and bytes out explain each other; the p99, which follows both, explains two and drives neither."""
+    rng = np.random.default_rng(3)
+    load = 5.0 + 0.5 * np.abs(np.cumsum(rng.normal(0, 1, (N, 2)), axis=0))
+    made = {
+        "intake_kb": 2 * load + rng.normal(0, 1.2, (N, 2)),
+        "delivery_kb": 3 * load + rng.normal(0, 1.8, (N, 2)),
+        "totaltimems_p99": load + rng.normal(0, 0.2, (N, 2)),
+    }
+    draft = decided(plant(N, 2, 5, **{name: of(x) for name, x in made.items()}))
+    assert "totaltimems_p99" not in (draft.event.inputs or [])
+    named = {"messages_in_per_sec" if name == "intake_kb" else name: x for name, x in made.items()}
+    assert decided(plant(N, 2, 5, **{name: of(x) for name, x in named.items()})).event.inputs == ["messages_in_per_sec"]
+
+
+def test_how_far_a_service_is_behind_is_a_response() -> None:
+    names = ("replication_lag_s", "kafka_consumergroup_lag_sum", "consumerLag", "seconds_behind_source")
+    assert {role_of(name) for name in (*names, "messages_ready")} == {"response"}
+    assert {role_of(name) for name in ("load_lag1", "load_lag_7", "messages_in_per_sec")} == {"driver"}
+
+
+def test_text_with_the_name_of_the_entity_is_no_category() -> None:
+    """A product that each machine makes may change; an address is the machine."""
+    load, heat = noise(50, 5, seed=1), noise(40, 2, seed=2)
+    rows = plant(N, 3, 5, load=load, heat=heat, product=lambda i, m: f"A{m}")
+    named = [row | {"server": f"host={row['machine']} port=5432"} for row in rows]
+    draft = decided(named)
+    assert draft.event.categories == ["product"]
+    assert "entity's name" in draft.left_out["server"]
+
+
 def reactor() -> list[dict[str, Any]]:
     """Ramps, a hold under control, and idle: a controller holds in place what has the noise of its sensors."""
     rng = np.random.default_rng(5)

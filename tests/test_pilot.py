@@ -162,6 +162,19 @@ def test_a_label_of_the_hour_that_comes_twice_needs_its_offset(start: str, end: 
     assert event.end - event.start == HOURLY // 2
 
 
+@pytest.mark.parametrize("form", ["s", "ms", "iso", "auto"])
+def test_labels_may_be_iso_whatever_the_times_of_events_are(form: str, tmp_path: Path) -> None:
+    """What Prometheus and Telegraf export has seconds since 1970; nobody writes down an outage so."""
+    config = settings(event=f"features: [a], lags: 2, timestamp_format: {form}")
+    text = "entity,start,end\nm0,2026-03-02T04:10:00Z,2026-03-02 06:00\n"
+    (event,) = read_true_events(labels_file(tmp_path, text), config, ["m0"])
+    assert (event.start, event.end) == (1_772_424_600_000, 1_772_431_200_000)
+    if form in ("s", "ms"):
+        unit = 1 if form == "s" else 1000
+        text = f"entity,start,end\nm0,{1_772_424_600 * unit},{1_772_431_200 * unit}\n"
+        assert read_true_events(labels_file(tmp_path, text), config, ["m0"]) == [event]
+
+
 def test_costs_that_are_not_given_are_assumptions(tmp_path: Path) -> None:
     assert "false_alarm" in read_costs(None).assumed
     path = labels_file(tmp_path, "currency: JPY\nmissed_hour: 5000\n", "costs.yaml")

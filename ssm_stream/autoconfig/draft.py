@@ -26,7 +26,7 @@ from ssm_stream.autoconfig.columns import (
     usual_step,
     whole_reason,
 )
-from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
+from ssm_stream.autoconfig.entity import find_entity, has_name_of, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
@@ -373,6 +373,8 @@ def _inputs(
             left_out[path] = reason
         elif is_part_of_time(column):
             left_out[path] = "a part of the time"
+        elif has_name_of(column, owners):
+            left_out[path] = "text that has the entity's name in it, and no other for it"
     for path, reason in left_out.items():
         if reason.startswith("text") and path in sample.columns and holds_quoted_numbers(sample.columns[path]):
             left_out[path] = f"{reason}. They are numbers in quotes: write them as numbers"

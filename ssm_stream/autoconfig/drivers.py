@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.roles import (
     drives_machine,
+    is_answer,
     is_named_driver,
     is_outcome,
     is_weather,
@@ -221,7 +222,8 @@ def _choose(
     if len(chosen) > len(given) or driven:
         return chosen
     chosen = _add(given, names, explained, [k for k in answers if stands_for_load(names[k], names)], pairs=False)
-    return chosen or _add(given, names, explained, able, pairs=False)
+    rest = [k for k in able if not is_answer(names[k])]
+    return chosen or _add(given, names, explained, rest, pairs=False)
 
 
 def _add(

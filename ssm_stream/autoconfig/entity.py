@@ -189,6 +189,14 @@ def _count(distinct: int) -> str:
     return f"{distinct} value{'s' if distinct != 1 else ''} in the sample"
 
 
+def has_name_of(column: Column, owners: Mapping[int, Any]) -> bool:
+    """Return whether it is one text for each entity with its name in it, as an address has: as a category it would hold
+    nothing but the entity, and cost each prediction as much as what does. owners: row → name of its entity"""
+    if column.kind != "text" or column.distinct != len({*owners.values()}) or column.distinct < 2:
+        return False
+    return all(owners.get(i) is not None and str(owners[i]) in str(text) for i, text in column.values.items())
+
+
 def kinds_note(used: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
     """Return a note on kinds of machines with columns of their own, and how to watch each by a file; None if all have
     the same.

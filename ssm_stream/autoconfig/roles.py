@@ -24,9 +24,9 @@ OUTSIDE = WEATHER | word_set("inlet intake feed zuluft eintritt eintritts einlas
 """Words for what comes from outside, whatever it is."""
 HEADS = word_set("load speed rpm drehzahl setpoint sp set command cmd demand throughput rate feed traffic")
 """Words for what drives a process."""
-CALLS = word_set("request requests req reqs rps qps tps hits calls queries transactions")
+CALLS = word_set("request requests req reqs rps qps tps hits calls queries transactions messages msgs messagesin")
 """Words for the load of a service, where the name has none `OF_CALLS`: request_time is how it answers."""
-OF_CALLS = word_set("time duration latency response size")
+OF_CALLS = word_set("time duration latency response size ready unacked unacknowledged undelivered")
 PERCENTILE = re.compile(r"(?<![a-z0-9])p(?:50|75|90|95|98|99|999)(?![a-z0-9])", re.IGNORECASE)
 """Of a latency: p99. `P50` may be a pump, so that words for what drives a process come first."""
 ACTUATORS = word_set("valve position damper opening vane pitch")
@@ -38,10 +38,12 @@ RESPONSES = word_set(
     "return outlet exhaust ruecklauf rücklauf austritt ablauf abluft"
 )
 """Words for what a process answers with: what it measures of itself, and what leaves it, as its inlet is what comes."""
-COMPUTED = word_set(
-    "cpu gpu memory mem gc error errors failed failures timeout timeouts exceptions retries dropped success hit miss "
-    "availability utilization utilisation queue backlog cache"
+ANSWERS = word_set(
+    "error errors failed failures timeout timeouts exceptions retries dropped success hit miss availability queue "
+    "backlog cache behind"
 )
+"""Words for how well a service answers, which drives nothing of it."""
+COMPUTED = ANSWERS | word_set("cpu gpu memory mem gc utilization utilisation")
 """Words by which a name is of what a service answers with, whatever its head is: error_rate, cpu_load, queue_rate."""
 STATUS = re.compile(r"(?<![a-z0-9])[45]xx(?![a-z0-9])", re.IGNORECASE)
 """Answers of a service that are errors: http_5xx."""
@@ -89,7 +91,7 @@ def role_of(path: str, names: Collection[str] = ()) -> Literal["driver", "actuat
     """Return what a signal is by its name. names: of all signals"""
     words = [word for word in name_words(path) if not word.isdecimal()]
     moved = not ACTUATORS.isdisjoint(words) or "fan" in words
-    if is_outcome(path) or STATUS.search(path) or not (moved or COMPUTED.isdisjoint(words)):
+    if is_outcome(path) or is_behind(path) or STATUS.search(path) or not (moved or COMPUTED.isdisjoint(words)):
         return "response"
     if not OUTSIDE.isdisjoint(words):
         return "driver"
@@ -103,6 +105,17 @@ def role_of(path: str, names: Collection[str] = ()) -> Literal["driver", "actuat
         if word in HEADS:
             return "driver"
     return "response" if PERCENTILE.search(path) or unit_of(path, names) else "unknown"
+
+
+def is_behind(path: str) -> bool:
+    """Return whether its name means how far a service is behind: replication_lag. `load_lag1` is of the row before."""
+    return any(word == "lag" and not after.isdecimal() for word, after in pairwise([*name_words(path), ""]))
+
+
+def is_answer(path: str) -> bool:
+    """Return whether its name means how well a service answers, and so no load in its place: p99, errors, a lag."""
+    words = {*name_words(path)}
+    return role_of(path) == "response" and bool(PERCENTILE.search(path) or is_behind(path) or words & ANSWERS)
 
 
 def is_outcome(path: str) -> bool:

@@ -187,7 +187,7 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
         if not follow:
             why["inputs"] = "what is known of all of them at each time"
     else:
-        unexplained = f"no signal explains a part of another{beyond}"
+        unexplained = f"no signal explains a part of another{beyond} and shows that it drives it"
         why["inputs"] = f"{unexplained}: each is predicted from its own past and the calendar"
     if categories != event.categories:
         why["categories"] = "text, flags and modes with few values"

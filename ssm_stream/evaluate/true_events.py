@@ -35,7 +35,8 @@ class TrueEvent(NamedTuple):
 def read_true_events(path: Path, config: Config, entities: Collection[str]) -> list[TrueEvent]:
     """Return the true events of a CSV or JSON-lines file (also gzipped), by entity and start, overlapping ones merged.
 
-    Cells of CSV are separated by commas, semicolons or tabs. Times are read as those of the configuration's events.
+    Cells of CSV are separated by commas, semicolons or tabs. Times are read as those of the configuration's events, or
+    are ISO 8601: people write down when something happened, not the seconds since 1970 that a program exports.
     Columns: entity, start, end, and optionally `kind`. Events of entities that `event.only` leaves out are skipped.
 
     Args:
@@ -47,9 +48,10 @@ def read_true_events(path: Path, config: Config, entities: Collection[str]) -> l
     places, rows = zip(*_rows(path), strict=True)
     read: list[tuple[str, list[int]]] = []
     for column in ("start", "end"):
+        form = "auto" if any(isinstance(row[column], str) for row in rows) else config.event.timestamp_format
         event = config.event.model_copy(
             update={"timestamp": column, "entity": "entity", "features": [], "categories": [], "target": "target"}
-            | {"only": []}
+            | {"only": [], "timestamp_format": form}
         )
         # A text of digits is an epoch here, as CSV has no other; other texts are refused as times.
         events, refused = EventReader(event).read([{**row, "target": None} for row in rows])

@@ -7,17 +7,23 @@ from typing import Any
 
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
 from ssm_stream.autoconfig.label_rows.joined import find_label_rows, late_labels
+from ssm_stream.autoconfig.measurements.sample import draft_measurements
 from ssm_stream.config import ALL
 
 
 def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
-    """Return as `draft_event`; with late labels a soft sensor, whose inputs are chosen by the events with their labels.
+    """Return as `draft_event`; with late labels a soft sensor, whose inputs are chosen by the events with their labels;
+    of rows of one measurement each the windows that join them.
 
     Raises:
         ConfigError: as `draft_event`.
     """
     rows = [d for d in documents if type(d) is dict]
     target = choices.targets[0] if len(choices.targets) == 1 else ALL
+    if (not choices.targets or [*choices.targets] == [ALL]) and (
+        several := draft_measurements(rows, choices, name)
+    ) is not None:
+        return several
     found = None if target == ALL else find_label_rows(rows, target)
     if found is None:
         return draft_event(documents, choices, name, as_they_came=as_they_came)

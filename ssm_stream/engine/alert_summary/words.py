@@ -98,7 +98,7 @@ TEXTS: dict[str, Text] = {
     "at_least": Text("{what} (at least {bound})", "{what}（最小 {bound}）"),
     "between": Text("a value between those of {earlier}, at none of them", "{earlier}が一度も取らなかった中間の値です"),
     "hour": Text(
-        "unlike what it last was at this hour of the week (about {bound})",
+        "unlike the mean of its latest values at this time of the week (about {bound})",
         "この曜日と時間帯の最近の値（約 {bound}）と異なります",
     ),
     "usual": Text("unlike its usual value (about {bound})", "普段の値（約 {bound}）と異なります"),

@@ -1,0 +1,1 @@
+"""Samples in which a machine's signals come in several rows of one time, a row a measurement."""
