@@ -18,9 +18,9 @@ from ssm_stream.core.implicit import answer_names
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import UnknownEntityError, explain, explain_recorded
 from ssm_stream.evaluate.document_engine import DocumentEngine
+from ssm_stream.evaluate.report.explain_words import words
 from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.flow.sent_alert import read_alert_file
-from ssm_stream.evaluate.report.explain_words import words
 from ssm_stream.ingest.events import EventReader
 
 CASES = {
@@ -217,6 +217,8 @@ def test_the_message_of_an_alert_may_be_a_line_of_those_of_a_backtest(tmp_path: 
         found = CliRunner().invoke(app, ["explain", str(settings), "t-0-7-drift", "--alert", str(file)])
         assert found.exit_code == 2
         assert why in " ".join(found.stderr.split())
+
+
 @pytest.mark.parametrize(("language", "less"), [("en", "less the last"), ("ja", "直前の目標値との差")])
 def test_what_is_usual_at_an_hour_is_shown_as_the_difference_that_it_is(language: str, less: str) -> None:
     """Else a latency of 23 ms after one of 130 reads as `usual at this hour: -107`."""
