@@ -190,10 +190,13 @@ def prepare(
 
 
 def describe_state(prepared: Prepared) -> str | None:
-    """Return where the state of a run is, and the epoch that it goes on from; None where no directory holds it.
+    """Return where the state of a run is, and in a directory of its own the epoch that it goes on from; None where
+    none is kept.
 
     A relative `recovery.directory` is another folder in another working directory: a start there begins anew.
     """
+    if (store := prepared.config.state.store) is not None:
+        return str(store)
     directory, recovery = prepared.config.recovery.directory, prepared.recovery
     if directory is None or recovery is None:
         return None
