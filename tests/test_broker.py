@@ -250,6 +250,8 @@ def test_a_missing_topic_or_partition_is_named_and_not_created(kafka: Kafka) -> 
     with pytest.raises(BrokerError, match=rf"'{topic}-not' does not exist on {kafka.bootstrap_servers}") as caught:
         cluster.partitions_of(f"{topic}-not")
     assert "ssm-stream doctor CONFIG --create-topics" in str(caught.value)
+    # To create what is misspelt would be a topic without events, for which a run waits for good.
+    assert f"did you mean '{topic}'? Else create it" in str(caught.value)
     with pytest.raises(BrokerError, match=r"has partitions 0 to 1, not \[5\]"):
         cluster.source_partitions(source)
     assert cluster.source_partitions(source.model_copy(update={"partitions": [1]})) == (1,)

@@ -356,6 +356,7 @@ def test_a_stop_from_now_on_is_by_the_time_of_the_events(kafka: Kafka, tmp_path:
     done = runner.invoke(app, ["mute", str(job.path), "m1", "--for", "8h"])
     assert "m1 is muted from 1970-01-01T19:" in done.stdout, done.output
     assert "another than the clock's" in done.stdout
+    assert "note" not in done.stderr
     (row,) = orjson.loads(runner.invoke(app, ["mute", str(job.path), "--list", "--json"]).stdout)["stops"]
     assert row["to"].startswith("1970-01-02T03:"), "it is not over by their time"
     kafka.produce(events, [(b"m1", orjson.dumps({"entity": "m1", "ts": int(time.time()), "a": 1, "b": 1, "target": 1}))
@@ -363,6 +364,9 @@ def test_a_stop_from_now_on_is_by_the_time_of_the_events(kafka: Kafka, tmp_path:
     done = runner.invoke(app, ["mute", str(job.path), "m1", "--for", "8h"])
     assert "m1 is muted from 20" in done.stdout
     assert "another" not in done.stdout
+    assert "note" not in runner.invoke(app, ["mute", str(job.path), "m*", "--for", "1h"]).stderr
+    misspelt = runner.invoke(app, ["mute", str(job.path), "m-1", "--for", "1h"]).stderr
+    assert "entities in the latest events is 'm-1': did you mean 'm1'? To take the stop back: ssm-stream" in misspelt
 
 
 @pytest.mark.parametrize(

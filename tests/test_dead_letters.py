@@ -195,8 +195,10 @@ def test_letters_of_an_entity_come_back_in_their_order(box: Box) -> None:
 
 def test_a_copy_that_a_crash_has_left_is_not_sent_and_another_message_in_its_place_is(box: Box) -> None:
     box.write([box.letter(1, usable(1)), box.letter(1, usable(1))])
+    report = box.report()
+    assert (report["sent"], report["copies"], report["already"]) == ({"WrongType": 1}, 1, 0)
     report = box.report("--yes")
-    assert (report["sent"], report["already"]) == ({"WrongType": 1}, 1)
+    assert (report["sent"], report["copies"], report["already"]) == ({"WrongType": 1}, 1, 0)
     box.write([box.letter(1, usable(1)), box.letter(1, usable(2))])  # the latter: the topic was made anew
     assert box.report("--yes")["sent"] == {"WrongType": 1}
     assert numbers(box.back()) == [1, 2]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from brokers import MockKafka
+from brokers import Kafka, MockKafka
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
@@ -220,6 +220,26 @@ def test_machines_that_are_there_at_both_ends_of_a_topic_last(
     config, _, printed = drafted(tmp_path / "monitor.yaml", *produced(mock_kafka, 1, rows))
     assert config.alerts.silence is not None
     assert ("the 2.5 h of the topic are too short a time to show whether 25 machines come" in printed) == noted
+
+
+@pytest.mark.parametrize("begin", [0, 600])
+def test_partitions_of_unequal_rates_show_no_ends(begin: int, kafka: Kafka, tmp_path: Path) -> None:
+    """Of each as many messages, those of the busy one end before the others do; and of one, retention has deleted more.
+
+    begin: step before which one of the partitions has no messages any more
+    """
+    if begin and kafka.kind == "mock":
+        pytest.skip("the mock cluster finds no message by its time")
+    topic, rows = kafka.topic("events", 3), list(pods(1_500))
+    for at, services in enumerate(({"s0"}, {"s1"}, {"s2", "s3", "s4"})):
+        some = [row for row in rows if row["service"] in services and (at or step(row) >= begin)]
+        pods_of = [json.dumps({**row, "pod": row["pod"].rstrip("b")}) for row in some]
+        kafka.produce(topic, pods_of, at, timestamps=[1000 * row["ts"] for row in some])
+    where = ["--topic", topic, "--brokers", kafka.bootstrap_servers]
+    config, _, printed = drafted(tmp_path / "monitor.yaml", *where)
+    assert "2,000 messages" in printed
+    assert "end within" not in printed
+    assert config.alerts.silence is not None
 
 
 def test_last_messages_of_too_short_a_time_show_no_end() -> None:

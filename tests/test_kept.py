@@ -34,6 +34,7 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.checkpoint_files import ShardCheckpoints
 from ssm_stream.recovery.comparison import hash_directory, hash_file
 from ssm_stream.recovery.directory import open_recovery
 from ssm_stream.recovery.export import export_state, import_state
@@ -566,6 +567,17 @@ def test_a_missing_state_names_itself(half: Path, tmp_path: Path) -> None:
     assert f"{name} is missing" in said
     with pytest.raises(StateError, match="is missing"):
         reset_entity(load_config(path), next(iter(hashes_of(half))), dry=True)
+
+
+def test_a_state_that_was_changed_while_nothing_ran_names_the_way_out(half: Path, tmp_path: Path) -> None:
+    """Bodies are read for their checksums at the start only after the machine was started again."""
+    path = copied(half, tmp_path)
+    name = read_state(tmp_path / "monitor").chains["0001"][-1].name
+    content = bytearray((tmp_path / "monitor" / "state" / name).read_bytes())
+    content[-3] ^= 255
+    (tmp_path / "monitor" / "state" / name).write_bytes(content)
+    with pytest.raises(StateError, match=rf"{name}: .* body differs: restore the whole directory from a copy"):
+        ShardCheckpoints(tmp_path / "monitor" / "state").restore(load_config(path), name)
 
 
 # Open episodes.

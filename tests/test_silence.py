@@ -117,7 +117,7 @@ def test_a_machine_that_stops_is_found_soon_and_told_when_it_is_back(cadence: st
     assert first["ts"] - first["since"] <= gaps * MINUTE + 0.5 * MINUTE
     assert last["ts"] >= stop
     assert first["episode"] == last["episode"] == first["id"]
-    assert first["summary"].startswith("m07: no events come any more (since ")
+    assert first["summary"].startswith("m07: no usable events come any more (since ")
     assert last["summary"].startswith("m07: events come again (")
     assert first["value"] is first["column"] is first["y"] is None
     validator = Draft202012Validator(alert_schema(engine.config))

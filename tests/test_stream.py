@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -463,6 +464,15 @@ def test_picked_features_stay_for_the_life_of_the_state(job: Callable[..., Job],
     assert len(made.ids()) == 1_060
     alone = with_columns(made.config, ["a", "b"], [])
     assert logged(output, "started")["config_hash"] == alone.hash
+
+
+def test_a_start_logs_whether_it_goes_on(job: Callable[..., Job]) -> None:
+    """A relative directory is another one in another working directory: nothing else shows that a start begins anew."""
+    made = job(events(60))
+    directory = made.config.recovery.directory
+    assert directory is not None
+    assert logged(made.run(), "started")["state"] == f"{directory.resolve()}: new"
+    assert re.fullmatch(rf"{directory.resolve()}: epoch \d+", logged(made.run(), "started")["state"])
 
 
 def test_bytewax_runs_the_flow_with_picked_features(job: Callable[..., Job]) -> None:

@@ -207,6 +207,7 @@ def _lines(report: RedriveReport, sent: bool, failing: bool) -> Iterator[str]:
         yield f"{'would fail again':<20} {count:>9,}  {by_fault(report.failing)} ({stay})"
     rest = {
         "sent back before": (report.already, ""),
+        "copies": (report.copies, "second letters of the same messages, which a crash leaves: not sent"),
         "cut short": (report.truncated, "not sent: the whole message is at its origin (dlq show)"),
         "without a partition": (report.missing, "their topic has fewer partitions now"),
         "of other flows": (report.foreign, "or not dead letters of ssm-stream"),

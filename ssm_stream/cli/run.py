@@ -133,6 +133,7 @@ def run(
                 topic=", ".join(loaded.source.names),
                 brokers=loaded.source.brokers,
                 release=version("ssm-stream"),
+                state=runtime.describe_state(prepared),
             )
             if loaded.alerts.shadow:
                 LOG.warning("alerts_in_shadow", suppressed=loaded.sinks.suppressed)

@@ -28,6 +28,7 @@ _BUDGET = "the learner stays; bounds and thresholds follow the new budget"
 _INPUTS = "inputs that are new start at weight zero, those that are gone leave, the others stay as learned"
 MIGRATES = {
     **dict.fromkeys(input_changes.PATHS, _INPUTS),
+    "event.timestamp_format": "the learner stays; times of messages are read so from now on",
     "event.when": "the learner stays; it applies to events from now on",
     "event.quality": "the learner stays; it applies to events from now on",
     "event.max_age": "the learner stays; rows are made so from now on",

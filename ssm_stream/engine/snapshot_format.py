@@ -40,6 +40,10 @@ class StateError(ValueError):
     """A snapshot that cannot be used; the message has the reason and the cure."""
 
 
+class BodyError(StateError):
+    """A body that differs from its checksum, as is found only where it is read; the cure depends on where it is."""
+
+
 @contextmanager
 def damage_as_state_error() -> Iterator[None]:
     """Turn errors raised by inconsistent content, whose checksums are right, into a `StateError`."""
@@ -251,7 +255,7 @@ class SnapshotReader:
         for block in self._read_blocks(self.size - self._start):
             body.update(block)
         if body.intdigest() != self._sum:
-            raise StateError("the snapshot is damaged: the checksum of its body differs")
+            raise BodyError("the snapshot is damaged: the checksum of its body differs")
         self._file.seek(self._start)
 
     @contextmanager
@@ -354,7 +358,7 @@ class SnapshotReader:
             raise incompatible_array(self._left[-1][0])
         running, self._running = self._running, None
         if running is not None and running.intdigest() != self._sum:
-            raise StateError("the snapshot is damaged: the checksum of its body differs")
+            raise BodyError("the snapshot is damaged: the checksum of its body differs")
 
 
 def _listed(name: Any, dtype: Any, shape: Any) -> tuple[str, np.dtype[Any], tuple[int, ...]]:

@@ -39,11 +39,17 @@ def live_changes(old: Config, new: Config) -> list[str]:
     differing = diff_settings(_all(old), _all(new))
     if not differing:
         return []
-    refused = [f"{path}: {why}" for path, _, _ in differing if (why := _not_live(path))]
+    refused = {path: f"{path}: {why}" for path, _, _ in differing if (why := _not_live(path))}
+    if refused and new.recovery.directory is not None and new.recovery.directory == old.recovery.directory:
+        # What a start would refuse, too, must not name a start as the cure.
+        changes = check_running_state(old, new).changes
+        refused |= {each.path: each.text for each in changes if each.effect == "refused" and each.path in refused}
     if new.recovery.directory is None:
-        refused.append("recovery.directory is null: without a state on disk a reload would lose what was learned")
+        refused["recovery.directory"] = (
+            "recovery.directory is null: without a state on disk a reload would lose what was learned"
+        )
     if refused:
-        raise RefusedError("\n  ".join(["these settings cannot change while the flow runs:", *refused]))
+        raise RefusedError("\n  ".join(["these settings cannot change while the flow runs:", *refused.values()]))
     found = check_running_state(old, new)
     known: dict[str, list[Change]] = {}
     for change in found.changes:

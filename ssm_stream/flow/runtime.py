@@ -39,7 +39,7 @@ from ssm_stream.ops.observers import MountedSite, Observers, RunObserver
 from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.ops.traces import Traces
 from ssm_stream.recovery.added_partitions import begun_topics, follow_added, resting_parts
-from ssm_stream.recovery.bytewax_db import RecoveryError, on_disk_of_bytewax
+from ssm_stream.recovery.bytewax_db import FIRST_EPOCH, RecoveryError, on_disk_of_bytewax
 from ssm_stream.recovery.catch_up import PendingCatchUp, pending_catch_up
 from ssm_stream.recovery.checkpoint_files import flush
 from ssm_stream.recovery.compatibility import require_compatible
@@ -187,6 +187,21 @@ def prepare(
         settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun,
         row_facts(config, flow=True), resting,
     )  # fmt: skip
+
+
+def describe_state(prepared: Prepared) -> str | None:
+    """Return where the state of a run is, and in a directory of its own the epoch that it goes on from; None where
+    none is kept.
+
+    A relative `recovery.directory` is another folder in another working directory: a start there begins anew.
+    """
+    if (store := prepared.config.state.store) is not None:
+        return str(store)
+    directory, recovery = prepared.config.recovery.directory, prepared.recovery
+    if directory is None or recovery is None:
+        return None
+    begun = recovery.resume_epoch > FIRST_EPOCH
+    return f"{directory.resolve()}: {f'epoch {recovery.resume_epoch}' if begun else 'new'}"
 
 
 def _prepare_embedded(config: Config) -> None:

@@ -10,6 +10,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from ssm_stream.config import Source
+from ssm_stream.config.suggestions import nearest
 from ssm_stream.kafka.client import (
     BrokerError,
     LastError,
@@ -66,7 +67,11 @@ class Cluster(NamedTuple):
             raise BrokerError(f"topic {topic!r} on {self.bootstrap_servers}: {self.topic_errors[topic]}", cure)
         if topic not in self.topics:
             found = f"topic {topic!r} does not exist on {self.bootstrap_servers}, or this user may not see it"
-            raise BrokerError(found, "create it: ssm-stream doctor CONFIG --create-topics")
+            cure = "create it: ssm-stream doctor CONFIG --create-topics"
+            # A topic that is made for a misspelt name stays empty, and a run waits for events for good.
+            if operation == "Read" and (near := nearest(topic, self.topics)) is not None:
+                cure = f"did you mean {near!r}? Else {cure}"
+            raise BrokerError(found, cure)
         return self.topics[topic]
 
     def source_partitions(self, source: Source) -> tuple[int, ...]:

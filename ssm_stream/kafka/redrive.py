@@ -130,12 +130,14 @@ def check_letter(config: Config, letter: DeadLetter) -> tuple[bool, Refusal | No
 class RedriveReport:
     """Numbers of letters: by fault, or by the fault that they would have now.
 
-    foreign: messages on the topic that are no letters of this flow; missing: letters whose partition no longer exists
+    foreign: messages on the topic that are no letters of this flow; missing: letters whose partition no longer exists;
+    copies: letters of a message that has another one, as a crash leaves them
     """
 
     sent: Counter[str] = field(default_factory=Counter)
     failing: Counter[str] = field(default_factory=Counter)
     already: int = 0
+    copies: int = 0
     truncated: int = 0
     missing: int = 0
     foreign: int = 0
@@ -222,8 +224,8 @@ class _Redrive:
         """Send the letters, or count them. Return False if the limit was reached."""
         report = self.report
         for letter, refusal in zip(letters, self._redecoder.check(letters), strict=True):
-            if letter.receipt in self._receipts:  # a copy that a crash left
-                report.already += 1
+            if letter.receipt in self._receipts:
+                report.copies += 1
                 continue
             if limit is not None and report.sent.total() >= limit:
                 break

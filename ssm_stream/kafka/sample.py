@@ -18,6 +18,8 @@ from ssm_stream.kafka.topic_reader import read_topic
 
 NEWEST = 20
 """Messages of a partition, from its end, whose times set the time of the stream."""
+LATEST = 1000
+"""Messages of a partition, from its end, whose entities are those that send now."""
 TIMEOUT = 10.0
 """Seconds that the broker has for them."""
 
@@ -98,3 +100,17 @@ def stream_time(config: Config) -> int:
             continue
     now, between = 1000 * time.time(), statistics.median(away) if away else 0
     return round(now + between if abs(between) > OTHER_TIME else now)
+
+
+def latest_entities(config: Config) -> list[str]:
+    """Return the entities of the last messages of the events topics; none where they cannot be read."""
+    found = dict[str, None]()
+    for each in config.source.each:
+        try:
+            messages = read_topic(each.model_copy(update={"wait": min(each.wait, TIMEOUT)}), last=LATEST)
+            for _, item in _decoded(config, each.topic, messages):
+                if isinstance(item, ShardBatch):
+                    found.update(dict.fromkeys(item.events.entity))
+        except BrokerError:
+            continue
+    return list(found)

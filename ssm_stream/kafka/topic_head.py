@@ -6,8 +6,8 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ssm_stream.config import Config, ConfigError, Source
 from ssm_stream.ingest.message_fields import MessageFields
@@ -25,13 +25,23 @@ SOON = 60.0
 
 
 def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tuple[list[Any], list[Message]]:
-    """Return documents from the beginning of the partitions, of what is there now, and the messages that they are from;
-    no documents if the topic is empty or has none in `event.format`.
+    """Return documents from the beginning of the partitions, of what is there now and of a time of which all of them
+    have theirs, and the messages that they are from; no documents if the topic is empty or has none in `event.format`.
 
     Raises:
         BrokerError: the broker, or the schema registry, refuses or does not answer.
     """
-    messages = _first_messages(config.source, partitions, n, until_eof=True)
+    source = config.source
+    head = _read_head(source, dict.fromkeys(partitions, FROM_BEGINNING), n, until_eof=True)
+    messages = _of_common_time(head, n)
+    if len(messages) < n // 2 and (since := _common_begin(head)) is not None:
+        # Retention deletes of one partition more than of another: each is read from where all have messages.
+        with open_topic(source) as reader:
+            begins = {partition: span.begin for partition, span in reader.spans(partitions, since=since).items()}
+        later = _of_common_time(_read_head(source, begins, n, until_eof=True), n)
+        messages = max(messages, later, key=len)
+    # Partitions that were filled one after another have no time in common.
+    messages = messages or _in_turn(head, n)
     return parse_documents(messages, message_format(config), MessageFields(config)), messages
 
 
@@ -117,18 +127,35 @@ def format_of(config: Config, messages: list[Message]) -> str:
     return kinds.pop() if len(kinds) == 1 else "auto"
 
 
+class _Head(NamedTuple):
+    """found: messages of each partition, in order; ended: partitions of which these are all that there are"""
+
+    found: dict[int, list[Message]]
+    ended: set[int]
+
+
 def _first_messages(source: Source, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Message]:
     """Return up to n messages, the first of each partition before the second of any.
 
     Raises:
         BrokerError: no message came, and not all partitions are empty.
     """
-    share = -(-n // len(partitions))
-    found: dict[int, list[Message]] = {partition: [] for partition in partitions}
+    return _in_turn(_read_head(source, dict.fromkeys(partitions, FROM_BEGINNING), n, until_eof=until_eof), n)
+
+
+def _read_head(source: Source, begins: Mapping[int, int], n: int, *, until_eof: bool) -> _Head:
+    """Return at least n messages in all, up to n of each partition from its offset in `begins` on, where there are so
+    many.
+
+    Raises:
+        BrokerError: no message came, and not all partitions are empty.
+    """
+    share = -(-n // len(begins))
+    found: dict[int, list[Message]] = {partition: [] for partition in begins}
     ended: set[int] = set()
     deadline = time.monotonic() + source.wait
     with open_topic(source) as reader:
-        for messages, at_end in reader.poll(dict.fromkeys(partitions, FROM_BEGINNING), n):
+        for messages, at_end in reader.poll(begins, n):
             for message in messages:
                 some = found[message.partition() or 0]
                 if len(some) < n:
@@ -143,10 +170,44 @@ def _first_messages(source: Source, partitions: tuple[int, ...], n: int, *, unti
                 break
             if time.monotonic() >= deadline:
                 break
-        if not any(found.values()) and len(ended) < len(partitions):
+        if not any(found.values()) and len(ended) < len(begins):
             raise reader.silence()
-    rounds = sorted((i, partition) for partition, some in found.items() for i in range(len(some)))
-    return [found[partition][i] for i, partition in rounds[:n]]
+    return _Head(found, {partition for partition in ended if len(found[partition]) < n})
+
+
+def _in_turn(head: _Head, n: int) -> list[Message]:
+    """Return up to n messages, the first of each partition before the second of any."""
+    rounds = sorted((i, partition) for partition, some in head.found.items() for i in range(len(some)))
+    return [head.found[partition][i] for i, partition in rounds[:n]]
+
+
+def _common_begin(head: _Head) -> int | None:
+    """Return the time from which all partitions that have messages have them, ms; None if none has."""
+    return max((some[0].timestamp()[1] for some in head.found.values() if some), default=None)
+
+
+def _of_common_time(head: _Head, n: int) -> list[Message]:
+    """Return up to n messages in the order of their timestamps, of the time of which all partitions have theirs: taken
+    evenly, those of a busy partition would end before the others do, and its machines would seem to end.
+
+    None where a partition with messages would have none.
+    """
+    since = _common_begin(head)
+    whole = [partition for partition, some in head.found.items() if some and partition not in head.ended]
+    until = min((head.found[partition][-1].timestamp()[1] for partition in whole), default=None)
+    timed = list[tuple[int, int, int]]()
+    for partition, some in head.found.items():
+        # A timestamp that goes back is taken for the latest before it: the order of a partition stays.
+        times = list(itertools.accumulate((message.timestamp()[1] for message in some), max))
+        kept = [
+            (ms, partition, i)
+            for i, ms in enumerate(times)
+            if since is not None and ms >= since and (until is None or ms <= until)
+        ]
+        if some and not kept:
+            return []
+        timed += kept
+    return [head.found[partition][i] for _, partition, i in sorted(timed)[:n]]
 
 
 class FirstMessages:

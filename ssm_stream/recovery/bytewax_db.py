@@ -158,6 +158,10 @@ def require_service(directory: Path, steps: Collection[str] | None = None) -> No
         )
 
 
+FIRST_EPOCH = 1
+"""At which a run begins that has nothing to go on from."""
+
+
 def database_files(directory: Path) -> list[Path]:
     """The database files of a recovery directory, sorted."""
     return sorted(directory.glob("part-*.sqlite3"))
@@ -173,7 +177,7 @@ def resume_epoch(files: list[Path]) -> int:
                 executions[number] = (workers, epoch)
             for number, worker, front in database.execute("SELECT ex_num, worker_index, worker_frontier FROM fronts"):
                 frontiers[number, worker] = max(front, frontiers.get((number, worker), 0))
-    resume = 1
+    resume = FIRST_EPOCH
     if executions:
         last = max(executions)
         workers, epoch = executions[last]

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.memory import growable_arrays
-from ssm_stream.engine.snapshot_format import Live, SnapshotReader, StateError, damage_as_state_error
+from ssm_stream.engine.snapshot_format import BodyError, Live, SnapshotReader, StateError, damage_as_state_error
 
 FOLDER = "state"
 TOKEN = b"ssm-stream state in "
@@ -83,7 +83,15 @@ class ShardCheckpoints:
         """
         chain = read_chain(self.folder, name)
         engine = Engine(config)
-        load_chain(engine, self.folder, chain)
+        try:
+            load_chain(engine, self.folder, chain)
+        except StateError as error:
+            if not isinstance(error.__cause__, BodyError):
+                raise
+            raise StateError(
+                f"{error}: restore the whole directory from a copy or from an export (ssm-stream state import), or "
+                "move it away to start anew (ssm-stream state reset)"
+            ) from error
         shard, number, _ = name.split("-")
         self.shard, self._number, self._chains = int(shard), int(number), [chain]
         return engine

@@ -87,7 +87,10 @@ def _rename_settings(metadata: dict[str, Any], config: Config, old: str, new: st
     settings = orjson.loads(orjson.dumps(metadata["settings"]))
     event = settings["event"]
     if event.get("target") == "all":
-        raise RecoveryError(f"with `target: all` {old!r} would be a target, too: a target cannot be renamed")
+        raise RecoveryError(
+            f"with `target: all` {old!r} would be a target, too: a target cannot be renamed: have the producer send "
+            f"{old!r} as well, or start anew under the new name with another recovery.directory"
+        )
     if made.event.aggregate is not None and new in made.event.aggregate.columns:
         raise RecoveryError(f"the windows have a column {new!r} already: choose another name for {old!r}")
     known = [*event["features"], *event["categories"]]

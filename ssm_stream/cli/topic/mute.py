@@ -98,6 +98,28 @@ def mute(
     if stop.begin is None and abs(iso_to_ms(document["from"]) - now) > OTHER_TIME:
         echo(f"It begins now by the time of the events, which is another than the clock's, {ms_to_iso(now)}.")
     echo("It acts on events of that time that are read from now on; `ssm-stream mute CONFIG --list` prints from which.")
+    _note_unknown(loaded, entity, name)
+
+
+def _note_unknown(config: Config, entity: str, name: str) -> None:
+    """Print a note where no entity that sends now has the name: a misspelt stop suppresses nothing.
+
+    name: id of the stop
+    """
+    from ssm_stream.config.suggestions import nearest
+    from ssm_stream.ingest.entity_filter import pattern_filter
+    from ssm_stream.kafka.sample import latest_entities
+
+    known = latest_entities(config)
+    if not known or any(map(pattern_filter(entity).matches, known)):
+        return
+    near = nearest(entity, known)
+    meant = f"did you mean {near!r}? " if near is not None else ""
+    echo(
+        f"note: none of the {len(known)} entities in the latest events is {entity!r}: {meant}To take the stop back: "
+        f"ssm-stream mute CONFIG --end {name}",
+        err=True,
+    )
 
 
 def _document(config: Config, source: Source, entity: str, stop: Stop) -> dict[str, Any]:

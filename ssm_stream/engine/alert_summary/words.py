@@ -267,7 +267,7 @@ TEXTS: dict[str, Text] = {
     "limit_to": Text("at or below its limit of {bound}", "下限 {bound} 以下"),
     "within_limit": Text("{column} is within its limit again ({value})", "{column} は上下限内に戻りました（{value}）"),
     # What stops.
-    "silence_all": Text("no events come any more", "イベントが届かなくなりました"),
+    "silence_all": Text("no usable events come any more", "使えるイベントが届かなくなりました"),
     "silence_all_over": Text("events come again", "イベントが再び届いています"),
     "silence": Text("{column} has no value any more", "{column} の値が届かなくなりました"),
     "silence_over": Text("{column} has a value again ({value})", "{column} の値が再び届いています（{value}）"),
