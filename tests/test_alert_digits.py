@@ -11,7 +11,8 @@ from engines import config, made, run
 from test_alert_summary import DRIFT, SEVERAL, message, summarizer
 
 from ssm_stream.engine.alert_summary import Evidence
-from ssm_stream.engine.alert_summary.evidence import ErrorChange, MovedLevel, NewValue
+from ssm_stream.engine.alert_summary.errors import ErrorChange
+from ssm_stream.engine.alert_summary.evidence import MovedLevel, NewValue
 from ssm_stream.engine.engine import Engine
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ssm_stream.engine.alert_kinds import PHASES
 from ssm_stream.engine.alert_summary import NO_EVIDENCE, Evidence, Summarizer
-from ssm_stream.engine.alert_summary.evidence import ErrorChange, Members, MovedLevel, NewValue
+from ssm_stream.engine.alert_summary.errors import ErrorChange
+from ssm_stream.engine.alert_summary.evidence import Members, MovedLevel, NewValue
 from ssm_stream.engine.alert_summary.numbers import factor, rounded
 from ssm_stream.engine.alert_summary.words import TEXTS
 from ssm_stream.engine.engine import Engine
@@ -196,6 +197,14 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "(since 06:10).",
         "PUMP-3（06:10 から）：temp の予測誤差が普段の約 1.8 "
         "倍に増えました（この条件での普段との比較）（静止中のイベントは除く）。",
+    ),
+    (
+        {**DRIFT, "change": "larger", "y": 92.1234},
+        Evidence(errors=ErrorChange(math.nan, 12, 3.3, 0, here=True, sign=1)),
+        "PUMP-3: errors of temp are about 3.3 × as large as usual under these conditions, mostly above the prediction; "
+        "now 92, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の約 3.3 "
+        "倍に増えました（この条件での普段との比較）（主に予測より高い側）（現在 92、予測は 70 ± 4）。",
     ),
     (
         {**DRIFT, "change": "lower"},

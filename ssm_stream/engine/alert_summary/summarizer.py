@@ -7,14 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from ssm_stream.config import Config
 from ssm_stream.core.loop import CHANNELS
-from ssm_stream.engine.alert_summary.evidence import (
-    MAX_SCALES,
-    NO_EVIDENCE,
-    STILL,
-    Evidence,
-    MovedLevel,
-    NewValue,
-)
+from ssm_stream.engine.alert_summary.errors import MAX_SCALES
+from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel, NewValue
 from ssm_stream.engine.alert_summary.numbers import (
     MAX_FACTOR,
     MIN_FACTOR,
@@ -270,6 +264,8 @@ class Summarizer:
             what = self._text("usual_here", what=what)
         if shown and errors is not None and errors.rests:
             what = self._text("without_rest", what=what)
+        if "times" in shown and key == "errors_larger" and errors is not None and errors.sign:
+            what = self._text("all_above" if errors.sign > 0 else "all_below", what=what)
         if not shows(message, key):
             return what
         return self._text("with_now", what=what, now=self._text("now", **self._value(message, target, evidence.step)))

@@ -226,6 +226,8 @@ TEXTS: dict[str, Text] = {
         "errors of {target} are less than {times} × as large as usual",
         "{target} の予測誤差が普段の {times} 倍未満に減りました",
     ),
+    "all_above": Text("{what}, mostly above the prediction", "{what}（主に予測より高い側）"),
+    "all_below": Text("{what}, mostly below the prediction", "{what}（主に予測より低い側）"),
     "usual_here": Text("{what} under these conditions", "{what}（この条件での普段との比較）"),
     "without_rest": Text("{what}, those at rest not counted", "{what}（静止中のイベントは除く）"),
     "drift": Text("{target} does not behave as it did before", "{target} の振る舞いがこれまでと変わっています"),
