@@ -1166,7 +1166,9 @@ def test_a_target_of_few_rows_is_budgeted_by_its_values(tmp_path: Path) -> None:
     for key in ("1 per 30d", "lags: 0", "labels"):
         assert key in note
     full = render_config(decided(machines(), targets=["temp"]), "t", "a", {}, "rows")
-    assert "at a row every 60 s about once\n# in 6.9 d each" in full
+    assert "at a row every 60 s about once\n# in 30 d each" in full
+    assert full.count("budget: 1 per 30d") == 2, "ten thousand of its events are a week"
+    assert text.count("budget: 1 per 10000 events") == 2, "which are months of its values"
     assert "has a value in" not in full
     years = render_config(decided(rows, targets=["lab"])._replace(step=300.0, labelled=1 / 288), "t", "a", {}, "rows")
     assert "at a value every 24 h about once in 27 years each" in years.replace("\n# ", " ")
