@@ -303,7 +303,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const bool lasts = r.channels[LEVELS_CHANNEL] && mean_shift::lasts(mean_shift::Levels(state.monitor, e));
         phase[0] = episodes::step(episode, episodes::ANOMALY, {j.n, j.time, score, counts, !counts && !lasts && (allowed == 1.0 || found <= 1.0), absorb}, r, phase + ENDED);
         if (phase[ENDED] == episodes::ABSORBED && r.channels[LEVELS_CHANNEL])
-            mean_shift::rebase(mean_shift::Levels(state.monitor, e), whole_doubles(2 * (state.learner.p.features + 1)));
+            mean_shift::rebase(mean_shift::Levels(state.monitor, e), state.learner.p.features + 1, whole_doubles(2 * (state.learner.p.features + 1)));
         number[0] = score;
     }
     if (r.drift && allowed == 1.0) {

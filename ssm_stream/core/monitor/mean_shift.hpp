@@ -45,6 +45,7 @@ constexpr double HELD = 0.1;   // share of the baseline's rate while it is held
 constexpr i64 START = 30;      // events before the gap is measured: fast mean and baseline are the same at first
 constexpr i64 WARMUP = 100;    // events of a column before it counts
 constexpr double STEP_MOST = 1.0 / FAST;  // rms of the gap: one event moves z by at most 1
+constexpr double SET_BACK = 4.0;  // rms of the gap: a mean that was set back is beyond
 constexpr double W_MOST = 1.5; // of the largest w's limit; a mean that went further would take as long to come back
 constexpr double FARTHEST = 1e37;  // from the first value, in float32
 constexpr i64 QUICK = 10, SETTLED = 1000 + START;  // events from which 1/n is below FAST; below all rates
@@ -325,12 +326,16 @@ template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room
     }
 }
 
-// The levels are from now on what they have become, and their gaps are as usual as the one that lasted.
-inline void rebase(const Levels& s, i64 W) {
+// The levels are from now on what they have become, and their gaps are as usual as the one that lasted. Where a mean has been set back,
+// the latest value says where its level is: the mean is only a part of the way there, and would be off again with the next event.
+inline void rebase(const Levels& s, i64 D, i64 W) {
     s.number[HELD_FOR] = 0.0;
     for (i64 j = 0; j < W; ++j) {
-        s.rms[j] = static_cast<float>(max(static_cast<double>(s.rms[j]), std::fabs(static_cast<double>(s.mean[j]) - s.base[j])));
-        s.base[j] = s.mean[j];
+        const double base = s.base[j], gap = s.mean[j] - base, beyond = j < D ? s.last[j] - s.mean[j] : 0.0;
+        const bool set_back = beyond * gap > 0.0 && std::fabs(beyond) > std::fabs(gap) && std::fabs(gap) > SET_BACK * s.rms[j];
+        const double level = set_back ? s.last[j] : s.mean[j];
+        s.rms[j] = static_cast<float>(max(static_cast<double>(s.rms[j]), std::fabs(level - base)));
+        s.mean[j] = s.base[j] = static_cast<float>(level);
     }
 }
 
@@ -378,7 +383,7 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     number[HELD_FOR] = held ? number[HELD_FOR] + 1.0 : 0.0;
     const double most = W_MOST * single;
     settled ? settle<true>(s, room, held, visit, most, W) : settle<false>(s, room, held, visit, most, W);
-    if (number[HELD_FOR] >= absorb) rebase(s, W);
+    if (number[HELD_FOR] >= absorb) rebase(s, D, W);
     return score;
 }
 
