@@ -182,7 +182,7 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
         inputs = list(dict.fromkeys((*context, *(inputs or []))))
         shares = sorted(drivers.added.items(), key=lambda item: -item[1][0])
         follow = _listed([f"{path} {share:.0%}" for path, (share, _) in shares if share >= MIN_LISTED])
-        explains = f"they explain the others{beyond} ({follow})"
+        explains = f"{'they explain' if len(inputs) > 1 else 'it explains'} the others{beyond} ({follow})"
         why["inputs"] = f"{explains}. The others are no inputs: as such they would explain each other's faults away"
         if not follow:
             why["inputs"] = "what is known of all of them at each time"
