@@ -37,3 +37,17 @@ def test_a_level_that_stays_is_one_alert(by: float, seed: int, budget: str) -> N
     assert found[0]["phase"] == "started"
     assert found[first]["ended_by"] == "absorbed"
     assert not [each for each in found[first + 1 :] if each["channel"] == "levels" and each["phase"] == "started"]
+
+
+@pytest.mark.parametrize("times", [40.0, 200.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_that_stays_many_times_as_large_is_one_alert(times: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = MOVES + 6000
+    load, other = rng.normal(size=n), rng.normal(size=n)
+    other[MOVES:] *= times
+    y = 2.4 + 0.1 * load + 0.02 * rng.normal(size=n)
+    settings = config("features: [load, other], target: temp", "alerts: {anomaly: {budget: 1 per 30d}}")
+    _, alerts = run(Engine(settings), made(y, np.c_[load, other], ts=np.arange(n) * MINUTE))
+    started = [alert.row for alert in alerts if alert.message["phase"] == "started" and alert.row >= MOVES]
+    assert len(started) == 1

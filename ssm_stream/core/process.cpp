@@ -300,10 +300,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     } else if (r.anomaly) {
         phase[CHANNEL] = channel;
         double* episode = episodes::episode(state.monitor, e, episodes::ANOMALY);
-        const bool lasts = r.channels[LEVELS_CHANNEL] && mean_shift::lasts(mean_shift::Levels(state.monitor, e));
+        const mean_shift::Levels levels(state.monitor, e);
+        const i64 columns = state.learner.p.features + 1;
+        const bool lasts = r.channels[LEVELS_CHANNEL] && mean_shift::lasts(levels);
         phase[0] = episodes::step(episode, episodes::ANOMALY, {j.n, j.time, score, counts, !counts && !lasts && (allowed == 1.0 || found <= 1.0), absorb}, r, phase + ENDED);
         if (phase[ENDED] == episodes::ABSORBED && r.channels[LEVELS_CHANNEL])
-            mean_shift::rebase(mean_shift::Levels(state.monitor, e), state.learner.p.features + 1, whole_doubles(2 * (state.learner.p.features + 1)));
+            mean_shift::rebase(levels, columns, mean_shift::most_of(levels, columns, events));
         number[0] = score;
     }
     if (r.drift && allowed == 1.0) {

@@ -45,8 +45,8 @@ constexpr double HELD = 0.1;   // share of the baseline's rate while it is held
 constexpr i64 START = 30;      // events before the gap is measured: fast mean and baseline are the same at first
 constexpr i64 WARMUP = 100;    // events of a column before it counts
 constexpr double STEP_MOST = 1.0 / FAST;  // rms of the gap: one event moves z by at most 1
-constexpr double SET_BACK = 4.0;  // rms of the gap: a mean that was set back is beyond
 constexpr double W_MOST = 1.5; // of the largest w's limit; a mean that went further would take as long to come back
+constexpr double SET_BACK = 0.95, STEPS_SET_BACK = 0.6;  // of that: a mean is there because it was set back; steps, that vary more, have been
 constexpr double FARTHEST = 1e37;  // from the first value, in float32
 constexpr i64 QUICK = 10, SETTLED = 1000 + START;  // events from which 1/n is below FAST; below all rates
 constexpr i64 COUNT_MOST = 2000;   // events; then events and crossings are halved, and old ones are forgotten
@@ -326,14 +326,28 @@ template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room
     }
 }
 
-// The levels are from now on what they have become, and their gaps are as usual as the one that lasted. Where a mean has been set back,
-// the latest value says where its level is: the mean is only a part of the way there, and would be off again with the next event.
-inline void rebase(const Levels& s, i64 D, i64 W) {
+// w from which fast means are set back. D columns; events: mean number between false alarms
+inline double most_of(const Levels& s, i64 D, double events) {
+    const double correction = s.number[CORRECTION] > 0.0 ? series::exp(s.number[CORRECTION]) : 1.0;
+    return W_MOST * chi_square_limit(1.0, 2.0, normal_limit(4.0 * static_cast<double>(D) * events)) * correction;
+}
+// w of a column or of its steps, with the sign of the gap, as the state has it.
+inline double surprise_of(const Levels& s, i64 D, i64 j) {
+    const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
+    const double smallest = QUANTUM * s.quantum[j < D ? j : j - D], least = j < D ? smallest : std::sqrt(smallest);
+    const double unit = unit_of(s.rms[j], least, j < D ? std::fabs(static_cast<double>(s.origin[j])) : 0.0, base);
+    return std::copysign(df * series::log(1.0 + gap * gap / (unit * unit * df)), gap);
+}
+
+// The levels are from now on what they have become, and their gaps are as usual as the one that lasted. Where a mean has been set back it
+// is only a part of the way there, and would be off again with the next event: the latest value says where its level is. A column whose steps
+// have so another size wanders otherwise, too, and begins anew. most: w from which means are set back
+inline void rebase(const Levels& s, i64 D, double most) {
     s.number[HELD_FOR] = 0.0;
-    for (i64 j = 0; j < W; ++j) {
-        const double base = s.base[j], gap = s.mean[j] - base, beyond = j < D ? s.last[j] - s.mean[j] : 0.0;
-        const bool set_back = beyond * gap > 0.0 && std::fabs(beyond) > std::fabs(gap) && std::fabs(gap) > SET_BACK * s.rms[j];
-        const double level = set_back ? s.last[j] : s.mean[j];
+    const auto set_back = [&](i64 j, double share) { return std::fabs(surprise_of(s, D, j)) >= share * most; };
+    for (i64 j = 0; j < 2 * D; ++j) {
+        const double base = s.base[j], level = j < D && set_back(j, SET_BACK) ? s.last[j] : s.mean[j];
+        if (j < D && set_back(D + j, STEPS_SET_BACK)) s.events[j] = s.events[D + j] = s.crossings[j] = s.crossings[D + j] = 0;
         s.rms[j] = static_cast<float>(max(static_cast<double>(s.rms[j]), std::fabs(level - base)));
         s.mean[j] = s.base[j] = static_cast<float>(level);
     }
@@ -383,7 +397,7 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     number[HELD_FOR] = held ? number[HELD_FOR] + 1.0 : 0.0;
     const double most = W_MOST * single;
     settled ? settle<true>(s, room, held, visit, most, W) : settle<false>(s, room, held, visit, most, W);
-    if (number[HELD_FOR] >= absorb) rebase(s, D, W);
+    if (number[HELD_FOR] >= absorb) rebase(s, D, most);
     return score;
 }
 
@@ -392,15 +406,7 @@ SSM_INLINE bool lasts(const Levels& s) { return s.number[ALARMED] > 0.0; }
 
 // Each column's part in the score, then each one's steps', out (2 D,): w with the sign of the gap.
 inline void causes(const Levels& s, double* out, i64 count) {
-    for (i64 j = 0; j < count; ++j) {
-        out[j] = 0.0;
-        if (s.events[j] < WARMUP) continue;
-        const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
-        const i64 D = count / 2, column = j < D ? j : j - D;
-        const double smallest = QUANTUM * s.quantum[column], least = j < D ? smallest : std::sqrt(smallest);
-        const double unit = unit_of(s.rms[j], least, j < D ? std::fabs(static_cast<double>(s.origin[j])) : 0.0, base);
-        out[j] = std::copysign(df * series::log(1.0 + gap * gap / (unit * unit * df)), gap);
-    }
+    for (i64 j = 0; j < count; ++j) out[j] = s.events[j] < WARMUP ? 0.0 : surprise_of(s, count / 2, j);
 }
 
 }  // namespace ssm::SSM_ISA::mean_shift
