@@ -346,6 +346,7 @@ def _messages(
 
     chosen: those of its fields that are of the message are added to the documents
     """
+    from ssm_stream.evaluate.recordings.line_protocol import is_line
     from ssm_stream.kafka.cluster import check_broker
     from ssm_stream.kafka.topic_head import format_of, last_documents, names_schema, sample_documents
 
@@ -371,6 +372,11 @@ def _messages(
             "--schema-registry http://host:8081"
         )
     if not documents:
+        if any(is_line((message.value() or b"").decode(errors="replace")) for message in messages[:1]):
+            raise ConfigError(
+                f"topic {topic!r} on {source.brokers} holds line protocol, which only files may hold: set "
+                'data_format = "json" in the output of Telegraf that writes it'
+            )
         raise ConfigError(
             f"topic {topic!r} on {source.brokers} holds no JSON message: send events first, or give a FILE for a sample"
         )
