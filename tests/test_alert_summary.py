@@ -355,6 +355,30 @@ def test_the_typical_sentences(other: dict[str, Any], evidence: Evidence, en: st
     assert summarizer("ja")(message(**other), evidence, 40) == ja
 
 
+@pytest.mark.parametrize(
+    ("event", "path", "shown"),
+    [
+        ("features: [fields.load], target: fields.temp", "fields.temp", "temp"),
+        ("features: [payload.data.load], target: payload.data.temp.in", "payload.data.temp.in", "temp.in"),
+        ("features: [K101.load], target: K101.temp", "K101.temp", "K101.temp"),  # may be the machine
+        ("features: [load], target: fields.temp", "fields.temp", "fields.temp"),
+    ],
+)
+def test_what_holds_all_signals_is_left_out_of_their_names(event: str, path: str, shown: str) -> None:
+    for target in (None, path):
+        told = summarizer("en", event)(message(target=target))
+        assert told == f"PUMP-3: {shown} is 92, expected 70 ± 4 (since 06:10)."
+
+
+def test_several_targets_have_names_of_one_kind() -> None:
+    """An engine of a target knows its own columns alone, which may share what others do not have."""
+    settings = config("features: [load, fields.temp, fields.flow], target: all")
+    engine = Engine(settings)
+    assert {each.summarizer.container for each in engine.target_engines} == {""}
+    engine = Engine(config("features: [fields.temp, fields.flow], target: all"))
+    assert {each.summarizer.container for each in engine.target_engines} == {"fields."}
+
+
 def test_times_are_in_the_zone_of_the_events() -> None:
     tokyo = summarizer(event="features: [load], target: temp, time_zone: Asia/Tokyo")
     assert tokyo(message()).endswith("(since 15:10).")
