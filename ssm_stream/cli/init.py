@@ -280,7 +280,8 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         most[rest.column.path] = MAX_STATES
     found = Recording(file, None, reading.options()).distinct(most) if most else {}
     if rest is not None and rest.texts < (states := found.get(rest.column.path, set())):
-        notes[notes.index(rest.note())] = rest.note(sorted(states - rest.texts))
+        known, rest = rest.note(), rest._replace(later=sorted(states - rest.texts))
+        notes[notes.index(known)] = rest.note()
     moving = [path for path in same if len(found[path]) > 1]
     texts = [path for path in moving if left_out[path].startswith("the same text")]
     numbers = [path for path in moving if path not in texts]
@@ -290,7 +291,7 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         for paths, setting in ((numbers, key), (texts, "categories"))
         if paths
     ]
-    return draft._replace(notes=notes)
+    return draft._replace(notes=notes, rest=rest)
 
 
 def _with_ends(draft: Draft, judge: Callable[[Stops], Stops]) -> Draft:
