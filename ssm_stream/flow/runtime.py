@@ -169,7 +169,7 @@ def prepare(
     if recovery is not None and recovery.pruned:
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
     if recovery is not None and recovery.torn:
-        LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
+        LOG.warning("went_back", epochs=recovery.torn, why=recovery.why_torn)
     if lock and not embedded:
         _warn_of_a_new_state(config, recovery, partitions)
     metrics = Metrics(config)
