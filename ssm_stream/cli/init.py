@@ -197,6 +197,9 @@ def init(
     echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
     where = [str(file), *reading.arguments()] if file is not None else ["--topic"]
     echo(f"  {shlex.join(['ssm-stream', 'backtest', str(out), *where])}", err=True)
+    if file is None:
+        for words in (["doctor", str(out), "--create-topics"], ["run", str(out)]):
+            echo(f"  {shlex.join(['ssm-stream', *words])}", err=True)
     if as_json:
         choices = {
             "out": str(out),
