@@ -357,6 +357,8 @@ class Summarizer:
         key = "fleet_partly" if members is not None and members.partly else "fleet"
         key = key if entities >= count else "fleet_uncounted"
         who = self._text(key, count=f"{count:,}", total=f"{entities:,}", pool=pool)
+        if message["phase"] == "started" and (count != entities or key == "fleet_partly"):
+            who = self._text("fleet_or_more", who=who)  # raised at the first that are enough, as others follow
         names = [_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
         kind = "fleet_drift" if message["kind"] == "drift" else "fleet_anomaly"
         if members is not None and len({*members.targets}) > 1:
