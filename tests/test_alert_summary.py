@@ -254,17 +254,17 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         FLEET,
         NO_EVIDENCE,
-        "12 of 40 entities (pool 0-1): temp is unusual at the same time, most: PUMP-3, PUMP-7, PUMP-9; the last of "
-        "them: temp is 92, expected 70 ± 4 (since 06:10).",
-        "プール 0-1 の 40 件中 12 件（06:10 から）：同時に temp が普段と異なります（主に PUMP-3、PUMP-7、PUMP-9）"
+        "at least 12 of 40 entities (pool 0-1): temp is unusual at the same time, most: PUMP-3, PUMP-7, PUMP-9; the "
+        "last of them: temp is 92, expected 70 ± 4 (since 06:10).",
+        "プール 0-1 の 40 件中 12 件以上（06:10 から）：同時に temp が普段と異なります（主に PUMP-3、PUMP-7、PUMP-9）"
         "、直近の例：temp が 92 です（予測は 70 ± 4）。",
     ),
     (
         {**FLEET, "target": "temp"},
         Evidence(members=Members(["temp", "power", None, "temp"], True, "PUMP-1")),
-        "12 of at least 40 entities (pool 0-1): unusual at the same time, most: PUMP-3 (temp), PUMP-7 (power), PUMP-9; "
-        "the last of them, PUMP-1: temp is 92, expected 70 ± 4 (since 06:10).",
-        "プール 0-1 の 40 件以上のうち 12 件（06:10 から）：同時に普段と異なります（主に PUMP-3 の temp、"
+        "at least 12 of at least 40 entities (pool 0-1): unusual at the same time, most: PUMP-3 (temp), PUMP-7 "
+        "(power), PUMP-9; the last of them, PUMP-1: temp is 92, expected 70 ± 4 (since 06:10).",
+        "プール 0-1 の 40 件以上のうち 12 件以上（06:10 から）：同時に普段と異なります（主に PUMP-3 の temp、"
         "PUMP-7 の power、PUMP-9）、直近の例（PUMP-1）：temp が 92 です（予測は 70 ± 4）。",
     ),
     (
@@ -362,6 +362,40 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
 def test_the_typical_sentences(other: dict[str, Any], evidence: Evidence, en: str, ja: str) -> None:
     assert summarizer("en")(message(**other), evidence, 40) == en
     assert summarizer("ja")(message(**other), evidence, 40) == ja
+
+
+@pytest.mark.parametrize(
+    ("phase", "count", "who"),
+    [("started", 3, "at least 3 of 6"), ("started", 6, "6 of 6"), ("ongoing", 3, "3 of 6"), ("ongoing", 6, "6 of 6")],
+)
+def test_a_fleet_alert_has_no_final_number_as_it_begins(phase: str, count: int, who: str) -> None:
+    """It is raised at the first that are enough; the others follow a moment later."""
+    told = summarizer()(message(**{**FLEET, "phase": phase, "count": count}), NO_EVIDENCE, 6)
+    assert told.startswith(f"{who} entities (pool 0-1): ")
+
+
+@pytest.mark.parametrize(
+    ("event", "path", "shown"),
+    [
+        ("features: [fields.load], target: fields.temp", "fields.temp", "temp"),
+        ("features: [payload.data.load], target: payload.data.temp.in", "payload.data.temp.in", "temp.in"),
+        ("features: [K101.load], target: K101.temp", "K101.temp", "K101.temp"),  # may be the machine
+        ("features: [load], target: fields.temp", "fields.temp", "fields.temp"),
+    ],
+)
+def test_what_holds_all_signals_is_left_out_of_their_names(event: str, path: str, shown: str) -> None:
+    for target in (None, path):
+        told = summarizer("en", event)(message(target=target))
+        assert told == f"PUMP-3: {shown} is 92, expected 70 ± 4 (since 06:10)."
+
+
+def test_several_targets_have_names_of_one_kind() -> None:
+    """An engine of a target knows its own columns alone, which may share what others do not have."""
+    settings = config("features: [load, fields.temp, fields.flow], target: all")
+    engine = Engine(settings)
+    assert {each.summarizer.container for each in engine.target_engines} == {""}
+    engine = Engine(config("features: [fields.temp, fields.flow], target: all"))
+    assert {each.summarizer.container for each in engine.target_engines} == {"fields."}
 
 
 def test_times_are_in_the_zone_of_the_events() -> None:

@@ -106,6 +106,27 @@ def test_a_signal_ends_a_run_that_waits_for_a_broker(tmp_path: Path, number: sig
     assert '"reason":"signal"' in said.replace(" ", "")
 
 
+@pytest.mark.parametrize("name", ["run", "notify"])
+def test_the_last_line_is_json_where_the_log_is(tmp_path: Path, name: str) -> None:
+    """Log pipelines lose what is not."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    path = tmp_path / "monitor.yaml"
+    source = SMALLEST.replace("localhost:9092", nobody).replace("source:\n", "source:\n  wait: 1s\n")
+    targets = "\nnotify: {targets: [{webhook: 'http://localhost:1/'}]}\n"
+    path.write_text(source + (targets if name == "notify" else ""))
+    result = command(name, str(path), "--log-format", "json")
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert result.returncode == 1, result.stderr
+    assert (lines[-1]["event"], lines[-1]["level"], lines[-1]["exit_code"]) == ("failed", "error", 1)
+    assert f"no broker at {nobody} answered" in lines[-1]["error"]
+    assert lines[-1]["cure"].startswith("start the broker")
+    absent = command(name, str(tmp_path / "none.yaml"), "--log-format", "json")
+    (line,) = [json.loads(line) for line in absent.stderr.splitlines()]
+    assert (absent.returncode, line["exit_code"], "cure" in line) == (2, 2, False)
+    assert command(name, str(tmp_path / "none.yaml"), "--log-format", "console").stderr.startswith("error: ")
+
+
 def test_validate_says_what_the_file_means(tmp_path: Path) -> None:
     path = tmp_path / "monitor.yaml"
     path.write_text(SMALLEST)

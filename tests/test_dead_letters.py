@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -31,6 +32,9 @@ from ssm_stream.kafka.dead_letters import make_dead_letter, parse_dead_letter, t
 from ssm_stream.kafka.records import ProducerRecord, RawMessage
 from ssm_stream.kafka.redrive import Redecoder, redrive
 from ssm_stream.kafka.topic_reader import TopicReader
+from ssm_stream.ops.health import Health
+from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.server import OpsServer
 
 GOOD = {"entity": "m1", "ts": 1_700_000_000_000, "a": 1, "b": 2, "target": 3}
 
@@ -107,6 +111,37 @@ def numbers(messages: Sequence[Message]) -> list[int]:
 
 
 # From the flow and back into it.
+
+
+@pytest.mark.parametrize(("running", "warned"), [("a", False), ("b", True), ("other", False), ("none", False)])
+def test_a_process_that_reads_otherwise_than_the_file_is_a_warning(
+    mock_kafka: MockKafka, tmp_path: Path, running: str, warned: bool
+) -> None:
+    """Letters are judged by the file, of which a running process may have refused the change."""
+    box = Box(mock_kafka, tmp_path)
+    content = orjson.loads(box.path.read_bytes())
+    applied = {**content, "event": {**content["event"], "features": ["b"]}} if running == "b" else content
+    if running == "other":
+        applied = {
+            **content,
+            "event": {"entity": "e", "timestamp": "t", "features": []},
+            "sinks": {"dead_letters": "d"},
+        }
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        ops = {"ops": {"address": f"127.0.0.1:{free.getsockname()[1]}"}}
+    health = Health(metrics := Metrics(made := parse_config(orjson.dumps(applied | ops).decode())), 1)
+    server = OpsServer(made, metrics, health)
+    if running == "none":
+        server.close()
+    try:
+        box.path.write_bytes(orjson.dumps(content | ops))
+        told = CliRunner().invoke(app, ["dlq", "redrive", str(box.path)])
+    finally:
+        if running != "none":
+            server.close()
+    assert told.exit_code == 0, told.output
+    assert ("warning: the process at" in told.stderr) == warned
+    assert ("config_refused" in told.stderr) == warned
 
 
 def test_what_was_refused_is_fixed_sent_back_and_learned(kafka: Kafka, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from test_decoder import chunk
 from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
+from typer.testing import CliRunner
 
+from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.sections import Alerts
 from ssm_stream.engine.alert_summary import Members
@@ -558,6 +560,26 @@ def test_a_backtest_counts_a_fleet_alert_once_and_for_no_entity() -> None:
     own = sum(m["anomalies"] + m["drifts"] for m in result["by_entity"].values())
     assert own == len(starts) - len(fleet)
     assert len({r["id"] for r in rows}) == len(rows)
+
+
+def test_a_fleet_alert_of_a_backtest_is_explained_by_the_entity_whose_values_its_sentence_has(tmp_path: Path) -> None:
+    """Its `entity` is `*`, of which there are no rows."""
+    file, monitor, alerts = tmp_path / "rows.jsonl", tmp_path / "flow.yaml", tmp_path / "alerts.jsonl"
+    file.write_bytes(b"\n".join(orjson.dumps(row) for row in documents(2500)))
+    monitor.write_text(
+        "source: {brokers: 'localhost:9092', topic: t}\n"
+        f"event: {{entity: e, timestamp: t, features: [a, b], target: target}}\n{LIVELY}"
+    )
+    made = CliRunner().invoke(app, ["backtest", str(monitor), str(file), "--alerts", str(alerts)])
+    assert made.exit_code == 0, made.output
+    found = [orjson.loads(line) for line in alerts.read_bytes().splitlines()]
+    fleet = next(each for each in found if each["scope"] == "fleet" and each["y"] is not None)
+    result = CliRunner().invoke(app, ["explain", str(monitor), fleet["id"], "--recording", str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    explained = orjson.loads(result.stdout)
+    assert (explained["y"], explained["ts"]) == (fleet["y"], fleet["ts"])
+    assert f"the last of them, {explained['entity']}: " in fleet["summary"]
+    assert f"explained is {explained['entity']!r} in row " in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -707,6 +707,9 @@ def test_a_topic_is_sampled_without_moving_a_position(kafka: Kafka, tmp_path: Pa
     assert (made.event.entity, made.event.targets) == ("press", ["load", "speed", "temp"])
     assert "240 messages of topic" in told.stderr
     assert "init FILE" not in out.read_text(), "there is none"
+    steps = told.stderr.partition("; next:\n")[2].splitlines()
+    assert [line.split()[1] for line in steps] == ["validate", "backtest", "doctor", "run"]
+    assert steps[2].endswith(" --create-topics")
 
 
 def test_the_key_or_a_header_of_messages_may_be_the_entity(mock_kafka: MockKafka, tmp_path: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from test_init_plants import START, decided, rest_notes
+from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.feature_selection import spread_rows
+from ssm_stream.autoconfig.rest import work_bound
 from ssm_stream.autoconfig.tag_names import find_families
+from ssm_stream.cli.app import app
+from ssm_stream.config import parse_config
 
 
 @pytest.mark.parametrize("n", [2_090, 6_000, 20_000])
@@ -212,6 +218,51 @@ def test_signals_that_collapse_rest_though_their_noise_goes_on() -> None:
         row["speed"], on = row["speed"] * (row["ts"] // 3_000 % 2), row["speed"] > 0
         row["temp"] += 5 * on
     assert not rest_notes(idle)
+
+
+def coasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The compressors, of which the speed takes some rows to fall to 0, and at rest is a little below it at times."""
+    since, rng = dict[str, int](), np.random.default_rng(3)
+    for row in rows:
+        name = row["machine"]
+        since[name] = 0 if row["speed"] > 0 else since.get(name, 9) + 1
+        if 0 < since[name] < 6:
+            row["speed"] = round(9_000 * 0.5 ** since[name], 1)
+        elif row["speed"] == 0 and rng.random() < 0.015:
+            row["speed"] = -0.4
+    return rows
+
+
+def test_the_condition_leaves_out_running_up_and_coasting_down() -> None:
+    (note,) = rest_notes(coasting(compressors()))
+    assert note.startswith("`speed` is 0 in 4"), "though some readings are below"
+    bound = float(note.partition("above: ")[2].partition("}")[0])
+    assert 4_500 < bound < 8_000
+    assert "running up and coasting down with them" in note
+
+
+def test_values_of_all_sizes_are_work() -> None:
+    rng = np.random.default_rng(1)
+    assert work_bound(np.concatenate([np.zeros(500), rng.uniform(0, 100, 2_000)])) == 0.0
+    assert work_bound(np.concatenate([np.zeros(500), rng.uniform(0, 100, 20)])) == 0.0, "too few to know"
+    assert 30 < work_bound(np.concatenate([np.zeros(500), rng.uniform(0, 1, 500), rng.uniform(60, 90, 2_000)])) < 55
+    below = compressors()
+    for row in below[::40]:
+        row["speed"] = row["speed"] or -500.0
+    assert not [note for note in rest_notes(below) if "`speed`" in note], "a direction, no noise"
+
+
+def test_the_drafted_file_has_the_condition_as_a_comment(tmp_path: Path) -> None:
+    """Uncommented where it stands, it is the condition of the note."""
+    recording, out = tmp_path / "k.jsonl", tmp_path / "monitor.yaml"
+    recording.write_bytes(b"\n".join(map(orjson.dumps, coasting(compressors()))))
+    result = CliRunner().invoke(app, ["init", str(recording), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in out.read_text().splitlines() if line.startswith("  # when: ")]
+    assert parse_config(out.read_text(), "a").event.when == []
+    (when,) = parse_config(out.read_text().replace(line, line.replace("# ", "")), "a").event.when
+    assert when.text.startswith("speed above ")
+    assert f"event.when: {line.removeprefix('  # when: ')} leaves" in " ".join(result.output.split())
 
 
 def test_tags_of_machines_and_of_their_station_are_rows_of_each() -> None:

@@ -59,7 +59,7 @@ def test_pods_of_a_group_differ_from_single_ones_in_what_they_share_alone() -> N
     assert {k: v for k, v in member.items() if k not in own} == {k: v for k, v in single.items() if k not in own}
     assert several["securityContext"] == one["securityContext"]
     [file] = group["configmap"]["data"]
-    assert member["args"] == ["run", f"/etc/ssm-stream/{file}"]
+    assert member["args"] == ["run", f"/etc/ssm-stream/{file}", "--log-format", "json"]
     config = parse_config(group["configmap"]["data"][file])
     mounts = {mount["mountPath"] for mount in member["volumeMounts"]}
     assert str(config.state.store) in mounts
@@ -140,7 +140,7 @@ def test_commands_and_places_are_the_product_s(tmp_path: Path) -> None:
     assert "StateDirectoryMode=0700" in unit
     stateful = manifest("statefulset.yaml")
     [pod] = stateful["spec"]["template"]["spec"]["containers"]
-    command, file = pod["args"]
+    command, file, *_ = pod["args"]
     assert {command, "validate"} <= set(commands)
     variables = set(re.findall(r"\$\((\w+)\)", file))
     assert variables == {each["name"] for each in pod["env"]}

@@ -15,8 +15,10 @@ import pytest
 from engines import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from ssm_stream import Engine as PublicEngine
+from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, Event, parse_config, read_config
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
@@ -402,6 +404,30 @@ def test_a_file_by_tag_is_sorted_and_overtaken_readings_are_counted() -> None:
     plain = list(prequential(made, readings))
     assert not plain[-1].sorted
     assert plain[-1].overtaken > 10
+
+
+@pytest.mark.parametrize(("every", "absent"), [("", 2), (", every: 10s", 0)])
+def test_machines_without_a_row_are_named_with_the_cure(tmp_path: Path, every: str, absent: int) -> None:
+    """Fans have no TEMP, at whose readings rows are made: nothing of them was watched, and nobody knew."""
+    names = {"P1": ("TEMP", "POWER"), "F1": ("SPEED", "POWER"), "F2": ("SPEED", "POWER")}
+    file, monitor = tmp_path / "tags.jsonl", tmp_path / "tags.yaml"
+    with file.open("wb") as out:
+        for i in range(300):
+            for machine, signals in names.items():
+                for signal in signals:
+                    row = {"tag": f"{machine}.{signal}", "t": 1_700_000_000_000 + 10_000 * i, "value": 5 + i % 7}
+                    out.write(orjson.dumps(row) + b"\n")
+    monitor.write_text(
+        "source: {topic: a, brokers: b}\nevent: {layout: readings, tag: '{entity}.{signal}', timestamp: t, "
+        f"features: [TEMP, POWER, SPEED], target: all{every}}}\n"
+    )
+    result = CliRunner().invoke(app, ["backtest", str(monitor), str(file)])
+    assert result.exit_code == 0, result.output
+    cure = "2 of the entities (F1, F2) have readings and no row"
+    assert (cure in result.output) == bool(absent)
+    assert ("event.every: 1m" in result.output) == bool(absent)
+    found = orjson.loads(CliRunner().invoke(app, ["backtest", str(monitor), str(file), "--json"]).stdout)
+    assert found.get("rowless", []) == ["F1", "F2"][:absent]
 
 
 def test_a_signal_that_no_reading_has_is_named(tmp_path: Path) -> None:

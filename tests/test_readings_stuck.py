@@ -58,6 +58,18 @@ def test_readings_that_repeat_a_value_are_stuck(every: str) -> None:
     assert stuck(every, plant(stuck=(300, 330))) == [("m0", "started"), ("m0", "recovered")]
 
 
+@pytest.mark.parametrize("every", [GRID, OF_TARGET])
+def test_it_is_stuck_since_the_first_row_that_has_the_value(every: str) -> None:
+    """The alert comes some rows later, and its end as well has that time."""
+    made = parse_config(TEXT % every)
+    events, _ = read_rows(made.event, plant(stuck=(300, 330)))
+    m0 = np.flatnonzero(np.array(events.entity) == "m0")
+    equal = m0[events.features[m0, 0] == 1.25]
+    begun, over = SilenceAlerts(made).process(events, 0, [])
+    assert begun.message["since"] == over.message["since"] == events.ts[equal[0]]
+    assert begun.message["ts"] > events.ts[equal[3]]
+
+
 def test_a_run_goes_on_after_a_row_without_a_reading() -> None:
     whole = [(300 + 4 * i, 302 + 4 * i) for i in range(15)]  # half of its readings are left out
     assert stuck(GRID, plant(whole, stuck=(300, 360))) == [("m0", "started"), ("m0", "recovered")]

@@ -446,6 +446,24 @@ def test_a_start_goes_back_by_an_epoch_where_the_latest_state_is_torn(tmp_path: 
     assert epochs.open() == (4, 0, 0)
 
 
+def test_why_a_start_goes_back_is_what_is_known(tmp_path: Path) -> None:
+    """A file that somebody has damaged while the machine ran was the power's fault."""
+    for name, fails, why in (("a", True, "has been started again since"), ("b", False, "so no power failure did it")):
+        epochs = Epochs(tmp_path / name)
+        names = [epochs.run() for _ in range(4)]
+        epochs.open()
+        (epochs.directory / "state" / names[3]).write_bytes(b"nothing")
+        if fails:
+            (epochs.directory / "boot").write_text("another")
+        opened = open_recovery(epochs.config)
+        assert opened is not None
+        assert opened.lock is not None
+        opened.lock.close()
+        assert opened.torn == 1
+        assert names[3] in opened.why_torn
+        assert why in opened.why_torn
+
+
 def test_a_torn_state_of_an_epoch_that_never_ended_is_dropped_with_it(tmp_path: Path) -> None:
     epochs = Epochs(tmp_path)
     names = [epochs.run(), epochs.run(), epochs.run(ends=False)]

@@ -475,6 +475,21 @@ def test_a_start_logs_whether_it_goes_on(job: Callable[..., Job]) -> None:
     assert re.fullmatch(rf"{directory.resolve()}: epoch \d+", logged(made.run(), "started")["state"])
 
 
+def test_a_new_state_of_a_flow_that_has_run_before_is_a_warning(job: Callable[..., Job]) -> None:
+    """It learns and sends all again, as in another working directory."""
+    made = job(events(60))
+    directory = made.config.recovery.directory
+    assert directory is not None
+    assert "state_is_new" not in made.run()
+    assert "state_is_new" not in made.run()
+    content = orjson.loads(made.path.read_bytes())
+    content["recovery"]["directory"] = str(made.folder / "elsewhere")
+    made.path.write_bytes(orjson.dumps(content))
+    warned = logged(made.run(), "state_is_new")
+    assert (warned["directory"], warned["before"]) == (str(made.folder / "elsewhere"), str(directory.resolve()))
+    assert (warned["level"], warned["read_before"]) == ("warning", 60)
+
+
 def test_bytewax_runs_the_flow_with_picked_features(job: Callable[..., Job]) -> None:
     """`flows.monitor` picks and keeps as `ssm-stream run` does."""
     made = job(events(300), event={"features": "auto"})

@@ -91,6 +91,9 @@ def render_config(
     if event.categories:
         lines += [*_why(why.get("categories")), *_paths("categories", event.categories)]
     lines += _left_out(draft.left_out)
+    if draft.rest is not None:
+        what = f"{draft.rest.what}. Without the mark before it, this leaves such rows out of learning and alerts:"
+        lines += [*_why(what), f"  # when: {_one_line(draft.rest.when)}"]
     lines += [
         *_why(sparse_note(draft)),
         *_past(draft),

@@ -42,6 +42,14 @@ FAULTS = word_set(
 )
 """Words of states that are to be seen, though signals rest in them."""
 ABOVE_ZERO = "above 0"
+MAX_BELOW = 0.01
+"""Share of the rows, and part of the usual size at work, by which a number that is 0 at rest may be below."""
+PARTS, MIN_PARTS, RARE, MIN_WORK = 20, 3, 0.01, 200
+"""Between 0 and the median at work there are so many ranges; so many of the first that have few rows each, at most this
+share of those above 0, lie between rest and work; and rows at work by which they are known to be few. The first range
+of all may have the noise of a sensor at rest."""
+BELOW_WORK = 0.8
+"""Part of the least value at work that the bound of a condition is."""
 
 
 class Rest(NamedTuple):
@@ -51,6 +59,7 @@ class Rest(NamedTuple):
         column: that shows the states; owners: row → name of its entity
         resting, kept: states in which they rest, and the others
         share: of the rows, in which they rest
+        later: states that only rows after the sample have
     """
 
     column: Column
@@ -58,17 +67,47 @@ class Rest(NamedTuple):
     resting: list[str]
     kept: list[str]
     share: float
+    later: Collection[str] = ()
 
     @property
     def texts(self) -> set[str]:
         """The states as texts; empty for numbers and truth values, whose conditions do not list them all."""
         return {*self.column.values.values()} if self.column.kind == "text" else set()
 
-    def note(self, later: Collection[str] = ()) -> str:
-        """Return the states, and how to leave their rows out. later: states that only rows after the sample have"""
-        what = f"{' or '.join(self.resting)} in {self.share:.0%} of the rows, where many of the other signals rest"
-        kept = [*self.kept, *map(_as_json, later)]
-        return f"`{self.column.path}` is {what}: {_cure(self.column, kept, self.owners, later)}"
+    def note(self) -> str:
+        """Return the states, and how to leave their rows out."""
+        return f"{self.what}: {_cure(self)}"
+
+    @property
+    def what(self) -> str:
+        """The states, and that signals rest in them."""
+        states = " or ".join(self.resting)
+        return f"`{self.column.path}` is {states} in {self.share:.0%} of the rows, where many of the other signals rest"
+
+    @property
+    def bound(self) -> float:
+        """The bound that a number is above at work, see `work_bound`."""
+        measured = self.kept == [ABOVE_ZERO] and self.column.distinct > MAX_STATES  # few numbers are states
+        return work_bound(self.column.numbers) if measured else 0.0
+
+    @property
+    def lacking(self) -> set[Any]:
+        """Entities that never have the column."""
+        column, owners = self.column, self.owners
+        return {owners.get(i) for i in range(column.n)} - {owners.get(i) for i in column.values}
+
+    @property
+    def when(self) -> str:
+        """The operating condition that only the states that are kept meet, as `event.when` has it.
+
+        A condition has no "all but": bounds are met by numbers that the sample does not show, a list of texts is not.
+        """
+        test = f"[{', '.join([*self.kept, *map(_as_json, self.later)])}]"
+        if self.column.kind in ("number", "whole"):
+            test = "0" if self.kept == ["0"] else f"{{above: {self.bound:g}}}"
+        condition, having = f"{_as_json(self.column.path)}: {test}", {self.owners.get(i) for i in self.column.values}
+        entities = name_pattern(having, self.lacking) if self.lacking else None
+        return f"{{{condition}}}" if entities is None else f"[{{entities: {_as_json(entities)}, {condition}}}]"
 
 
 def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | None:
@@ -112,20 +151,13 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
     return found
 
 
-def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any], later: Collection[str]) -> str:
-    """Return the operating condition that only the states that are kept meet, and what else it leaves out.
-
-    A condition has no "all but": bounds are met by numbers that the sample does not show, a list of texts is not.
-    """
-    test = f"[{', '.join(kept)}]"
-    if column.kind in ("number", "whole"):
-        test = "0" if kept == ["0"] else "{above: 0}"
+def _cure(rest: Rest) -> str:
+    """Return the operating condition that only the states that are kept meet, and what else it leaves out."""
+    column, owners, later, lacking = rest.column, rest.owners, rest.later, rest.lacking
     having = {owners.get(i) for i in column.values}
-    lacking = {owners.get(i) for i in range(column.n)} - having
-    condition = f"{_as_json(column.path)}: {test}"
-    entities = name_pattern(having, lacking) if lacking else None
-    when = f"{{{condition}}}" if entities is None else f"[{{entities: {_as_json(entities)}, {condition}}}]"
-    cure = f"event.when: {when} leaves them out of learning and alerts"
+    cure = f"event.when: {rest.when} leaves them out of learning and alerts"
+    if rest.bound > 0.0:
+        cure += ", and running up and coasting down with them: few rows have values up to there"
     if column.kind == "text":
         alone = f". Only in rows after the sample: {', '.join(later)}" if later else ""
         rows = "that no row of the file has" if later else "that is not in the sample"
@@ -133,12 +165,24 @@ def _cure(column: Column, kept: Sequence[str], owners: Mapping[int, Any], later:
     missing = sum(owners.get(i) in having for i in range(column.n)) - len(column.values)
     if missing:
         cure += f". So are the {missing} rows without `{column.path}`"
-    if lacking and entities is None:
+    if lacking and "entities: " not in rest.when:
         cure += (
             f". {len(lacking)} of {len(having | lacking)} machines never have `{column.path}` and would be left out "
             "for good: write an entry for each that has it, with `entities: NAME`"
         )
     return cure
+
+
+def work_bound(x: NDArray[np.float64]) -> float:
+    """Return a bound between rest, where a number (n,) is 0, and work; 0 where values of all sizes are work, or none is
+    known to lie between."""
+    at_work = x[x > 0.0]
+    if len(at_work) < MIN_WORK:
+        return 0.0
+    part = float(np.median(at_work)) / PARTS
+    counts = np.bincount(np.minimum(at_work // part, PARTS).astype(np.int64), minlength=PARTS + 1)
+    rare = int(np.argmax(counts[1:] > RARE * len(at_work)))  # ranges without work, after the first
+    return float(f"{BELOW_WORK * (rare + 1) * part:.2g}") if rare >= MIN_PARTS else 0.0
 
 
 def name_pattern(having: Collection[Any], lacking: Collection[Any]) -> str | None:
@@ -163,7 +207,15 @@ def _rows_before(n: int, owners: Mapping[int, Any]) -> NDArray[np.int64]:
 
 def _is_zero_at_times(column: Column) -> bool:
     x = column.numbers[~np.isnan(column.numbers)]
-    return bool((x >= 0).all()) and MIN_REST <= float(np.mean(x == 0)) <= MAX_REST
+    return _is_never_below(x) and MIN_REST <= float(np.mean(x <= 0)) <= MAX_REST
+
+
+def _is_never_below(x: NDArray[np.float64]) -> bool:
+    """Return whether a number is 0 at the least; but for a few readings of a sensor, which are a little below."""
+    if not (x < 0).any():
+        return True
+    usual = float(np.median(x[x > 0])) if (x > 0).any() else 0.0
+    return float(np.mean(x < 0)) <= MAX_BELOW and float(np.nanmin(x)) >= -MAX_BELOW * usual and bool((x == 0).any())
 
 
 def _share_off(flows: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_]) -> float | None:
@@ -174,7 +226,7 @@ def _share_off(flows: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_]) ->
         rows: (n,) whether a row is in the state
     """
     known = [x[rows & np.isfinite(x)] for x in flows]
-    off = [float(np.mean(x == 0)) >= MIN_AT_REST for x in known if len(x)]
+    off = [float(np.mean(x <= 0)) >= MIN_AT_REST for x in known if len(x)]
     return sum(off) / len(off) if off else None
 
 
@@ -267,9 +319,9 @@ def _share_that_lives(signals: Sequence[_Moves], rows: NDArray[np.bool_], before
 def _states(column: Column) -> dict[str, NDArray[np.bool_]]:
     """Return the rows (n,) of each state that a column may show, by its value as JSON: of a number zero, and others."""
     x = column.numbers
-    if column.kind in ("number", "whole") and column.distinct > 1 and not (x < 0).any():
+    if column.kind in ("number", "whole") and column.distinct > 1 and _is_never_below(x):
         others = np.unique(x[x > 0])
-        return {"0": x == 0.0, f"{others[0]:g}" if len(others) == 1 else ABOVE_ZERO: x > 0.0}
+        return {"0": x <= 0.0, f"{others[0]:g}" if len(others) == 1 else ABOVE_ZERO: x > 0.0}
     states: dict[Any, NDArray[np.bool_]] = {}
     if column.kind in ("text", "flag") and column.distinct <= MAX_STATES:
         for i, value in column.values.items():

@@ -32,6 +32,7 @@ from ssm_stream.cli.terminal.output_file import open_output
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.first_alerts import first_alerts, too_short
+from ssm_stream.config.quantities import format_duration
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.prequential import Chunk
@@ -237,6 +238,8 @@ def _print(config: Config, result: dict[str, Any], *, with_late_labels: bool) ->
             "learned, too: is the file, or a part of it, there twice?",
             soft_wrap=True,
         )
+    if result.get("rowless"):
+        console.print(_rowless(config, result["rowless"]), markup=False, highlight=False, soft_wrap=True)
     if result.get("overtaken"):
         console.print(
             f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "
@@ -266,6 +269,18 @@ def _print_pools(config: Config, result: dict[str, Any]) -> None:
         lines.insert(0, f"in production: {describe_pools(config, pools, result['partitions'])}")
     for line in filter(None, lines):
         output().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _rowless(config: Config, names: list[str]) -> str:
+    """Return which entities have readings and no row, and how they get some."""
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+    what = f"{len(names):,} of the entities ({shown}) have readings and no row, so that nothing of them is watched"
+    if config.event.every is not None:
+        return f"{what}: a row takes two readings at least, event.every ({format_duration(config.event.every)}) apart"
+    return (
+        f"{what}: a row is made at each reading of `{config.event.targets[0]}`, which they never have. With "
+        "event.every: 1m, or as often as they are read, rows of all entities are made at such times"
+    )
 
 
 def _inside(result: dict[str, Any]) -> str:

@@ -29,6 +29,10 @@ app = typer.Typer(
 Since = Annotated[str | None, typer.Option(help="Only letters since then: 2h, 7d, or ISO 8601.", show_default=False)]
 MAX_SHOWN = 2000
 """Bytes of a value that are printed."""
+OF_FLOW = ("source", "topic"), ("source", "brokers"), ("sinks", "dead_letters")
+"""Settings by which a running process is known to be of the same flow."""
+DECODING = "event", "labels"
+"""Sections by which a message is read, or is a dead letter."""
 
 
 @app.command()
@@ -179,6 +183,8 @@ def redrive(
     with report_errors(BrokerError):
         loaded, auto = _decodable(load_with_stored_features(config))
         chosen = LetterFilter(tuple(reason or ()), tuple(stage or ()), parse_since(since))
+        if doubt := _not_applied(loaded):
+            echo(f"warning: {doubt}", err=True)
         with counting_bar() as bar:
             task = bar.add_task("redrive", total=None)
 
@@ -193,6 +199,24 @@ def redrive(
         echo(line)
     if auto:
         echo("note: no features are selected yet (event.features: auto), so inputs were not checked", err=True)
+
+
+def _not_applied(config: Config) -> str:
+    """Return that the process at `ops.address` reads events otherwise than the file; empty if it does not, is another
+    flow's, or does not answer."""
+    from ssm_stream.mcp.process_client import ProcessClient
+
+    client, own = ProcessClient(config), config.redacted()
+    for url in client.urls:
+        running = client.get(url, "/config").json()
+        same = [running.get(part, {}).get(key) == own[part][key] for part, key in OF_FLOW]
+        if all(same) and any(running.get(part) != own[part] for part in DECODING):
+            return (
+                f"the process at {url} runs with another `event` or `labels` than the file (config hash "
+                f"{running.get('config_hash')}), by which letters are judged here: what it still refuses comes back as "
+                "a dead letter. Start it again with the file first, or see `config_refused` in its log"
+            )
+    return ""
 
 
 def _lines(report: RedriveReport, sent: bool, failing: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Errors on standard error, each as one text with the right exit code."""
+"""Errors on standard error, each as one text or line of the log with the right exit code."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ USAGE_ERRORS = (ConfigError, WeightsError, TorchMissingError)
 
 
 @contextlib.contextmanager
-def report_errors(*expected: type[Exception]) -> Iterator[None]:
+def report_errors(*expected: type[Exception], as_json: bool = False) -> Iterator[None]:
     """Turn a wrong configuration, a wrong file of weights or a missing extra into exit code 2, expected errors into 1.
 
     The error of an anomaly channel that another package brings is always expected.
 
     Any other exception is a bug and is raised as it is. Bytewax wraps what an operator raises: the first known error in
     the chain of causes is reported.
+
+    as_json: write a line of the log, which is JSON
     """
     try:
         yield
@@ -33,9 +35,22 @@ def report_errors(*expected: type[Exception]) -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, (*USAGE_ERRORS, ChannelError, *expected)):
-                raise exit_with(cause, BAD_USAGE if isinstance(cause, USAGE_ERRORS) else FAILED) from None
+                code = BAD_USAGE if isinstance(cause, USAGE_ERRORS) else FAILED
+                raise (log_exit(cause, code) if as_json else exit_with(cause, code)) from None
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def log_exit(error: BaseException, code: int) -> typer.Exit:
+    """Log an error as the last line and return the exception that ends the command with that exit code."""
+    import structlog
+
+    cure = getattr(error, "cure", None)
+    text = str(error) if cure is None else getattr(error, "found", str(error))
+    structlog.get_logger("ssm_stream").error(
+        "failed", error=text, **({} if cure is None else {"cure": cure}), exit_code=code
+    )
+    return typer.Exit(code)
 
 
 def exit_with(error: BaseException, code: int) -> typer.Exit:

@@ -104,18 +104,22 @@ def explain(
         if others and entity_options.target is None:
             echo(f"explained is `{first}`, the first of {len(others) + 1} targets; --target names another: "
                  f"{', '.join(others)}", err=True)  # fmt: skip
+        of_fleet = _row_of_fleet(what, recording)
         try:
             found, history = explain_recorded(
                 loaded,
                 rows,
-                what,
-                entity_options.row,
+                what if of_fleet is None else None,
+                entity_options.row if of_fleet is None else of_fleet,
                 entity_options.target,
                 history_size,
                 recorded_facts(loaded, rows),
             )
         except UnknownEntityError as error:
             raise typer.BadParameter(f"{error}{_cure(what, recording)}") from None
+        if of_fleet is not None:
+            echo(f"explained is {found.entity!r} in row {of_fleet}, the last of the alert's entities, whose values its "
+                 "sentence has; for another, give its name", err=True)  # fmt: skip
         if html is not None:
             from ssm_stream.evaluate.report.explain import explain_html, explanation_section, history_section
 
@@ -130,6 +134,14 @@ def explain(
     from ssm_stream.cli.terminal.explanation import print_explanation
 
     print_explanation(found, top, text)
+
+
+def _row_of_fleet(what: str, recording: Path) -> int | None:
+    """Return the row of an alert on many entities that a backtest of this file has raised; None of anything else."""
+    from ssm_stream.flow.alert_id import parse_alert_id
+
+    id_ = parse_alert_id(what)
+    return id_.offset + 1 if id_ is not None and id_.is_fleet and id_.topic == recording.name else None
 
 
 def _cure(what: str, recording: Path) -> str:

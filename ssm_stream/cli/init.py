@@ -197,6 +197,9 @@ def init(
     echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
     where = [str(file), *reading.arguments()] if file is not None else ["--topic"]
     echo(f"  {shlex.join(['ssm-stream', 'backtest', str(out), *where])}", err=True)
+    if file is None:
+        for words in (["doctor", str(out), "--create-topics"], ["run", str(out)]):
+            echo(f"  {shlex.join(['ssm-stream', *words])}", err=True)
     if as_json:
         choices = {
             "out": str(out),
@@ -280,7 +283,8 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         most[rest.column.path] = MAX_STATES
     found = Recording(file, None, reading.options()).distinct(most) if most else {}
     if rest is not None and rest.texts < (states := found.get(rest.column.path, set())):
-        notes[notes.index(rest.note())] = rest.note(sorted(states - rest.texts))
+        known, rest = rest.note(), rest._replace(later=sorted(states - rest.texts))
+        notes[notes.index(known)] = rest.note()
     moving = [path for path in same if len(found[path]) > 1]
     texts = [path for path in moving if left_out[path].startswith("the same text")]
     numbers = [path for path in moving if path not in texts]
@@ -290,7 +294,7 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         for paths, setting in ((numbers, key), (texts, "categories"))
         if paths
     ]
-    return draft._replace(notes=notes)
+    return draft._replace(notes=notes, rest=rest)
 
 
 def _with_ends(draft: Draft, judge: Callable[[Stops], Stops]) -> Draft:
@@ -346,6 +350,7 @@ def _messages(
 
     chosen: those of its fields that are of the message are added to the documents
     """
+    from ssm_stream.evaluate.recordings.line_protocol import is_line
     from ssm_stream.kafka.cluster import check_broker
     from ssm_stream.kafka.topic_head import format_of, last_documents, names_schema, sample_documents
 
@@ -371,6 +376,11 @@ def _messages(
             "--schema-registry http://host:8081"
         )
     if not documents:
+        if any(is_line((message.value() or b"").decode(errors="replace")) for message in messages[:1]):
+            raise ConfigError(
+                f"topic {topic!r} on {source.brokers} holds line protocol, which only files may hold: set "
+                'data_format = "json" in the output of Telegraf that writes it'
+            )
         raise ConfigError(
             f"topic {topic!r} on {source.brokers} holds no JSON message: send events first, or give a FILE for a sample"
         )

@@ -108,7 +108,8 @@ def run(
     interrupt_on_signals()
     processes = len(addresses.split(";")) if addresses else 1
     restarts = Restarts(alone=addresses is None)
-    with report_errors(AuditError, BrokerError, MarkerError, RecoveryError, StateError):
+    expected = AuditError, BrokerError, MarkerError, RecoveryError, StateError
+    with report_errors(*expected, as_json=log.log_format is LogFormat.JSON):
         loaded, before = load_config(config), None
         while True:
             try:

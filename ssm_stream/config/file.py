@@ -42,7 +42,8 @@ def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Confi
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read: it is no text in UTF-8; save it in that encoding") from error
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        cure = "" if path.exists() else f"; correct the path (from {Path.cwd()}), or write one with `ssm-stream init`"
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}{cure}") from error
     return parse_config(text, str(path), absent)
 
 

@@ -61,9 +61,9 @@ class Engine:
         self.config = config
         self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
         self.inputs, self.windows = TargetInputs(config.event), Windows(config.event, ttl_ms(config))
-        for each in self.target_engines:
-            each.store.windows = self.windows
         self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
+        for each in self.target_engines:
+            each.store.windows, each.summarizer.container = self.windows, self.episodes.summarizer.container
         self.episodes.restarts = [each.restarts for each in self.target_engines if each.restarts is not None]
         self.rows = row_builder(config.event, ttl_ms(config), keyed=config.delivery == "exactly_once")
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None

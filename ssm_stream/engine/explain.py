@@ -269,8 +269,14 @@ def _joined_by(of: Events | Labels, events: Events) -> NDArray[np.int64]:
     return of.ts if events.key is None or of.key is None else of.key
 
 
-def _find_event(events: Events, entity: str, row: int | None) -> tuple[list[int], int]:
-    """Return the indexes of an entity's earlier events, and that of its event at a row (None: its last)."""
+def _find_event(events: Events, entity: str | None, row: int | None) -> tuple[list[int], int]:
+    """Return the indexes of an entity's earlier events, and that of its event at a row (None: its last). entity: None:
+    that of the row"""
+    if entity is None:
+        there = [] if row is None else np.flatnonzero(events.position == row - 1).tolist()
+        if not there:
+            raise UnknownEntityError(f"row {row} is no event")
+        entity = events.entity[there[0]]
     own = [i for i, name in enumerate(events.entity) if name == entity]
     if not own:
         names = sorted(set(events.entity))
@@ -289,7 +295,7 @@ def _find_event(events: Events, entity: str, row: int | None) -> tuple[list[int]
 def explain_recorded(
     config: Config,
     rows: Iterable[dict[str, Any]],
-    entity: str,
+    entity: str | None,
     row: int | None = None,
     target: str | None = None,
     history: int = 0,
@@ -300,7 +306,7 @@ def explain_recorded(
     Args:
         config: whose targets are those of their own events
         rows: dicts, one an event, or a label by `labels.marker`: each is learned at its place
-        entity: its name
+        entity: its name; None: that of the row
         row: of the event or its label, from 1; None: the entity's last event
         target: which one; None: the first
         history: so many of the entity's earlier events are explained too, evenly spaced

@@ -59,7 +59,7 @@ def backtest(
         kind), idle (rows that do not meet `event.when`), doubtful (with a value that `event.quality` makes unknown),
         pools, by_entity (the same metrics of each), and of each kind of alert
         KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
-        the order of their times, and `overtaken` (`Batch`), if not 0; `backward`, events earlier than their entity's
+        the order of their times, and `overtaken` and `rowless` (`Batch`), if any; `backward`, events earlier than their
         before, if they are more than a sorted file has; `repeated`, events with the time and the values of the one
         before of their entity, if not 0; `late`, events that came after a later one of their entity, and
         `late_by`, by how much at most, s, if there are any; `clocks_back`, a zone whose clocks went back where some
@@ -68,6 +68,7 @@ def backtest(
     """
     faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
     is_sorted, overtaken, backward, repeated = False, 0, BackwardSteps(), RepeatedEvents()
+    rowless: tuple[str, ...] = ()
     start = time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
@@ -96,7 +97,7 @@ def backtest(
         passed += chunk.passed_by
         backward.add(chunk.events.entity, chunk.events.ts)
         repeated.add(chunk.events)
-        is_sorted, overtaken = chunk.sorted, chunk.overtaken
+        is_sorted, overtaken, rowless = chunk.sorted, chunk.overtaken, chunk.rowless
         idle += 0 if chunk.events.idle is None else int(np.count_nonzero(chunk.events.idle))
         doubtful += 0 if chunk.events.doubtful is None else int(np.count_nonzero(chunk.events.doubtful))
         on_chunk(chunk)
@@ -124,6 +125,7 @@ def backtest(
         "by_entity": by_entity,
         **({"sorted": True} if is_sorted else {}),
         **({"overtaken": overtaken} if overtaken else {}),
+        **({"rowless": [*rowless]} if rowless else {}),
         **({"repeated": repeated.count} if repeated.count else {}),
         **({"backward": backward.found} if backward.found else {}),
         **({"late": backward.late, "late_by": backward.late_by / 1000} if backward.late else {}),

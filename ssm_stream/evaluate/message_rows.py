@@ -25,14 +25,34 @@ class MessageRows:
         self._builder, self._partition, self._shards = builder, partition, config.state.shards
         self._names: dict[str, int] = {}
         self._sources: list[int] = []
+        self._watches = config.event.layout == "readings"
+        self._read, self._made = set[str](), set[str]()
 
     @property
     def overtaken(self) -> int:
         """As of the builder."""
         return self._builder.overtaken
 
+    @property
+    def rowless(self) -> tuple[str, ...]:
+        """Entities of which there are readings and no row so far, sorted."""
+        return tuple(sorted(self._read - self._made))
+
+    def flush(self) -> Events:
+        """Return the rows that no message completes."""
+        rows = self._builder.flush().events
+        self._made.update(rows.entity)
+        return rows
+
     def add(self, messages: Events) -> Rows:
         """Return the rows that the messages complete, in the order of those: `position` is theirs in the file."""
+        rows = self._add(messages)
+        if self._watches:
+            self._read.update(messages.entity)
+            self._made.update(rows.events.entity)
+        return rows
+
+    def _add(self, messages: Events) -> Rows:
         if self._partition is None and self._shards == 1:
             return self._of_source(messages, 0)
         codes = factorize(messages.entity, self._names)

@@ -71,6 +71,8 @@ class Chunk(NamedTuple):
     """See `Batch`."""
     overtaken: int = 0
     """See `Batch`."""
+    rowless: tuple[str, ...] = ()
+    """See `Batch`."""
     met: tuple[list[str], Settled] | None = None
     """With labels among the rows: the predictions that met their targets in this batch, and the entities of them."""
     met_at: NDArray[np.int64] | None = None
@@ -90,6 +92,7 @@ class Batch(NamedTuple):
     height: their number; passed_by: of entities that `event.only` leaves out, or readings of other signals
     sorted: the readings of the file were not in the order of their times
     overtaken: readings so far that came after a row of the same time, which waits for them only with `event.grace`
+    rowless: in the last batch, entities that have readings and no row
     """
 
     events: Events
@@ -98,6 +101,7 @@ class Batch(NamedTuple):
     passed_by: int
     sorted: bool = False
     overtaken: int = 0
+    rowless: tuple[str, ...] = ()
 
 
 def prequential(
@@ -178,8 +182,8 @@ def batches(
             continue
         made = rows_of.add(messages)
         yield Batch(made.events, sorted([*refused, *made.late]), count, passed, order.sorted, rows_of.overtaken)
-    if builder is not None:
-        yield Batch(builder.flush().events, [], 0, 0, order.sorted, builder.overtaken)
+    if rows_of is not None:
+        yield Batch(rows_of.flush(), [], 0, 0, order.sorted, rows_of.overtaken, rows_of.rowless)
 
 
 def read_messages(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ssm_stream.engine.alert_kinds import FLEET
 from ssm_stream.ingest.verdicts import ALERT_ID
 
 
@@ -15,6 +16,11 @@ class AlertId(NamedTuple):
     partition: int
     offset: int
     row: int = 0
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether the alert is about many entities at once."""
+        return FLEET in self.text.removeprefix(f"{self.topic}-{self.partition}-{self.offset}-")
 
 
 def parse_alert_id(text: str) -> AlertId | None:

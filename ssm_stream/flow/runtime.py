@@ -27,6 +27,7 @@ from ssm_stream.kafka.foresight.topics import require_foreseen
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import open_registry
+from ssm_stream.kafka.groups.earlier_runs import earlier_run
 from ssm_stream.kafka.repartition.thread import repartitioning
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
@@ -168,7 +169,9 @@ def prepare(
     if recovery is not None and recovery.pruned:
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
     if recovery is not None and recovery.torn:
-        LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
+        LOG.warning("went_back", epochs=recovery.torn, why=recovery.why_torn)
+    if lock and not embedded:
+        _warn_of_a_new_state(config, recovery, partitions)
     metrics = Metrics(config)
     metrics.missing_offsets = missing_offsets(config)
     catch_up = None if embedded else pending_catch_up(config)
@@ -202,6 +205,27 @@ def describe_state(prepared: Prepared) -> str | None:
         return None
     begun = recovery.resume_epoch > FIRST_EPOCH
     return f"{directory.resolve()}: {f'epoch {recovery.resume_epoch}' if begun else 'new'}"
+
+
+def _warn_of_a_new_state(
+    config: Config, recovery: OpenRecovery | None, partitions: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Log that a start learns and sends all again, where the flow has run before with another folder of its state."""
+    directory = config.recovery.directory
+    if directory is None or recovery is None or recovery.resume_epoch > FIRST_EPOCH:
+        return
+    before = earlier_run(config, partitions)
+    if before is None:
+        return
+    LOG.warning(
+        "state_is_new",
+        directory=str(directory.resolve()),
+        before=before.folder or "not known",
+        group=config.source.group_id,
+        read_before=before.messages,
+        why="this flow has run before, and this folder has no state: it learns anew, and sends again what was sent",
+        cure="if that is not meant, stop it, and name the folder before in recovery.directory, by its absolute path",
+    )
 
 
 def _prepare_embedded(config: Config) -> None:

@@ -59,6 +59,7 @@ class PrefetchConsumer:
         self._defaults: dict[str, Any] = {}  # more properties, which the configuration may change
         self._change = threading.Condition()
         self._safe: dict[int, int] = {}  # offsets to be committed
+        self.note = ""  # what commits carry: the folder of the state, see `earlier_runs`
         self._left = set[int]()  # partitions that were left while the thread may have had messages of them in hand
         self._graceful = True
         self._consumer: Consumer | None = None
@@ -215,7 +216,7 @@ class PrefetchConsumer:
         # Never while another thread polls, which takes the answer that this one then waits for.
         with self._change:
             safe, self._safe = self._safe, {}
-        places = [TopicPartition(self.source.topic, partition, offset) for partition, offset in safe.items()]
+        places = [TopicPartition(self.source.topic, part, offset, self.note) for part, offset in safe.items()]
         try:
             if places and wait:
                 consumer.commit(offsets=places, asynchronous=False)

@@ -23,6 +23,7 @@ from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.groups.earlier_runs import state_note
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord, headers_of, shard_key
 from ssm_stream.kafka.topic_head import FirstMessages
@@ -145,7 +146,7 @@ def service_source(service: Service) -> KafkaSource:
         decode = Decoder(config, observers.on_passed_by, control, inspect, join, service.facts).decode
         return decode if again is None else CatchUpDecoder(decode, config.source, *again)
 
-    return KafkaSource(
+    source = KafkaSource(
         first,
         service.partitions[first.topic],
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
@@ -155,6 +156,9 @@ def service_source(service: Service) -> KafkaSource:
         observers=observers,
         resting=service.resting,
     )
+    for each in source.topics:
+        each.consumer.note = state_note(config)
+    return source
 
 
 def _open_source(config: Config, *, batches: bool, until_eof: bool) -> KafkaSource:

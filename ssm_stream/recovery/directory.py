@@ -53,11 +53,13 @@ class OpenRecovery(NamedTuple):
     pruned: int
     """Deleted snapshots of an unfinished epoch."""
     torn: int
-    """Epochs that the start goes back, as the power failed before the last ones were on the disk."""
+    """Epochs that the start goes back, as state files of the last ones are torn."""
     lock: IO[str] | None
     """Held until it is closed or the process ends; None where another process of the cluster holds it."""
     interrupted: bool = True
     """Whether a run before may have passed on events past the positions: it came to no clean end, or is not known."""
+    why_torn: str = ""
+    """What is known of it: the file, and whether the machine was started again."""
 
 
 def open_recovery(config: Config) -> OpenRecovery | None:
@@ -78,12 +80,12 @@ def open_recovery(config: Config) -> OpenRecovery | None:
         require_parts(directory)
         require_service(directory)
         ended, pruned = prune(directory)
-        epoch = roll_back(directory, ended)
+        epoch, why = roll_back(directory, ended)
         _clean_up(directory)
         _require_writers(config, directory)
         interrupted = (directory / RUNNING).exists()
         (directory / RUNNING).touch()
-    return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held, interrupted)
+    return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held, interrupted, why)
 
 
 def note_clean_end(directory: Path) -> None:
@@ -210,20 +212,21 @@ def prune(directory: Path) -> tuple[int, int]:
     return resume, deleted
 
 
-def roll_back(directory: Path, resume: int) -> int:
+def roll_back(directory: Path, resume: int) -> tuple[int, str]:
     """Make the next execution resume at an earlier epoch if a shard's state file of the last one is torn.
 
     Returns:
-        the epoch that it resumes at
+        the epoch that it resumes at, and why it is an earlier one
 
     Raises:
         RecoveryError: no earlier state is left.
     """
-    folder, boot = directory / FOLDER, _boot_id()
+    why, folder, boot = "", directory / FOLDER, _boot_id()
     boot_file = directory / "boot"
     # What was written can be read while the machine runs. Checksums are needed only after it was started again: writes
     # that were not on the disk are lost with the power.
-    verify = not boot or not boot_file.exists() or boot_file.read_text() != boot
+    known = boot_file.read_text() if boot and boot_file.exists() else ""
+    verify = not boot or known != boot
     while torn := _torn(directory, folder, verify=verify):
         epoch, error = min(torn, key=lambda found: found[0])
         files = database_files(directory)
@@ -242,9 +245,19 @@ def roll_back(directory: Path, resume: int) -> int:
                     )
                 database.commit()
         resume, _ = prune(directory)
+        why = f"{error}; {_when(known, boot)}"
     if boot:
         boot_file.write_text(boot)
-    return resume
+    return resume, why
+
+
+def _when(known: str, boot: str) -> str:
+    """Return what the ids of the boots, when the directory was last opened and now, show of a file that is torn."""
+    if not known or not boot:
+        return "whether the machine has been started again since it was written is not known"
+    if known == boot:
+        return "the machine has run all the time, so no power failure did it: something else did, look at the disk"
+    return "the machine has been started again since, and what was not on the disk yet is lost with the power"
 
 
 def _boot_id() -> str:

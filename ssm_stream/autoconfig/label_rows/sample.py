@@ -8,7 +8,7 @@ from typing import Any
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
 from ssm_stream.autoconfig.label_rows.joined import find_label_rows, late_labels
 from ssm_stream.autoconfig.measurements.sample import draft_measurements
-from ssm_stream.config import ALL
+from ssm_stream.config import ALL, ConfigError
 
 
 def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -19,6 +19,7 @@ def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_th
         ConfigError: as `draft_event`.
     """
     rows = [d for d in documents if type(d) is dict]
+    _refuse_remote_write(rows[:1])
     target = choices.targets[0] if len(choices.targets) == 1 else ALL
     if (not choices.targets or [*choices.targets] == [ALL]) and (
         several := draft_measurements(rows, choices, name)
@@ -40,3 +41,15 @@ def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_th
         rows=len(rows),
         labels=late_labels(found, target, draft.entities, draft.step),
     )
+
+
+def _refuse_remote_write(rows: Sequence[dict[str, Any]]) -> None:
+    """Raise a ConfigError where rows are messages of Prometheus's remote write, or series of one."""
+    for row in rows:
+        match row.get("timeseries"), row.get("labels"), row.get("samples"):
+            case ([{"labels": _, "samples": _}, *_], _, _) | (_, list() | dict(), [{"value": _, "timestamp": _}, *_]):
+                raise ConfigError(
+                    "these are messages of Prometheus's remote write, each with many series, and no events: send an "
+                    'event a sample, such as {"name": …, "instance": …, "time": …, "value": …}, or give as a FILE the '
+                    "answer of /api/v1/query_range"
+                )

@@ -56,7 +56,7 @@ def notify(
         raise typer.BadParameter("--since is for --dry-run: alerts are sent from the positions of the targets on")
     if test and dry_run:
         raise typer.BadParameter("--test sends, --dry-run does not: give one of them")
-    with report_errors(BrokerError):
+    with report_errors(BrokerError, as_json=log.log_format is LogFormat.JSON):
         loaded = load_config(config)
         if loaded.notify is None:
             raise ConfigError(

@@ -9,6 +9,8 @@ from ssm_stream.config import Config
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_summary.errors import MAX_SCALES
 from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel, NewValue
+from ssm_stream.engine.alert_summary.names import container_of
+from ssm_stream.engine.alert_summary.names import shown_name as _name
 from ssm_stream.engine.alert_summary.numbers import (
     MAX_FACTOR,
     MIN_FACTOR,
@@ -33,8 +35,6 @@ from ssm_stream.engine.alert_summary.values import (
 )
 from ssm_stream.engine.alert_summary.words import text
 
-MAX_NAME = 60
-"""Characters of a name in a sentence."""
 MIN_RATIO, TINY = 1.5, 1e-9
 """Least factor of the size of errors that a drift without a direction is about; least divisor."""
 MAX_COLUMNS, MAX_TARGETS, MAX_ENTITIES = 3, 3, 3
@@ -54,6 +54,8 @@ FAR_KEYS = {"errors_larger": "errors_far_larger", "errors_smaller": "errors_far_
 class Summarizer:
     """Writes the sentences of a configuration's alerts, in its language and time zone.
 
+    container: beginning of all signals' paths that it leaves out, see `container_of`
+
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
     ... source: {brokers: "localhost:9092", topic: events}
@@ -70,7 +72,8 @@ class Summarizer:
     def __init__(self, config: Config) -> None:
         self.language = config.alerts.language
         self._zone = zone_of(config.event.time_zone)
-        self._targets = [_name(path) for path in config.event.targets]
+        self.container = container_of(config)
+        self._first = config.event.targets[0]
         self._limits = {limit.text: limit for limit in config.alerts.limits}
 
     def __call__(self, message: Message, evidence: Evidence = NO_EVIDENCE, entities: int = 0) -> str:
@@ -108,7 +111,11 @@ class Summarizer:
     def _target(self, message: Message) -> str:
         """Return the target that the message is about."""
         target = message.get("target")
-        return self._targets[0] if target is None else _name(str(target))
+        return self._signal(self._first if target is None else str(target))
+
+    def _signal(self, path: str) -> str:
+        """Return the name of a target or another column."""
+        return _name(path.removeprefix(self.container))
 
     def _open(self, message: Message, evidence: Evidence) -> str:
         """Return what is wrong, the other targets included."""
@@ -122,7 +129,7 @@ class Summarizer:
             return what
         names = []
         for each in others[:MAX_TARGETS]:
-            name, valued = _name(str(each["target"])), side_of(each) and message["kind"] == "anomaly"
+            name, valued = self._signal(str(each["target"])), side_of(each) and message["kind"] == "anomaly"
             if evidence.reported is not None and each["target"] not in evidence.reported:
                 valued = False  # its value is that of an earlier event, and may be over
             names.append(self._text("other_outside", **self._value(each, name, 0.0)) if valued else name)
@@ -194,7 +201,9 @@ class Summarizer:
             what = self._steps(moved[0])
         else:
             levels = [each for each in moved if each.what == "level"]
-            own = _name(levels[0].column) == values["target"]  # how finely another column is measured is not known
+            own = (
+                self._signal(levels[0].column) == values["target"]
+            )  # how finely another column is measured is not known
             by = levels[0].after - levels[0].before
             if own and len(levels) == 1 and 0.0 < abs(by) < evidence.step:
                 key = "level_up_small" if by > 0.0 else "level_down_small"
@@ -202,7 +211,7 @@ class Summarizer:
                 what = self._text(key, column=values["target"], size=size)
             else:
                 what = self._level(levels)
-        if brief or (not outside and _name(moved[0].column if moved else "") == values["target"]):
+        if brief or (not outside and self._signal(moved[0].column if moved else "") == values["target"]):
             return what
         return self._text("while_outside" if outside else "while_inside", what=what, **values)
 
@@ -215,15 +224,15 @@ class Summarizer:
             if before.endswith(".0") and after.endswith(".0"):
                 before, after = before[:-2], after[:-2]
             if before == after:  # a small move of large values
-                return self._text("level_by", column=_name(each.column), by=_signed(by))
-            parts.append({"column": _name(each.column), "before": before, "after": after})
+                return self._text("level_by", column=self._signal(each.column), by=_signed(by))
+            parts.append({"column": self._signal(each.column), "before": before, "after": after})
         if len(moved) == 1:
             return self._text("level", **parts[0])
         names = [self._text("level_from_to", **part) for part in parts]
         return self._text("levels", columns=self._list(names, len(moved)))
 
     def _steps(self, moved: MovedLevel) -> str:
-        column, last = _name(moved.column), measured(moved.last, moved.noise)
+        column, last = self._signal(moved.column), measured(moved.last, moved.noise)
         if moved.before <= 0.0:
             return self._text("restless", column=column, last=last)
         ratio = max(moved.after, 0.0) / moved.before
@@ -288,13 +297,13 @@ class Summarizer:
             # What is expected may have moved to where the value stayed: the two show whether it is back.
             now = self._text("now", **self._value(message, target, evidence.step))
             what = self._text("with_now", what=what, now=now)
-        alike = [_name(name) for name, by in evidence.ended if by == ended]
+        alike = [self._signal(name) for name, by in evidence.ended if by == ended]
         if alike:
             what = self._text("also", what=what, others=self._list(alike[:MAX_TARGETS], len(alike)))
         for name, by in evidence.ended:
             if by != ended:
                 key = "absorbed_before" if by == "absorbed" else "recovered_before"
-                what = self._text(key, what=what, target=_name(name))
+                what = self._text(key, what=what, target=self._signal(name))
         return what
 
     def _lasted(self, n: int, calm: int | None, *, absorbed: bool) -> dict[str, str]:
@@ -317,7 +326,7 @@ class Summarizer:
             return self._text(str(ended))
         if kind == "limit":
             return self._limit(message)
-        key, column = kind if message["column"] is not None else "silence_all", _name(str(message["column"]))
+        key, column = kind if message["column"] is not None else "silence_all", self._signal(str(message["column"]))
         shown = exact(value) if isinstance(value, float) else str(value)
         what = self._text(f"{key}_over" if ended else key, column=column, value=shown)
         what = self._text("others_stopped", what=what, n=evidence.stopped) if evidence.stopped else what
@@ -325,7 +334,7 @@ class Summarizer:
 
     def _limit(self, message: Message) -> str:
         """Return by which limit a value is beyond what is allowed, or that it no longer is."""
-        column, value, ended = _name(str(message["column"])), message["value"], message.get("ended_by")
+        column, value, ended = self._signal(str(message["column"])), message["value"], message.get("ended_by")
         limit = self._limits.get(message["limit"])
         bounds = {} if limit is None else limit.bounds
         size = min((abs(value - bound) for bound in bounds.values()), default=0.0) if isinstance(value, float) else 0.0
@@ -351,12 +360,14 @@ class Summarizer:
         key = "fleet_partly" if members is not None and members.partly else "fleet"
         key = key if entities >= count else "fleet_uncounted"
         who = self._text(key, count=f"{count:,}", total=f"{entities:,}", pool=pool)
+        if message["phase"] == "started" and (count != entities or key == "fleet_partly"):
+            who = self._text("fleet_or_more", who=who)  # raised at the first that are enough, as others follow
         names = [_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
         kind = "fleet_drift" if message["kind"] == "drift" else "fleet_anomaly"
         if members is not None and len({*members.targets}) > 1:
             kind = f"{kind}_several"
             names = [
-                name if own is None else self._text("fleet_member", name=name, target=_name(own))
+                name if own is None else self._text("fleet_member", name=name, target=self._signal(own))
                 for name, own in zip(names, members.targets, strict=False)
             ]
         what = self._text(kind, target=target, names=self._text("list").join(names) or "?")
@@ -388,9 +399,3 @@ def _since(message: Message) -> int:
 def _signed(value: float) -> str:
     shown = rounded(value, abs(value) / 4)
     return f"+{shown}" if value > 0 else shown
-
-
-def _name(name: str) -> str:
-    """Return a name on one line, cut if it is long."""
-    name = "".join(c if c.isprintable() else "·" for c in name)
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"

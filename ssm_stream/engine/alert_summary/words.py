@@ -237,6 +237,7 @@ TEXTS: dict[str, Text] = {
         "{count} of at least {total} entities (pool {pool})", "プール {pool} の {total} 件以上のうち {count} 件"
     ),
     "fleet_uncounted": Text("{count} entities (pool {pool})", "プール {pool} の {count} 件"),
+    "fleet_or_more": Text("at least {who}", "{who}以上"),
     "fleet_all": Text("pool {pool}", "プール {pool}"),
     "fleet_anomaly": Text(
         "{target} is unusual at the same time, most: {names}",

@@ -1,7 +1,11 @@
-"""Recordings of JSON: an object a line, or one document that holds them all, as programs and interfaces export it."""
+"""Recordings of JSON: an object a line, or one document that holds them all, as programs and interfaces export it.
+
+A line of line protocol is an object, too.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections import deque
@@ -22,6 +26,7 @@ from ssm_stream.evaluate.recordings.files import (
     readable,
     to_dicts,
 )
+from ssm_stream.evaluate.recordings.line_protocol import LineReader, is_line_protocol
 
 SPACE = b"\xef\xbb\xbf \t\r\n"
 """What may stand before the text: the mark of UTF-8, and white space."""
@@ -55,7 +60,7 @@ def unfinished_line(path: Path) -> int | None:
     if _ends_with_a_line(path) or _is_document(path):
         return None
     number, line = next(iter(deque(_lines(path), 1)), (0, b"\n"))
-    return number if number > 1 and _is_unfinished(line, path) else None
+    return number if number > 1 and _is_unfinished(line, path, _line_reader(path)) else None
 
 
 def _ends_with_a_line(path: Path) -> bool:
@@ -67,9 +72,11 @@ def _ends_with_a_line(path: Path) -> bool:
         return file.read() == b"\n"
 
 
-def _is_unfinished(line: bytes, path: Path) -> bool:
+def _is_unfinished(line: bytes, path: Path, reader: LineReader | None) -> bool:
     if line.endswith(b"\n"):
         return False
+    if reader is not None:
+        return reader.is_cut(line.decode(errors="replace"))
     try:
         _parsed(line, path, 1)
     except RecordingError:
@@ -81,7 +88,7 @@ def count_json_rows(path: Path) -> int:
     """Return the number of rows; of lines, those that are not empty, without an unfinished last one."""
     if _is_document(path):
         return len(_document(path))
-    return sum(1 for _ in _lines(path)) - (unfinished_line(path) is not None)
+    return sum(1 for _ in _lines(path, comments=is_line_protocol(path))) - (unfinished_line(path) is not None)
 
 
 def _is_document(path: Path) -> bool:
@@ -142,6 +149,11 @@ def _series(document: Row, path: Path) -> list[Row] | None:
             except (KeyError, TypeError, ValueError) as error:
                 text = f"{path}: a matrix of Prometheus with a series that is none ({error!r}); query it again"
                 raise RecordingError(text) from None
+        case {"data": {"resultType": str(kind)}}:
+            raise RecordingError(
+                f"{path}: what Prometheus answers to `query` (resultType: {kind}) is one moment, and no recording; "
+                "export the answer of /api/v1/query_range, with start, end and step"
+            )
     return None
 
 
@@ -166,20 +178,37 @@ def _keys(document: Row) -> str:
 
 
 def _objects(path: Path, unfinished: bool) -> Iterator[Row]:
-    for number, line in _lines(path):
-        if unfinished and number > 1 and _is_unfinished(line, path):
+    reader = _line_reader(path)
+    for number, line in _lines(path, comments=reader is not None):
+        if unfinished and number > 1 and _is_unfinished(line, path, reader):
             return
+        if reader is not None:
+            try:
+                yield reader.row(decode(line, path, number).removeprefix("\ufeff"))
+            except ValueError as error:
+                raise RecordingError(f"{path}:{number}: {error}; mend the line, or leave it out") from None
+            continue
         row = _parsed(line, path, number)
         if not isinstance(row, dict):
             raise RecordingError(f"{path}:{number}: found {type(row).__name__}; {CURE}")
         yield row
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield number and text of each line that is not empty."""
+def _line_reader(path: Path) -> LineReader | None:
+    """Return a reader that has the unit of the first line's time; None where the lines are JSON."""
+    if not is_line_protocol(path):
+        return None
+    reader = LineReader()
+    with contextlib.suppress(ValueError):  # for who reads the line
+        reader.row(next(_lines(path, comments=True))[1].decode(errors="replace").removeprefix("\ufeff"))
+    return reader
+
+
+def _lines(path: Path, *, comments: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yield number and text of each line that is not empty. comments: leave out lines that begin with `#`"""
     with open_file(path) as file:
         for number, line in enumerate(lines_of(file, path), 1):
-            if line.strip():
+            if line.strip() and not (comments and line.startswith(b"#")):
                 yield number, line
 
 

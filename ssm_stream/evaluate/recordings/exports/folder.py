@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ssm_stream.evaluate.recordings.exports.table import SHEETS
 from ssm_stream.evaluate.recordings.files import RecordingError, is_json
+from ssm_stream.evaluate.recordings.line_protocol import is_line_protocol
 
 TEXTS = (".csv", ".tsv", ".txt", ".tab", ".dat", ".asc")
-LINES = (".jsonl", ".ndjson", ".json")
+LINES = (".jsonl", ".ndjson", ".json", ".lp")
 PACKED = (".gz", ".zst")
 KINDS = {
     **{f"{suffix}{packed}": "table" for suffix in TEXTS for packed in ("", *PACKED)},
@@ -33,13 +34,19 @@ def kind_of(path: Path) -> str:
         if len(kinds) > 1:
             names = ", ".join(each.name for each in kinds.values())
             raise RecordingError(f"{path}: files of several kinds ({names}); put those of one kind into a folder")
-        return next(iter(kinds))
+        kind, first = next(iter(kinds.items()))
+        return _of_text(first) or kind
     if not path.is_file():
         raise RecordingError(f"{path}: no such file; give the path of a recording ({LISTED})")
-    kind = _kind(path)
+    kind = _of_text(path) or _kind(path)
     if kind is None:
         raise RecordingError(f"{path}: unknown kind of file; name it {LISTED}, by what it holds")
     return kind
+
+
+def _of_text(path: Path) -> str | None:
+    """Return the kind of a file by what it holds, as agents give theirs any name; None: its name shows it."""
+    return "jsonl" if path.suffix.lower() not in (".parquet", *SHEETS) and is_line_protocol(path) else None
 
 
 def _kind(path: Path) -> str | None:
