@@ -60,6 +60,7 @@ TEAM = {"alerts": 20, "per": "7d", "entities": 250}
 MIGRATING: list[dict[str, Any]] = [
     {"alerts__budget": TEAM},
     {"model__warmup": 50},
+    {"event__timestamp": "time"},
     {"alerts__limits": [{"column": "target", "above": 1.5}]},
     {"alerts__silence": {"after": "10m", "columns": False}},
     {"alerts__silence": {}, "alerts__stuck": True},

@@ -77,7 +77,7 @@ def test_a_renamed_input_goes_on_to_the_bit(half: Path, rest: Told, tmp_path: Pa
     assert "kept the stored state continues as it is" in command("validate", path)
     assert hashes_of(path) == hashes
     assert run(path, N) == rest
-    assert "has no input 'b': it may have been renamed" in command(
+    assert "has no input or target 'b': it may have been renamed" in command(
         "state", "rename-feature", path, "b", "pressure", code=1
     )
 
@@ -108,10 +108,10 @@ def test_it_asks_first(half: Path, tmp_path: Path) -> None:
 
 
 REFUSALS = {
-    ("x", "y"): "has no input 'x': its inputs are a, b",
-    ("nope", "a"): "has no input 'nope': it may have been renamed to 'a' already, which it has; its inputs are a, b",
-    ("b", "a"): "has an input 'a' already",
-    ("b", "target"): "cannot read the settings",
+    ("x", "y"): "has no input or target 'x': they are a, b, target",
+    ("nope", "a"): "has no input or target 'nope': it may have been renamed to 'a' already, which it has; they are a, b, target",
+    ("b", "a"): "has 'a' already",
+    ("b", "target"): "has 'target' already",
     ("b", ""): "cannot read the settings",
 }
 

@@ -1,0 +1,285 @@
+"""Targets are added, removed and reordered between two runs: those that stay go on to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import config
+from numpy.typing import NDArray
+
+from ssm_stream.config.changes import diff_model_settings, overall_effect
+from ssm_stream.engine import snapshot
+from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
+from ssm_stream.ingest.events import Events
+
+TARGETS = ("a", "b", "c", "d")
+N, CUT = 3_000, 1_500
+SHARED = 6_000
+"""Events in which each target may raise a false alarm, however many targets there are."""
+KEPT_ARRAYS = "anomaly: {{budget: 1 per {0} events, cooldown: 5}}, drift: {{budget: 1 per {0} events}}"
+ALONE = "model: {fleet: false}\n"
+
+
+def of(targets: str, more: str = "", rules: str = "", inputs: str = "features: [x1, x2], ") -> Any:
+    """The configuration of targets as `ab`, with the same budget for each of them."""
+    budgets = KEPT_ARRAYS.format(SHARED // len(targets))
+    return config(
+        f"{inputs}target: [{', '.join(targets)}]" if inputs else f"features: [{', '.join(targets)}], target: all",
+        f"{more}alerts: {{{budgets}{rules}}}\nsinks: {{summaries: hours, suppressed: others}}\n",
+    )
+
+
+def values(seed: int = 3) -> tuple[Events, dict[str, NDArray[np.float64]]]:
+    """Events of seven entities, with faults in `a` and `b` before and after the change, one open at it."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(N, 2))
+    every = {name: x @ rng.normal(size=2) + 0.3 * rng.normal(size=N) for name in TARGETS}
+    names = [f"m{i}" for i in rng.integers(7, size=N)]
+    own = np.array(names) == "m1"
+    every["a"][own & (np.arange(N) > CUT - 60) & (np.arange(N) < CUT + 60)] += 25.0
+    every["b"][(np.array(names) == "m2") & (np.arange(N) > CUT + 300) & (np.arange(N) < CUT + 500)] -= 25.0
+    every["b"][(np.array(names) == "m3") & (np.arange(N) > CUT + 600)] += 9.0
+    unknown = rng.random(N) < 0.02
+    for each in every.values():  # of all: a target that is unknown alone gives its part of the budget to the others
+        each[unknown] = np.nan
+    return Events(names, 60_000 * np.arange(N), x, every["a"], np.arange(N)), every
+
+
+def part(targets: str, first: int, stop: int, events: Events, every: dict[str, NDArray[np.float64]]) -> Events:
+    target = np.ascontiguousarray(np.column_stack([every[name] for name in targets])[first:stop])
+    return replace(events.take(np.arange(first, stop)), target=target)
+
+
+def fed(engine: Engine, targets: str, first: int, stop: int, seed: int = 3, bare: bool = False) -> Any:
+    events = part(targets, first, stop, *values(seed))
+    if bare:
+        events = replace(events, features=np.zeros((len(events), 0)))
+    return engine.process(events, ids=EventIds("t", 0, range(first, stop)))
+
+
+def arrays(engine: Engine, target: str) -> list[tuple[str, bytes]]:
+    """All that the engine keeps of a target."""
+    store = engine._target_engine(target).store
+    metadata, parts = snapshot.dump(store, "", full=True)
+    content = [(each.name, (each.array if each.rows is None else each.array[each.rows]).tobytes()) for each in parts]
+    return [*content, ("metadata", repr(metadata).encode())]
+
+
+def told(alerts: list[Alert], targets: str = "ab") -> list[dict[str, Any]]:
+    """Alerts about targets without what names the configuration."""
+    return [
+        {name: value for name, value in each.message.items() if name not in ("config_hash", "budget")}
+        for each in alerts
+        if each.message["target"] in targets
+    ]
+
+
+def same(found: Any, expected: Any, targets: str, before: str, after: str) -> None:
+    """Check that predictions of targets are the same bits in two runs of which these are the targets."""
+    for mine, theirs in zip(found, expected, strict=True):
+        for name in targets:
+            assert mine[:, after.index(name)].tobytes() == theirs[:, before.index(name)].tobytes()
+
+
+@pytest.mark.parametrize("more", ["", ALONE, "model: {horizon: 3 events}\n"])
+@pytest.mark.parametrize("now", ["abc", "cab", "acbd", "dbac"])
+def test_a_target_is_added_and_the_others_go_on_to_the_bit(now: str, more: str) -> None:
+    steady, engine = Engine(of("ab", more)), Engine(of("ab", more))
+    for each in (steady, engine):
+        fed(each, "ab", 0, CUT)
+    engine = Engine.restore(of(now, more), engine.snapshot())
+    expected, theirs = fed(steady, "ab", CUT, N)
+    found, mine = fed(engine, now, CUT, N)
+    same(found, expected, "ab", "ab", now)
+    assert told(mine) == told(theirs)
+    assert {each["target"] for each in told(mine)} >= {"a", "b"}
+    assert any(each["phase"] == "recovered" and each["episode"] < f"t-0-{CUT}" for each in told(mine)), "one went on"
+    for name in "ab":
+        assert arrays(engine, name) == arrays(steady, name)
+    # A new one is as in an engine that starts here.
+    fresh = Engine(of(now, more))
+    first, _ = fed(fresh, now, CUT, N)
+    for mine_, theirs_ in zip(found, first, strict=True):
+        at = now.index("c")
+        assert mine_[:, at].tobytes() == theirs_[:, at].tobytes()
+    steady.summaries.pop_ended(), engine.summaries.pop_ended()
+    a, b = (each.summaries._sums[: len(each.summaries)] for each in (steady, engine))
+    assert steady.summaries._names == engine.summaries._names
+    assert a[:, :10].tobytes() == b[:, :10].tobytes()
+
+
+@pytest.mark.parametrize("more", ["", ALONE])
+def test_a_target_is_removed_and_the_others_go_on_to_the_bit(more: str) -> None:
+    steady, engine = Engine(of("ab", more)), Engine(of("acb", more))
+    fed(steady, "ab", 0, CUT), fed(engine, "acb", 0, CUT)
+    engine = Engine.restore(of("ab", more), engine.snapshot())
+    expected, theirs = fed(steady, "ab", CUT, N)
+    found, mine = fed(engine, "ab", CUT, N)
+    same(found, expected, "ab", "ab", "ab")
+    assert told(mine) == told(theirs)
+    for name in "ab":
+        assert arrays(engine, name) == arrays(steady, name)
+    again = Engine.restore(of("ab", more), engine.snapshot())
+    assert again.snapshot() == engine.snapshot()
+
+
+def test_what_is_open_of_a_target_that_goes_ends() -> None:
+    engine = Engine(of("abc", rules=", silence: {}, stuck: true, fleet: {enabled: false}"))
+    _, started = fed(engine, "abc", 0, CUT)
+    assert "a" in engine.episodes.multi_target.targets_of("m1", "anomaly")
+    opened = next(each.message["episode"] for each in reversed(started) if each.message["entity"] == "m1")
+    less = of("bc", rules=", silence: {}, stuck: true, fleet: {enabled: false}")
+    engine = Engine.restore(less, engine.snapshot())
+    engine = Engine.restore(less, engine.snapshot())  # and a restart before its source sends an event
+    _, alerts = fed(engine, "bc", CUT, CUT + 5)
+    ends = [each.message for each in alerts if each.message["episode"] == opened]
+    assert [(each["phase"], each["ended_by"], each["target"], each["targets"]) for each in ends] == [
+        ("recovered", "disabled", None, [])
+    ]
+    fed(engine, "bc", CUT + 5, N)
+
+
+def test_an_episode_of_several_goes_on_with_those_that_stay() -> None:
+    engine = Engine(of("abc", rules=", fleet: {enabled: false}"))
+    events, every = values()
+    both = (np.array(events.entity) == "m5") & (np.arange(N) > CUT - 60) & (np.arange(N) < CUT + 200)
+    every["a"][both] += 30.0
+    every["c"][both] += 30.0
+    _, before = engine.process(part("abc", 0, CUT, events, every), ids=EventIds("t", 0, range(CUT)))
+    assert set(engine.episodes.multi_target.targets_of("m5", "anomaly")) == {"a", "c"}
+    opened = [each.message for each in before if each.message["entity"] == "m5"][-1]["episode"]
+    engine = Engine.restore(of("bc", rules=", fleet: {enabled: false}"), engine.snapshot())
+    assert engine.episodes.multi_target.targets_of("m5", "anomaly") == ["c"]
+    _, after = engine.process(part("bc", CUT, N, events, every), ids=EventIds("t", 0, range(CUT, N)))
+    own = [each.message for each in after if each.message["episode"] == opened]
+    assert own[-1]["phase"] == "recovered"
+    assert own[-1]["ended_by"] == "recovered"
+    assert own[-1]["target"] == "c"
+
+
+@pytest.mark.parametrize("fleet", [True, False])
+def test_a_target_of_all_is_added_and_an_input_of_the_others(fleet: bool) -> None:
+    more = "" if fleet else ALONE
+    engine = Engine(of("abc", more, inputs=""))
+    fed(engine, "abc", 0, CUT, bare=True)
+    before = Engine.restore(engine.config, engine.snapshot())
+    engine = Engine.restore(of("dabc", more, inputs=""), engine.snapshot())
+    assert [each.store.challenger is not None for each in engine.target_engines] == [False, True, True, True]
+    found, _ = fed(engine, "dabc", CUT, N, bare=True)
+    expected, _ = fed(before, "abc", CUT, N, bare=True)
+    first = [found.yhat[0, "dabc".index(name)] for name in "abc"]
+    assert first == pytest.approx(list(expected.yhat[0]), abs=0.1), "the new input has weight zero"
+    errors = [
+        np.nanmean(np.abs(found.yhat[300:, 1 + j] - values()[1][name][CUT + 300 :])) for j, name in enumerate("abc")
+    ]
+    same_ = [
+        np.nanmean(np.abs(expected.yhat[300:, j] - values()[1][name][CUT + 300 :])) for j, name in enumerate("abc")
+    ]
+    assert np.mean(errors) < 1.1 * np.mean(same_)
+    fewer = Engine.restore(of("ab", more, inputs=""), engine.snapshot())
+    fed(fewer, "ab", CUT, N, bare=True)
+    listed = Engine.restore(of("ab", more), fewer.snapshot())
+    fed(listed, "ab", CUT, N)
+
+
+def test_with_inputs_of_their_own_the_targets_of_all_go_on_to_the_bit() -> None:
+    def signals(targets: str) -> Any:
+        own = ", ".join(targets)
+        return config(
+            f"features: [{own}], target: all, inputs: [x1, x2]",
+            f"alerts: {{{KEPT_ARRAYS.format(6000 // len(targets))}}}",
+        )
+
+    steady, engine = Engine(signals("ab")), Engine(signals("ab"))
+    fed(steady, "ab", 0, CUT), fed(engine, "ab", 0, CUT)
+    engine = Engine.restore(signals("bca"), engine.snapshot())
+    expected, theirs = fed(steady, "ab", CUT, N)
+    found, mine = fed(engine, "bca", CUT, N)
+    same(found, expected, "ab", "ab", "bca")
+    assert told(mine) == told(theirs)
+    assert [arrays(engine, name) for name in "ab"] == [arrays(steady, name) for name in "ab"]
+
+
+def test_incremental_snapshots_follow_a_whole_one() -> None:
+    engine = Engine(of("ab"))
+    fed(engine, "ab", 0, CUT + 10)
+    engine.write_snapshot(first := BytesIO(), full=True)
+    fed(engine, "ab", CUT + 10, CUT + 13)
+    engine.write_snapshot(second := BytesIO(), full=False, base=SnapshotReader(first).name)
+    after = Engine(of("cab"))
+    for file in (first, second):
+        after.load(SnapshotReader(file))
+    after.finish_load()
+    assert after.changed_share == 1.0, "the next one is whole"
+    assert [arrays(after, name) for name in "ab"] == [arrays(engine, name) for name in "ab"]
+    fed(after, "cab", CUT + 13, CUT + 310)
+    after.write_snapshot(whole := BytesIO(), full=True)
+    fed(after, "cab", CUT + 310, CUT + 313)
+    after.write_snapshot(more := BytesIO(), full=False, base=SnapshotReader(whole).name)
+    again = Engine(of("cab"))
+    for file in (whole, more):
+        again.load(SnapshotReader(file))
+    again.finish_load()
+    assert again.snapshot() == after.snapshot()
+
+
+REFUSED = {
+    "several": (
+        "features: [x], target: a",
+        "features: [x], target: [a, b]",
+        "several targets have their alerts in common",
+    ),
+    "one": ("features: [x], target: [a, b]", "features: [x], target: b", "several targets have their alerts in common"),
+    "other": (
+        "features: [x], target: a",
+        "features: [x], target: b",
+        "'b' is learned anew, as another target than 'a'",
+    ),
+    "none": ("features: [x], target: [a, b]", "features: [x], target: [c, d]", "none of the targets stays"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_go_on_is_refused_with_the_cure(name: str) -> None:
+    *events, words = REFUSED[name]
+    before, after = (config(each) for each in events)
+    assert overall_effect(diff_model_settings(before.model_settings, after.model_settings)) == "refused"
+    with pytest.raises(StateError, match=rf"(?s)event\.target: .*refused: {words}.*another recovery\.directory"):
+        Engine.restore(after, Engine(before).snapshot())
+
+
+def test_a_new_target_is_not_the_first_where_rules_need_what_it_has_seen() -> None:
+    state = Engine(config("features: [x], target: [a, b]", "alerts: {silence: {}}")).snapshot()
+    with pytest.raises(StateError, match=r"'c', is new, and by it .*: write it after one that stays"):
+        Engine.restore(config("features: [x], target: [c, a, b]", "alerts: {silence: {}}"), state)
+    Engine.restore(config("features: [x], target: [a, c, b]", "alerts: {silence: {}}"), state)
+    Engine.restore(config("features: [x], target: [b, c]", "alerts: {silence: {}}"), state)
+    without = Engine(config("features: [x], target: [a, b]")).snapshot()
+    Engine.restore(config("features: [x], target: [c, a, b]"), without)
+
+
+def test_what_becomes_of_the_targets_is_written() -> None:
+    def text(before: str, after: str) -> list[str]:
+        changes = diff_model_settings(config(before).model_settings, config(after).model_settings)
+        assert overall_effect(changes) == "migrated"
+        return [change.why for change in changes]
+
+    assert text("features: [x], target: [a, b]", "features: [x], target: [b, c, d]") == [
+        "added: c, d, learned anew; removed: a; what is open of it ends (`ended_by: disabled`); kept: 1, as learned; "
+        "alarm budgets are shared by 3 from now on; for a new name of the same target: `ssm-stream state "
+        "rename-feature` first"
+    ]
+    assert text("features: [x], target: [a, b]", "features: [x], target: [b, a]") == [
+        "all targets are kept, in another order"
+    ]
+    assert text("features: [a, b], target: all", "features: [a, b, c], target: all") == [
+        "added: c, learned anew, and as inputs of others at weight zero; kept: 2, as learned; alarm budgets are shared "
+        "by 3 from now on"
+    ]
