@@ -61,6 +61,7 @@ MIGRATING: list[dict[str, Any]] = [
     {"alerts__budget": TEAM},
     {"model__warmup": 50},
     {"event__timestamp": "time"},
+    {"event__timestamp_format": "iso"},
     {"alerts__limits": [{"column": "target", "above": 1.5}]},
     {"alerts__silence": {"after": "10m", "columns": False}},
     {"alerts__silence": {}, "alerts__stuck": True},
