@@ -83,7 +83,7 @@ def _why_other_targets(before: list[str], after: list[str]) -> str | None:
 def why_first_refused(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """Return why the first target must stay one that was; None if it need not.
 
-    By its events the alerts of rules tell when an entity is past its TTL, and a new one has seen no entity yet.
+    By what it has seen the alerts of rules end where an entity is past its TTL, and a new one has seen no entity yet.
 
     old, new: `Config.model_settings`
     """

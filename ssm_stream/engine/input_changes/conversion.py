@@ -59,7 +59,8 @@ def _same_inputs(former: TargetEngine, present: TargetEngine) -> bool:
     """Return whether all that the learner of a target reads is what it was, in the same order."""
     old = former.store.params
     new = build_learner_params(present.config, present.plan, present.weights, old.K)
-    same = former.plan == present.plan and all(np.array_equal(was, now) for was, now in zip(old, new, strict=True))
+    sizes = zip(map(np.asarray, old), map(np.asarray, new), strict=True)
+    same = former.plan == present.plan and all(np.array_equal(was, now) for was, now in sizes)
     return same and not _redefined(former, present) & {*present.plan.features}
 
 
