@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from engines import config
 from numpy.typing import NDArray
 
 from ssm_stream.config.changes import diff_model_settings, overall_effect
+from ssm_stream.contract.message_schemas import alert_schema
 from ssm_stream.engine import snapshot
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
@@ -229,6 +232,61 @@ def test_incremental_snapshots_follow_a_whole_one() -> None:
         again.load(SnapshotReader(file))
     again.finish_load()
     assert again.snapshot() == after.snapshot()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("form", ["features: [x1, x2], ", ""])
+def test_whatever_comes_and_goes_each_start_has_one_end_and_messages_keep_to_the_schema(form: str, seed: int) -> None:
+    """With fleet alerts, alerts that wait for them, and faults of many entities in several targets at a time."""
+    jsonschema = pytest.importorskip("jsonschema")
+    rng = np.random.default_rng(seed)
+    events, every = values(seed)
+    for _ in range(12):
+        first, some = rng.integers(300, N - 200), rng.choice(7, rng.integers(1, 7), replace=False)
+        at = np.isin(events.entity, [f"m{i}" for i in some]) & (np.arange(N) > first) & (np.arange(N) < first + 150)
+        for name in rng.choice(list(TARGETS), rng.integers(1, 4), replace=False):
+            every[name][at] += rng.choice([-30.0, 30.0])
+    if not form:
+        events = replace(events, features=np.zeros((N, 0)))
+    cuts = [0, *np.sort(rng.choice(np.arange(300, N - 100), 8, replace=False)).tolist(), N]
+    targets, engine = "abcd", None
+    begun, over = dict[str, tuple[str, str]](), set[str]()
+    rules = ", silence: {columns: false}, limits: [{column: x, above: 20}], fleet: {min_entities: 3, share: 0.3}"
+    for first, stop in pairwise(cuts):
+        more = "model: {warmup: 30}\nevent_: 0\n".replace("event_: 0\n", "")
+        settings = of(targets, more, rules.replace("column: x", f"column: {targets[0]}"), form)
+        engine = Engine(settings) if engine is None else Engine.restore(settings, engine.snapshot())
+        _, alerts = engine.process(
+            part(targets, first, stop, events, every), ids=EventIds("events", 0, range(first, stop))
+        )
+        validator = jsonschema.Draft202012Validator(alert_schema(settings))
+        for alert in alerts:
+            if alert.suppressed_by is not None:  # one that a fleet alert has left open starts again, with another id
+                continue
+            message = alert.message
+            name, key = message["episode"], (message["entity"], message["kind"])
+            if message["phase"] == "started":
+                assert begun.setdefault(name, key) == key
+            assert name in begun, message
+            assert name not in over, message
+            if message["phase"] == "recovered":
+                over.add(name)
+            if message["ended_by"] != "disabled":
+                source = {"topic": "events", "partition": 0, "offset": first + alert.row}
+                body = {
+                    **message,
+                    "source": source,
+                    "id": f"events-0-{first + alert.row}-{message['kind']}{alert.suffix}",
+                }
+                validator.validate(orjson.loads(orjson.dumps(body)))
+        left = [name for name in targets if rng.random() < 0.7] or [targets[0]]
+        fresh = [name for name in TARGETS if name not in targets and rng.random() < 0.5]
+        if len(left) + len(fresh) < 2:
+            fresh = [next(name for name in TARGETS if name not in left)]
+        targets = left[0] + "".join(rng.permutation([*left[1:], *fresh]))
+    assert any(alert in over for alert in begun)
+    opened = {each.started.id for each in engine.episodes.open("x") if not each.suppressed}
+    assert opened == begun.keys() - over
 
 
 def test_a_change_of_inputs_on_trial_goes_on_for_the_targets_that_stay() -> None:
