@@ -334,6 +334,29 @@ def test_inputs_and_targets_may_change_together_with_past_values_limits_and_summ
     assert engine.summaries._names
 
 
+def test_stops_and_restarts_go_on_for_the_targets_that_stay() -> None:
+    stands = (np.arange(N) % 200) < 40
+    events, every = values()
+    events = replace(events, idle=stands)
+
+    def go(engine: Engine, targets: str, first: int, stop: int) -> Any:
+        return engine.process(part(targets, first, stop, events, every), ids=EventIds("t", 0, range(first, stop)))
+
+    inputs = "features: [x1, x2], when: {state: runs}, "
+    steady, engine = Engine(of("ab", inputs=inputs)), Engine(of("ab", inputs=inputs))
+    go(steady, "ab", 0, CUT + 120), go(engine, "ab", 0, CUT + 120)  # it stands
+    engine = Engine.restore(of("bca", inputs=inputs), engine.snapshot())
+    go(steady, "ab", CUT + 120, CUT + 148), go(engine, "bca", CUT + 120, CUT + 148)  # and is within a restart
+    engine = Engine.restore(of("dabc", inputs=inputs), engine.snapshot())
+    assert steady.episodes.restarts[0].any_open
+    expected, theirs = go(steady, "ab", CUT + 148, N)
+    found, mine = go(engine, "dabc", CUT + 148, N)
+    same(found, expected, "ab", "ab", "dabc")
+    assert told(mine) == told(theirs)
+    of_a, of_b = (each.dump() for each in steady.episodes.restarts)
+    assert [engine.episodes.restarts[j].dump() for j in (1, 2)] == [of_a, of_b]
+
+
 def test_rules_of_columns_that_stay_count_on() -> None:
     rules = ", silence: {}, stuck: [a], limits: [{column: b, above: 3}]"
     steady, engine = Engine(of("ab", rules=rules)), Engine(of("ab", rules=rules))
