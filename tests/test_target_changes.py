@@ -357,6 +357,37 @@ def test_stops_and_restarts_go_on_for_the_targets_that_stay() -> None:
     assert [engine.episodes.restarts[j].dump() for j in (1, 2)] == [of_a, of_b]
 
 
+@pytest.mark.parametrize("fleet", ["", "model: {fleet: false}\n"])
+@pytest.mark.parametrize(("was", "now"), [("a", "ba"), ("ab", "a"), ("acb", "b")])
+def test_one_target_becomes_several_and_several_one(was: str, now: str, fleet: str) -> None:
+    """What is open ends; what was learned of the one that stays goes on to the bit."""
+    (stays,) = {*was} & {*now}
+    inputs = "features: [x1, x2], "
+    events, every = values()
+
+    def go(engine: Engine, targets: str, first: int, stop: int) -> Any:
+        some = part(targets, first, stop, events, every)
+        some = replace(some, target=some.target[:, 0].copy()) if len(targets) == 1 else some
+        return engine.process(some, ids=EventIds("t", 0, range(first, stop)))
+
+    steady, engine = Engine(of(was, fleet, inputs=inputs)), Engine(of(was, fleet, inputs=inputs))
+    go(steady, was, 0, CUT)
+    go(engine, was, 0, CUT)
+    opened = {each.started.id for each in engine.episodes.open("x")}
+    assert opened
+    engine = Engine.restore(of(now, fleet, inputs=inputs), engine.snapshot())
+    assert Engine.restore(of(now, fleet, inputs=inputs), engine.snapshot()).snapshot() == engine.snapshot()
+    expected, _ = go(steady, was, CUT, N)
+    found, after = go(engine, now, CUT, N)
+    yhat = [each.yhat.reshape(len(each.yhat), -1) for each in (found, expected)]
+    assert yhat[0][:, now.index(stays)].tobytes() == yhat[1][:, was.index(stays)].tobytes()
+    ends = [each.message for each in after if each.message["episode"] in opened]
+    assert {(each["phase"], each["ended_by"]) for each in ends} == {("recovered", "disabled")}
+    assert {each["episode"] for each in ends} == opened
+    assert all(("targets" in each.message) == (len(now) > 1) for each in after)
+    assert any(each.message["phase"] == "started" for each in after)
+
+
 def test_rules_of_columns_that_stay_count_on() -> None:
     rules = ", silence: {}, stuck: [a], limits: [{column: b, above: 3}]"
     steady, engine = Engine(of("ab", rules=rules)), Engine(of("ab", rules=rules))
@@ -379,6 +410,39 @@ def test_rules_of_columns_that_stay_count_on() -> None:
     assert {each["kind"] for each in expected} == {"silence", "stuck", "limit"}
     assert any(each["phase"] == "recovered" and each["since"] < 60_000 * CUT for each in expected)
     assert [each for each in found if each["column"] != "c"] == expected
+
+
+FORMS = {
+    "a": "features: [x1, b], target: a",
+    "ab": "features: [x1], target: [a, b]",
+    "all": "features: [a, b], target: all, inputs: [a, x1]",
+    "bac": "features: [x1, x2], target: [b, a, c], lags: 4",
+}
+
+
+@pytest.mark.parametrize("now", FORMS)
+@pytest.mark.parametrize("was", FORMS)
+def test_inputs_become_targets_and_targets_inputs(was: str, now: str) -> None:
+    events, every = values()
+    columns = {**every, "x1": events.features[:, 0], "x2": events.features[:, 1]}
+
+    def go(engine: Engine, first: int, stop: int) -> Any:
+        event = engine.config.event
+        target = np.column_stack([columns[name] for name in event.targets])
+        numbers = np.column_stack([columns[name] for name in event.numbers])
+        target = target[:, 0].copy() if len(event.targets) == 1 else target
+        some = replace(events, target=target, features=numbers).take(np.arange(first, stop))
+        return engine.process(some, ids=EventIds("t", 0, range(first, stop)))[0].yhat.reshape(stop - first, -1)
+
+    engine = Engine(config(FORMS[was]))
+    go(engine, 0, CUT)
+    engine = Engine.restore(config(FORMS[now]), engine.snapshot())
+    yhat = go(engine, CUT, N)[300:, engine.config.event.targets.index("a")]
+    fresh = Engine(config(FORMS[now]))
+    anew = go(fresh, 0, N)[CUT + 300 :, fresh.config.event.targets.index("a")]
+    error, least = (np.nanmean(np.abs(each - every["a"][CUT + 300 :])) for each in (yhat, anew))
+    assert error < 1.1 * least
+    assert Engine.restore(engine.config, engine.snapshot()).snapshot() == engine.snapshot()
 
 
 READINGS = "target: [{0}], features: [x], layout: readings, signal: s, every: 20s"
@@ -418,12 +482,6 @@ def test_of_rows_that_are_made_targets_change_too(form: str) -> None:
 
 
 REFUSED = {
-    "several": (
-        "features: [x], target: a",
-        "features: [x], target: [a, b]",
-        "several targets have their alerts in common",
-    ),
-    "one": ("features: [x], target: [a, b]", "features: [x], target: b", "several targets have their alerts in common"),
     "other": (
         "features: [x], target: a",
         "features: [x], target: b",
@@ -462,6 +520,10 @@ def test_what_becomes_of_the_targets_is_written() -> None:
         "added: c, d, learned anew; removed: a; what is open of it ends (`ended_by: disabled`); kept: 1, as learned; "
         "alarm budgets are shared by 3 from now on; for a new name of the same target: `ssm-stream state "
         "rename-feature` first"
+    ]
+    assert text("features: [x], target: a", "features: [x], target: [a, b]") == [
+        "added: b, learned anew; kept: 1, as learned; open anomalies and drifts end (`ended_by: disabled`), as several "
+        "targets have theirs in common; alarm budgets are shared by 2 from now on"
     ]
     assert text("features: [x], target: [a, b]", "features: [x], target: [b, a]") == [
         "all targets are kept, in another order"

@@ -179,9 +179,10 @@ def test_a_target_of_all_is_renamed_to_the_bit(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_refused_leaves_the_state_as_it_is(half: Path, tmp_path: Path) -> None:
-    path = edited(copied(half, tmp_path), "features: [a, b], target: v", RULES.replace("[v, w]", "[v]"))
+    rules = RULES.replace("[v, w]", "[x]").replace("column: v", "column: x")
+    path = edited(copied(half, tmp_path), "features: [a, b], target: [x, y]", rules)
     said = command("validate", path, code=1)
-    assert "(refused: several targets have their alerts in common, and one has its own" in said
+    assert "(refused: none of the targets stays" in said
     with pytest.raises(StateError, match="another recovery"):
         run(path, N)
     assert "'w' already" in command("state", "rename-feature", edited(path, BEFORE, RULES), "v", "w", "--yes", code=1)

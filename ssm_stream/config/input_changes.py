@@ -75,8 +75,6 @@ def _why_other_targets(before: list[str], after: list[str]) -> str | None:
     """Return why a state of some targets cannot continue with others; None if it can."""
     if len(before) == 1 and len(after) == 1:
         return f"{after[0]!r} is learned anew, as another target than {before[0]!r}"
-    if 1 in (len(before), len(after)):
-        return "several targets have their alerts in common, and one has its own, so that no open one could go on"
     return None if {*before} & {*after} else "none of the targets stays, so that nothing would go on"
 
 
@@ -158,8 +156,10 @@ def _describe_targets(old: dict[str, Any], new: dict[str, Any]) -> str:
     )
     stay = len(after) - len(added)
     parts.append(f"kept: {stay}, as learned" if added or removed else "all targets are kept, in another order")
+    if len(before) != len(after) and 1 in (len(before), len(after)):
+        parts.append("open anomalies and drifts end (`ended_by: disabled`), as several targets have theirs in common")
     if len(before) != len(after):
-        parts.append(f"alarm budgets are shared by {len(after)} from now on")
+        parts.append(f"alarm budgets are {f'shared by {len(after)}' if len(after) > 1 else 'its own'} from now on")
     if added and removed:
         parts.append("for a new name of the same target: `ssm-stream state rename-feature` first")
     return "; ".join(parts)

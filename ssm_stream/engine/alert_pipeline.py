@@ -252,6 +252,11 @@ class AlertPipeline:
             self._end("disabled", kind)
         self._withheld = []
 
+    def end_judged(self) -> None:
+        """End what is open of the model's kinds: between one target and several, which have their alerts in common."""
+        for kind in KINDS:
+            self._end("disabled", kind)
+
     def drop_targets(self, gone: Collection[str]) -> None:
         """End what is open of targets that are removed: their part of an episode, or all of it.
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
+import orjson
 
 from ssm_stream.config.input_changes import input_settings, redefined
 from ssm_stream.engine import snapshot, snapshot_format, trials
@@ -15,7 +16,7 @@ from ssm_stream.engine.alert_pipeline import AlertPipeline
 from ssm_stream.engine.input_changes.common_arrays import map_episodes, map_summaries, map_windows
 from ssm_stream.engine.input_changes.target_arrays import TargetArrays
 from ssm_stream.engine.kernel_params import build_learner_params
-from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, damage_as_state_error
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part, damage_as_state_error
 from ssm_stream.engine.target_engine import TargetEngine
 
 Content = tuple[dict[str, Any], list[ArrayPart]]
@@ -38,8 +39,10 @@ def converted(
     Raises:
         StateError: the present inputs do not fit, or the snapshot is damaged.
     """
-    left = {_target(each) for each in present}
-    episodes.drop_targets({_target(each) for each in former} - left)
+    if min(len(former), len(present)) == 1 < max(len(former), len(present)):
+        episodes.end_judged()
+    else:
+        episodes.drop_targets({_target(each) for each in former} - {_target(each) for each in present})
     with damage_as_state_error(), TemporaryFile() as file:
         snapshot_format.write(file, *_convert(dump(full=True), former, present))
         yield SnapshotReader(file)
@@ -87,7 +90,9 @@ def _convert(content: Content, former: Targets, present: Targets) -> Content:
     metadata = {**metadata, "targets": targets}
     common = {part.name: part for part in parts if not part.name[0].isdigit()}
     past = {name: part for name, part in common.items() if name.startswith("windows.")}
-    out += [part for name, part in common.items() if name in ("joint", "fleet")]
+    if len(present) > 1:
+        out.append(common.get("joint", bytes_part("joint", orjson.dumps([]))))
+    out += [part for name, part in common.items() if name == "fleet"]
     out.append(map_episodes(common["episodes"], of, len(former)))
     windows = present[0].store.windows
     if windows:

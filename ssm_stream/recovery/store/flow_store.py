@@ -61,7 +61,7 @@ def require_same_flow(blobs: Blobs, config: Config, topic_id: str | None) -> boo
     """Compare what flow is noted in a store with this one; nothing may be noted yet.
 
     Returns:
-        whether it is to be noted anew: its list of several targets has changed
+        whether it is to be noted anew: its targets have changed, and one of them has stayed
 
     Raises:
         RecoveryError: it is another flow, or another topic of the same name.
@@ -72,8 +72,7 @@ def require_same_flow(blobs: Blobs, config: Config, topic_id: str | None) -> boo
     except orjson.JSONDecodeError as error:
         raise RecoveryError(f"state.store: {blobs.place}/{FLOW} is damaged: restore it") from error
     differing = [k for k in identity if found.get(k) != identity[k] and None not in (found.get(k), identity[k])]
-    was, now = found.get("targets") or [], identity["targets"]
-    if differing == ["targets"] and min(len(was), len(now)) > 1 and {*was} & {*now}:
+    if differing == ["targets"] and {*found["targets"]} & {*identity["targets"]}:
         return True
     if differing:
         what = ", ".join(f"{key} {found.get(key)!r}, here {identity[key]!r}" for key in differing)
