@@ -95,7 +95,7 @@ MIGRATING: list[dict[str, Any]] = [
 ]
 REFUSED: list[dict[str, Any]] = [
     {"event__lags": 0},
-    {"event__target": ["target", "z"]},
+    {"event__target": ["y", "z"]},
     {"event__time_zone": "Asia/Tokyo"},
     {"event__features": ["a", "b", "c"], "event__target": "all"},
     {"model__interval": 0.95},
