@@ -60,6 +60,8 @@ TEAM = {"alerts": 20, "per": "7d", "entities": 250}
 MIGRATING: list[dict[str, Any]] = [
     {"alerts__budget": TEAM},
     {"model__warmup": 50},
+    {"event__timestamp": "time"},
+    {"event__timestamp_format": "iso"},
     {"alerts__limits": [{"column": "target", "above": 1.5}]},
     {"alerts__silence": {"after": "10m", "columns": False}},
     {"alerts__silence": {}, "alerts__stuck": True},
@@ -93,7 +95,7 @@ MIGRATING: list[dict[str, Any]] = [
 ]
 REFUSED: list[dict[str, Any]] = [
     {"event__lags": 0},
-    {"event__target": ["target", "z"]},
+    {"event__target": ["y", "z"]},
     {"event__time_zone": "Asia/Tokyo"},
     {"event__features": ["a", "b", "c"], "event__target": "all"},
     {"model__interval": 0.95},

@@ -257,6 +257,20 @@ def test_a_folder_of_another_flow_or_topic_is_refused(tmp_path: Path) -> None:
         FlowStore(config(tmp_path, source="group: g", event="target: pressure"), "topic-1")
 
 
+def test_a_list_of_targets_may_change_while_one_stays(tmp_path: Path) -> None:
+    def opened(targets: str) -> None:
+        FlowStore(config(tmp_path, source="group: several", event=f"target: {targets}"), "topic-1")
+
+    for targets in ("a", "[a, b]", "[b, c]", "[d, c]"):
+        opened(targets)
+    FlowStore(config(tmp_path, source="group: several", event="target: [d, c, e]"))
+    with pytest.raises(RecoveryError, match="created again"):
+        FlowStore(config(tmp_path, source="group: several", event="target: [d, c, e]"), "topic-2")
+    for targets in ("[a, b]", "a"):
+        with pytest.raises(RecoveryError, match="another flow"):
+            opened(targets)
+
+
 def test_nothing_is_stored_where_nothing_was_learned(tmp_path: Path) -> None:
     settings = config(tmp_path)
     assert FlowStore(settings).partition(0).name == ""

@@ -68,9 +68,11 @@ def test_another_stream_is_not_taken_over(tmp_path: Path, changes: dict[str, Any
 
 def test_what_a_start_would_refuse_too_names_no_start_as_its_cure(tmp_path: Path) -> None:
     old = config(tmp_path, event__target="all", event__features=["a", "b"])
-    with pytest.raises(RefusedError, match="each feature is a target, too, with a learner of its own") as caught:
-        live_changes(old, config(tmp_path, event__target="all", event__features=["a", "b", "c"]))
+    with pytest.raises(RefusedError, match="none of the targets stays") as caught:
+        live_changes(old, config(tmp_path, event__target="all", event__features=["c", "d"]))
     assert "start it again" not in str(caught.value)
+    with pytest.raises(RefusedError, match=r"event\.features: it changes .* or targets, .* start it again"):
+        live_changes(old, config(tmp_path, event__target="all", event__features=["a", "b", "c"]))
     elsewhere = config(
         tmp_path, event__target="all", event__features=["a", "b", "c"], recovery__directory=str(tmp_path / "other")
     )
@@ -83,6 +85,9 @@ def test_times_may_be_read_otherwise_in_the_life_of_a_state(tmp_path: Path) -> N
     old = config(tmp_path, event__timestamp_format="iso")
     (change,) = live_changes(old, config(tmp_path))
     assert change.startswith("event.timestamp_format: iso → auto (migrated: the learner stays")
+    (change,) = live_changes(old, config(tmp_path, event__timestamp="time", event__timestamp_format="iso"))
+    assert change.startswith("event.timestamp: ")
+    assert "→ time (migrated: the learner stays" in change
 
 
 def test_the_databases_of_a_running_flow_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

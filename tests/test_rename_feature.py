@@ -15,7 +15,6 @@ from ssm_stream.config import load_config
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.recovery import rename_feature as renaming
-from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.directory import open_recovery
 from tests import test_kept
 from tests.test_kept import N, Told, copied, hashes_of, run
@@ -77,7 +76,7 @@ def test_a_renamed_input_goes_on_to_the_bit(half: Path, rest: Told, tmp_path: Pa
     assert "kept the stored state continues as it is" in command("validate", path)
     assert hashes_of(path) == hashes
     assert run(path, N) == rest
-    assert "has no input 'b': it may have been renamed" in command(
+    assert "has no input or target 'b': it may have been renamed" in command(
         "state", "rename-feature", path, "b", "pressure", code=1
     )
 
@@ -108,10 +107,13 @@ def test_it_asks_first(half: Path, tmp_path: Path) -> None:
 
 
 REFUSALS = {
-    ("x", "y"): "has no input 'x': its inputs are a, b",
-    ("nope", "a"): "has no input 'nope': it may have been renamed to 'a' already, which it has; its inputs are a, b",
-    ("b", "a"): "has an input 'a' already",
-    ("b", "target"): "cannot read the settings",
+    ("x", "y"): "has no input or target 'x': they are a, b, target",
+    (
+        "nope",
+        "a",
+    ): "has no input or target 'nope': it may have been renamed to 'a' already, which it has; they are a, b,",
+    ("b", "a"): "has 'a' already",
+    ("b", "target"): "has 'target' already",
     ("b", ""): "cannot read the settings",
 }
 
@@ -194,9 +196,3 @@ def test_a_start_without_past_targets_is_refused(half: Path, tmp_path: Path) -> 
     assert "event.lags: 8 → 0 (refused: with `lags: 0` the target is learned" in command("validate", path, code=1)
     with pytest.raises(StateError, match="another recovery"):
         run(path, N)
-
-
-def test_a_target_of_all_is_refused_with_what_helps(tmp_path: Path) -> None:
-    config = load_config(edited(tmp_path / "monitor.yaml", "target: all, features: [a, b]"))
-    with pytest.raises(RecoveryError, match="cannot be renamed: have the producer send 'a' as well, or start anew"):
-        renaming._rename_settings({"config": config.hash, "settings": config.model_settings}, config, "a", "c")

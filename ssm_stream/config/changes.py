@@ -25,9 +25,10 @@ HOLIDAYS = "event.holidays.days"
 _RULE = "the rule applies to alerts from now on"
 _SWITCH = "the learner stays; a detector that is switched on starts anew, one that is switched off is dropped"
 _BUDGET = "the learner stays; bounds and thresholds follow the new budget"
-_INPUTS = "inputs that are new start at weight zero, those that are gone leave, the others stay as learned"
+_INPUTS = "inputs and targets that are new start at weight zero, those that are gone leave, the others stay as learned"
 MIGRATES = {
     **dict.fromkeys(input_changes.PATHS, _INPUTS),
+    "event.timestamp": "the learner stays; times of messages are read from there from now on",
     "event.timestamp_format": "the learner stays; times of messages are read so from now on",
     "event.when": "the learner stays; it applies to events from now on",
     "event.quality": "the learner stays; it applies to events from now on",
@@ -114,7 +115,9 @@ GONE = ("event.framed", "event.max_bytes")
 _INDEPENDENT = "the state does not depend on it"
 
 _STREAM = "it names another stream or another state: stop the process and start it again"
-_INPUTS_LIVE = "it changes the learner's inputs, and what leaves is lost: stop the process and start it again"
+_INPUTS_LIVE = (
+    "it changes the learner's inputs or targets, and what leaves is lost: stop the process and start it again"
+)
 NOT_LIVE = {
     **dict.fromkeys(input_changes.PATHS, _INPUTS_LIVE),
     "source.brokers": _STREAM,
@@ -151,7 +154,7 @@ class Change(NamedTuple):
 def diff_model_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """The settings that differ between two `Config.model_settings`, in the order of the file."""
     before, after = old.get("event", {}), new.get("event", {})
-    refused = input_changes.why_refused(before, after)
+    refused = input_changes.why_refused(before, after) or input_changes.why_first_refused(old, new)
 
     def effect(path: str) -> tuple[Effect, str]:
         if not input_changes.is_of_inputs(path):

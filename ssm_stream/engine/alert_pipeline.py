@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -251,6 +251,31 @@ class AlertPipeline:
         for kind in sorted(self._ids.kinds - set(self._kinds)):
             self._end("disabled", kind)
         self._withheld = []
+
+    def end_judged(self) -> None:
+        """End what is open of the model's kinds: between one target and several, which have their alerts in common."""
+        for kind in KINDS:
+            self._end("disabled", kind)
+
+    def drop_targets(self, gone: Collection[str]) -> None:
+        """End what is open of targets that are removed: their part of an episode, or all of it.
+
+        All of it ends where no other target is open, and where a message that names one has yet to be sent.
+        """
+        if self.multi_target is None:
+            return
+        targets = self._config.event.targets
+        for entity, kind, over in self.multi_target.drop(gone):
+            left = self.multi_target.targets_of(entity, kind)
+            unsent = [] if self.fleet is None else self.fleet.unsent(entity, kind)
+            if not left or any({each["target"] for each in message["targets"]} & {*gone} for message in unsent):
+                self._end("disabled", kind, entity)
+                continue
+            for target in over:
+                self._stores[targets.index(target)].end_episodes(kind, entity)
+                self._endings.leave(targets.index(target), kind, entity)
+            if self.fleet is not None:
+                self.fleet.retarget(entity, kind, left[0])
 
     def dump(self) -> list[ArrayPart]:
         """Return the common episodes as arrays of a snapshot."""

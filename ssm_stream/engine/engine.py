@@ -72,7 +72,7 @@ class Engine:
         self._admitted: tuple[Events, list[Segment]] | None = None
         self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
         self._loaded_config = config.hash  # of the snapshot that was loaded last
-        self._former: Engine | None = None  # loads a state of other inputs, until it is converted
+        self._former: Engine | None = None  # loads a state of other inputs or targets, until it is converted
 
     def __len__(self) -> int:
         """Entities in memory."""
@@ -376,7 +376,7 @@ class Engine:
         if self._former is not None:
             former, self._former = self._former, None
             former.finish_load()
-            with converted(former.dump(full=True), former.target_engines, self.target_engines) as reader:
+            with converted(former.episodes, former.dump, former.target_engines, self.target_engines) as reader:
                 self._load(reader)
         for each in self.target_engines:
             check_state(each.store)

@@ -260,6 +260,19 @@ class FleetAlerts:
         members = Members([member.target for _, member in ranked], partly, alert.message["entity"])
         return alert._replace(message=message, pool=key[:2], suffix=FLEET, members=members)
 
+    def unsent(self, entity: str, kind: str) -> list[dict[str, Any]]:
+        """Return the messages of an entity that wait or are withheld."""
+        withheld = [each.open[entity].render_withheld() for each in self._of(entity, kind)]
+        return [*self.waiting.messages(entity, kind), *(message for message in withheld if message is not None)]
+
+    def retarget(self, entity: str, kind: str, target: str) -> None:
+        """Let an entity's episode be about another target."""
+        for each in self._of(entity, kind):
+            each.open[entity].target = target
+
+    def _of(self, entity: str, kind: str) -> list[FleetEpisode]:
+        return [each for key, each in self._episodes.items() if key[2] == kind and entity in each.open]
+
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all and the fleet's."""
         self.waiting.remove(kind, entity)

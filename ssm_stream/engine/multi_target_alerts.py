@@ -15,7 +15,7 @@ This runs only when a target has an alert, which is rare, and not for each event
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,6 +191,25 @@ class MultiTargetAlerts:
         own = alert.message
         counts = (own["since"], own["absorbed_after"]) == (episode.since, episode.absorbed)
         return alert._replace(message=message, counts=counts or phase != "recovered")
+
+    def drop(self, gone: Collection[str]) -> Iterator[tuple[str, str, list[str]]]:
+        """Drop targets that are removed; yield entity and kind of the episodes that they were part of.
+
+        With them those of its open targets whose parts are over: theirs, and those of which the last report was about
+        one of them. An episode that has no other is over, and left to `end_episodes`.
+        """
+        for (entity, kind), episode in list(self._episodes.items()):
+            over = [name for name, cause in episode.open.items() if {name, cause["target"]} & {*gone}]
+            episode.open = {name: cause for name, cause in episode.open.items() if name not in over}
+            episode.ended = {name: how for name, how in episode.ended.items() if name not in gone}
+            episode.target = None if episode.target in gone else episode.target
+            if over:
+                yield entity, kind, over
+
+    def targets_of(self, entity: str, kind: str) -> list[str]:
+        """Return what the open targets of an entity's episode are about; none without one."""
+        episode = self._episodes.get((entity, kind))
+        return [] if episode is None else [cause["target"] for cause in episode.listed()]
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all."""

@@ -1,4 +1,4 @@
-"""Renames an input in a stored state: only its name changes, no bit of what was learned of it.
+"""Renames an input or a target in a stored state: only its name changes, no bit of what was learned of it.
 
 State files hold the settings that made them, by which a configuration is compared with them. They are written again
 with the new name, and count, for all shards at once, from the moment at which the databases name them.
@@ -16,7 +16,8 @@ import orjson
 
 from ssm_stream.config import Config, input_changes
 from ssm_stream.config.config import settings_hash
-from ssm_stream.config.sections.alerts import SILENCE, STUCK
+from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
+from ssm_stream.config.sections.targets import ALL
 from ssm_stream.engine.rules.messages import rule_kind
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part, write
 from ssm_stream.ingest.rows.reading_state import rename_signal
@@ -30,6 +31,8 @@ from ssm_stream.recovery.settings_files import FEATURE_SELECTION, read_json, wri
 
 LISTS = ("features", "categories", "inputs")
 """Settings of `event` that list inputs."""
+MEMBERS = 7
+"""Place of the members in a row of `FleetAlerts.dump`."""
 
 
 class Renamed(NamedTuple):
@@ -46,14 +49,14 @@ class Renamed(NamedTuple):
 
 
 def rename_feature(config: Config, old: str, new: str, *, dry: bool = False) -> Renamed:
-    """Rename a feature or a category in the stored state.
+    """Rename a feature, a category or a target in the stored state.
 
     Args:
         config: names the recovery directory; it may have the old name or the new one
         dry: change nothing
 
     Raises:
-        RecoveryError: the directory is in use, empty or damaged, or no input has this name, or one has the new one.
+        RecoveryError: the directory is in use, empty or damaged, nothing has this name, or something has the new one.
         StateError: the state is damaged, or its settings would be invalid with the new name.
     """
     with locked_state(config, "there is nothing to rename", dry=dry) as stored:
@@ -65,15 +68,16 @@ def rename_feature(config: Config, old: str, new: str, *, dry: bool = False) -> 
         names, digest = dict[str, str](), hashlib.sha256()
         for shard, chain in stored.chains.items():
             name = ""
-            metadata, _ = _rename_settings(stored.metadata(shard), config, old, new)
+            metadata, _, names_ = _rename_settings(stored.metadata(shard), config, old, new)
             for checkpoint in chain:
                 with open_checkpoint(stored.directory / FOLDER, checkpoint.name) as reader:
                     reader.check()
                     changed = {**reader.metadata, "config": metadata["config"], "after": name}
                     if checkpoint.whole:
                         changed["settings"] = metadata["settings"]
-                    readings = config.event.layout == "readings"
-                    parts = _rename_parts(reader, digest, old, new, readings=readings)
+                    if "summaries" in changed:
+                        changed["summaries"] = _rename_summaries(changed["summaries"], names_.kinds)
+                    parts = _rename_parts(reader, digest, names_)
                 name = _write(stored.directory / FOLDER, checkpoint.name, changed, parts, dry=dry)
             names[shard] = name
         if not dry:
@@ -81,25 +85,42 @@ def rename_feature(config: Config, old: str, new: str, *, dry: bool = False) -> 
     return Renamed(old, new, list(where), len(stored.chains), digest.hexdigest()[:16])
 
 
-def _rename_settings(metadata: dict[str, Any], config: Config, old: str, new: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the header of a whole snapshot with the new name, and the settings that had the old one."""
+class _Names(NamedTuple):
+    """What has another name in a state.
+
+    kinds: `episode_kind` of rules, texts: of limits, by what they were
+    readings: whether rows are made of them, so that their last values have the new name, too
+    target: whether it is one of several targets, which alerts name
+    """
+
+    old: str
+    new: str
+    kinds: dict[str, str]
+    texts: dict[str, str]
+    readings: bool
+    target: bool
+
+
+def _rename_settings(
+    metadata: dict[str, Any], config: Config, old: str, new: str
+) -> tuple[dict[str, Any], list[str], _Names]:
+    """Return the header of a whole snapshot with the new name, the settings that had the old one, and what it is in."""
     made = rebuild_config(metadata, config)  # checks the settings
     settings = orjson.loads(orjson.dumps(metadata["settings"]))
     event = settings["event"]
-    if event.get("target") == "all":
-        raise RecoveryError(
-            f"with `target: all` {old!r} would be a target, too: a target cannot be renamed: have the producer send "
-            f"{old!r} as well, or start anew under the new name with another recovery.directory"
-        )
     if made.event.aggregate is not None and new in made.event.aggregate.columns:
         raise RecoveryError(f"the windows have a column {new!r} already: choose another name for {old!r}")
-    known = [*event["features"], *event["categories"]]
+    targets = [] if event["target"] == ALL else made.event.targets
+    known = [*dict.fromkeys([*event["features"], *event["categories"], *(event.get("inputs") or []), *targets])]
     if old not in known:
         named = f"it may have been renamed to {new!r} already, which it has; " if new in known else ""
-        raise RecoveryError(f"the state has no input {old!r}: {named}its inputs are {', '.join(known) or '(none)'}")
+        raise RecoveryError(f"the state has no input or target {old!r}: {named}they are {', '.join(known) or '(none)'}")
     if new in known:
-        raise RecoveryError(f"the state has an input {new!r} already: choose another name for {old!r}")
+        raise RecoveryError(f"the state has {new!r} already: choose another name for {old!r}")
     where = [f"event.{name}" for name in LISTS if old in (event.get(name) or [])]
+    if old in targets:
+        event["target"] = _replace(event["target"], {old: new})
+        where.insert(0, "event.target")
     for name in LISTS:
         if event.get(name):
             event[name] = [new if each == old else each for each in event[name]]
@@ -113,13 +134,22 @@ def _rename_settings(metadata: dict[str, Any], config: Config, old: str, new: st
     if isinstance(event.get("max_age"), dict) and old in event["max_age"]:
         event["max_age"] = {new if path == old else path: age for path, age in event["max_age"].items()}
         where.append("event.max_age")
+    stuck = settings["alerts"].get("stuck")
+    if isinstance(stuck, list) and old in stuck:
+        settings["alerts"]["stuck"] = _replace(stuck, {old: new})
+        where.append("alerts.stuck")
     for limit in settings["alerts"].get("limits", []):
         if limit["column"] == old:
             limit["column"] = new
             where.append("alerts.limits")
     renamed = {**metadata, "settings": settings, "config": settings_hash(settings)}
-    rebuild_config(renamed, made)
-    return renamed, list(dict.fromkeys(where))
+    now = rebuild_config(renamed, made)
+    texts = {a.text: b.text for a, b in zip(made.alerts.limits, now.alerts.limits, strict=True) if a.text != b.text}
+    kinds = {rule_kind(kind, old): rule_kind(kind, new) for kind in (SILENCE, STUCK)}
+    kinds |= {rule_kind(LIMIT, was): rule_kind(LIMIT, text) for was, text in texts.items()}
+    several = len(made.event.targets) > 1 and old in made.event.targets
+    names = _Names(old, new, kinds, texts, config.event.layout == "readings", several)
+    return renamed, list(dict.fromkeys(where)), names
 
 
 def _replace(content: Any, names: dict[str, str]) -> Any:
@@ -131,26 +161,94 @@ def _replace(content: Any, names: dict[str, str]) -> Any:
     return names.get(content, content) if isinstance(content, str) else content
 
 
-def _rename_parts(reader: SnapshotReader, digest: Any, old: str, new: str, *, readings: bool) -> list[ArrayPart]:
-    """Return the arrays of a snapshot; the common episodes have the new name, all others are as they were.
+def _rename_summaries(metadata: dict[str, Any], kinds: dict[str, str]) -> dict[str, Any]:
+    """Return what the header has of summaries. kinds: as of `_Names`"""
+    opened = {
+        name: {kinds.get(kind, kind): each for kind, each in own.items()} for name, own in metadata["open"].items()
+    }
+    return {**metadata, "open": opened}
 
-    readings: whether rows are made of them, so that their last values have the new name, too
-    """
-    parts = []
+
+def _rename_parts(reader: SnapshotReader, digest: Any, names: _Names) -> list[ArrayPart]:
+    """Return the arrays of a snapshot; the common episodes have the new name, all others are as they were."""
+    parts, change = [], {names.old: names.new}
     for name in reader.names:
         array = reader.read(name)
         if name == "episodes":
-            kinds = {rule_kind(kind, old): rule_kind(kind, new) for kind in (SILENCE, STUCK)}
-            content = _replace(orjson.loads(array.tobytes()), kinds)
-            if "silence" in content:
-                content["silence"]["columns"] = _replace(content["silence"]["columns"], {old: new})
-            parts.append(bytes_part(name, orjson.dumps(content)))
-        elif name == "rows" and readings:
-            parts.append(bytes_part(name, rename_signal(array.tobytes(), old, new)))
+            parts.append(bytes_part(name, orjson.dumps(_rename_episodes(orjson.loads(array.tobytes()), names))))
+        elif name in ("joint", "fleet") and names.target:
+            rows = orjson.loads(array.tobytes())
+            renamed = _rename_joint(rows, change) if name == "joint" else _rename_fleet(rows, change)
+            parts.append(bytes_part(name, orjson.dumps(renamed)))
+        elif name == "rows" and names.readings:
+            parts.append(bytes_part(name, rename_signal(array.tobytes(), names.old, names.new)))
         else:
             digest.update(array.tobytes())
             parts.append(ArrayPart(name, array))
     return parts
+
+
+def _rename_episodes(content: dict[str, Any], names: _Names) -> dict[str, Any]:
+    """Return the content of `AlertPipeline.dump`: kinds of rules, their columns, alerts that wait."""
+    change = {names.old: names.new}
+    for opened in ("sent", "suppressed", "ended"):
+        content[opened] = [[row[0], names.kinds.get(row[1], row[1]), *row[2:]] for row in content[opened]]
+    content["open"] = [
+        [[entity, names.kinds.get(kind, kind), *more] for entity, kind, *more in own] for own in content["open"]
+    ]
+    if "silence" in content:
+        content["silence"]["columns"] = _replace(content["silence"]["columns"], change)
+        if blanks := content["silence"].get("blanks"):
+            blanks["categories"] = _replace(blanks["categories"], change)
+    if "limits" in content:
+        content["limits"] = [[names.texts.get(text, text), *more] for text, *more in content["limits"]]
+    if names.target:
+        content["waiting"] = [
+            [*row[:-1], [[_rename_message(message, change), *more] for message, *more in row[-1]]]
+            for row in content["waiting"]
+        ]
+    return content
+
+
+def _rename_joint(rows: list[list[Any]], change: dict[str, str]) -> list[list[Any]]:
+    """Return the content of `MultiTargetAlerts.dump`."""
+    out = []
+    for name, kind, since, absorbed, items, *more in rows:
+        opened = [[change.get(own, own), _rename_message(cause, change)] for own, cause in items]
+        out.append([name, kind, since, absorbed, opened, *_replace_targets(more, change)])
+    return out
+
+
+def _replace_targets(more: list[Any], change: dict[str, str]) -> list[Any]:
+    """Return the target of a start and those whose parts have ended, which older states lack."""
+    if not more:
+        return []
+    target, ended = more
+    return [change.get(target, target), [[change.get(own, own), how] for own, how in ended]]
+
+
+def _rename_fleet(rows: list[list[Any]], change: dict[str, str]) -> list[list[Any]]:
+    """Return the content of `FleetAlerts.dump`: of each member the target, and the alert that is withheld."""
+    out = []
+    for row in rows:
+        members = [
+            [*each[:4], *(change.get(target, target) for target in each[4:-1]), _rename_message(each[-1], change)]
+            for each in row[MEMBERS]
+        ]
+        out.append([*row[:MEMBERS], members, *row[MEMBERS + 1 :]])
+    return out
+
+
+def _rename_message(message: Any, change: dict[str, str]) -> Any:
+    """Return an alert, or a part of one, that names the targets that it is about; None as it is."""
+    if message is None:
+        return None
+    out = dict(message)
+    if "target" in out:
+        out["target"] = change.get(out["target"], out["target"])
+    if "targets" in out:
+        out["targets"] = [_rename_message(each, change) for each in out["targets"]]
+    return out
 
 
 def _write(folder: Path, name: str, metadata: dict[str, Any], parts: list[ArrayPart], *, dry: bool) -> str:

@@ -1,4 +1,4 @@
-"""`ssm-stream state rename-feature`: gives an input of a stored state another name."""
+"""`ssm-stream state rename-feature`: gives an input or a target of a stored state another name."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 def rename_feature(
     config: ConfigFile,
-    old: Annotated[str, typer.Argument(help="Path of the feature or category in the state.", show_default=False)],
+    old: Annotated[str, typer.Argument(help="Path of the input or target in the state.", show_default=False)],
     new: Annotated[str, typer.Argument(help="Its new path in the events.", show_default=False)],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Rename without a confirmation.")] = False,
     dry: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give an input of the stored state another name: what was learned of it stays, to the bit.
+    """Give an input or a target of the stored state another name: what was learned of it stays, to the bit.
 
     For a field that is called otherwise in the events from now on. Stop the flow, rename, write the new name in the
-    file, before or after, and start again. Without this, the old input would leave and the new one start at zero.
+    file, before or after, and start again. Without this, the old one would leave and the new one start at zero.
 
     Example: ssm-stream state rename-feature examples/soft-sensor.yaml fluid_temp fluid_temperature --dry-run
     """
@@ -58,7 +58,8 @@ def _describe(found: Renamed, config: Config, *, done: bool) -> str:
         f"{verb} {found.old!r} to {found.new!r} in {', '.join(found.where)} of the state, {found.shards} shards",
         f"what was learned stays to the bit (arrays {found.arrays})",
     ]
-    features = [] if config.event.features == "auto" else config.event.features
-    if found.old in [*features, *config.event.categories]:
+    event = config.event
+    features = [] if event.features == "auto" else [*event.features, *event.targets]
+    if found.old in [*features, *event.categories, *(event.inputs or [])]:
         lines.append(f"write {found.new!r} in the file in place of {found.old!r} before the next start")
     return "\n".join(lines)

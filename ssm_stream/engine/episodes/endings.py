@@ -174,6 +174,10 @@ class Endings:
             for key in [key for key in open_ if key[1] == kind and entity in (None, key[0])]:
                 del open_[key]
 
+    def leave(self, target: int, kind: str, entity: str) -> None:
+        """Remove the episode of an entity of one target. target: its place"""
+        self._open[target].pop((entity, kind), None)
+
     def dump(self) -> list[list[Any]]:
         """Return the open episodes of each target as JSON has them, sorted."""
         return [[[*key, *each] for key, each in sorted(open_.items())] for open_ in self._open]

@@ -126,6 +126,11 @@ class WaitingAlerts:
         wait.alerts.append(held)
         return held._replace(waits=True)
 
+    def messages(self, entity: str, kind: str) -> list[dict[str, Any]]:
+        """Return the complete messages of an entity that wait; they go on waiting."""
+        wait = self._waits.get((kind, entity))
+        return [] if wait is None else [render(alert).message for alert in wait.alerts]
+
     def pop(self, kind: str, entity: str, row: int) -> list[Alert]:
         """Return the alerts of an entity, to be sent at a row; none if it does not wait."""
         wait = self._waits.pop((kind, entity), None)

@@ -287,25 +287,44 @@ class SilenceAlerts:
         }
 
     def load(self, content: dict[str, Any]) -> None:
-        """Load what `dump` returned; where it is of other columns or of another layout, lengths are counted anew."""
-        width = len(base64.b64decode(content["entity"])) // (8 * max(len(content["names"]), 1))
-        of_sources = len(base64.b64decode(content["source"])) // 8
-        same = of_sources == len(content["sources"]) * self._source.shape[1]
-        if content["columns"] != self.columns or width not in (0, self._width) or not same:
+        """Load what `dump` returned: by name, of the columns that are left; of another layout, all is counted anew.
+
+        So they are where columns begin to be counted, or are counted no more.
+        """
+        columns = content["columns"]
+        width, of_source = ENTITY + COLUMN * len(columns), SOURCE + 2 * LENGTHS * len(columns)
+        sizes = [len(base64.b64decode(content[name])) // 8 for name in ("entity", "source")]
+        expected = [len(content["names"]) * width, len(content["sources"]) * of_source]
+        if sizes != expected or bool(columns) != bool(self.columns):
             return
         self._names = list(content["names"])
         self._rows = {name: i for i, name in enumerate(self._names)}
-        self._entity = _array(content["entity"], self._width)
-        self._sources = {source: i for i, source in enumerate(content["sources"])}
-        self._source = _array(content["source"], self._source.shape[1])
+        self._entity = _new_rows(len(self._names), self._width)
+        self._sources, self._source = {}, self._source[:0]
+        for source in content["sources"]:
+            self._source_of(source)
+        places = {j: self.columns.index(path) for j, path in enumerate(columns) if path in self.columns}
+        entity, of_sources = _array(content["entity"], width), _array(content["source"], of_source)
+        for array, former, first, size in (
+            (self._entity, entity, ENTITY, COLUMN),
+            (self._source, of_sources, SOURCE, 2 * LENGTHS),
+        ):
+            array[:, :first] = former[:, :first]
+            for j, now in places.items():
+                array[:, first + now * size : first + (now + 1) * size] = former[:, first + j * size :][:, :size]
         for j in self._unwatched:  # that may have been watched before
             at = COLUMN * j
             self._entity[:, [SAME + at, IS_STUCK + at, SIGNS + at]] = 0.0
             self._entity[:, [VALUE + at, REST + at]] = np.nan
-        self._shared[FIXED].load([each for each in content.get("shared", []) if each[1] not in self._unwatched])
-        self._shared[EMPTY].load(content.get("missing", []))
+        for begins, name in ((FIXED, "shared"), (EMPTY, "missing")):
+            kept = [
+                [row[0], places[row[1]], row[2], places[row[3]], *row[4:]]
+                for row in content.get(name, [])
+                if row[1] in places and row[3] in places
+            ]
+            self._shared[begins].load([row for row in kept if begins != FIXED or row[1] not in self._unwatched])
         if self._blanks is not None:
-            self._blanks.load(content.get("blanks", {}))
+            self._blanks.load(content.get("blanks", {}), places)
         self._core.reset(self._entity, self._width)
 
 

@@ -80,11 +80,19 @@ class UsualBlanks:
         every = [[source, counts.tolist()] for source, counts in self._all.items()]
         return {"categories": self._categories, "all": every, "by_code": by_code}
 
-    def load(self, content: dict[str, Any]) -> None:
-        """Load what `dump` returned; of other categories it is counted anew."""
+    def load(self, content: dict[str, Any], places: dict[int, int]) -> None:
+        """Load what `dump` returned; of other categories it is counted anew. places: of its columns that are left"""
         if content.get("categories") != self._categories:
             return
-        self._all = {source: np.array(counts) for source, counts in content["all"]}
+        self._all = {source: self._placed(counts, places) for source, counts in content["all"]}
         self._by_code = {source: [{} for _ in self._categories] for source in self._all}
         for source, j, code, own in content["by_code"]:
-            self._by_code[source][j][code] = np.array(own)
+            self._by_code[source][j][code] = self._placed(own, places)
+
+    def _placed(self, counts: list[float], places: dict[int, int]) -> Counts:
+        """Return counts of former columns by the present ones: the events first."""
+        out = np.zeros(1 + self._columns)
+        out[0] = counts[0]
+        for j, now in places.items():
+            out[1 + now] = counts[1 + j]
+        return out

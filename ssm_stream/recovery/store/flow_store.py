@@ -42,8 +42,10 @@ class FlowStore:
 
     def __init__(self, config: Config, topic_id: str | None = None) -> None:
         self.blobs, self._config = open_blobs(config), config
-        if not self.blobs.create(FLOW, orjson.dumps(_identity(config, topic_id))):
-            require_same_flow(self.blobs, config, topic_id)
+        identity = _identity(config, topic_id)
+        if not self.blobs.create(FLOW, orjson.dumps(identity)) and require_same_flow(self.blobs, config, topic_id):
+            now = {"targets": identity["targets"]}
+            self.blobs.update(FLOW, lambda noted: orjson.dumps(orjson.loads(noted or b"{}") | now))
 
     def partition(self, partition: int) -> PartitionSnapshots:
         """Return the snapshots of a partition."""
@@ -55,8 +57,11 @@ class FlowStore:
         return read_head(self.blobs, partition)
 
 
-def require_same_flow(blobs: Blobs, config: Config, topic_id: str | None) -> None:
+def require_same_flow(blobs: Blobs, config: Config, topic_id: str | None) -> bool:
     """Compare what flow is noted in a store with this one; nothing may be noted yet.
+
+    Returns:
+        whether it is to be noted anew: its targets have changed, and one of them has stayed
 
     Raises:
         RecoveryError: it is another flow, or another topic of the same name.
@@ -67,6 +72,8 @@ def require_same_flow(blobs: Blobs, config: Config, topic_id: str | None) -> Non
     except orjson.JSONDecodeError as error:
         raise RecoveryError(f"state.store: {blobs.place}/{FLOW} is damaged: restore it") from error
     differing = [k for k in identity if found.get(k) != identity[k] and None not in (found.get(k), identity[k])]
+    if differing == ["targets"] and {*found["targets"]} & {*identity["targets"]}:
+        return True
     if differing:
         what = ", ".join(f"{key} {found.get(key)!r}, here {identity[key]!r}" for key in differing)
         cure = "the topic was created again, or this is another cluster" if "topic_id" in differing else what
@@ -75,6 +82,7 @@ def require_same_flow(blobs: Blobs, config: Config, topic_id: str | None) -> Non
             + (f"{cure}: " if cure != what else "")
             + "give this one a source.group of its own"
         )
+    return False
 
 
 def _identity(config: Config, topic_id: str | None) -> dict[str, Any]:
