@@ -9,8 +9,7 @@ from ssm_stream.config import Config
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_summary.errors import MAX_SCALES
 from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel, NewValue
-from ssm_stream.engine.alert_summary.names import container_of
-from ssm_stream.engine.alert_summary.names import shown_name as _name
+from ssm_stream.engine.alert_summary.names import container_of, shown_name
 from ssm_stream.engine.alert_summary.numbers import (
     MAX_FACTOR,
     MIN_FACTOR,
@@ -87,7 +86,7 @@ class Summarizer:
         if message.get("scope") == "fleet":
             who, what = self._fleet(message, evidence, entities)
         else:
-            who = _name(str(message["entity"]))
+            who = shown_name(str(message["entity"]))
             if message["kind"] in ("limit", "silence", "stuck"):
                 what = self._rule(message, evidence)
             else:
@@ -115,7 +114,7 @@ class Summarizer:
 
     def _signal(self, path: str) -> str:
         """Return the name of a target or another column."""
-        return _name(path.removeprefix(self.container))
+        return shown_name(path.removeprefix(self.container))
 
     def _open(self, message: Message, evidence: Evidence) -> str:
         """Return what is wrong, the other targets included."""
@@ -162,7 +161,7 @@ class Summarizer:
             return self._novelty(message, evidence.new, evidence.step)
         if channel is None or channel in CHANNELS:
             return self._text("outside", **values) if side else lead + self._text("far")
-        return lead + self._text("own", channel=_name(str(channel)), score=rounded(score, score / 4))
+        return lead + self._text("own", channel=shown_name(str(channel)), score=rounded(score, score / 4))
 
     def _novelty(self, message: Message, new: NewValue | None, step: float) -> str:
         """Return a value and in which sense it is new. step: as of `Evidence`"""
@@ -338,7 +337,7 @@ class Summarizer:
         limit = self._limits.get(message["limit"])
         bounds = {} if limit is None else limit.bounds
         size = min((abs(value - bound) for bound in bounds.values()), default=0.0) if isinstance(value, float) else 0.0
-        shown = _name(str(value))
+        shown = shown_name(str(value))
         if isinstance(value, float):
             shown = measured(value, size) if size else exact(value)
         if ended == "recovered":
@@ -362,7 +361,7 @@ class Summarizer:
         who = self._text(key, count=f"{count:,}", total=f"{entities:,}", pool=pool)
         if message["phase"] == "started" and (count != entities or key == "fleet_partly"):
             who = self._text("fleet_or_more", who=who)  # raised at the first that are enough, as others follow
-        names = [_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
+        names = [shown_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
         kind = "fleet_drift" if message["kind"] == "drift" else "fleet_anomaly"
         if members is not None and len({*members.targets}) > 1:
             kind = f"{kind}_several"
@@ -373,7 +372,7 @@ class Summarizer:
         what = self._text(kind, target=target, names=self._text("list").join(names) or "?")
         if side_of(message) is None:
             return who, what
-        key, name = ("last", "") if members is None or members.last is None else ("last_named", _name(members.last))
+        key, name = ("last", "") if not members or members.last is None else ("last_named", shown_name(members.last))
         return who, self._text(key, what=what, name=name, last=self._cause(message, evidence))
 
     def _value(self, values: Message, target: str, step: float, size: float | None = None) -> dict[str, str]:
