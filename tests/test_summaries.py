@@ -27,6 +27,8 @@ from ssm_stream.contract.summary_schema import summary_schema
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.snapshot_format import SnapshotReader
+from ssm_stream.engine.summaries.columns import OF_TARGET, OF_TARGETS, PREDICTED, VALUES
+from ssm_stream.engine.summaries.hourly import _with_means
 from ssm_stream.engine.summaries.messages import SummaryMessage, summary_lines, summary_messages
 from ssm_stream.flow.doctor import create_missing
 from ssm_stream.ingest.events import Events
@@ -110,6 +112,17 @@ def test_they_add_up() -> None:
     for each in found:
         check.validate(orjson.loads(orjson.dumps(each.content)))
         assert each.key.startswith(each.content["entity"] + "|1970-01-")
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+def test_a_state_without_the_means_goes_on_and_has_them_from_the_next_hour_on(targets: int) -> None:
+    before = np.arange(2.0 * (OF_TARGETS + 7 * targets)).reshape(2, -1)
+    sums = _with_means(before, targets)
+    own = sums[:, OF_TARGETS:].reshape(2, targets, OF_TARGET)
+    assert np.isnan(own[:, :, [VALUES, PREDICTED]]).all()
+    kept = np.delete(own, [VALUES, PREDICTED], axis=2)
+    assert (np.hstack([sums[:, :OF_TARGETS], kept.reshape(2, -1)]) == before).all()
+    assert _with_means(sums, targets) is sums, "it has them"
 
 
 def test_they_do_not_depend_on_batches_nor_on_restarts() -> None:

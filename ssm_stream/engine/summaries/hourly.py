@@ -32,9 +32,11 @@ from ssm_stream.engine.summaries.columns import (
     OF_TARGET,
     OF_TARGETS,
     OPEN_SINCE,
+    PREDICTED,
     SOURCE,
     STARTED,
     TIMES,
+    VALUES,
 )  # fmt: skip
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
@@ -276,7 +278,7 @@ class HourlySummaries:
         names = orjson.loads(read_bytes(reader, "summaries.names"))
         rows = factorize(names, self._rows)
         self._grow()
-        at, sums = reader.read("summaries.at"), reader.read("summaries.sums")
+        at, sums = reader.read("summaries.at"), _with_means(reader.read("summaries.sums"), self._targets)
         if sums.shape != (len(names), self._width) or at.shape != (len(names), TIMES):
             raise ValueError("the summaries have other columns")
         self._at[rows], self._sums[rows] = at, sums
@@ -296,6 +298,15 @@ def skip(reader: SnapshotReader) -> None:
     """Skip what `HourlySummaries.dump` returned."""
     for _ in range(3):
         reader.skip()
+
+
+def _with_means(sums: NDArray[np.float64], targets: int) -> NDArray[np.float64]:
+    """Return sums (k, C) with those of values and predictions, which states of before lack: NaN in this hour."""
+    if sums.shape[1] != OF_TARGETS + targets * (OF_TARGET - len((VALUES, PREDICTED))):
+        return sums
+    own = sums[:, OF_TARGETS:].reshape(len(sums), targets, -1)
+    own = np.insert(own, [VALUES, PREDICTED - 1], np.nan, axis=2)
+    return np.hstack([sums[:, :OF_TARGETS], own.reshape(len(sums), -1)])
 
 
 def _is_counted(alert: Alert) -> bool:
