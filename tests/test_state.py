@@ -36,7 +36,7 @@ from ssm_stream.ops.audit import AuditError, AuditFile
 from ssm_stream.recovery import checkpoint_files
 from ssm_stream.recovery.bytewax_db import RecoveryError, on_disk_of_bytewax, open_database
 from ssm_stream.recovery.checkpoint_files import TOKEN, read_chain, referenced_file
-from ssm_stream.recovery.directory import open_recovery
+from ssm_stream.recovery.directory import OpenRecovery, open_recovery
 from ssm_stream.recovery.settings_files import write_json
 
 HOUR = 3_600_000
@@ -368,16 +368,22 @@ def test_a_write_that_fails_is_raised_at_the_next_snapshot(tmp_path: Path, monke
 # When the power fails.
 
 
+def opened_once(settings: Config) -> OpenRecovery:
+    """Open a state as a start does, and let go of it."""
+    opened = open_recovery(settings)
+    assert opened is not None
+    assert opened.lock is not None
+    opened.lock.close()
+    return opened
+
+
 class Epochs:
     """Bytewax's part, epoch after epoch: snapshots of the shard and of the source, and the frontier."""
 
     def __init__(self, directory: Path) -> None:
         self.config = configured(directory=directory, more="state: {ttl: null}")
         self.directory, self.logic, self.epoch = directory, logic_of(self.config), 1
-        opened = open_recovery(self.config)
-        assert opened is not None
-        assert opened.lock is not None
-        opened.lock.close()
+        opened_once(self.config)
         self._write("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (0, 1, 1)")
 
     def _write(self, query: str, *values: Any) -> None:
@@ -408,10 +414,7 @@ class Epochs:
         """Epoch to resume at, snapshots dropped, epochs gone back."""
         if power_failed:
             (self.directory / "boot").write_text("another")
-        opened = open_recovery(self.config)
-        assert opened is not None
-        assert opened.lock is not None
-        opened.lock.close()
+        opened = opened_once(self.config)
         return opened.resume_epoch, opened.pruned, opened.torn
 
     def kept(self, step: str) -> list[int]:
@@ -455,10 +458,7 @@ def test_why_a_start_goes_back_is_what_is_known(tmp_path: Path) -> None:
         (epochs.directory / "state" / names[3]).write_bytes(b"nothing")
         if fails:
             (epochs.directory / "boot").write_text("another")
-        opened = open_recovery(epochs.config)
-        assert opened is not None
-        assert opened.lock is not None
-        opened.lock.close()
+        opened = opened_once(epochs.config)
         assert opened.torn == 1
         assert names[3] in opened.why_torn
         assert why in opened.why_torn

@@ -13,6 +13,7 @@ import pytest
 from engines import config
 from numpy.typing import NDArray
 
+from ssm_stream.config import Config
 from ssm_stream.config.changes import diff_model_settings, overall_effect
 from ssm_stream.contract.message_schemas import alert_schema
 from ssm_stream.engine import snapshot
@@ -211,27 +212,29 @@ def test_with_inputs_of_their_own_the_targets_of_all_go_on_to_the_bit() -> None:
     assert [arrays(engine, name) for name in "ab"] == [arrays(steady, name) for name in "ab"]
 
 
+def loaded(settings: Config, *files: BytesIO) -> Engine:
+    """Return an engine that has gone on from a whole snapshot and those that follow it."""
+    engine = Engine(settings)
+    for file in files:
+        engine.load(SnapshotReader(file))
+    engine.finish_load()
+    return engine
+
+
 def test_incremental_snapshots_follow_a_whole_one() -> None:
     engine = Engine(of("ab"))
     fed(engine, "ab", 0, CUT + 10)
     engine.write_snapshot(first := BytesIO(), full=True)
     fed(engine, "ab", CUT + 10, CUT + 13)
     engine.write_snapshot(second := BytesIO(), full=False, base=SnapshotReader(first).name)
-    after = Engine(of("cab"))
-    for file in (first, second):
-        after.load(SnapshotReader(file))
-    after.finish_load()
+    after = loaded(of("cab"), first, second)
     assert after.changed_share == 1.0, "the next one is whole"
     assert [arrays(after, name) for name in "ab"] == [arrays(engine, name) for name in "ab"]
     fed(after, "cab", CUT + 13, CUT + 310)
     after.write_snapshot(whole := BytesIO(), full=True)
     fed(after, "cab", CUT + 310, CUT + 313)
     after.write_snapshot(more := BytesIO(), full=False, base=SnapshotReader(whole).name)
-    again = Engine(of("cab"))
-    for file in (whole, more):
-        again.load(SnapshotReader(file))
-    again.finish_load()
-    assert again.snapshot() == after.snapshot()
+    assert loaded(of("cab"), whole, more).snapshot() == after.snapshot()
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -111,6 +111,10 @@ inline double chi_square_limit(double mean, double variance, double z) {
     const double h = min(2.0 / (9.0 * df), 0.25 * z * z), cube = max(1.0 - h + z * std::sqrt(h), 0.1);
     return mean * cube * cube * cube;
 }
+// What w of one column or its steps exceeds, of D columns, at most once in so many events.
+inline double single_limit(i64 D, double events) { return chi_square_limit(1.0, 2.0, normal_limit(4.0 * static_cast<double>(D) * events)); }
+// What both limits are off by, as a factor.
+inline double correction_of(const double* number) { return number[CORRECTION] > 0.0 ? series::exp(number[CORRECTION]) : 1.0; }
 // The limits of a budget and so many columns; most events have those of the event before.
 inline void set_limits(const Room& room, i64 D, double events) {
     double* limit = room.limit;
@@ -118,7 +122,7 @@ inline void set_limits(const Room& room, i64 D, double events) {
     if (limit[BUDGET] == events && limit[COLUMNS] == columns) return;
     limit[BUDGET] = events, limit[COLUMNS] = columns;
     limit[JOINT_Z] = normal_limit(2.0 * events);
-    limit[SINGLE] = chi_square_limit(1.0, 2.0, normal_limit(4.0 * columns * events));
+    limit[SINGLE] = single_limit(D, events);
 }
 
 // What a gap is measured in: its rms, and what rounding leaves of values of this size. origin: |first value|
@@ -327,10 +331,7 @@ template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room
 }
 
 // w from which fast means are set back. D columns; events: mean number between false alarms
-inline double most_of(const Levels& s, i64 D, double events) {
-    const double correction = s.number[CORRECTION] > 0.0 ? series::exp(s.number[CORRECTION]) : 1.0;
-    return W_MOST * chi_square_limit(1.0, 2.0, normal_limit(4.0 * static_cast<double>(D) * events)) * correction;
-}
+inline double most_of(const Levels& s, i64 D, double events) { return W_MOST * single_limit(D, events) * correction_of(s.number); }
 // w of a column or of its steps, with the sign of the gap, as the state has it.
 inline double surprise_of(const Levels& s, i64 D, i64 j) {
     const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
@@ -374,8 +375,8 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     const bool quick = fewest >= QUICK, settled = fewest >= SETTLED;
     quick ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
     set_limits(room, D, events);
-    const double correction = number[CORRECTION] > 0.0 ? series::exp(number[CORRECTION]) : 1.0, single = room.limit[SINGLE] * correction;
-    const auto [total, largest, used] = how_far(s, room, D, W_MOST * single);
+    const double correction = correction_of(number), single = room.limit[SINGLE] * correction, most = W_MOST * single;
+    const auto [total, largest, used] = how_far(s, room, D, most);
     double score = 0.0;
     if (used > 0) {
         const double joint = total / static_cast<double>(used), variance = 2.0 / min(PRIOR_DF, static_cast<double>(used));
@@ -395,7 +396,6 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
         number[ALARMED] = 0.0;
     }
     number[HELD_FOR] = held ? number[HELD_FOR] + 1.0 : 0.0;
-    const double most = W_MOST * single;
     settled ? settle<true>(s, room, held, visit, most, W) : settle<false>(s, room, held, visit, most, W);
     if (number[HELD_FOR] >= absorb) rebase(s, D, most);
     return score;

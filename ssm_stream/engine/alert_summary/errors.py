@@ -83,13 +83,14 @@ def error_change(rows: Rows) -> ErrorChange | None:
     widest = int(n[at][np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
     ratio = float(np.abs(whitened[:widest]).mean() / max(np.abs(errors[widest:]).mean(), 1e-9))
     mixed, side = stood > MAX_MIXED * int(events), int(np.sign(means[latest - 1]))
-    shift = _shift(number, whitened, latest, context, MAX_SCALES_MIXED if mixed else MAX_SCALES)
+    own = _errors(number, whitened)
+    shift = _shift(own, latest, context, MAX_SCALES_MIXED if mixed else MAX_SCALES)
     here = math.isnan(shift)
     # A count that is mostly zero is above its prediction wherever it is not at rest.
     if mixed and not abs(shift) > _at_rest(rows, context) * stood / (int(events) - stood):
         shift, side = math.nan, 0
-    own = _errors(number, whitened)[:widest]
-    sign = int(np.sign(own.sum())) if abs(own.sum()) >= ONE_SIDED * np.abs(own).sum() else 0
+    total = own[:widest].sum()
+    sign = int(np.sign(total)) if abs(total) >= ONE_SIDED * np.abs(own[:widest]).sum() else 0
     return ErrorChange(shift, latest, ratio, side, stood > MAX_STANDING * int(events), here, sign)
 
 
@@ -100,16 +101,13 @@ def _at_rest(rows: Rows, context: NDArray[np.float64]) -> float:
     return max(REST_STEP * step, REST_ERROR * float(context[error_scale.SIZE]))
 
 
-def _shift(
-    number: NDArray[np.float64], whitened: NDArray[np.float64], latest: int, context: NDArray[np.float64], most: float
-) -> float:
+def _shift(errors: NDArray[np.float64], latest: int, context: NDArray[np.float64], most: float) -> float:
     """Return the mean of so many latest errors, in the target's unit; NaN where that is not known within a factor.
 
-    number, context: of the drift detector and of the scale of errors; whitened: the detector's errors, the latest first
-    most: ratio of the estimates of their scale up to which it is known
+    errors: as of `_errors`; context: of the scale of errors; most: ratio of the estimates of their scale up to which it
+    is known
     """
     # Each is over the scale of its context, which is not kept: between the last one and what fits their mean size.
-    errors = _errors(number, whitened)
     weights = (1.0 - PLAIN_RATE) ** np.arange(len(errors))
     size = float(np.abs(np.clip(errors, -MAX_CLIPPED, MAX_CLIPPED)) @ weights / weights.sum())
     scales = float(context[error_scale.LAST]), float(context[error_scale.PLAIN]) / max(size, 1e-9)
@@ -119,7 +117,7 @@ def _shift(
 
 
 def _errors(number: NDArray[np.float64], whitened: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return errors, each over the scale of its context, of whitened ones, the latest first; number: as of `_shift`."""
+    """Return errors, each over the scale of its context, of whitened ones, the latest first; number: of the detector"""
     by_last, errors, before = detect.follows_last(number), np.empty(len(whitened)), 0.0
     for i in range(len(whitened) - 1, -1, -1):
         errors[i] = whitened[i] + by_last * before
