@@ -11,6 +11,7 @@
 #include "monitor/interval.hpp"
 #include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
+#include "monitor/recurring.hpp"
 #include "monitor/shape.hpp"
 #include "monitor/rest.hpp"
 #include "monitor/wider.hpp"
@@ -177,7 +178,6 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
 }
 
 constexpr double RANGE_IN_STEPS = 8.0;  // mean distance of predictions from their mean, in steps, from which on a target is measured in them
-constexpr double FORESEEN = 0.5;      // of the bound: errors up to here count as predicted
 constexpr double PLASTIC = 0.7548776662466927;  // its multiples, less their whole parts, fill 0 to 1 evenly
 
 // A value is known to its step only. The drift detector hears an error as if the value were any within half a step of what was read:
@@ -212,8 +212,8 @@ static SSM_INLINE bool returns(const Scratch& w) { return w.unsure[GAPS_PASSED] 
 // an error of nothing, what stands at 0 would seem to be known exactly, and each start from there be an anomaly.
 static SSM_INLINE double published_answer(const EngineState& state, double answer) { return max(answer, state.learner.w.base[LEAST]); }
 
-// How often a budget lets a score pass, and which channel's score is the largest.
-struct Anomaly { double score; i64 channel; };
+// How often a budget lets a score pass, and which channel's score is the largest; whether levels are off as at this time before.
+struct Anomaly { double score; i64 channel; bool recurs = false; };
 // unit: the scale of errors of this side, not widened; context: as it was placed; absorb: events after which a level is normal
 static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events, double unit,
                                     const error_scale::Scale& context, double absorb) {
@@ -226,25 +226,35 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     if (context.number[error_scale::SIZE] <= 0.0 && context.rest[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
     const double bound = max(context.room[error_scale::WIDER] * unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), floor);
-    const double missed = min(std::fabs(j.y - published) / bound, SCORE_MOST);
+    double missed = min(std::fabs(j.y - published) / bound, SCORE_MOST);
+    const mean_shift::Levels levels(state.monitor, e);
+    std::optional<recurring::Expected> expected;  // seldom
+    const auto expect = [&]() -> const recurring::Expected& {
+        if (!expected) expected = recurring::expected(state.learner, j.k, e, j.steps, j.target_time);
+        return *expected;
+    };
+    if (missed > 1.0 && (recurring::stands(expect(), j.y, bound) || recurring::jumps(*expected, j.y, bound))) missed = 1.0;
     if (r.channels[RESIDUAL_CHANNEL]) out.score = missed;
     // A machine that joins a pool of days has not seen the hours of its own first day: what the pool predicts well is nothing new.
     const bool joined = 1000.0 * clock_of(state, e)[GAP] * static_cast<double>(j.n) < error_scale::DAY_MS &&
         moment_of(state, j.k, j.context, j.time).age >= error_scale::DAY_MS;
-    const bool foreseen = joined && missed <= FORESEEN;
+    const bool foreseen = joined && missed <= recurring::FORESEEN;
     // Nor is what another product was predicted to bring: this machine may never have made it, or not for all that it remembers.
     const bool turned = changed_lately(state.learner.w) && missed <= 1.0;
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
         const double step = context.pool_number[error_scale::STEP];
         const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events, step, turned);
-        if (found > out.score && !foreseen && !turned) out = {found, NOVELTY_CHANNEL};
+        if (found > out.score && !foreseen && !turned && !(found > 1.0 && recurring::stands_apart(expect(), j.y, bound))) out = {found, NOVELTY_CHANNEL};
     }
+    bool by_clock = false;
     if (r.channels[LEVELS_CHANNEL]) {
+        if (mean_shift::are_off(levels)) expect();
         const double usual = error_scale::usual(context);
-        const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, absorb,
-                                                 {usual, error_scale::usual_by_context(context, usual), new_stay(state.learner.w) || returns(state.learner.w)}, state.learner.w.levels);
+        const auto [found, again] = mean_shift::observe(levels, j.y, j.u, state.learner.p.features, events, absorb,
+                                                 {usual, error_scale::usual_by_context(context, usual), new_stay(state.learner.w) || returns(state.learner.w), expected ? &*expected : nullptr}, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
+        by_clock = again;
     }
     if (r.channels[SHAPE_CHANNEL]) {
         const shape::Shape cycles(state.monitor, e);
@@ -256,6 +266,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         const OwnScore found = state.own.score(state.own.with, e, j.time, j.y, published, j.u, events);
         if (found.score > out.score) out = {min(found.score, SCORE_MOST), FIRST_OWN_CHANNEL + found.channel};
     }
+    out.recurs = by_clock;
     return out;
 }
 
@@ -288,7 +299,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const bool still = error_scale::stands(context, j.y), rests = still && size <= error_scale::nothing(context, rounding);
     const double wider = context.room[error_scale::WIDER];
     const double unit = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER], scale = wider * unit;
-    const auto [found, channel] = anomaly_score(state, e, j, events, unit, context, absorb);
+    const auto [found, channel, by_clock] = anomaly_score(state, e, j, events, unit, context, absorb);
     double score = found / allowed;
     if (j.allowance && j.n >= r.warmup) *j.allowance = found;
     const double published = published_answer(state, j.answer), read_error = j.y - published, read_size = std::fabs(read_error);
@@ -320,7 +331,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const bool longer = interval::left_of(error_scale::stood(context), r.level) == interval::LEFT;
         const bool standing = still && longer && size <= context.number[error_scale::SIZE];
         double evidence = 0.0;
-        if (error_scale::is_known(context) && !quiet && !standing && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
+        // What the clock brings is learned slowly against the last target: a few errors of one side each night are no drift.
+        if (error_scale::is_known(context) && !quiet && !standing && !by_clock && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             const double least = over > 0.0 ? least_shift(context) / over : 0.0;
             evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least), SCORE_MOST);
         }
@@ -892,7 +904,7 @@ const Functions functions{
         return shape::observe(s, value, events, unknown(time) || unknown(value) ? 0.0 : shape::lacking(s, time, INFINITE));
     },
     [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double absorb, double* room) {
-        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, {0.0, 1.0, false}, room);
+        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, {0.0, 1.0, false}, room).score;
     },
     [](const MonitorState& m, i64 e, double* out, i64 count) { mean_shift::causes(mean_shift::Levels(m, e), out, count); },
     [](const double* trial) { return share_of_challenger(trial); },

@@ -60,12 +60,15 @@ SSM_INLINE Recalled recalled(const Entity& s, const Quarter& at, i64 reach) {
     return {{day_ago(s, at, reach), usual_of_week(s, at.place, reach), usual_of_day(s, at, reach)}};
 }
 
+// Bins within which the nearest one is taken. gaps: of the pool
+SSM_INLINE i64 season_reach(const double* gaps) { return static_cast<i64>(SEASON_REACH * 1000.0 * gaps[0] / static_cast<double>(QUARTER)); }
+
 // The seasonal answers, UNKNOWN where there are none, and in `w.season`.
 inline void answer_seasons(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, const i64* steps, double ts) {
     double* out = w.season;
     for (i64 i = 0; i < p.seasonal; ++i) out[i] = UNKNOWN;
     if (!w.flag[SEASONS] || s.bin[BIN_TARGETS] == 0.0) return;
-    const i64 reach = static_cast<i64>(SEASON_REACH * 1000.0 * pool.gaps[0] / static_cast<double>(QUARTER));
+    const i64 reach = season_reach(pool.gaps);
     const Quarter at = quarter_of(p, steps, ts);
     const Recalled now = recalled(s, at, reach);
     for (i64 i = 0; i < SEASONAL; ++i) out[i] = now.of[i];

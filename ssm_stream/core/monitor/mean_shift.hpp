@@ -35,6 +35,7 @@
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
+#include "recurring.hpp"
 
 namespace ssm::SSM_ISA::mean_shift {
 
@@ -135,8 +136,8 @@ SSM_INLINE double bounded(double x) { return clip(x, FARTHEST); }
 SSM_INLINE Vec<double> from(double whole) { return all(whole - 0.5); }  // whole numbers above this are not below `whole`
 
 // How large the target's errors are: usually, in its unit, and that over what they are in this context. changed: a category has, which
-// usually stays for `WARMUP` events, or the entity was away for so many
-struct Errors { double usual, calm; bool changed; };
+// usually stays for `WARMUP` events, or the entity was away for so many; expected: at this time
+struct Errors { double usual, calm; bool changed; const recurring::Expected* expected = nullptr; };
 // The target's usual step over that of this context. Of its square, what the errors make (two in a step, independent of each
 // other) is as the context's errors; the rest, which the prediction follows, is as large in every context.
 inline double calm_steps(const Levels& s, i64 D, const Errors& errors) {
@@ -354,10 +355,24 @@ inline void rebase(const Levels& s, i64 D, double most) {
     }
 }
 
-// Learn one event; returns how far the levels are off, over the limit: more than 1 is an alarm.
+// Is the target on its way to what it was at this time before, or on its way back, and off itself? Its latest value is no further beyond
+// than that is off: a mean that has been set back does not show it. limit: of w
+SSM_INLINE bool recurs(const Levels& s, const Room& room, i64 D, const recurring::Expected* expected, double limit) {
+    const i64 j = D - 1;
+    if (!expected || unknown(expected->low) || !(room.far[j] > limit)) return false;
+    const double base = s.base[j], mean = s.mean[j], df = room.df[j], value = room.value[j];
+    const double low = min(base, expected->low - s.origin[j]), high = max(base, expected->high - s.origin[j]), off = high - low;
+    if (value < low - off || value > high + off) return false;
+    const double beyond = max(max(low - mean, mean - high), 0.0) / unit_of(s.rms[j], room.least[j], room.origin[j], base);
+    return df * series::log(1.0 + beyond * beyond / df) <= limit && recurring::repeats(*expected).level <= recurring::ALIKE * off;
+}
+
+// How far the levels are off, over the limit: more than 1 is an alarm; and whether that is what the clock brings, and none.
+struct Found { double score; bool recurs = false; };
+// Learn one event.
 // value: the target; columns (features,); what is not finite is skipped; events: mean number between false alarms
 // absorb: events in a row after which what is held off is normal; errors: the target's steps are judged by their size
-SSM_ALONE double observe(const Levels& s, double value, const double* columns, i64 features, double events, double absorb,
+SSM_ALONE Found observe(const Levels& s, double value, const double* columns, i64 features, double events, double absorb,
                          const Errors& errors, double* space) {
     double* number = s.number;
     const i64 D = features + 1, W = whole_doubles(2 * D);
@@ -370,7 +385,7 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     if (number[STAY] > 0.0) {
         go_along(s, room, static_cast<double>(WARMUP) - number[STAY], D);
         if (--number[STAY] == 0.0) end_stay(s, D);
-        return 0.0;
+        return {0.0};
     }
     const bool quick = fewest >= QUICK, settled = fewest >= SETTLED;
     quick ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
@@ -378,11 +393,14 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     const double correction = correction_of(number), single = room.limit[SINGLE] * correction, most = W_MOST * single;
     const auto [total, largest, used] = how_far(s, room, D, most);
     double score = 0.0;
+    bool again = false;
     if (used > 0) {
         const double joint = total / static_cast<double>(used), variance = 2.0 / min(PRIOR_DF, static_cast<double>(used));
         const double mean = 1.0 + number[JOINT], square = 1.0 + variance + number[JOINT_SQUARE];
         const double limit = chi_square_limit(max(mean, JOINT_LEAST), max(square - mean * mean, JOINT_LEAST * JOINT_LEAST), room.limit[JOINT_Z]);
         score = min(max(joint / (limit * correction), largest / single), SCORE_MOST);
+        again = score > HOLD && recurs(s, room, D, errors.expected, HOLD * single);
+        if (again) score = min(score, 1.0);
         if (score < 1.0) {
             number[JOINT] += SLOW * (joint - mean);
             number[JOINT_SQUARE] += SLOW * (joint * joint - square);
@@ -398,8 +416,11 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     number[HELD_FOR] = held ? number[HELD_FOR] + 1.0 : 0.0;
     settled ? settle<true>(s, room, held, visit, most, W) : settle<false>(s, room, held, visit, most, W);
     if (number[HELD_FOR] >= absorb) rebase(s, D, most);
-    return score;
+    return {score, again};
 }
+
+// Are levels off already, so that the next event may be an alarm?
+SSM_INLINE bool are_off(const Levels& s) { return s.number[HELD_FOR] > 0.0; }
 
 // Has an excursion that was an alarm not come back yet? Its score may be below 1 meanwhile: that ends no alert.
 SSM_INLINE bool lasts(const Levels& s) { return s.number[ALARMED] > 0.0; }
