@@ -1,0 +1,87 @@
+"""`ssm-stream init` on uplinks of radio sensors and of vehicles: kinds, other names, late counters, positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_init_plants import START, decided, noise, plant
+
+N = 400
+
+
+def uplinks(machines: int = 9, rows: int = N, late: float = 0.02) -> list[dict[str, Any]]:
+    """Sensors of rooms, water meters and valves, each a third; some uplinks have a time after those that they left."""
+    rng, out = np.random.default_rng(4), list[tuple[float, dict[str, Any]]]()
+    for m in range(machines):
+        total, name = 1000.0 + m, ("room", "meter", "valve")[m % 3]
+        for i in range(rows):
+            total += float(rng.gamma(1.0, 4.0))
+            signals = {
+                "room": {"temperature": 21 + rng.normal(), "co2": 600 + 40 * rng.normal()},
+                "meter": {"volume": float(int(total)), "water_temp": 11 + rng.normal(), "leak": False},
+                "valve": {"position": 40 + 9 * rng.normal(), "room_temperature": 20 + rng.normal()},
+            }[name]
+            values = {path: round(x, 2) if isinstance(x, float) else x for path, x in signals.items()}
+            ts = START + 600 * i + 5 * m + (1500 if rng.random() < late else 0)
+            row = {"ts": ts, "device": f"{name}-{m}", "dev_eui": f"24E1{7919 * (m + 3):06X}", "f_cnt": 70 + i}
+            out.append((ts, {**row, "battery": round(90 + 0.3 * rng.normal(), 1), **values}))
+    twice = [each for i, each in enumerate(out) for _ in range(1 + (i % 23 == 0))]
+    return [row for _, row in sorted(twice, key=lambda each: each[0])]
+
+
+def test_kinds_are_noted_where_a_column_of_one_is_left_out() -> None:
+    """Of the two numbers of a meter one is a total, and no signal: it had one column of its own."""
+    (note,) = [note for note in decided(uplinks()).notes if "kinds of machines" in note]
+    assert note.startswith("3 kinds of machines: ")
+    assert "meter-* with 3 columns of their own" in note
+
+
+def test_another_name_of_the_entity_is_no_category() -> None:
+    """Of nine machines each with a text of its own, it names them; a model has no use for it, and a new one none."""
+    draft = decided(uplinks())
+    assert draft.event.entity == "device"
+    assert "dev_eui" not in draft.event.categories
+    assert draft.left_out["dev_eui"] == "another name of the entity: one for each"
+
+
+@pytest.mark.parametrize("late", [0.0, 0.02])
+def test_counters_of_which_some_rows_come_late_are_no_signals(late: float) -> None:
+    """A time of arrival orders the rows: a message that was delayed has the count of before."""
+    draft = decided(uplinks(late=late))
+    assert {"f_cnt", "volume"} <= {*draft.left_out}
+    assert not {"f_cnt", "volume"} & {*draft.event.targets, *(draft.event.inputs or [])}
+    assert "volume" not in decided(uplinks(late=late), "battery").event.columns
+
+
+def test_what_rises_slowly_and_falls_now_and_then_is_no_counter() -> None:
+    rng = np.random.default_rng(2)
+    level = np.cumsum(0.02 + 0.05 * rng.normal(size=N * 2)).round(1)
+    rows = plant(N * 2, 1, x=noise(), level=lambda i, m: float(level[i]))
+    assert "level" in decided(rows).event.targets
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon"),
+    [("lat", "lon"), ("gps.latitude", "gps.longitude"), ("Breitengrad", "Längengrad"), ("start_lat", "start_lng")],
+)
+def test_where_a_vehicle_is_is_no_signal(lat: str, lon: str) -> None:
+    """A course over ground is a walk: it raised an alert on each second trip."""
+    rng = np.random.default_rng(3)
+    walk = np.cumsum(0.002 * rng.normal(size=(2, N)), axis=1)
+    rows = plant(N, 1, speed=noise(60, 5))
+    for i, row in enumerate(rows):
+        at = (walk[:, i] + [48.1, 11.5]).round(5).tolist()
+        place = dict(zip((lat.rpartition(".")[2], lon.rpartition(".")[2]), at, strict=True))
+        row |= {"gps": place} if "." in lat else place
+        row["oil"] = round(4 + 0.01 * row["speed"], 2)
+    draft = decided(rows)
+    assert draft.event.targets == ["oil", "speed"]
+    assert draft.left_out[lat].startswith("a position")
+    assert draft.left_out[lon].startswith("a position")
+
+
+def test_a_latency_is_no_latitude() -> None:
+    rows = plant(N, 1, lat=noise(40, 5), load=noise(60, 5, seed=2))
+    assert decided(rows).event.targets == ["lat", "load"]
