@@ -111,3 +111,13 @@ def test_machines_that_pause_are_silent_when_they_pause_for_longer_than_ever(tmp
     assert "in the file's first" in text
     config, *_ = drafted(write(trips(8), tmp_path / "week.csv"))
     assert config.alerts.silence is None or config.alerts.silence.after == "auto", "one weekend shows no other"
+
+
+def test_what_a_meter_counts_is_noted_where_nothing_watches_it() -> None:
+    """A leak shows in what a total grows by alone, which no setting computes; a counter of frames has none."""
+    (note,) = [note for note in decided(uplinks()).notes if "counts" in note]
+    assert note.startswith("nothing watches what `volume` counts")
+    assert "--target volume" in note
+    assert not [note for note in decided(uplinks(), "battery").notes if "nothing watches" in note]
+    named = decided(uplinks(), "volume")
+    assert not [note for note in named.notes if "nothing watches" in note]

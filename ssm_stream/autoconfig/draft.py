@@ -52,6 +52,7 @@ from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
 from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, is_part_of_time, no_signal_reason
+from ssm_stream.autoconfig.uplinks.meters import meter_notes
 from ssm_stream.autoconfig.uplinks.positions import find_positions
 from ssm_stream.config import ALL, Config, ConfigError, Event, Labels, Model, Source
 from ssm_stream.config.first_alerts import first_alerts
@@ -201,9 +202,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if stops.ttl is not None:
         why["state.ttl"] = ttl_reason(stops)
     known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
-    if late := first_alerts(step, Model(), "rows that come more often, if there are any, are sooner"):
-        notes.append(late)
-    notes += made.remarks
+    late = first_alerts(step, Model(), "rows that come more often, if there are any, are sooner")
+    notes += [*filter(None, [late]), *made.remarks]
     return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known), rest)
 
 
@@ -327,7 +327,7 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
         events, _ = EventReader(derived.event).read(sample.rows)
     narrowed = as_targets(derived.event, events, never, sample.given)
     left_out |= derived.left_out | narrowed.left_out
-    notes = [*derived.notes, *narrowed.notes]
+    notes = [*derived.notes, *narrowed.notes, *meter_notes(left_out)]
     return _Made(narrowed._replace(left_out=left_out, notes=notes), events, refused, [])
 
 
