@@ -52,8 +52,8 @@ from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
 from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, is_part_of_time, no_signal_reason
+from ssm_stream.autoconfig.uplinks.envelope import find_positions, link_reason
 from ssm_stream.autoconfig.uplinks.meters import meter_notes
-from ssm_stream.autoconfig.uplinks.positions import find_positions
 from ssm_stream.config import ALL, Config, ConfigError, Event, Labels, Model, Source
 from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
@@ -370,7 +370,7 @@ def _inputs(
     for path in selected.columns:
         column, owners = sample.columns[path], sample.owners
         counted = counter_reason(column, owners, sample.ts)
-        if reason := label_reason(column) or counted or lot_reason(column, owners):
+        if reason := label_reason(column) or counted or lot_reason(column, owners) or link_reason(path, found):
             left_out[path] = reason
         elif is_part_of_time(column):
             left_out[path] = "a part of the time"

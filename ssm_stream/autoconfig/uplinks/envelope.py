@@ -1,7 +1,12 @@
-"""Where a machine is: a latitude and its longitude are known by their names, as a pair."""
+"""What a message has of a machine but its measurements: where it is, and the radio link by which it sends.
+
+A latitude and its longitude are known by their names, as a pair; the link by the form of the uplinks that
+servers of LoRaWAN send: ChirpStack and The Things Stack.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +20,27 @@ POSITION = (
     "a position: where the machine is, not how it works; it goes wherever it drives, and stands still as it stands. "
     "Name it under features if the place matters"
 )
+LINKS = {
+    ("deviceInfo.devEui", "object."): re.compile(
+        "(dr|adr|fPort|fCnt|confirmed|devAddr|deviceInfo[.]devEui)$|(txInfo|rxInfo)[.[]"
+    ),
+    ("end_device_ids.dev_eui", "uplink_message.decoded_payload."): re.compile(
+        r"end_device_ids\.(dev|join)_(eui|addr)$|uplink_message\.((f_port|f_cnt|consumed_airtime|confirmed)$|(settings|rx_metadata|network_ids)[.[])"
+    ),
+}
+"""Of each form: a path that all uplinks have, the parent of what is measured, and the paths of the link."""
+LINK = (
+    "of the radio link, not of what is measured: its channel is drawn at random. Name it under features or categories "
+    "if it matters"
+)
+
+
+def link_reason(path: str, found: Mapping[str, Column]) -> str | None:
+    """Return why a column is of the radio link of an uplink; None if it is not. found: path → column"""
+    for (name, parent), paths in LINKS.items():
+        if paths.match(path) and name in found and any(other.startswith(parent) for other in found):
+            return LINK
+    return None
 
 
 def find_positions(found: Mapping[str, Column]) -> dict[str, str]:
