@@ -11,6 +11,8 @@ import pytest
 from test_init_ends import drafted, write
 from test_init_plants import START, decided, noise, plant
 
+from ssm_stream.config import parse_config
+
 N = 400
 
 
@@ -146,3 +148,17 @@ def test_the_radio_link_of_an_uplink_is_no_input(server: str, target: list[str])
     assert used == {f"{parent}temperature", f"{parent}co2"}
     link = "txInfo.frequency" if server == "chirpstack" else "uplink_message.settings.frequency"
     assert draft.left_out[link].startswith("of the radio link")
+
+
+def test_an_alarm_of_the_machine_itself_comes_with_the_limit_that_passes_it_on() -> None:
+    """The flag of a meter was left out as a label, and its alarm was lost."""
+    rows = plant(N, 2, x=noise(), y=noise(seed=2), leak=lambda i, m: 300 <= i < 310 and m == 1)
+    reason = decided(rows).left_out["leak"]
+    assert reason.startswith("True in 10 of 800 rows, and named like a label")
+    setting = reason.partition("alerts.limits: ")[2]
+    assert setting == '[{column: "leak", one_of: [true]}]'
+    limits = parse_config(
+        "source: {brokers: b, topic: t}\nevent: {entity: machine, timestamp: ts, target: x}\n"
+        f"alerts: {{limits: {setting}}}"
+    ).alerts.limits
+    assert limits[0].column == "leak"

@@ -29,10 +29,7 @@ LINKS = {
     ),
 }
 """Of each form: a path that all uplinks have, the parent of what is measured, and the paths of the link."""
-LINK = (
-    "of the radio link, not of what is measured: its channel is drawn at random. Name it under features or categories "
-    "if it matters"
-)
+LINK = "of the radio link, not of what is measured: name it under features or categories if it matters"
 
 
 def link_reason(path: str, found: Mapping[str, Column]) -> str | None:
