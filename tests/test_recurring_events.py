@@ -89,7 +89,7 @@ def test_another_size_at_the_same_time_is_an_anomaly(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_monday_that_stands_like_a_sunday_is_an_anomaly(seed: int) -> None:
-    times, hour, y, rng = signal(26, MINUTE, seed)
+    times, hour, y, _ = signal(26, MINUTE, seed)
     weekday = (times // DAY + 3) % 7
     works = (weekday < 5) & (hour >= 6) & (hour < 22)
     stops = (times // DAY == 25) & (hour >= 9.2) & (hour < 12)  # a Monday

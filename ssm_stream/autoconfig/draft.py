@@ -26,7 +26,7 @@ from ssm_stream.autoconfig.columns import (
     usual_step,
     whole_reason,
 )
-from ssm_stream.autoconfig.entity import find_entity, has_name_of, kinds_note, warmup_note
+from ssm_stream.autoconfig.entity import find_entity, kinds_note, other_name_reason, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
@@ -52,6 +52,8 @@ from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
 from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, is_part_of_time, no_signal_reason
+from ssm_stream.autoconfig.uplinks.envelope import find_positions, link_reason
+from ssm_stream.autoconfig.uplinks.meters import meter_notes
 from ssm_stream.config import ALL, Config, ConfigError, Event, Labels, Model, Source
 from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
@@ -188,7 +190,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     judges = flags is None and not choices.of_readings and event.aggregate is None
     notes += mark_notes(used, sample.owners, judges)
     rest = find_rest(used, owners)
-    notes += filter(None, [kinds_note(used, owners), rest and rest.note()])
+    notes += filter(None, [kinds_note(used, found.values(), owners), rest and rest.note()])
     entities = len(set(events.entity))
     notes += filter(None, [warmup_note(events, entity, found, sample.owners)])
     if flags is not None:
@@ -200,9 +202,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if stops.ttl is not None:
         why["state.ttl"] = ttl_reason(stops)
     known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
-    if late := first_alerts(step, Model(), "rows that come more often, if there are any, are sooner"):
-        notes.append(late)
-    notes += made.remarks
+    late = first_alerts(step, Model(), "rows that come more often, if there are any, are sooner")
+    notes += [*filter(None, [late]), *made.remarks]
     return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known), rest)
 
 
@@ -286,10 +287,11 @@ def _proposed(
     fixed: dict[str, Any], taken: Collection[str], entity: str | None, sample: _Sample, why: dict[str, str]
 ) -> _Made:
     """Return the section with the target that stands out, or with every signal as one."""
+    own = {*taken, *find_positions(sample.columns)}
     try:
-        target = find_target(sample.columns, {*taken, *sample.given}, entity, sample.ts)
+        target = find_target(sample.columns, own | {*sample.given}, entity, sample.ts)
     except ConfigError:
-        target = find_target(sample.columns, taken, entity, sample.ts)
+        target = find_target(sample.columns, own, entity, sample.ts)
     if target.others:
         reasons = dict(why)
         try:
@@ -300,10 +302,8 @@ def _proposed(
             why |= reasons
             reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
             one = suggested_target(made.narrowed, [target.path, *target.others])
-            several = f"for one target, predicted from the others: --target {shlex.quote(one)}"
-            narrowed = made.narrowed._replace(
-                why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
-            )
+            notes = [*made.narrowed.notes, f"for one target, predicted from the others: --target {shlex.quote(one)}"]
+            narrowed = made.narrowed._replace(why=made.narrowed.why | {"target": reason}, notes=notes)
             return made._replace(narrowed=narrowed, alone=one)
     made = _these(fixed, [target.path], sample, why)
     why["target"] = target.reason
@@ -320,13 +320,14 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
     if not len(events):
         return _Made(Narrowed(event, left_out, {"target": "every signal"}, []), events, refused, [])
     reasons = {path: no_signal_reason(sample.columns[path], sample.owners, sample.ts) for path in event.numbers}
+    reasons |= {path: reason for path, reason in find_positions(sample.columns).items() if path in reasons}
     never = {path: reason for path, reason in reasons.items() if reason is not None}
     derived = without_derived(event, events, never)
     if derived.left_out:
         events, _ = EventReader(derived.event).read(sample.rows)
     narrowed = as_targets(derived.event, events, never, sample.given)
     left_out |= derived.left_out | narrowed.left_out
-    notes = [*derived.notes, *narrowed.notes]
+    notes = [*derived.notes, *narrowed.notes, *meter_notes(left_out)]
     return _Made(narrowed._replace(left_out=left_out, notes=notes), events, refused, [])
 
 
@@ -369,12 +370,12 @@ def _inputs(
     for path in selected.columns:
         column, owners = sample.columns[path], sample.owners
         counted = counter_reason(column, owners, sample.ts)
-        if reason := label_reason(column) or counted or lot_reason(column, owners):
+        if reason := label_reason(column) or counted or lot_reason(column, owners) or link_reason(path, found):
             left_out[path] = reason
         elif is_part_of_time(column):
             left_out[path] = "a part of the time"
-        elif has_name_of(column, owners):
-            left_out[path] = "text that has the entity's name in it, and no other for it"
+        elif reason := other_name_reason(column, owners):
+            left_out[path] = reason
     for path, reason in left_out.items():
         if reason.startswith("text") and path in sample.columns and holds_quoted_numbers(sample.columns[path]):
             left_out[path] = f"{reason}. They are numbers in quotes: write them as numbers"

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -42,7 +42,10 @@ CLOCK = re.compile("[0-9]{1,2}[:.h][0-9]{2}([:.][0-9]{2})?(?![0-9])")
 """The beginning of a time of day."""
 DAY_MS = 86_400_000
 MIN_ROWS_OF_KIND, MIN_OWN_COLUMNS = 50, 2
-"""Rows of a machine by which it shows the columns that it has; and columns that no other kind of machine has."""
+"""Rows of a machine by which it shows the columns that it has; and columns that no other kind of machine has, one of
+them an input or a target."""
+MIN_NAMED = 8
+"""Machines, each with a text of its own, by which it is a name: each of three may make another product."""
 MAX_LISTED = 3
 """Columns that a note names."""
 
@@ -189,30 +192,43 @@ def _count(distinct: int) -> str:
     return f"{distinct} value{'s' if distinct != 1 else ''} in the sample"
 
 
-def has_name_of(column: Column, owners: Mapping[int, Any]) -> bool:
-    """Return whether it is one text for each entity with its name in it, as an address has: as a category it would hold
-    nothing but the entity, and cost each prediction as much as what does. owners: row → name of its entity"""
+def other_name_reason(column: Column, owners: Mapping[int, Any]) -> str | None:
+    """Return why a text is another name of the entity, and no category: it would hold nothing but the entity, and cost
+    each prediction as much as what does. None if it is none.
+
+    It is one for each entity, with its name in it, as an address has; or of many one each, as a number of the radio is.
+    owners: row → name of its entity
+    """
     if column.kind != "text" or column.distinct != len({*owners.values()}) or column.distinct < 2:
-        return False
-    return all(owners.get(i) is not None and str(owners[i]) in str(text) for i, text in column.values.items())
+        return None
+    if all(owners.get(i) is not None and str(owners[i]) in str(text) for i, text in column.values.items()):
+        return "text that has the entity's name in it, and no other for it"
+    is_name = column.distinct == len({(owners.get(i), text) for i, text in column.values.items()})
+    return "another name of the entity: one for each" if is_name and column.distinct >= MIN_NAMED else None
 
 
-def kinds_note(used: Sequence[Column], owners: Mapping[int, Any]) -> str | None:
+def kinds_note(used: Sequence[Column], found: Iterable[Column], owners: Mapping[int, Any]) -> str | None:
     """Return a note on kinds of machines with columns of their own, and how to watch each by a file; None if all have
     the same.
 
     Args:
         used: the columns that are inputs or targets
+        found: all columns, of which a kind may have some that are left out, such as a total
         owners: row → name of its entity
     """
     rows = Counter(owners.values())
-    having = {name: {c.path for c in used if any(owners.get(i) == name for i in c.values)} for name in rows}
+    named = {column.path: {owners.get(i) for i in column.values} for column in found}
     kinds: dict[frozenset[str], list[Any]] = {}
-    for name, own_paths in having.items():
-        if rows[name] >= MIN_ROWS_OF_KIND:
-            kinds.setdefault(frozenset(own_paths), []).append(name)
-    own = {paths: len(paths.difference(*(kinds.keys() - {paths}))) for paths in kinds}
-    if len(kinds) < 2 or min(own.values()) < MIN_OWN_COLUMNS:
+    for name, count in rows.items():
+        if count >= MIN_ROWS_OF_KIND:
+            kinds.setdefault(frozenset(c.path for c in used if name in named[c.path]), []).append(name)
+    if len(kinds) < 2 or not all(paths.difference(*(kinds.keys() - {paths})) for paths in kinds):
+        return None
+    own = {
+        paths: sum(not having.isdisjoint(names) and having <= {*names} for having in named.values())
+        for paths, names in kinds.items()
+    }
+    if min(own.values()) < MIN_OWN_COLUMNS:
         return None
     described, only = [], []
     for paths, names in kinds.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -31,7 +32,8 @@ def label_reason(column: Column) -> str | None:
         return None
     return (
         f"{mark!r} in {rare} of {usual + rare} rows, and named like a label: what marks events is not known when they "
-        "come; name it under features if it is"
+        "come; name it under features if it is. An alarm of the machine itself is passed on by alerts.limits: "
+        f"[{{column: {json.dumps(column.path, ensure_ascii=False)}, one_of: [{json.dumps(mark, ensure_ascii=False)}]}}]"
     )
 
 

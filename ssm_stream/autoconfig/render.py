@@ -219,11 +219,13 @@ def _stopped(stops: Stops | None) -> list[str]:
     """Return the switches of the section `alerts` for what stops; in a comment those that do not suit the sample."""
     if stops is None:
         return []
-    silence = ("silence: {after: auto}", "machines whose events stop, columns without values")
+    after = "auto" if stops.after is None else format_duration(stops.after)
+    pauses = f"; {_one_line(stops.pauses)}" if stops.pauses else ""
+    silence = (f"silence: {{after: {after}}}", f"machines whose events stop, columns without values{pauses}")
     if stops.columns is not None and stops.silence is None:
         silence = (
-            "silence: {after: auto, columns: false}",
-            f"machines whose events stop, not columns: {_one_line(stops.columns)}",
+            f"silence: {{after: {after}, columns: false}}",
+            f"machines whose events stop, not columns: {_one_line(stops.columns)}{pauses}",
         )
     repeat = "signals that repeat one value as they never did"
     some = stops.watched is not None and stops.stuck is None

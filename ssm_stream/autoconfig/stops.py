@@ -32,6 +32,9 @@ MIN_DAYS, TIMES_AWAY = 7, 4
 """Days for which a machine is remembered at least, as a sample of a few days shows no weekend; and times the longest
 absence of one that came back."""
 DAY_S, DAY_MS = 86_400.0, 86_400_000.0
+MIN_SPAN_MS, MIN_COVERED, LONGER = 14 * DAY_MS, 0.95, 1.5
+"""Time of the rows that shows how long machines pause, with a weekend and its repetition; share of the machines whose
+longest pause is no alert; and times that by which one is longer than those."""
 MAX_LATE = 10
 """Times its longest step before the end of the sample up to which a machine may yet go on."""
 WARMUP = Model().warmup
@@ -64,6 +67,7 @@ class Stops(NamedTuple):
         watched: columns that may be stuck, where others are no signals to watch so; None: all
         unwatched: why the others are not
         ttl: `state.ttl` that suits a sample whose machines end, s; None: the default does
+        after, pauses: `alerts.silence.after` of machines that pause, s, and why; None: `auto` does
         machines: whose ends are judged; 0: none are
         within, span: a name of the rows by which they are, and their time, s
     """
@@ -77,6 +81,8 @@ class Stops(NamedTuple):
     machines: int = 0
     within: str = SAMPLE
     span: float = 0.0
+    after: float | None = None
+    pauses: str = ""
 
 
 def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> Stops:
@@ -226,10 +232,22 @@ def _with_ends(stops: Stops, lives: Mapping[str, Life], gaps: _Gaps, step: float
     silence = f"it would raise {plural(gaps.started, 'alert')} in {within}" if gaps.started > allowed else None
     ttl, times = None, [time for life in lives.values() for time in (life.first, life.last)]
     span = max(times, default=0) - min(times, default=0)
+    after = _longer_than_pauses(lives, ended) if gaps.started > len(lives) and span >= MIN_SPAN_MS else None
     if _are_many(len(ended), len(lives), span):
-        silence = f"{len(ended)} of {len(lives)} machines end within {within}"
+        silence, after = f"{len(ended)} of {len(lives)} machines end within {within}", None
         ttl = _time_to_live(lives, ended)
-    return stops._replace(silence=silence, ttl=ttl, machines=len(lives), within=within, span=span / 1000)
+    pauses = ""
+    if after is not None:
+        silence = None
+        pauses = f"auto would raise {plural(gaps.started, 'alert')} in {within}, of pauses that are usual there"
+    stops = stops._replace(silence=silence, ttl=ttl, machines=len(lives), within=within, span=span / 1000)
+    return stops._replace(after=after, pauses=pauses)
+
+
+def _longer_than_pauses(lives: Mapping[str, Life], ended: Collection[str]) -> float | None:
+    """Return the whole days, s, that are longer than the pauses of nearly all machines; None if all have ended."""
+    pauses = [life.longest for name, life in lives.items() if name not in ended]
+    return math.ceil(LONGER * float(np.quantile(pauses, MIN_COVERED)) / DAY_MS) * DAY_S if pauses else None
 
 
 def _are_many(ended: int, machines: int, span: float) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.columns import Column, name_words, time_format, word_set
 from ssm_stream.autoconfig.feature_selection import count_expected, is_number
 from ssm_stream.autoconfig.labels import KNOWN_LATER
+from ssm_stream.autoconfig.uplinks.late_rows import without_late
 from ssm_stream.config import ConfigError
 
 TIMES = ("timestamp", "ts", "datetime", "time", "date", "t", "when", "created", "epoch")
@@ -140,13 +141,15 @@ def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64
         return COUNTED
     rows = _rows_of(column, names)
     runs = [column.numbers[at] for at in rows]
+    counted = without_late(rows, runs)
     if column.distinct > 2 and not len(_changes(runs)):
         return "the same in all rows of each entity"
     if is_part_of_time(column) or _is_counted_by_name(column, runs):
         return COUNTED
-    if column.distinct > 2 and _is_whole(column) and _never_falls(runs):
+    in_order = [column.numbers[at] for at in counted]
+    if column.distinct > 2 and _is_whole(column) and _never_falls(in_order):
         return COUNTED
-    if (total := _total_reason(runs, [ts[at] for at in rows])) is not None:
+    if (total := _total_reason(in_order, [ts[at] for at in counted])) is not None:
         return total
     if _counts_anew(runs):
         return COUNTED_ANEW
@@ -345,6 +348,7 @@ def counter_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64])
     if column.kind not in ("number", "whole") or {*column.name} <= CALENDAR | WITH_THOSE:
         return None  # a part of the calendar may be an input, and need not begin anew in a sample of a day
     rows = _rows_of(column, names)
+    rows = without_late(rows, [column.numbers[at] for at in rows])
     return _total_reason([column.numbers[at] for at in rows], [ts[at] for at in rows])
 
 
