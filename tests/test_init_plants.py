@@ -378,8 +378,8 @@ def test_an_angle_that_passes_through_north_is_no_signal() -> None:
 
 def test_names_that_never_come_again_are_no_category() -> None:
     def reason(at: Callable[[int, int], str | None], machines: int = 1) -> str | None:
-        rows = plant(400, machines, lot=at)
-        (column,) = (column for column in columns(rows) if column.path == "lot")
+        rows = plant(400, machines, made=at)
+        (column,) = (column for column in columns(rows) if column.path == "made")
         return lot_reason(column, {i: row["machine"] for i, row in enumerate(rows)})
 
     assert reason(lambda i, m: f"L{i // 40}") is not None

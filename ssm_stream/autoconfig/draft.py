@@ -26,10 +26,18 @@ from ssm_stream.autoconfig.columns import (
     usual_step,
     whole_reason,
 )
-from ssm_stream.autoconfig.entity import find_entity, has_name_of, kinds_note, warmup_note
+from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
-from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
+from ssm_stream.autoconfig.inputs.categories import own_categories, own_reason
+from ssm_stream.autoconfig.inputs.reasons import no_input_reason
+from ssm_stream.autoconfig.inputs.redundant import (
+    collinear_notes,
+    without_copies,
+    without_derived,
+    without_idle_columns,
+)
+from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
@@ -45,13 +53,12 @@ from ssm_stream.autoconfig.readings import (
     unused_signals,
     with_layout,
 )
-from ssm_stream.autoconfig.redundant import collinear_notes, without_copies, without_derived, without_idle_columns
 from ssm_stream.autoconfig.rest import Rest, find_rest
 from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
-from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, is_part_of_time, no_signal_reason
+from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, no_signal_reason
 from ssm_stream.config import ALL, Config, ConfigError, Event, Labels, Model, Source
 from ssm_stream.config.first_alerts import first_alerts
 from ssm_stream.config.suggestions import suggest
@@ -366,30 +373,22 @@ def _inputs(
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
-    for path in selected.columns:
-        column, owners = sample.columns[path], sample.owners
-        counted = counter_reason(column, owners, sample.ts)
-        if reason := label_reason(column) or counted or lot_reason(column, owners):
-            left_out[path] = reason
-        elif is_part_of_time(column):
-            left_out[path] = "a part of the time"
-        elif has_name_of(column, owners):
-            left_out[path] = "text that has the entity's name in it, and no other for it"
+    reasons = {path: no_input_reason(found[path], sample.owners, sample.ts) for path in selected.columns}
+    left_out |= {path: reason for path, reason in reasons.items() if reason is not None}
+    own = own_categories(left_out, found, sample.owners)
+    left_out = {path: reason for path, reason in left_out.items() if path not in own}
     for path, reason in left_out.items():
         if reason.startswith("text") and path in sample.columns and holds_quoted_numbers(sample.columns[path]):
             left_out[path] = f"{reason}. They are numbers in quotes: write them as numbers"
     later |= set(left_out)
     features = [path for path in selected.numbers if path not in later]
-    categories = [path for path in selected.categories if path not in later]
+    categories = [*(path for path in selected.categories if path not in later), *own]
     why["features"] = NUMBERS if features else "no other column is a number: its own past and the calendar predict"
     if categories:
-        why["categories"] = "text with few values"
+        why["categories"] = own_reason(own) if own else "text with few values"
     remarks = [remark for remark in selection.remarks if remark.partition(":")[0] not in later]
-    return (
-        Event.model_validate({**event.model_dump(), "features": features, "categories": categories}),
-        left_out,
-        remarks,
-    )
+    made = Event.model_validate({**event.model_dump(), "features": features, "categories": categories})
+    return made, left_out, remarks
 
 
 def _free(name: str, found: dict[str, Column]) -> str:
