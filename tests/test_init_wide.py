@@ -157,3 +157,18 @@ def test_many_flags_and_columns_left_out_are_few_lines(tmp_path: Path) -> None:
     believes = next(line for line in checked.output.splitlines() if line.strip().startswith("believes"))
     assert len(believes) < 400
     assert "(64 in all)" in believes
+
+
+def test_numbers_of_programs_are_a_category_where_each_machine_has_few() -> None:
+    """The program's number of a robot is no signal, though the fleet has 24 of them."""
+    rows = robots(300, 12, lambda i, m: "")
+    level = np.random.default_rng(3).normal(9, 2, (12, 4))
+    for k, row in enumerate(rows):
+        i, m = divmod(k, 12)
+        row["program"] = 100 + 7 * m + 3 * (i * i % 4)
+        row["speed_rpm"] = 1000 + 10 * m + i * i % 4
+        row["current"] = round(float(level[m, i * i % 4] + row["current"] / 10), 2)
+    draft = draft_event(rows, Choices(entity="robot"), "line-1")
+    assert draft.event.categories == ["program"]
+    assert "program" not in draft.event.targets
+    assert "speed_rpm" in draft.event.targets, "measured, not the name of a thing"

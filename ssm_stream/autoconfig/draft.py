@@ -22,6 +22,7 @@ from ssm_stream.autoconfig.columns import (
     has_offset,
     holds_quoted_numbers,
     name_words,
+    own_reason,
     reordered,
     usual_step,
     whole_reason,
@@ -29,7 +30,7 @@ from ssm_stream.autoconfig.columns import (
 from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
-from ssm_stream.autoconfig.inputs.categories import own_categories, own_reason
+from ssm_stream.autoconfig.inputs.categories import own_categories
 from ssm_stream.autoconfig.inputs.reasons import no_input_reason
 from ssm_stream.autoconfig.inputs.redundant import (
     collinear_notes,

@@ -29,6 +29,8 @@ SAMPLE = 200
 MAX_COLUMNS = 64
 MAX_CATEGORY_VALUES = 32
 """A column with more values is an identifier of each event, such as a serial number, and no category."""
+MAX_FLEET_VALUES = 4 * MAX_CATEGORY_VALUES
+"""Those of a fleet whose machines have few each: an input for each of the first 32, and one for the others."""
 MAX_INVALID = 0.05
 """Share of events that may have no usable number in some feature. They are refused, so all columns share it."""
 MIN_OWN = 10

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssm_stream.autoconfig.columns import Column
-from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES
+from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, MAX_FLEET_VALUES
 
-MAX_VALUES = 4 * MAX_CATEGORY_VALUES
-"""Values of the fleet: those beyond the first 32 share an input, which of many more would hold little."""
 MIN_RETURNS = 2.0
 """Stretches of rows in which a value of a machine comes, in the mean: names of lots come in one."""
 MIN_SEVERAL = 0.5
@@ -35,7 +33,7 @@ def own_categories(
 
 def _count(column: Column, owners: Mapping[int, Any]) -> tuple[int, int] | None:
     """Return the values of a column in the fleet and the most of one machine; None if it is no category."""
-    if column.kind != "text" or not MAX_CATEGORY_VALUES < column.distinct <= MAX_VALUES:
+    if column.kind != "text" or not MAX_CATEGORY_VALUES < column.distinct <= MAX_FLEET_VALUES:
         return None
     values, last, stretches = defaultdict[Any, set[str]](set), dict[Any, str](), 0
     for i, value in column.values.items():
@@ -48,13 +46,3 @@ def _count(column: Column, owners: Mapping[int, Any]) -> tuple[int, int] | None:
     if max(own) > MAX_CATEGORY_VALUES or several < MIN_SEVERAL * len(own) or stretches < MIN_RETURNS * sum(own):
         return None
     return column.distinct, max(own)
-
-
-def own_reason(found: Mapping[str, tuple[int, int]]) -> str:
-    """Return why these are categories, and which setting suits them. found: of `own_categories`"""
-    each = ", ".join(f"{path} {fleet}, at most {own} of one machine" for path, (fleet, own) in found.items())
-    return (
-        f"text with few values for each machine ({each}). Machines that learn together have an input for each of the "
-        f"first {MAX_CATEGORY_VALUES} values, and one for all others: where a name means something else on each "
-        "machine, as numbers of programs do, model.fleet: false gives each its own"
-    )
