@@ -72,7 +72,9 @@ def lots(name: str, at: Callable[[int], str]) -> str | None:
     return lot_reason(column, {})
 
 
-@pytest.mark.parametrize("name", ["batch", "Batch_ID", "lotNumber", "order_no", "Charge"])
+@pytest.mark.parametrize(
+    "name", ["batch", "Batch_ID", "lotNumber", "order_no", "Charge", "Chargennummer", "Auftragsnummer"]
+)
 def test_a_few_lots_that_never_come_again_are_known_by_their_name(name: str) -> None:
     """A sample of two days may have three batches: the next one is new all the same."""
     reason = lots(name, lambda i: f"B{i // 150}")
@@ -91,6 +93,15 @@ def test_names_of_instruments_with_a_property_are_no_machines() -> None:
     assert find_tag_names([f"GF1.{code}_{k}.PV" for code in ("TT", "PT") for k in range(101, 121)]) is None
     several = [f"GF{m}.{code}_101.PV" for m in (1, 2) for code in ("TT", "FT", "PT")]
     assert family_note([*several, "CH-1.flow"]) is None, "as before: the last separator decides"
+
+
+@pytest.mark.parametrize("name", ["Schweißprogramm", "Programmnummer", "Rezept_Nr", "artikelnummer"])
+def test_german_names_of_programs_are_read(name: str) -> None:
+    rows = [
+        {**row, name: 100 + 7 * (k % 12) + k // 12 % 3 * 2} for k, row in enumerate(robots(200, 12, lambda i, m: "x"))
+    ]
+    draft = draft_event(rows, Choices(entity="robot"), "line-1")
+    assert draft.event.categories == [name]
 
 
 def signals(names: list[str], n: int = 200, **still: float) -> list[dict[str, Any]]:

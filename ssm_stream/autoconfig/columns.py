@@ -41,8 +41,9 @@ QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 QUANTITIES = "temperatur|druck|drehzahl|leistung|spannung|sollwert|istwert"
 FLOWS = "".join(f"(?<!{word})" for word in ["volumen", "massen", "luft", "gas", "wasser", "dampf", "förder", "foerder"])
-JOINED = re.compile(f"([a-zäöüß]+)({QUANTITIES}|{FLOWS}strom)(?![a-zäöüß])")
-"""German words whose end is a quantity, which is their head. Of Volumenstrom and Luftstrom it is no current."""
+THINGS = "programm|rezept|artikel|produkt|werkzeug|nummer"
+JOINED = re.compile(f"([a-zäöüß]+)({QUANTITIES}|{FLOWS}strom|{THINGS})(?![a-zäöüß])")
+"""German words whose end is a quantity, which is their head, or a thing. Of Volumenstrom it is no current."""
 
 
 def word_set(text: str) -> frozenset[str]:

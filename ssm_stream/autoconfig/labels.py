@@ -21,8 +21,8 @@ MAX_MARKED = 0.1
 MIN_LOTS, MIN_NAMED = (8, 8), (2, 1)
 """Different texts, and changes from one to another, without which a sample does not show that none comes again; and
 those of a column that is named like lots, of which a sample of a day or two has few."""
-LOTS = word_set("batch lot order job charge chargen los auftrag campaign")
-NUMBERED = word_set("id no nr number num code key name")
+LOTS = word_set("batch lot order job charge chargen los auftrag auftrags campaign")
+NUMBERED = word_set("id no nr nummer number num code key name")
 """Words for lots, and those after them that do not change what is named: batch_id; a batch_type is no lot."""
 
 

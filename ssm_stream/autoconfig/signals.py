@@ -35,7 +35,10 @@ for whole numbers of more values to be the names of things, such as tools: the n
 MIN_BY_NAME, MAX_BY_SIZE = 0.1, 0.5
 """Share of some other column that such numbers explain as names, and the share of that at most that they explain as
 sizes: a level of a valve, a setpoint and a count explain what follows them by their size."""
-THINGS = word_set("mould mold tool die recipe program programme product article material grade sku variant")
+THINGS = word_set(
+    "mould mold tool die recipe program programme product article material grade sku variant "
+    "programm rezept artikel produkt werkzeug sorte"
+)
 """Words for what modes that are whole numbers name: each machine has its own level with each."""
 MAX_LISTED = 3
 """Drivers that a reason names."""
