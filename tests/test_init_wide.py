@@ -183,3 +183,19 @@ def test_numbers_of_programs_are_a_category_where_each_machine_has_few() -> None
     assert draft.event.categories == ["program"]
     assert "program" not in draft.event.targets
     assert "speed_rpm" in draft.event.targets, "measured, not the name of a thing"
+
+
+def test_a_place_in_a_cycle_of_wear_is_an_input_and_no_target() -> None:
+    """Welds since the electrode was dressed: without it, the wear of each cycle is noise."""
+    rows = robots(600, 6, lambda i, m: "AB"[i * i % 3 % 2])
+    for k, row in enumerate(rows):
+        i, m = divmod(k, 6)
+        place = (i + 17 * m) % 60
+        row |= {"welds_since_dress": place, "slot": (i + 5 * m) % 25, "resistance": row["force"] * 10 - 0.15 * place}
+    draft = draft_event(rows, Choices(entity="robot"), "line-1")
+    assert draft.event.inputs is not None
+    assert "welds_since_dress" in draft.event.inputs
+    assert "welds_since_dress" not in {*draft.event.targets, *draft.left_out}
+    assert any("`welds_since_dress` counts the rows and begins anew" in note for note in draft.notes)
+    assert "slot" in draft.left_out, "explains nothing"
+    assert "slot" not in draft.event.inputs

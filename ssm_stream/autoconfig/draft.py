@@ -31,6 +31,7 @@ from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
 from ssm_stream.autoconfig.inputs.categories import own_categories
+from ssm_stream.autoconfig.inputs.cycle_places import with_places
 from ssm_stream.autoconfig.inputs.reasons import no_input_reason
 from ssm_stream.autoconfig.inputs.redundant import (
     collinear_notes,
@@ -208,9 +209,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if stops.ttl is not None:
         why["state.ttl"] = ttl_reason(stops)
     known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
-    if late := first_alerts(step, Model(), "rows that come more often, if there are any, are sooner"):
-        notes.append(late)
-    notes += made.remarks
+    late = first_alerts(step, Model(), "rows that come more often, if there are any, are sooner")
+    notes += [*filter(None, [late]), *made.remarks]
     return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known), rest)
 
 
@@ -333,9 +333,11 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
     if derived.left_out:
         events, _ = EventReader(derived.event).read(sample.rows)
     narrowed = as_targets(derived.event, events, never, sample.given)
+    narrowed = with_places(narrowed, left_out | narrowed.left_out, sample.columns, sample.owners, events)
     left_out |= derived.left_out | narrowed.left_out
-    notes = [*derived.notes, *narrowed.notes]
-    return _Made(narrowed._replace(left_out=left_out, notes=notes), events, refused, [])
+    left_out = {path: why_not for path, why_not in left_out.items() if path not in (narrowed.event.inputs or [])}
+    narrowed = narrowed._replace(left_out=left_out, notes=[*derived.notes, *narrowed.notes])
+    return _Made(narrowed, events, refused, [])
 
 
 def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict[str, str]) -> _Made:
@@ -363,20 +365,19 @@ def _inputs(
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
-    names = [sample.owners.get(i) for i in range(len(rows))]
+    owners, ts, names = sample.owners, sample.ts, [sample.owners.get(i) for i in range(len(rows))]
     spread = [rows[i] for i in spread_rows(names)]
     selection = select_features(bare, spread, len(spread))
     selected, found = selection.config.event, sample.columns
     left_out = {path: whole_reason(found.get(path), names, why) for path, why in selection.left_out.items()}
     for path in [path for path, reason in left_out.items() if reason.startswith(SPARSE)]:
-        if total := counter_reason(found[path], sample.owners, sample.ts):
+        if total := counter_reason(found[path], owners, ts):
             left_out[path] = total  # a meter that few rows have counts up, too: its level is none to watch
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
-    reasons = {path: no_input_reason(found[path], sample.owners, sample.ts) for path in selected.columns}
-    left_out |= {path: reason for path, reason in reasons.items() if reason is not None}
-    own = own_categories(left_out, found, sample.owners)
+    left_out |= {path: no for path in selected.columns if (no := no_input_reason(found[path], owners, ts))}
+    own = own_categories(left_out, found, owners)
     left_out = {path: reason for path, reason in left_out.items() if path not in own}
     for path, reason in left_out.items():
         if reason.startswith("text") and path in sample.columns and holds_quoted_numbers(sample.columns[path]):
