@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import name_words
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
-from ssm_stream.autoconfig.redundant import find_relation
+from ssm_stream.autoconfig.inputs.redundant import find_relation
 from ssm_stream.autoconfig.render import render_config, yaml_quoted
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, Event, load_config, parse_config

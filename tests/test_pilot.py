@@ -451,6 +451,15 @@ def test_faults_of_the_data_are_found_and_calm_data_have_none() -> None:
     assert told["gap_list"][0]["intervals"] == pytest.approx(31.0)
 
 
+def test_a_level_near_minus_40_that_moves_has_no_other_unit() -> None:
+    """There °C and °F agree, so that any small move is that of the one to the other: a draught of −43 Pa."""
+    rng = np.random.default_rng(6)
+    y = np.concatenate([rng.normal(-43.2, 0.5, 600), rng.normal(-41.8, 0.28, 600)])
+    assert quality(settings(), [bare_run(y.tolist(), features=rng.normal(size=(1200, 1)))])["unit_jumps"] == 0
+    y = np.concatenate([rng.normal(-30.0, 0.5, 600), 1.8 * rng.normal(-30.0, 0.5, 600) + 32.0])
+    assert quality(settings(), [bare_run(y.tolist(), features=rng.normal(size=(1200, 1)))])["unit_jumps"] == 1
+
+
 # The whole.
 
 

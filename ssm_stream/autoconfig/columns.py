@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.date_numbers import is_date_number, may_be_days
-from ssm_stream.autoconfig.feature_selection import count_expected, is_number, values_by_column
+from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, count_expected, is_number, values_by_column
 from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.config.paths import PathError, has_list_step
 from ssm_stream.ingest.paths import leaf_paths, path_getter
@@ -41,8 +41,9 @@ QUOTED = re.compile("[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 QUANTITIES = "temperatur|druck|drehzahl|leistung|spannung|sollwert|istwert"
 FLOWS = "".join(f"(?<!{word})" for word in ["volumen", "massen", "luft", "gas", "wasser", "dampf", "förder", "foerder"])
-JOINED = re.compile(f"([a-zäöüß]+)({QUANTITIES}|{FLOWS}strom)(?![a-zäöüß])")
-"""German words whose end is a quantity, which is their head. Of Volumenstrom and Luftstrom it is no current."""
+THINGS = "programm|rezept|artikel|produkt|werkzeug|nummer"
+JOINED = re.compile(f"([a-zäöüß]+)({QUANTITIES}|{FLOWS}strom|{THINGS})(?![a-zäöüß])")
+"""German words whose end is a quantity, which is their head, or a thing. Of Volumenstrom it is no current."""
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -143,6 +144,19 @@ def whole_reason(column: Column | None, owners: Sequence[Any], reason: str) -> s
         ((usual, count),) = Counter(column.values.values()).most_common(1)
         return f"{usual!r} in {count:,} of {len(column.values):,} rows, and in those that were examined"
     return reason
+
+
+def own_reason(found: Mapping[str, tuple[int, int]]) -> str:
+    """Return why these are categories, and which setting suits them.
+
+    found: path → values in the fleet, and most of one machine
+    """
+    each = ", ".join(f"{path} {fleet}, at most {own} of one machine" for path, (fleet, own) in found.items())
+    return (
+        f"text with few values for each machine ({each}). Machines that learn together have an input for each of the "
+        f"first {MAX_CATEGORY_VALUES} values, and one for all others: where a name means something else on each "
+        "machine, as numbers of programs do, model.fleet: false gives each its own"
+    )
 
 
 def columns(documents: Sequence[dict[str, Any]], given: Sequence[str] = ()) -> list[Column]:

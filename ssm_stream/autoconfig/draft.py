@@ -22,14 +22,24 @@ from ssm_stream.autoconfig.columns import (
     has_offset,
     holds_quoted_numbers,
     name_words,
+    own_reason,
     reordered,
     usual_step,
     whole_reason,
 )
-from ssm_stream.autoconfig.entity import find_entity, kinds_note, other_name_reason, warmup_note
+from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
-from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason, lot_reason
+from ssm_stream.autoconfig.inputs.categories import own_categories
+from ssm_stream.autoconfig.inputs.cycle_places import with_places
+from ssm_stream.autoconfig.inputs.reasons import no_input_reason
+from ssm_stream.autoconfig.inputs.redundant import (
+    collinear_notes,
+    without_copies,
+    without_derived,
+    without_idle_columns,
+)
+from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
@@ -45,14 +55,13 @@ from ssm_stream.autoconfig.readings import (
     unused_signals,
     with_layout,
 )
-from ssm_stream.autoconfig.redundant import collinear_notes, without_copies, without_derived, without_idle_columns
 from ssm_stream.autoconfig.rest import Rest, find_rest
 from ssm_stream.autoconfig.roles import COMMAND, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
-from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, is_part_of_time, no_signal_reason
-from ssm_stream.autoconfig.uplinks.envelope import find_positions, link_reason
+from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, no_signal_reason
+from ssm_stream.autoconfig.uplinks.envelope import find_positions
 from ssm_stream.autoconfig.uplinks.meters import meter_notes
 from ssm_stream.config import ALL, Config, ConfigError, Event, Labels, Model, Source
 from ssm_stream.config.first_alerts import first_alerts
@@ -326,9 +335,11 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
     if derived.left_out:
         events, _ = EventReader(derived.event).read(sample.rows)
     narrowed = as_targets(derived.event, events, never, sample.given)
+    narrowed = with_places(narrowed, left_out | narrowed.left_out, sample.columns, sample.owners, events)
     left_out |= derived.left_out | narrowed.left_out
-    notes = [*derived.notes, *narrowed.notes, *meter_notes(left_out)]
-    return _Made(narrowed._replace(left_out=left_out, notes=notes), events, refused, [])
+    left_out = {path: why_not for path, why_not in left_out.items() if path not in (narrowed.event.inputs or [])}
+    narrowed = narrowed._replace(left_out=left_out, notes=[*derived.notes, *narrowed.notes, *meter_notes(left_out)])
+    return _Made(narrowed, events, refused, [])
 
 
 def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict[str, str]) -> _Made:
@@ -356,45 +367,34 @@ def _inputs(
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
-    names = [sample.owners.get(i) for i in range(len(rows))]
+    owners, ts, names = sample.owners, sample.ts, [sample.owners.get(i) for i in range(len(rows))]
     spread = [rows[i] for i in spread_rows(names)]
     selection = select_features(bare, spread, len(spread))
     selected, found = selection.config.event, sample.columns
     left_out = {path: whole_reason(found.get(path), names, why) for path, why in selection.left_out.items()}
     for path in [path for path, reason in left_out.items() if reason.startswith(SPARSE)]:
-        if total := counter_reason(found[path], sample.owners, sample.ts):
+        if total := counter_reason(found[path], owners, ts):
             left_out[path] = total  # a meter that few rows have counts up, too: its level is none to watch
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
-    for path in selected.columns:
-        column, owners = sample.columns[path], sample.owners
-        counted = counter_reason(column, owners, sample.ts)
-        if reason := label_reason(column) or counted or lot_reason(column, owners) or link_reason(path, found):
-            left_out[path] = reason
-        elif is_part_of_time(column):
-            left_out[path] = "a part of the time"
-        elif reason := other_name_reason(column, owners):
-            left_out[path] = reason
+    left_out |= {path: no for path in selected.columns if (no := no_input_reason(path, found, owners, ts))}
+    own = own_categories(left_out, found, owners)
+    left_out = {path: reason for path, reason in left_out.items() if path not in own}
     for path, reason in left_out.items():
         if reason.startswith("text") and path in sample.columns and holds_quoted_numbers(sample.columns[path]):
             left_out[path] = f"{reason}. They are numbers in quotes: write them as numbers"
     later |= set(left_out)
     features = [path for path in selected.numbers if path not in later]
-    categories = [path for path in selected.categories if path not in later]
+    categories = [*(path for path in selected.categories if path not in later), *own]
     why["features"] = NUMBERS if features else "no other column is a number: its own past and the calendar predict"
     if categories:
-        why["categories"] = "text with few values"
+        why["categories"] = own_reason(own) if own else "text with few values"
     remarks = [remark for remark in selection.remarks if remark.partition(":")[0] not in later]
-    return (
-        Event.model_validate({**event.model_dump(), "features": features, "categories": categories}),
-        left_out,
-        remarks,
-    )
+    made = Event.model_validate({**event.model_dump(), "features": features, "categories": categories})
+    return made, left_out, remarks
 
 
 def _free(name: str, found: dict[str, Column]) -> str:
     """Return a name that no column has."""
-    while name in found:
-        name = f"{name}_"
-    return name
+    return _free(f"{name}_", found) if name in found else name

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from ssm_stream.autoconfig.worth import by_worth
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
-from ssm_stream.config.natural_order import natural_key
 from ssm_stream.config.paths import PathError, head_of, is_message_field, parse_path
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events
 from ssm_stream.ingest.json_values import abbreviated, is_utf8
@@ -29,6 +29,8 @@ SAMPLE = 200
 MAX_COLUMNS = 64
 MAX_CATEGORY_VALUES = 32
 """A column with more values is an identifier of each event, such as a serial number, and no category."""
+MAX_FLEET_VALUES = 4 * MAX_CATEGORY_VALUES
+"""Those of a fleet whose machines have few each: an input for each of the first 32, and one for the others."""
 MAX_INVALID = 0.05
 """Share of events that may have no usable number in some feature. They are refused, so all columns share it."""
 MIN_OWN = 10
@@ -117,12 +119,11 @@ def select_features(config: Config, documents: Sequence[Any], limit: int = SAMPL
     left_out |= {path: role.why for path, role in roles.items() if role.kind == "none"}
     kinds = {path: role.kind for path, role in roles.items() if role.kind != "none"}
     room = max(MAX_COLUMNS - len(event.categories) - len(event.derive), 0)
-    by_completeness = sorted(kinds, key=lambda path: (-len(columns[path]), natural_key(path)))
-    for path in by_completeness[room:]:
+    for path in by_worth({path: columns[path] for path in kinds}, len(usable))[room:]:
         del kinds[path]
         left_out[path] = (
-            f"more than {MAX_COLUMNS} columns: the most complete are used, of equal ones the first by name; list those "
-            "that matter in event.features"
+            f"more than {MAX_COLUMNS} columns: the most complete are used, of equal ones some of each kind of name; "
+            "list those that matter in event.features, or the others in a second file"
         )
 
     features = [path for path, kind in kinds.items() if kind == "feature"]

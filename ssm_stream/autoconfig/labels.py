@@ -19,8 +19,12 @@ MARKS = word_set(
 """Words for columns that are labels if they mark few rows."""
 MAX_MARKED = 0.1
 """Share of rows that a label marks at most."""
-MIN_LOTS = 8
-"""Different texts, and changes from one to another, without which a sample does not show that none comes again."""
+MIN_LOTS, MIN_NAMED = (8, 8), (2, 1)
+"""Different texts, and changes from one to another, without which a sample does not show that none comes again; and
+those of a column that is named like lots, of which a sample of a day or two has few."""
+LOTS = word_set("batch lot order job charge chargen los auftrag auftrags campaign")
+NUMBERED = word_set("id no nr nummer number num code key name")
+"""Words for lots, and those after them that do not change what is named: batch_id; a batch_type is no lot."""
 
 
 def label_reason(column: Column) -> str | None:
@@ -42,7 +46,9 @@ def lot_reason(column: Column, owners: dict[int, Any]) -> str | None:
 
     owners: row → name of its entity; a lot may pass through several entities
     """
-    if column.kind != "text" or column.distinct < MIN_LOTS:
+    words = [word for word in column.name if word not in NUMBERED and not word.isdecimal()]
+    least, turns = MIN_NAMED if words and words[-1] in LOTS else MIN_LOTS
+    if column.kind != "text" or column.distinct < least:
         return None
     last, ended, changes = dict[Any, str](), set[tuple[Any, str]](), 0
     for i, value in column.values.items():
@@ -53,7 +59,7 @@ def lot_reason(column: Column, owners: dict[int, Any]) -> str | None:
         if (owner, value) in ended:
             return None
         last[owner] = value
-    if changes < MIN_LOTS:
+    if changes < turns:
         return None
     return (
         f"each of its {column.distinct} values comes in one stretch of rows and never again: the number of a lot or an "

@@ -6,12 +6,13 @@ import json
 import re
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
 from ssm_stream.autoconfig.draft import Draft
 from ssm_stream.autoconfig.stops import WARMUP, Stops
+from ssm_stream.config.natural_order import natural_key
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.quantities import rough_duration as _span
 from ssm_stream.config.sections.aggregate import Aggregate
@@ -19,9 +20,9 @@ from ssm_stream.config.sections.alerts import SILENCE, STUCK
 from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
-MAX_LEFT_OUT = 20  # columns that the file names
-MAX_SPARSE = 0.2
+MAX_LEFT_OUT, MAX_ALIKE = 20, 3  # lines on columns left out; columns of one reason with a line each
 BUDGET_EVENTS, BUDGET_DAYS = 10_000, 30  # without a false alarm of an entity and kind: whichever is longer
+MAX_SPARSE = 0.2
 """Share of the events with a target up to which what a label means is worth a note."""
 SOFT = (
     ". lags: 0 makes a soft sensor, which does not lean on the last value; for values that come later than their rows "
@@ -344,7 +345,22 @@ def _quality(quality: Quality) -> list[str]:
 
 
 def _left_out(left_out: Mapping[str, str]) -> list[str]:
-    lines = [f"  #   {_one_line(path)}: {_one_line(reason)}" for path, reason in list(left_out.items())[:MAX_LEFT_OUT]]
-    if len(left_out) > MAX_LEFT_OUT:
-        lines.append(f"  #   and {len(left_out) - MAX_LEFT_OUT} more")
+    """Return the columns left out: those of one reason on a line of their own each, many of them together."""
+    lines = []
+    for paths, reason in by_reason(left_out):
+        many = len(paths) > MAX_ALIKE
+        wrapped = textwrap.wrap(f"{_one_line(', '.join(paths))}: {_one_line(reason)}", WIDTH - 6) if many else []
+        lines += [f"  #   {line}" for line in wrapped] or [f"  #   {_one_line(*paths)}: {_one_line(reason)}"]
+    if len(lines) > MAX_LEFT_OUT:
+        lines[MAX_LEFT_OUT:] = [f"  #   and {len(lines) - MAX_LEFT_OUT} more lines: ssm-stream init --json has all"]
     return ["  # Left out:", *lines] if lines else []
+
+
+def by_reason(left_out: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
+    """Yield paths with their reason: each path by itself, but more than three of one reason together."""
+    alike = {reason: [path for path, other in left_out.items() if other == reason] for reason in left_out.values()}
+    for path, reason in left_out.items():
+        if len(alike[reason]) <= MAX_ALIKE:
+            yield [path], reason
+        elif path == alike[reason][0]:
+            yield sorted(alike[reason], key=natural_key), reason

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import name_words, word_set
+from ssm_stream.autoconfig.columns import name_words, own_reason, word_set
 from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_GAIN, MIN_ROWS, Drivers, Sample, find_drivers, spans_days
-from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES
+from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, MAX_FLEET_VALUES
 from ssm_stream.autoconfig.roles import OUTCOME, is_outcome, is_output, role_of
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
@@ -35,7 +35,10 @@ for whole numbers of more values to be the names of things, such as tools: the n
 MIN_BY_NAME, MAX_BY_SIZE = 0.1, 0.5
 """Share of some other column that such numbers explain as names, and the share of that at most that they explain as
 sizes: a level of a valve, a setpoint and a count explain what follows them by their size."""
-THINGS = word_set("mould mold tool die recipe program programme product article material grade sku variant")
+THINGS = word_set(
+    "mould mold tool die recipe program programme product article material grade sku variant "
+    "programm rezept artikel produkt werkzeug sorte"
+)
 """Words for what modes that are whole numbers name: each machine has its own level with each."""
 MAX_LISTED = 3
 """Drivers that a reason names."""
@@ -189,8 +192,14 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
     else:
         unexplained = f"no signal explains a part of another{beyond} and shows that it drives it"
         why["inputs"] = f"{unexplained}: each is predicted from its own past and the calendar"
+    own = {
+        path: (settings[path], _of_machine(events.features[:, j], sample.groups))
+        for j, path in enumerate(event.numbers)
+        if path in settings and path in categories
+    }
     if categories != event.categories:
-        why["categories"] = "text, flags and modes with few values"
+        many = {path: (fleet, most) for path, (fleet, most) in own.items() if most and fleet > MAX_CATEGORY_VALUES}
+        why["categories"] = own_reason(many) if many else "text, flags and modes with few values"
     changed = _changed(event, target="all", features=signals, categories=categories, inputs=inputs)
     return Narrowed(changed, left_out, why, notes, {} if drivers is None else drivers.beyond_hour)
 
@@ -249,8 +258,10 @@ def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
         is_mode = len(values) <= 2 or (few and not _is_count(x, groups)) or _is_set(x, values, groups)
         if is_mode and is_outcome(path):
             continue  # neither a signal nor an input
+        is_thing = bool(THINGS & {*name_words(path.rpartition(".")[2])})
         are_names = _are_names(x, values, events.features[:, : len(numbers)], groups)
-        if are_names or (is_mode and THINGS & {*name_words(path.rpartition(".")[2])}):
+        are_names |= is_thing and _of_machine(x, groups) > 0
+        if are_names or (is_mode and is_thing):
             named[path] = x
         if is_mode or are_names:
             settings[path], counts[path] = x, len(values)
@@ -258,6 +269,16 @@ def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
             signals[path] = x
     codes = {path: np.unique(x, return_inverse=True)[1].astype(np.int64) for path, x in {**named, **settings}.items()}
     return Sample(signals, groups, events.ts, [*codes.values()], [codes[path] for path in named]), counts
+
+
+def _of_machine(x: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> int:
+    """Return how many of many whole numbers one machine has at most, if few, as of the programs of a fleet; else 0."""
+    values = np.unique(x[np.isfinite(x)])
+    if not MAX_MODES < len(values) <= MAX_FLEET_VALUES or not bool((values == np.round(values)).all()):
+        return 0
+    own = [len(np.unique(x[rows[np.isfinite(x[rows])]])) for rows in groups]
+    several = np.count_nonzero(np.array(own) > 1)
+    return max(own) if len(own) > 1 and max(own) <= MAX_CATEGORY_VALUES and 2 * several >= len(own) else 0
 
 
 def _is_count(x: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 SEPARATORS = (".", "/", "|", ":", "\\")
+PARTS = re.compile(r"[./|:\\]")
 WEAK = ("_", "-", " ")
 """Separators that are also found within names: they count only where hardly a name is no tag."""
 MAX_LISTED = 4
@@ -75,11 +76,15 @@ def find_families(names: Sequence[str]) -> TagNames | None:
     for separator in SEPARATORS:
         found = _split(names, separator, True)
         alike = sum(family.size for family in _families(found) if _is_table(family))
-        last_parts = (entity.rpartition(separator)[2] for entity in found.names)
-        codes = {match[1] for name in last_parts if (match := INSTRUMENT.fullmatch(name))}
-        if found.size == len(names) and 2 * alike >= len(names) and len(codes) <= 1:
+        if found.size == len(names) and 2 * alike >= len(names) and len(_codes(found.names, separator)) <= 1:
             return found
     return None
+
+
+def _codes(entities: Iterable[str], separator: str) -> set[str]:
+    """Return what the instruments measure by which entities are named: of `GF1.TT_101`, and of `GF1.TT_101.PV`, TT."""
+    parts = (part for entity in entities for part in entity.split(separator)[-2:])
+    return {match[1] for part in parts if (match := INSTRUMENT.fullmatch(part)) and any(map(str.isdigit, part))}
 
 
 def _families(tags: TagNames) -> list[TagNames]:
@@ -95,7 +100,7 @@ def family_note(names: Sequence[str]) -> str | None:
     machines (CH-1), so that the columns as a whole are no table of tags; None where none are."""
     for separator in SEPARATORS:
         found = _split(names, separator, True)
-        if any(map(_is_table, _families(found))):
+        if any(map(_is_table, _families(found))) and len(_codes(found.names, separator)) <= 1:
             entities = list(found.names)
             listed = ", ".join(entities[:MAX_LISTED]) + (", …" if len(entities) > MAX_LISTED else "")
             return (
@@ -140,7 +145,8 @@ def _is_table(tags: TagNames) -> bool:
 
 def _are_instruments(tags: TagNames, weak: bool) -> bool:
     """Return whether names are those of instruments, and their first parts what these measure. weak: the separator"""
-    entities, signals = list(tags.names), tags.signals
+    entities = [PARTS.split(name)[-1] for name in tags.names]  # GF1.TT_101.PV may be split at `_`
+    signals = [PARTS.split(name)[0] for name in tags.signals]
     codes = {match[1] if (match := INSTRUMENT.fullmatch(name)) else "" for name in entities}
     if "" not in codes and len(codes) > 1:
         return True

@@ -320,6 +320,11 @@ def _counts_anew(runs: Sequence[NDArray[np.float64]]) -> bool:
     return bool(many and goes_on.mean() >= MIN_GOING_ON and (goes_on | anew).mean() >= MIN_REGULAR)
 
 
+def begins_anew(column: Column, names: dict[int, Any]) -> bool:
+    """Return whether it counts the rows since something came. names: row → name of its entity"""
+    return _counts_anew([column.numbers[at] for at in _rows_of(column, names)])
+
+
 def _is_angle(runs: Sequence[NDArray[np.float64]]) -> bool:
     """Return whether numbers are degrees that pass from one end of a turn to the other, and move by little otherwise.
 

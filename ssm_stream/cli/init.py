@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -35,7 +35,7 @@ SAME = ("the same in all", "the same text")
 MAX_STATES = 32
 """States of a machine that are searched in later rows."""
 SHOWN, EXAMPLES = 20, 3
-"""Columns that are left out for one reason and are shown one by one, and those named of more."""
+"""Columns that are left out for one reason and are all named, and those named of more."""
 NAMES, NAMES_SHOWN = 24, 8
 """Names of columns on one line, and those named of more."""
 BROKERS = "${KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}"
@@ -111,7 +111,7 @@ def init(
     from ssm_stream.autoconfig.draft import Choices
     from ssm_stream.autoconfig.feature_selection import is_number
     from ssm_stream.autoconfig.label_rows.sample import draft_sample
-    from ssm_stream.autoconfig.render import render_config, sparse_note
+    from ssm_stream.autoconfig.render import by_reason, render_config, sparse_note
     from ssm_stream.autoconfig.stops import ends_note, judge_last
     from ssm_stream.autoconfig.tag_names import family_note
     from ssm_stream.evaluate.recordings import RecordingError
@@ -184,14 +184,14 @@ def init(
         "inputs" if event.watches_all else "features": _names(_inputs(event)) or "none",
         "categories": _names(event.categories) or "none",
         **({} if draft.labels is None else {"labels": f"rows with `{draft.labels.marker}`"}),
-        **({} if event.quality is None else {"quality": ", ".join(event.quality.flags)}),
+        **({} if event.quality is None else {"quality": _names(event.quality.flags)}),
         **({"state.ttl": format_duration(draft.stops.ttl)} if draft.stops and draft.stops.ttl else {}),
     }
     for name, value in facts.items():
         reason = f": {draft.why[name]}" if name in draft.why else ""
         echo(f"  {name:<11} {value}{reason}", err=True)
-    for paths, why in _left_out(draft.left_out):
-        echo(f"  left out    {paths}: {why}", err=True)
+    for paths, why in by_reason(draft.left_out):
+        echo(f"  left out    {_some(paths, EXAMPLES)}: {why}", err=True)
     for note in draft.notes:
         echo(f"  note        {note}", err=True)
     echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
@@ -211,18 +211,6 @@ def init(
             "entities": draft.entities,
         }
         print_json(choices)
-
-
-def _left_out(left_out: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield paths and the reason; many of one reason together, so that they hide no other."""
-    counts = Counter(left_out.values())
-    for path, why in left_out.items():
-        if counts[why] <= SHOWN:
-            yield path, why
-    for why, count in counts.items():
-        if count > SHOWN:
-            first = sorted((path for path, other in left_out.items() if other == why), key=natural_key)[:EXAMPLES]
-            yield f"{', '.join(first)} and {count - EXAMPLES:,} more", why
 
 
 def _names(paths: Sequence[str]) -> str:
@@ -337,9 +325,10 @@ def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:
     return head + (f"  kafka:{kafka}\n" if kafka else "")
 
 
-def _some(paths: list[str]) -> str:
-    """Return paths as text, some of many."""
-    return ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN:,} more" if len(paths) > SHOWN else "")
+def _some(paths: Sequence[str], examples: int = SHOWN) -> str:
+    """Return paths as text; of more than 20 the first ones."""
+    shown = paths if len(paths) <= SHOWN else paths[:examples]
+    return ", ".join(shown) + (f" and {len(paths) - len(shown):,} more" if len(shown) < len(paths) else "")
 
 
 def _messages(

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.flow.doctor import Check
 
+NAMES, FIRST = 24, 8
+"""Flags on one line, and those named of more."""
+
 
 @with_option_groups
 def validate(
@@ -161,6 +164,11 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> tuple[l
     return [note for note in notes if note is not None], ""
 
 
+def _some(names: list[str]) -> str:
+    """Return names as text; of many the first ones, as the file has all."""
+    return ", ".join(names) if len(names) <= NAMES else f"{', '.join(names[:FIRST])}, … ({len(names)} in all)"
+
+
 def _describe_readings(event: Event) -> Iterator[str]:
     """How rows are made of readings, as lines of text."""
     apart = f"entity and signal: `{event.entity}` and `{event.signal}`"
@@ -211,7 +219,7 @@ def _describe(config: Config) -> Iterator[str]:
         yield f"judges    events with {when.text}; others pass through as idle (event.when)"
     if event.quality is not None:
         flags, numbers = event.quality.flags, event.quality.judged_by_value
-        believed = [f"values whose flag is good ({', '.join(flags)})"] if flags else []
+        believed = [f"values whose flag is good ({_some(flags)})"] if flags else []
         believed += [f"values of {', '.join(numbers)} that are {event.quality.good.words}"] if numbers else []
         yield f"believes  {' and '.join(believed)}; others are unknown"
     if (labels := config.labels) is not None:

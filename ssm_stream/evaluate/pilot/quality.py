@@ -31,6 +31,8 @@ FACTORS = {
 }  # fmt: skip
 CLOSE, LASTS = 0.04, 4
 """Of the logarithms of two factors; blocks before and after that must be calm."""
+MIN_RATIO = 0.2
+"""Logarithm of the levels from which one may be °F of the other: near −40 both scales agree, and any move would be."""
 MAX_FINDINGS = 200
 """Findings of a kind that are listed; all are counted."""
 
@@ -195,7 +197,7 @@ def _unit_change(before: Floats, after: Floats) -> str:
         for name, factor in FACTORS.items():
             if abs(abs(ratio) - math.log(factor)) < CLOSE:
                 return name if ratio > 0 else f"1/({name})"
-    for one, other, name in ((m, a, "°C → °F"), (a, m, "°F → °C")):
+    for one, other, name in ((m, a, "°C → °F"), (a, m, "°F → °C")) if abs(ratio) > MIN_RATIO else ():
         scaled = (wide / spread) if one == m else (spread / wide)
         if abs(1.8 * one + 32.0 - other) < 0.01 * abs(other) and abs(math.log(scaled / 1.8)) < math.log(1.4):
             return name

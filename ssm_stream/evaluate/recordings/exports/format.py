@@ -18,6 +18,8 @@ from ssm_stream.evaluate.recordings.exports.tags import Tags
 UTF8 = "utf-8"
 DOTS = r"^([0-9]{1,2})[.]([0-9]{2})(?:[.]([0-9]{2}))?$"
 """Regular expression of a time of day with dots."""
+MAX_BELOW = 60
+"""Characters of what is left out below the header that are shown."""
 DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "pipes", " ": "blanks"}
 
 
@@ -148,7 +150,8 @@ def describe(form: Format, options: FileOptions) -> str:
     elif first.head.header > 1:
         out.append(f"header in line {first.head.header}")
     if first.head.below:
-        out.append(f"left out below it: {', '.join(cell.strip() for cell in first.head.below if cell.strip())[:60]}")
+        below = ", ".join(cell.strip() for cell in first.head.below if cell.strip())
+        out.append(f"left out below it: {below if len(below) <= MAX_BELOW else f'{below[:MAX_BELOW]}…'}")
     if form.again:
         lines = "line" if form.again == 1 else "lines"
         out.append(f"left out further down: {form.again:,} {lines} with the names again")

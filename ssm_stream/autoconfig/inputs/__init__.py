@@ -1,0 +1,1 @@
+"""Which columns of a sample are inputs, and why others are none."""
