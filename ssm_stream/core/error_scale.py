@@ -32,11 +32,11 @@ class ErrorScaleState(NamedTuple):
         the prediction; log of the scale without context; the last scale, in the target's unit; the target before
     rest (E, 2) float32: 0 without a target, else 1 and the events in a row at which it has stood still, negative where
         it was not as predicted at the latest; how many they usually are
-    value (E, 12) float32: how large whitened errors over their scale have been recently, and the mean of its log;
+    value (E, 13) float32: how large whitened errors over their scale have been recently, and the mean of its log;
         decayed losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of
         negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale;
         products of neighbouring ones, and squares; usual size of whitened ones; mean number of events between those
-        with a target that have values of other targets only
+        with a target that have values of other targets only; mean gap between events while the entity runs, s
     mean (E, 9) float32: running means of the context's inputs
     w, v (E, D) float32: differences from the pool's weights, of the scale and of that ratio
     cell (E, 192) int16, visits (E, 192) uint8: usual |error| of the hour, then of the hour of the week: its log over
@@ -56,10 +56,10 @@ class ErrorScaleState(NamedTuple):
 class ErrorScalePoolState(NamedTuple):
     """P pools, a row each; zeros are a fresh pool.
 
-    number (P, 25): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
-        a target, 0: none yet; usual errors over their scale, less 1; of unknown features, of gaps, of a change of a
-        category in its event and the 2, 4, 8 after it, and of a jump of a feature likewise, the log of what they do to
-        squared errors by what they would in theory, and the events that these were learned from
+    number (P, 29): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
+        a target, 0: none yet; usual errors over their scale, less 1; of unknown features, of three lengths of gaps, of
+        a change of a category in its event and the 2, 4, 8 after it, and of a jump of a feature likewise, the log of
+        what they do to squared errors by what they would in theory, and the events that these were learned from
     tail (P, 3): mean and mean square of the excess of large errors, exceedances (`interval.hpp`)
     w, v (P, D): weights; P (P, D, D): inverse of the inputs' decayed second moments
     """

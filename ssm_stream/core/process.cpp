@@ -91,6 +91,19 @@ static SSM_INLINE float& others_of(const EngineState& state, i64 e) {
     const MonitorState& m = state.monitor;
     return m.error_scale_fields.value.in(m.error_scale.row(e))[error_scale::OTHERS];
 }
+// The mean gap of an entity while it runs, s: of a pause counts what may pass for a gap. The mean of all of them is that of an entity after a
+// weekend for hundreds of events, and its breaks would be none.
+static SSM_INLINE float& running_gap_of(const EngineState& state, i64 e) {
+    const MonitorState& m = state.monitor;
+    return m.error_scale_fields.value.in(m.error_scale.row(e))[error_scale::RUNNING_GAP];
+}
+static SSM_INLINE void learn_running_gap(const EngineState& state, i64 e, double ts) {
+    const double* clock = clock_of(state, e);
+    if (!(clock[GAPS_COUNTED] > 0.0) || !(ts > clock[LAST]) || ts - clock[LAST] > state.rules.ttl) return;
+    float& usual = running_gap_of(state, e);
+    const double gap = (ts - clock[LAST]) / 1000.0, before = usual, rate = max(1.0 / clock[GAPS_COUNTED], GAP_RATE);
+    usual = static_cast<float>(before > 0.0 ? before + rate * (min(gap, error_scale::PAUSE_FROM * before) - before) : gap);
+}
 static SSM_INLINE float others_rate(const double* clock) { return static_cast<float>(max(1.0 / clock[GAPS_COUNTED], GAP_RATE)); }
 static SSM_INLINE void count_other(const EngineState& state, i64 e) {
     const double* clock = clock_of(state, e);
@@ -165,9 +178,9 @@ static SSM_INLINE error_scale::Scale place_scale(const EngineState& state, const
 struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
     const double* clock = clock_of(state, at.e);
-    const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * clock[GAP]);
+    const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * static_cast<double>(running_gap_of(state, at.e)));
     state.learner.w.unsure[GAPS_PASSED] = gaps;
-    state.learner.w.unsure[error_scale::GAP] = error_scale::after_gap(state.learner, at.e, gaps);
+    error_scale::place_gap(state.learner.w.unsure, gaps, error_scale::after_gap(state.learner, at.e, gaps));
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const interval::Interval width(state.monitor, at.e);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(width, event.steps[0]);
@@ -240,7 +253,8 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         moment_of(state, j.k, j.context, j.time).age >= error_scale::DAY_MS;
     const bool foreseen = joined && missed <= recurring::FORESEEN;
     // Nor is what another product was predicted to bring: this machine may never have made it, or not for all that it remembers.
-    const bool turned = changed_lately(state.learner.w) && missed <= 1.0;
+    // So it is with what a machine comes back with, after it was away for long.
+    const bool turned = (changed_lately(state.learner.w) || returns(state.learner.w)) && missed <= 1.0;
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
         const double step = context.pool_number[error_scale::STEP];
@@ -550,6 +564,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
             if (in_time && events.share && events.share[t] > 0.0) count_other(state, e);
             continue;
         }
+        learn_running_gap(state, e, event.ts);
         advance(clock, event.ts, mark, r.ttl);
         out.score[t] = judge(state, e, {k, n, event.ts, y, said.answer, n > 0, event.u, event.steps, event.steps,
                                        events.allowance ? events.allowance + t : nullptr, share_of(events, t), event.ts});
@@ -767,6 +782,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 }
                 *mark_of = mark;
                 const HalfWidths half = tell(state, l, out, t, {k, e}, said, event, rule.labels && p.lags == 0);
+                learn_running_gap(state, e, time);
                 advance(clock, time, mark, r.ttl);
                 follow(p, l.w, l.s, l.pool, l.taken(event), first);
                 remember(late.q, at, l, events, t, {half.below, half.above, out.fleet[t]});

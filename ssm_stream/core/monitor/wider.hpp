@@ -3,7 +3,8 @@
 //
 // What the first two add to the square of the usual error follows from how alike neighbouring values are. How much of it there is in
 // truth, a pool learns from such events: unknown features may matter less than their weights say, and what is predicted from features
-// may not care for a gap. What a change of a category, or a jump, adds in the event where it comes, in the two after it, the next
+// may not care for a gap, while an engine that stands between two trips cools by far more than it ever does on one; so of gaps by their
+// length. What a change of a category, or a jump, adds in the event where it comes, in the two after it, the next
 // four and the next eight, nobody knows: as much again as usual until such changes have shown it, and of jumps little until there
 // have been some. Interval, anomaly score and drift detector judge such an event by its wider scale.
 #pragma once
@@ -12,17 +13,19 @@
 namespace ssm::SSM_ISA::error_scale {
 
 constexpr double WIDER_MOST = 1e4;       // times the square of the scale, for what the events before do not tell
+constexpr double PAUSE_MOST = 1e6;       // for what a pause has done
 constexpr double WIDER_TAUGHT = 0.2;     // from which on an event teaches how much it is
 constexpr double WIDER_PRIOR = 3.0, WIDER_MEMORY = 30.0;  // events
 constexpr double USUAL_RATE = 0.002;      // of the other events' errors over their scale
 constexpr double WIDER_LOG_LEAST = -8.0;
-// For what theory gives, the most; a change may be the whole range of the target.
+// For what theory gives, the most; a change, or a pause, may be the whole range of the target.
 constexpr double WIDER_LOG_MOST = 3.0, CHANGED_LOG_MOST = 9.2;
 // Events of a span after jumps that a pool has learned from, before which they do no more than double the scale: a fault of several
 // signals jumps, too.
 constexpr double JUMPS_LEARNED = 6.0, FEW_JUMPS_MOST = 3.0;
 constexpr double VAGUE_HEARD = 0.2;      // from which on the drift detector leaves an event out, as of `vague`
 constexpr double GAPS_LEAST = 30.0, GAP_FROM = 1.5;  // gaps that are known before one is long; usual ones from which on it is
+constexpr double PAUSE_FROM = 8.0;       // usual gaps from which on one is a pause, and by which it is a longer one
 
 // What a prediction that leans on the last target adds to the square of its error, over the usual square, so many usual gaps after it.
 // In an autoregression of the first order, r the correlation of neighbouring targets, the last one is wrong by 2 (1 − rᵏ)/(1 − r²)
@@ -36,8 +39,18 @@ SSM_ALONE double after_gap(const LearnerState& state, i64 e, double gaps) {
 }
 
 // How much an event's error is in doubt, by kind, over the square of the usual one and by theory alone.
-enum Doubt { UNKNOWNS, GAP, CHANGE, JUMP = CHANGE + CHANGES, KINDS = JUMP + CHANGES };
+enum Doubt { UNKNOWNS, GAP, CHANGE = GAP + PAUSES, JUMP = CHANGE + CHANGES, KINDS = JUMP + CHANGES };
 static_assert(KINDS == static_cast<int>(DOUBTS) && static_cast<int>(BY_GAP) == BY_UNKNOWN + static_cast<int>(GAP));
+// How much is in doubt after so many usual gaps, by their length.
+SSM_INLINE void place_gap(double* unsure, double gaps, double doubt) {
+    double longest = PAUSE_FROM;
+    for (i64 i = 0; i < PAUSES; ++i, longest *= PAUSE_FROM) {
+        const bool here = gaps < longest || i == PAUSES - 1;
+        unsure[GAP + i] = here ? doubt : 0.0;
+        if (here) doubt = 0.0;
+    }
+}
+SSM_INLINE bool is_pause(int kind) { return GAP < kind && kind < CHANGE; }
 struct Doubts { double of[DOUBTS]; };
 SSM_INLINE Doubts doubts_of(const Scale& s, const double* unsure) {
     const double square = s.room[BARE] * s.room[BARE];
@@ -66,7 +79,7 @@ SSM_INLINE void widen(const Scale& s, const double* unsure) {
     for (int kind = 0; kind < KINDS; ++kind)
         if (doubts.of[kind] > 0.0) {
             const bool few = kind >= JUMP && s.pool_number[DOUBTED + kind] < JUMPS_LEARNED;
-            part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], few ? FEW_JUMPS_MOST : WIDER_MOST);
+            part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], few ? FEW_JUMPS_MOST : is_pause(kind) ? PAUSE_MOST : WIDER_MOST);
         }
     s.room[WIDER] = std::sqrt(1.0 + sum_from(UNKNOWNS, part));
 }
@@ -85,7 +98,7 @@ SSM_INLINE void learn_wider(const Scale& s, const double* unsure, double over) {
     for (int kind = 0; kind < KINDS; ++kind) {
         double &log = number[LOG_PART + kind], &count = number[DOUBTED + kind];
         const double share = doubts.of[kind] / all;
-        log = between(log + share * surprise / (min(count, WIDER_MEMORY) + WIDER_PRIOR), WIDER_LOG_LEAST, kind < CHANGE ? WIDER_LOG_MOST : CHANGED_LOG_MOST);
+        log = between(log + share * surprise / (min(count, WIDER_MEMORY) + WIDER_PRIOR), WIDER_LOG_LEAST, kind < CHANGE && !is_pause(kind) ? WIDER_LOG_MOST : CHANGED_LOG_MOST);
         count += share;
     }
 }

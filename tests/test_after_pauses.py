@@ -1,0 +1,63 @@
+"""After a pause a target may be anywhere between what it was and what rest makes of it: its length shows how far."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engines import config, made, run
+from numpy.typing import NDArray
+
+from ssm_stream.engine.engine import Engine
+
+STEP = 30.0
+DAY = 86_400.0
+Values = NDArray[np.float64]
+
+
+def engine_at_work(days: int, rng: np.random.Generator) -> tuple[Values, Values, Values]:
+    """Times of rows, s, and coolant and speed of a truck: trips of hours by day, with breaks, none on weekends.
+
+    The coolant is at 89 °C within minutes, and cools in a pause, by half in 50 min.
+    """
+    times, coolant, speed = list[float](), list[float](), list[float]()
+    now = 12.0
+    for day in range(days):
+        if (day + 3) % 7 >= 5:  # 1970-01-01 was a Thursday
+            continue
+        at, end = day * DAY + rng.uniform(5.0, 6.5) * 3600, day * DAY + rng.uniform(14.0, 17.0) * 3600
+        now = 12.0 + rng.normal()
+        while at < end:
+            for _ in range(int(rng.uniform(1.0, 3.0) * 3600 / STEP)):
+                v = max(rng.normal(60, 15), 0.0)
+                now += (89.0 - now) * 0.08 + 0.1 * rng.normal()
+                times.append(at), coolant.append(round(now, 1)), speed.append(v)
+                at += STEP
+            pause = rng.choice([rng.uniform(0.2, 0.5), rng.uniform(0.5, 1.5)]) * 3600
+            at += pause
+            now = 15.0 + (now - 15.0) * 2.0 ** (-pause / 3000)
+    return np.array(times), np.array(coolant), np.array(speed)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_first_rows_after_pauses_are_covered_and_no_anomalies(seed: int) -> None:
+    """Six trucks in four weeks, whose first rows after pauses are 28 to 70 °C below the last ones: none was covered."""
+    rng = np.random.default_rng(seed)
+    trucks = [engine_at_work(26, rng) for _ in range(6)]
+    times = np.concatenate([each[0] for each in trucks])
+    order = np.argsort(times, kind="stable")
+    of = np.repeat(np.arange(6), [len(each[0]) for each in trucks])[order]
+    times, coolant, speed = (np.concatenate([each[i] for each in trucks])[order] for i in range(3))
+    events = made(coolant, speed[:, None], [f"truck-{i}" for i in of], times * 1000)
+    settings = config("features: [speed], target: coolant", "alerts: {anomaly: {budget: 1 per 30d}}")
+    predictions, _ = run(Engine(settings), events)
+
+    first = np.zeros(len(times), bool)
+    for i in range(6):
+        own = np.flatnonzero(of == i)
+        first[own[1:]] = np.diff(times[own]) > 10 * STEP
+    first &= times > 12 * DAY
+    inside = (coolant >= predictions["lower"]) & (coolant <= predictions["upper"])
+    assert first.sum() > 100
+    assert inside[first].mean() >= 0.8
+    assert (predictions["score"][first] > 1).mean() <= 0.02
+    assert 0.88 <= inside[~first & (times > 12 * DAY)].mean() <= 0.92
