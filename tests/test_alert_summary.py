@@ -254,30 +254,30 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         FLEET,
         NO_EVIDENCE,
-        "at least 12 of 40 entities (pool 0-1): temp is unusual at the same time, most: PUMP-3, PUMP-7, PUMP-9; the "
+        "at least 12 of 40 entities (partition 0): temp is unusual at the same time, most: PUMP-3, PUMP-7, PUMP-9; the "
         "last of them: temp is 92, expected 70 ± 4 (since 06:10).",
-        "プール 0-1 の 40 件中 12 件以上（06:10 から）：同時に temp が普段と異なります（主に PUMP-3、PUMP-7、PUMP-9）"
-        "、直近の例：temp が 92 です（予測は 70 ± 4）。",
+        "パーティション 0 の 40 件中 12 件以上（06:10 から）：同時に temp が普段と異なります（主に PUMP-3、PUMP-7、"
+        "PUMP-9）、直近の例：temp が 92 です（予測は 70 ± 4）。",
     ),
     (
         {**FLEET, "target": "temp"},
         Evidence(members=Members(["temp", "power", None, "temp"], True, "PUMP-1")),
-        "at least 12 of at least 40 entities (pool 0-1): unusual at the same time, most: PUMP-3 (temp), PUMP-7 "
+        "at least 12 of at least 40 entities (partition 0): unusual at the same time, most: PUMP-3 (temp), PUMP-7 "
         "(power), PUMP-9; the last of them, PUMP-1: temp is 92, expected 70 ± 4 (since 06:10).",
-        "プール 0-1 の 40 件以上のうち 12 件以上（06:10 から）：同時に普段と異なります（主に PUMP-3 の temp、"
+        "パーティション 0 の 40 件以上のうち 12 件以上（06:10 から）：同時に普段と異なります（主に PUMP-3 の temp、"
         "PUMP-7 の power、PUMP-9）、直近の例（PUMP-1）：temp が 92 です（予測は 70 ± 4）。",
     ),
     (
         {**OVER, **FLEET, "count": 2, "target": "temp"},
         NO_EVIDENCE,
-        "pool 0-1: normal again in most entities, 2 still open (06:10 to 07:20).",
-        "プール 0-1（06:10 〜 07:20）：ほぼ平常に戻りました（残り 2 件）。",
+        "entities of partition 0: normal again in most entities, 2 still open (06:10 to 07:20).",
+        "パーティション 0（06:10 〜 07:20）：ほぼ平常に戻りました（残り 2 件）。",
     ),
     (
         {**OVER, **FLEET, "count": 2},
         NO_EVIDENCE,
-        "pool 0-1: temp is normal again in most entities, 2 still open (06:10 to 07:20).",
-        "プール 0-1（06:10 〜 07:20）：temp はほぼ平常に戻りました（残り 2 件）。",
+        "entities of partition 0: temp is normal again in most entities, 2 still open (06:10 to 07:20).",
+        "パーティション 0（06:10 〜 07:20）：temp はほぼ平常に戻りました（残り 2 件）。",
     ),
     (
         OVER,
@@ -371,7 +371,7 @@ def test_the_typical_sentences(other: dict[str, Any], evidence: Evidence, en: st
 def test_a_fleet_alert_has_no_final_number_as_it_begins(phase: str, count: int, who: str) -> None:
     """It is raised at the first that are enough; the others follow a moment later."""
     told = summarizer()(message(**{**FLEET, "phase": phase, "count": count}), NO_EVIDENCE, 6)
-    assert told.startswith(f"{who} entities (pool 0-1): ")
+    assert told.startswith(f"{who} entities (partition 0): ")
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ def test_the_sentences_of_a_stream() -> None:
     level = next(text for text in told if text.startswith("PUMP-2") and "level" in text)
     assert (value := re.search(r"other (?:moved from |\()([\d.]+) to ([\d.]+)", level)), level
     assert 5 < float(value[2]) - float(value[1]) < 12
-    assert any(re.match(r"[34] of 4 entities \(pool 0-\d+\): temp is unusual at the same time", text) for text in told)
+    assert any(re.match(r"[34] of 4 entities \(partition 0\): temp is unusual at the same time", text) for text in told)
 
 
 def test_an_end_that_no_event_brings_has_a_sentence() -> None:

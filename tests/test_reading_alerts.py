@@ -15,6 +15,7 @@ FRAME = {
     # Parts that join others, and numbers with their words.
     "absorbed_before", "after_confirmed", "also", "at_least", "before_latest", "below_step", "bounds", "found",
     "from_to", "last", "last_named", "near_step", "recovered_before", "usual_here", "without_rest", "fleet_partly",
+    "fleet_all", "partition", "shard",
     # On the page in other words: smaller, or of an unknown size, the other direction, one of several targets.
     "absorbed_drift", "creep_down", "creep_down_small", "creep_down_some", "creep_up_small", "cycle_some", "days_down",
     "days_down_by_inputs", "days_over", "days_up_by_inputs", "drift", "errors_far_smaller", "errors_larger_some",

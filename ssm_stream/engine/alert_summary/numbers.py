@@ -140,3 +140,9 @@ def factor(ratio: float) -> str:
     if not math.isfinite(ratio) or ratio >= MAX_FACTOR:
         return f"{MAX_FACTOR:,.0f}"
     return rounded(ratio, ratio / 4.0) if ratio > MIN_FACTOR else f"{MIN_FACTOR:g}"
+
+
+def signed(value: float) -> str:
+    """Return a number to two digits or so, with its sign."""
+    shown = rounded(value, abs(value) / 4)
+    return f"+{shown}" if value > 0 else shown

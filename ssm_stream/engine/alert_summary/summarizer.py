@@ -20,6 +20,7 @@ from ssm_stream.engine.alert_summary.numbers import (
     number_of,
     round_count,
     rounded,
+    signed,
 )
 from ssm_stream.engine.alert_summary.times import clock, zone_of
 from ssm_stream.engine.alert_summary.values import (
@@ -72,7 +73,7 @@ class Summarizer:
         self.language = config.alerts.language
         self._zone = zone_of(config.event.time_zone)
         self.container = container_of(config)
-        self._first = config.event.targets[0]
+        self._first, self._shards = config.event.targets[0], config.state.shards
         self._limits = {limit.text: limit for limit in config.alerts.limits}
 
     def __call__(self, message: Message, evidence: Evidence = NO_EVIDENCE, entities: int = 0) -> str:
@@ -87,12 +88,8 @@ class Summarizer:
             who, what = self._fleet(message, evidence, entities)
         else:
             who = shown_name(str(message["entity"]))
-            if message["kind"] in ("limit", "silence", "stuck"):
-                what = self._rule(message, evidence)
-            else:
-                what = (
-                    self._end(message, evidence) if message["phase"] == "recovered" else self._open(message, evidence)
-                )
+            rule, over = message["kind"] in ("limit", "silence", "stuck"), message["phase"] == "recovered"
+            what = (self._rule if rule else self._end if over else self._open)(message, evidence)
         return self._text("sentence", who=who, what=what, when=self._when(message, evidence))
 
     def _text(self, key: str, **values: object) -> str:
@@ -223,7 +220,7 @@ class Summarizer:
             if before.endswith(".0") and after.endswith(".0"):
                 before, after = before[:-2], after[:-2]
             if before == after:  # a small move of large values
-                return self._text("level_by", column=self._signal(each.column), by=_signed(by))
+                return self._text("level_by", column=self._signal(each.column), by=signed(by))
             parts.append({"column": self._signal(each.column), "before": before, "after": after})
         if len(moved) == 1:
             return self._text("level", **parts[0])
@@ -348,7 +345,7 @@ class Summarizer:
 
     def _fleet(self, message: Message, evidence: Evidence, entities: int) -> tuple[str, str]:
         """Return which entities an alert is about, and what is wrong with them."""
-        count, pool, target = message.get("count") or 0, message.get("pool") or "?", self._target(message)
+        count, pool, target = message.get("count") or 0, self._pool(message), self._target(message)
         ended = message.get("ended_by")
         if message["phase"] == "recovered" and ended not in (None, "recovered", "absorbed"):
             return self._text("fleet_all", pool=pool), self._text(str(ended))
@@ -375,6 +372,11 @@ class Summarizer:
         key, name = ("last", "") if not members or members.last is None else ("last_named", shown_name(members.last))
         return who, self._text(key, what=what, name=name, last=self._cause(message, evidence))
 
+    def _pool(self, message: Message) -> str:
+        """Return which entities learn together: those of a partition, or of a shard of it."""
+        at, _, shard = str(message.get("pool") or "?").partition("-")
+        return self._text("partition" if self._shards == 1 else "shard", partition=at, shard=shard)
+
     def _value(self, values: Message, target: str, step: float, size: float | None = None) -> dict[str, str]:
         """Return target, value and prediction. step: as of `Evidence`; size: as of `shown_value`"""
         shown = shown_value(values, step, size)
@@ -384,8 +386,8 @@ class Summarizer:
 
     def _list(self, names: Sequence[str], count: int) -> str:
         """Return names as a list, of so many."""
-        more = count - len(names)
-        return self._text("list").join(names) + (self._text("and_more", n=more) if more > 0 else "")
+        more = self._text("and_more", n=count - len(names)) if count > len(names) else ""
+        return self._text("list").join(names) + more
 
 
 def _since(message: Message) -> int:
@@ -393,8 +395,3 @@ def _since(message: Message) -> int:
     own = [each["since"] for each in message.get("targets") or () if each["target"] == message.get("target")]
     since = own[0] if own else message.get("since")
     return int(message["ts"] if since is None else since)
-
-
-def _signed(value: float) -> str:
-    shown = rounded(value, abs(value) / 4)
-    return f"+{shown}" if value > 0 else shown

@@ -232,13 +232,13 @@ TEXTS: dict[str, Text] = {
     "without_rest": Text("{what}, those at rest not counted", "{what}（静止中のイベントは除く）"),
     "drift": Text("{target} does not behave as it did before", "{target} の振る舞いがこれまでと変わっています"),
     # Many entities.
-    "fleet": Text("{count} of {total} entities (pool {pool})", "プール {pool} の {total} 件中 {count} 件"),
-    "fleet_partly": Text(
-        "{count} of at least {total} entities (pool {pool})", "プール {pool} の {total} 件以上のうち {count} 件"
-    ),
-    "fleet_uncounted": Text("{count} entities (pool {pool})", "プール {pool} の {count} 件"),
+    "fleet": Text("{count} of {total} entities ({pool})", "{pool} の {total} 件中 {count} 件"),
+    "fleet_partly": Text("{count} of at least {total} entities ({pool})", "{pool} の {total} 件以上のうち {count} 件"),
+    "fleet_uncounted": Text("{count} entities ({pool})", "{pool} の {count} 件"),
     "fleet_or_more": Text("at least {who}", "{who}以上"),
-    "fleet_all": Text("pool {pool}", "プール {pool}"),
+    "fleet_all": Text("entities of {pool}", "{pool}"),
+    "partition": Text("partition {partition}", "パーティション {partition}"),
+    "shard": Text("partition {partition}, shard {shard}", "パーティション {partition}（シャード {shard}）"),
     "fleet_anomaly": Text(
         "{target} is unusual at the same time, most: {names}",
         "同時に {target} が普段と異なります（主に {names}）",
