@@ -38,6 +38,42 @@ def engine_at_work(days: int, rng: np.random.Generator) -> tuple[Values, Values,
     return np.array(times), np.array(coolant), np.array(speed)
 
 
+def fuel_at_work(days: int, rng: np.random.Generator) -> tuple[Values, Values, Values]:
+    """As `engine_at_work`, with the level of the tank, %, and which rows are the first after it was filled up."""
+    times, _, _ = engine_at_work(days, rng)
+    level, levels, filled = rng.uniform(50, 90), np.empty(len(times)), np.zeros(len(times), bool)
+    for i in range(len(times)):
+        if level < 25 and i and times[i] - times[i - 1] > 10 * STEP:
+            level, filled[i] = rng.uniform(85, 98), True
+        level -= 0.015 * rng.uniform(0.5, 1.5)
+        levels[i] = round(level + 0.3 * rng.normal(), 1)
+    return times, levels, filled
+
+
+def test_what_machines_of_a_pool_often_do_in_pauses_is_no_anomaly_and_the_other_way_is() -> None:
+    """Twelve trucks that are filled up each few days, and of one fuel is stolen in its last night."""
+    rng = np.random.default_rng(5)
+    trucks = [fuel_at_work(26, rng) for _ in range(12)]
+    theft = np.flatnonzero(np.diff(trucks[3][0]) > 1000 * STEP)[-1] + 1
+    trucks[3][1][theft:] = np.maximum(trucks[3][1][theft:] - 20, 0)
+    times = np.concatenate([each[0] for each in trucks])
+    order = np.argsort(times, kind="stable")
+    of = np.repeat(np.arange(12), [len(each[0]) for each in trucks])[order]
+    times, level, filled = (np.concatenate([each[i] for each in trucks])[order] for i in range(3))
+    events = made(level, None, [f"truck-{i}" for i in of], times * 1000)
+    settings = config(
+        "features: [a, b], target: fuel", "alerts: {anomaly: {budget: 1 per 30d}, fleet: {enabled: false}}"
+    )
+    _, alerts = run(Engine(settings), events)
+    started = [
+        alert.row for alert in alerts if alert.message["kind"] == "anomaly" and alert.message["phase"] == "started"
+    ]
+    assert filled[times > 7 * DAY].sum() >= 30
+    assert sum(bool(filled[row]) for row in started if times[row] > 7 * DAY) <= 3
+    stolen = int(np.flatnonzero((of == 3) & (times == trucks[3][0][theft]))[0])
+    assert stolen in started
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_first_rows_after_pauses_are_covered_and_no_anomalies(seed: int) -> None:
     """Six trucks in four weeks, whose first rows after pauses are 28 to 70 °C below the last ones: none was covered."""
@@ -61,3 +97,16 @@ def test_first_rows_after_pauses_are_covered_and_no_anomalies(seed: int) -> None
     assert inside[first].mean() >= 0.8
     assert (predictions["score"][first] > 1).mean() <= 0.02
     assert 0.88 <= inside[~first & (times > 12 * DAY)].mean() <= 0.92
+
+
+@pytest.mark.parametrize("value", [-40.0, 0.0, 150.0])
+@pytest.mark.parametrize(("least", "most"), [(900, 5400), (6 * 3600, DAY)])
+def test_a_sensor_that_fails_in_a_pause_is_found_within_minutes(least: float, most: float, value: float) -> None:
+    for seed in range(2):
+        times, coolant, speed = engine_at_work(22, np.random.default_rng(seed))
+        pauses = np.diff(times, prepend=times[0])
+        failed = np.flatnonzero((pauses > least) & (pauses < most) & (times > 19 * DAY))[0]
+        coolant[failed:] = value
+        settings = config("features: [speed], target: coolant", "alerts: {anomaly: {budget: 1 per 30d}}")
+        _, alerts = run(Engine(settings), made(coolant, speed[:, None], ts=times * 1000))
+        assert any(0 <= alert.row - failed < 10 for alert in alerts if alert.message["phase"] == "started")

@@ -16,12 +16,12 @@ DAY = 86_400
 Values = NDArray[np.float64]
 
 
-def started(times: Values, y: Values, kind: str = "anomaly") -> list[int]:
-    """Rows at which alerts start: of one entity, with an input of noise."""
-    load = np.random.default_rng(99).normal(size=(len(y), 1))
+def started(times: Values, y: Values, load: Values | None = None) -> list[int]:
+    """Rows at which anomalies start: of one entity; load: an input, of noise where there is none."""
+    load = np.random.default_rng(99).normal(size=len(y)) if load is None else load
     settings = config("features: [load], target: temp", "alerts: {anomaly: {budget: 1 per 30d}}")
-    _, alerts = run(Engine(settings), made(y, load, ts=(times * 1000).astype(np.int64)))
-    return [alert.row for alert in alerts if alert.message["phase"] == "started" and alert.message["kind"] == kind]
+    _, alerts = run(Engine(settings), made(y, load[:, None], ts=(times * 1000).astype(np.int64)))
+    return [alert.row for alert in alerts if alert.message["phase"] == "started" and alert.message["kind"] == "anomaly"]
 
 
 def found(times: Values, rows: list[int], day: int, hour: float) -> bool:
@@ -96,3 +96,13 @@ def test_a_monday_that_stands_like_a_sunday_is_an_anomaly(seed: int) -> None:
     assert weekday[stops][0] == 0
     y[works & ~stops] += 1
     assert found(times, started(times, y), 25, 9.2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_target_that_goes_on_as_a_week_ago_although_its_input_is_off_is_an_anomaly(seed: int) -> None:
+    times, hour, y, rng = signal(26, 300, seed)
+    works = ((times // DAY + 3) % 7 < 5) & (hour >= 8) & (hour < 18)
+    stops = (times // DAY == 21) & (hour >= 10) & (hour < 14)  # a Thursday
+    load = 1.0 * (works & ~stops) + 0.05 * rng.normal(size=len(y))
+    y += 2 * np.where(stops, 1.0, load)
+    assert found(times, started(times, y, load=load), 21, 10)

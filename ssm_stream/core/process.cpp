@@ -12,6 +12,7 @@
 #include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
 #include "monitor/recurring.hpp"
+#include "monitor/returned.hpp"
 #include "monitor/shape.hpp"
 #include "monitor/rest.hpp"
 #include "monitor/wider.hpp"
@@ -174,6 +175,17 @@ static SSM_INLINE error_scale::Scale place_scale(const EngineState& state, const
     error_scale::widen(scale, w.unsure);
     return scale;
 }
+// The least and the greatest target of a pool so far.
+struct Range {
+    double low, high;
+    SSM_INLINE double size() const { return high - low; }
+    SSM_INLINE bool has(double y) const { return low <= y && y <= high; }
+};
+static SSM_INLINE Range range_of(const EngineState& state, i64 k) {
+    const PoolFields& f = state.learner.pool_fields;
+    char* row = state.learner.pool.row(k);
+    return {*f.low.in(row), *f.high.in(row)};
+}
 // Distances from the prediction to the bounds of its interval.
 struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
@@ -187,7 +199,14 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     const double least = error_scale::rest_expected(scale, answer, rounding) ? error_scale::nothing(scale, rounding) : rounding;
     if (least > rounding && interval::may_rest(width, interval::left_of(error_scale::stood(scale), state.rules.level))) return {least, least};
     const double wider = half * scale.room[error_scale::WIDER];
-    return {max(wider * scale.room[error_scale::LOWER], least), max(wider * scale.room[error_scale::UPPER], least)};
+    HalfWidths out{wider * scale.room[error_scale::LOWER], wider * scale.room[error_scale::UPPER]};
+    if (gaps >= error_scale::PAUSE_FROM) {
+        // What comes next has not settled: as after a jump. And no pause does more than all that has ever been seen.
+        state.learner.w.unsure[SINCE_JUMP] = 1.0;
+        const double range = range_of(state, at.k).size();
+        out = {min(out.below, max(range, half * scale.room[error_scale::LOWER])), min(out.above, max(range, half * scale.room[error_scale::UPPER]))};
+    }
+    return {max(out.below, least), max(out.above, least)};
 }
 
 constexpr double RANGE_IN_STEPS = 8.0;  // mean distance of predictions from their mean, in steps, from which on a target is measured in them
@@ -225,8 +244,14 @@ static SSM_INLINE bool returns(const Scratch& w) { return w.unsure[GAPS_PASSED] 
 // an error of nothing, what stands at 0 would seem to be known exactly, and each start from there be an anomaly.
 static SSM_INLINE double published_answer(const EngineState& state, double answer) { return max(answer, state.learner.w.base[LEAST]); }
 
-// How often a budget lets a score pass, and which channel's score is the largest; whether levels are off as at this time before.
-struct Anomaly { double score; i64 channel; bool recurs = false; };
+// The last known target.
+static SSM_INLINE double last_of(const EngineState& state, i64 e) {
+    return state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0] + state.learner.w.base[SHIFT];
+}
+
+// How often a budget lets a score pass, and which channel's score is the largest; whether the target is where it was before at this time, or
+// after a pause.
+struct Anomaly { double score; i64 channel; bool known = false; };
 // unit: the scale of errors of this side, not widened; context: as it was placed; absorb: events after which a level is normal
 static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events, double unit,
                                     const error_scale::Scale& context, double absorb) {
@@ -238,7 +263,9 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     double floor = max(1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300, error_scale::HALF * context.pool_number[error_scale::STEP]);
     if (context.number[error_scale::SIZE] <= 0.0 && context.rest[error_scale::STANDING] != error_scale::NO_TARGET)
         floor = max(floor, 2.0 * std::fabs(j.answer - context.number[error_scale::TARGET]));
-    const double bound = max(context.room[error_scale::WIDER] * unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), floor);
+    const bool paused = state.learner.w.unsure[GAPS_PASSED] >= error_scale::PAUSE_FROM;
+    const double usual_bound = unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), wider_bound = context.room[error_scale::WIDER] * usual_bound;
+    const double bound = max(paused ? min(wider_bound, max(range_of(state, j.k).size(), usual_bound)) : wider_bound, floor);
     double missed = min(std::fabs(j.y - published) / bound, SCORE_MOST);
     const mean_shift::Levels levels(state.monitor, e);
     std::optional<recurring::Expected> expected;  // seldom
@@ -246,29 +273,35 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         if (!expected) expected = recurring::expected(state.learner, j.k, e, j.steps, j.target_time);
         return *expected;
     };
-    if (missed > 1.0 && (recurring::stands(expect(), j.y, bound) || recurring::jumps(*expected, j.y, bound))) missed = 1.0;
+    // Only where the target has moved: where inputs have moved the prediction, a target that goes on as a week ago belies them.
+    const double last = last_of(state, e);
+    if (missed > 1.0 && std::fabs(j.y - last) >= (1.0 - recurring::ALIKE) * std::fabs(j.y - j.answer) &&
+        (recurring::stands(expect(), j.y, bound) || recurring::jumps(*expected, j.y, bound)))
+        missed = 1.0;
+    bool known = paused && returned::as_before(context, j.y - published, missed > 1.0);
+    if (known) missed = 1.0;
     if (r.channels[RESIDUAL_CHANNEL]) out.score = missed;
     // A machine that joins a pool of days has not seen the hours of its own first day: what the pool predicts well is nothing new.
     const bool joined = 1000.0 * clock_of(state, e)[GAP] * static_cast<double>(j.n) < error_scale::DAY_MS &&
         moment_of(state, j.k, j.context, j.time).age >= error_scale::DAY_MS;
     const bool foreseen = joined && missed <= recurring::FORESEEN;
     // Nor is what another product was predicted to bring: this machine may never have made it, or not for all that it remembers.
-    // So it is with what a machine comes back with, after it was away for long.
-    const bool turned = (changed_lately(state.learner.w) || returns(state.learner.w)) && missed <= 1.0;
+    // So it is with what a machine comes back with, after it was away for long, if any of its pool has ever been there.
+    const bool back = returns(state.learner.w) && range_of(state, j.k).has(j.y);
+    const bool turned = (changed_lately(state.learner.w) || back) && missed <= 1.0;
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
         const double step = context.pool_number[error_scale::STEP];
         const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events, step, turned);
         if (found > out.score && !foreseen && !turned && !(found > 1.0 && recurring::stands_apart(expect(), j.y, bound))) out = {found, NOVELTY_CHANNEL};
     }
-    bool by_clock = false;
     if (r.channels[LEVELS_CHANNEL]) {
         if (mean_shift::are_off(levels)) expect();
         const double usual = error_scale::usual(context);
         const auto [found, again] = mean_shift::observe(levels, j.y, j.u, state.learner.p.features, events, absorb,
                                                  {usual, error_scale::usual_by_context(context, usual), new_stay(state.learner.w) || returns(state.learner.w), expected ? &*expected : nullptr}, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
-        by_clock = again;
+        known = known || again;
     }
     if (r.channels[SHAPE_CHANNEL]) {
         const shape::Shape cycles(state.monitor, e);
@@ -280,7 +313,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         const OwnScore found = state.own.score(state.own.with, e, j.time, j.y, published, j.u, events);
         if (found.score > out.score) out = {min(found.score, SCORE_MOST), FIRST_OWN_CHANNEL + found.channel};
     }
-    out.recurs = by_clock;
+    out.known = known;
     return out;
 }
 
@@ -313,7 +346,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const bool still = error_scale::stands(context, j.y), rests = still && size <= error_scale::nothing(context, rounding);
     const double wider = context.room[error_scale::WIDER];
     const double unit = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER], scale = wider * unit;
-    const auto [found, channel, by_clock] = anomaly_score(state, e, j, events, unit, context, absorb);
+    const auto [found, channel, known] = anomaly_score(state, e, j, events, unit, context, absorb);
     double score = found / allowed;
     if (j.allowance && j.n >= r.warmup) *j.allowance = found;
     const double published = published_answer(state, j.answer), read_error = j.y - published, read_size = std::fabs(read_error);
@@ -345,8 +378,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const bool longer = interval::left_of(error_scale::stood(context), r.level) == interval::LEFT;
         const bool standing = still && longer && size <= context.number[error_scale::SIZE];
         double evidence = 0.0;
-        // What the clock brings is learned slowly against the last target: a few errors of one side each night are no drift.
-        if (error_scale::is_known(context) && !quiet && !standing && !by_clock && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
+        // What the clock brings is learned slowly against the last target: a few errors of one side each night are no drift. Nor is what a pause has
+        // often brought.
+        if (error_scale::is_known(context) && !quiet && !standing && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             const double least = over > 0.0 ? least_shift(context) / over : 0.0;
             evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least), SCORE_MOST);
         }
@@ -377,7 +411,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         }
     }
     const double usual = context.number[error_scale::SIZE];
-    const double last = state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0] + state.learner.w.base[SHIFT];
+    const double last = last_of(state, e);
     const double naive = state.learner.p.lags > 0 ? std::fabs(j.y - last) : size;  // without past targets an event counts once
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     if (rests && (r.anomaly || r.drift) && error_scale::stood(context) >= REST_TAUGHT && j.n % SLOW_EVERY != 0) phase[LEARNS] = 0;
