@@ -73,6 +73,36 @@ def test_one_that_sends_steadily_is_missed_within_seconds_though_the_others_paus
     assert 4 * HOUR <= found_[0]["ts"] <= 4 * HOUR + 20 * SECOND
 
 
+def line(robots: int = 30, shifts: int = 4, seed: int = 0) -> Events:
+    """Robots of a line: each has a row a body, every four minutes or so; all stop for a while, at times twice."""
+    rng, bodies, t = np.random.default_rng(seed), list[float](), 0.0
+    for _ in range(shifts):
+        for stretch in (30, 60, 1, 60):  # bodies until the line stops
+            bodies += (t + np.cumsum(rng.normal(240.0, 4.0, stretch))).tolist()
+            t = bodies[-1] + 900.0 + rng.uniform(0.0, 900.0)
+    at = np.array(bodies)[:, None] + 9.0 * (np.arange(robots) % 6) + rng.normal(25.0, 4.0, (len(bodies), robots))
+    pairs = sorted((float(x), e) for row in at for e, x in enumerate(row))
+    n = len(pairs)
+    ts = np.array([1000.0 * x for x, _ in pairs]).astype(np.int64)
+    return Events([f"r{e:02}" for _, e in pairs], ts, np.zeros((n, 1)), np.zeros(n), np.arange(n))
+
+
+@pytest.mark.parametrize("robots", [6, 30, 120])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_line_that_stops_twice_in_a_row_is_no_silence_of_its_robots(robots: int, seed: int) -> None:
+    """The first was a gap of each, after which four times the usual gap was usual, and the second no pause of all.
+
+    One that does not come back from them is missed within two of its rows."""
+    events = line(robots, seed=seed)
+    assert silences(events) == []
+    mine = events.ts[np.array(events.entity) == "r03"]
+    last = int(np.flatnonzero(np.diff(mine) > 800_000)[-2])  # before the first of two in a row
+    (message,) = silences(until(events, "r03", (mine[last] + 1) / HOUR))
+    back = mine[last + 2]  # of the others, from the second
+    assert (message["entity"], message["since"]) == ("r03", mine[last])
+    assert (message["ts"] - back) / 1000 <= 2 * 240.0
+
+
 def test_cuts_and_snapshots_change_nothing() -> None:
     events, made = bursts(4, 6.0), config("silence: {columns: false}")
     whole = found(Engine(made), events)

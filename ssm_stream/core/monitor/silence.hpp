@@ -331,8 +331,12 @@ class Silence {
             sorted[m] = s[TIMES + k];
         }
         if (e[TS] == e[TS] && ts > e[TS]) {
+            // A pause of all, of which the clock has counted a part, is one gap and not one of each entity: many would quadruple
+            // what is usual in one round, and the next pause would count as four. Of each, its share of the events so far.
             const double gap = ts - e[TS];
-            s[USUAL] = s[USUAL] == 0.0 ? gap : s[USUAL] * (gap > s[USUAL] ? STEP : gap < s[USUAL] ? 1.0 / STEP : 1.0);
+            const bool across = e[NUMBER] >= OWN && gap > s[TAU] - e[LAST] + s[USUAL];
+            const double step = across ? 1.0 + (STEP - 1.0) * least((e[NUMBER] + 1.0) / s[TURN], 1.0) : STEP;
+            s[USUAL] = s[USUAL] == 0.0 ? gap : s[USUAL] * (gap > s[USUAL] ? step : gap < s[USUAL] ? 1.0 / STEP : 1.0);
         }
         const double median = sorted[now / 2], moved = s[TURN] == 1.0 ? 0.0 : median - s[MEDIAN];
         // One entity that sends what it has kept for days is no clock that was set back.
