@@ -250,8 +250,11 @@ class Silence {
         move(s, row, ts, e);
         arrive(e, s, at, i, row, ts);
         unsettled_ = false;
-        for (i64 j = 0; j < columns_; ++j)
-            look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, e[TS], values[j], held && held[j]);
+        for (i64 j = 0; j < columns_; ++j) {
+            double *c = e + ENTITY + j * COLUMN, *pools = s + SOURCE + 2 * j * ALL_LENGTHS;
+            if (c[MISSED] == FIRST_OF && std::isfinite(values[j])) teach_columns(e, s, j);
+            look(c, pools, e[MEAN], i, row, j, e[TS], values[j], held && held[j]);
+        }
         if (unsettled_)
             for (const Part& part : {MISSES, REPEATS}) settle(e, s, part, i, row);
         expire(s, at, i, ts);
@@ -382,6 +385,18 @@ class Silence {
     void learn_length(const Part& part, double* c, double* pools, double gap, double length) const {
         learn(c + part.lengths, pools + part.pool, length, [&] { return usual(part, c, pools, gap); }, [&] { return rare_of(part, c, gap); }, c[part.flag] != 0.0,
               part.flag == MISSED);
+    }
+    // A gap between values that was an alert is one of the entity's: its columns share what brings values, a bus, a module, a gateway,
+    // and each would have to learn by an alert of its own how long that is away. Not those that are missing as well, which learn by
+    // themselves, and none that is far less often missing.
+    void teach_columns(double* e, const double* s, i64 j) const {
+        const auto longest = [&](i64 k) { return usual(MISSES, e + ENTITY + k * COLUMN, s + SOURCE + 2 * k * ALL_LENGTHS, e[MEAN]); };
+        for (i64 k = 0; k < columns_; ++k) {
+            double* o = e + ENTITY + k * COLUMN;
+            if (k == j || o[MISSED] != 0.0 || 2.0 * longest(k) < longest(j)) continue;
+            const double taught = least(MARGIN * (e[ENTITY + j * COLUMN + RUN] + 1.0), RAISE * limit(o + MISSING, longest(k)));
+            if (taught > o[MISSING + LONG]) o[MISSING + LONG] = o[MISSING + SET] = taught;
+        }
     }
     // The longest run of the column's value that is rest: see `range_ends.hpp`.
     static double rest(const Part& part, const double* c) { return part.flag == STUCK ? LONGER * range_ends::rested(c + ENDS, c[VALUE]) : 0.0; }
