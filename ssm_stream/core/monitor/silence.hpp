@@ -287,12 +287,14 @@ class Silence {
               limits_.after <= 0.0 && e[SILENT] != 0.0, false, e[LEANS]);
     }
     // What an entity's gap may last, ms, as those of its source pause. The first entities show it: a million may fall silent at once.
-    double leaning(i64 row) {
+    // tau: the clock of the source; usual: gap in it, ms
+    double leaning(i64 row, double tau, double usual) {
         const double* e = of(row);
         pool_.clear();
         for (i64 k = 0; k < count_ && k < pauses::SHOWN; ++k) {
             const double* o = of(k);
-            if (o[LAST] == o[LAST] && o[OF_SOURCE] == e[OF_SOURCE]) pool_.add(o + PAUSES, o[NUMBER]);
+            if (o[LAST] == o[LAST] && o[OF_SOURCE] == e[OF_SOURCE])
+                pool_.add(o + PAUSES, o[NUMBER], most(o[MEAN], usual), o[SILENT] != 0.0 ? tau - o[LAST] : 0.0);
         }
         return pool_.allowed(e + PAUSES, e[NUMBER]);
     }
@@ -365,7 +367,7 @@ class Silence {
             if (e[KEY] == key) e[KEY] = INFINITY;
             if (e[SILENT] != 0.0 || !(e[DEADLINE] < INFINITY) || e[OF_SOURCE] != static_cast<double>(at)) continue;
             if (e[DEADLINE] <= s[TAU] && limits_.after <= 0.0) {
-                e[LEANS] = leaning(row);
+                e[LEANS] = leaning(row, s[TAU], s[USUAL]);
                 e[DEADLINE] = most(e[DEADLINE], e[LAST] + e[LEANS]);
             }
             if (e[DEADLINE] <= s[TAU]) {
