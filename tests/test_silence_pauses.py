@@ -73,6 +73,75 @@ def test_one_that_sends_steadily_is_missed_within_seconds_though_the_others_paus
     assert 4 * HOUR <= found_[0]["ts"] <= 4 * HOUR + 20 * SECOND
 
 
+def line(robots: int = 30, shifts: int = 4, seed: int = 0) -> Events:
+    """Robots of a line: each has a row a body, every four minutes or so; all stop for a while, at times twice."""
+    rng, bodies, t = np.random.default_rng(seed), list[float](), 0.0
+    for _ in range(shifts):
+        for stretch in (30, 60, 1, 60):  # bodies until the line stops
+            bodies += (t + np.cumsum(rng.normal(240.0, 4.0, stretch))).tolist()
+            t = bodies[-1] + 900.0 + rng.uniform(0.0, 900.0)
+    at = np.array(bodies)[:, None] + 9.0 * (np.arange(robots) % 6) + rng.normal(25.0, 4.0, (len(bodies), robots))
+    pairs = sorted((float(x), e) for row in at for e, x in enumerate(row))
+    n = len(pairs)
+    ts = np.array([1000.0 * x for x, _ in pairs]).astype(np.int64)
+    return Events([f"r{e:02}" for _, e in pairs], ts, np.zeros((n, 1)), np.zeros(n), np.arange(n))
+
+
+@pytest.mark.parametrize("robots", [6, 30, 120])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_line_that_stops_twice_in_a_row_is_no_silence_of_its_robots(robots: int, seed: int) -> None:
+    """The first was a gap of each, after which four times the usual gap was usual, and the second no pause of all.
+
+    One that does not come back from them is missed within two of its rows."""
+    events = line(robots, seed=seed)
+    assert silences(events) == []
+    mine = events.ts[np.array(events.entity) == "r03"]
+    last = int(np.flatnonzero(np.diff(mine) > 800_000)[-2])  # before the first of two in a row
+    (message,) = silences(until(events, "r03", (mine[last] + 1) / HOUR))
+    back = mine[last + 2]  # of the others, from the second
+    assert (message["entity"], message["since"]) == ("r03", mine[last])
+    assert (message["ts"] - back) / 1000 <= 2 * 240.0
+
+
+def trucks(machines: int = 40, days: int = 5, seed: int = 0) -> Events:
+    """Trucks with a row half a minute while they drive: some trips a day, an hour or so between two, and nights."""
+    rng, pairs = np.random.default_rng(seed), list[tuple[float, int]]()
+    for e in range(machines):
+        for day in range(days):
+            t = 86_400.0 * day + 3600.0 * rng.normal(6.3, 0.7)
+            for _ in range(int(rng.integers(2, 5))):
+                rows = int(rng.uniform(70, 310))
+                pairs += [(t + 30.0 * i, e) for i in range(rows)]
+                t += 30.0 * rows + 3600.0 * rng.uniform(0.2, 1.4)
+    pairs.sort()
+    n = len(pairs)
+    ts = np.array([1000.0 * t for t, _ in pairs]).astype(np.int64)
+    return Events([f"t{e:02}" for _, e in pairs], ts, np.zeros((n, 1)), np.zeros(n), np.arange(n))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_on_the_first_day_of_a_fleet_that_pauses_few_of_its_machines_are_alerts(seed: int) -> None:
+    """Each of 40 trucks had two or three: half of them had to have paused before that was no news of the others."""
+    events = trucks(seed=seed)
+    messages = silences(events)
+    first = [m for m in messages if m["ts"] < 24 * HOUR]
+    assert len(first) <= 45
+    assert len(messages) <= 60
+    (last,) = [m for m in silences(until(events, "t07", 57.0)) if m["entity"] == "t07" and m["ts"] > 57 * HOUR]
+    assert (last["ts"] - last["since"]) / HOUR <= 30
+
+
+@pytest.mark.parametrize("hour", [10.0, 12.0, 20.0, 40.0])
+def test_machines_that_never_come_back_hide_no_other_for_long(hour: float) -> None:
+    """What goes on is a pause for up to four times the longest that the machine had, and then it is gone."""
+    events = bursts(6, 48.0)
+    for gone, last in (("m01", 9.0), ("m04", 9.5)):
+        events = until(events, gone, last)
+    mine = events.ts[(np.array(events.entity) == "m03") & (events.ts < hour * HOUR)]
+    (message,) = [m for m in silences(until(events, "m03", hour)) if m["since"] == mine[-1]]
+    assert (message["ts"] - mine[-1]) / 1000 <= 7.0 * PAUSE
+
+
 def test_cuts_and_snapshots_change_nothing() -> None:
     events, made = bursts(4, 6.0), config("silence: {columns: false}")
     whole = found(Engine(made), events)

@@ -250,8 +250,11 @@ class Silence {
         move(s, row, ts, e);
         arrive(e, s, at, i, row, ts);
         unsettled_ = false;
-        for (i64 j = 0; j < columns_; ++j)
-            look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, e[TS], values[j], held && held[j]);
+        for (i64 j = 0; j < columns_; ++j) {
+            double *c = e + ENTITY + j * COLUMN, *pools = s + SOURCE + 2 * j * ALL_LENGTHS;
+            if (c[MISSED] == FIRST_OF && std::isfinite(values[j])) teach_columns(e, s, j);
+            look(c, pools, e[MEAN], i, row, j, e[TS], values[j], held && held[j]);
+        }
         if (unsettled_)
             for (const Part& part : {MISSES, REPEATS}) settle(e, s, part, i, row);
         expire(s, at, i, ts);
@@ -284,12 +287,14 @@ class Silence {
               limits_.after <= 0.0 && e[SILENT] != 0.0, false, e[LEANS]);
     }
     // What an entity's gap may last, ms, as those of its source pause. The first entities show it: a million may fall silent at once.
-    double leaning(i64 row) {
+    // tau: the clock of the source; usual: gap in it, ms
+    double leaning(i64 row, double tau, double usual) {
         const double* e = of(row);
         pool_.clear();
         for (i64 k = 0; k < count_ && k < pauses::SHOWN; ++k) {
             const double* o = of(k);
-            if (o[LAST] == o[LAST] && o[OF_SOURCE] == e[OF_SOURCE]) pool_.add(o + PAUSES, o[NUMBER]);
+            if (o[LAST] == o[LAST] && o[OF_SOURCE] == e[OF_SOURCE])
+                pool_.add(o + PAUSES, o[NUMBER], most(o[MEAN], usual), o[SILENT] != 0.0 ? tau - o[LAST] : 0.0);
         }
         return pool_.allowed(e + PAUSES, e[NUMBER]);
     }
@@ -331,8 +336,12 @@ class Silence {
             sorted[m] = s[TIMES + k];
         }
         if (e[TS] == e[TS] && ts > e[TS]) {
+            // A pause of all, of which the clock has counted a part, is one gap and not one of each entity: many would quadruple
+            // what is usual in one round, and the next pause would count as four. Of each, its share of the events so far.
             const double gap = ts - e[TS];
-            s[USUAL] = s[USUAL] == 0.0 ? gap : s[USUAL] * (gap > s[USUAL] ? STEP : gap < s[USUAL] ? 1.0 / STEP : 1.0);
+            const bool across = e[NUMBER] >= OWN && gap > s[TAU] - e[LAST] + s[USUAL];
+            const double step = across ? 1.0 + (STEP - 1.0) * least((e[NUMBER] + 1.0) / s[TURN], 1.0) : STEP;
+            s[USUAL] = s[USUAL] == 0.0 ? gap : s[USUAL] * (gap > s[USUAL] ? step : gap < s[USUAL] ? 1.0 / STEP : 1.0);
         }
         const double median = sorted[now / 2], moved = s[TURN] == 1.0 ? 0.0 : median - s[MEDIAN];
         // One entity that sends what it has kept for days is no clock that was set back.
@@ -358,7 +367,7 @@ class Silence {
             if (e[KEY] == key) e[KEY] = INFINITY;
             if (e[SILENT] != 0.0 || !(e[DEADLINE] < INFINITY) || e[OF_SOURCE] != static_cast<double>(at)) continue;
             if (e[DEADLINE] <= s[TAU] && limits_.after <= 0.0) {
-                e[LEANS] = leaning(row);
+                e[LEANS] = leaning(row, s[TAU], s[USUAL]);
                 e[DEADLINE] = most(e[DEADLINE], e[LAST] + e[LEANS]);
             }
             if (e[DEADLINE] <= s[TAU]) {
@@ -378,6 +387,18 @@ class Silence {
     void learn_length(const Part& part, double* c, double* pools, double gap, double length) const {
         learn(c + part.lengths, pools + part.pool, length, [&] { return usual(part, c, pools, gap); }, [&] { return rare_of(part, c, gap); }, c[part.flag] != 0.0,
               part.flag == MISSED);
+    }
+    // A gap between values that was an alert is one of the entity's: its columns share what brings values, a bus, a module, a gateway,
+    // and each would have to learn by an alert of its own how long that is away. Not those that are missing as well, which learn by
+    // themselves, and none that is far less often missing.
+    void teach_columns(double* e, const double* s, i64 j) const {
+        const auto longest = [&](i64 k) { return usual(MISSES, e + ENTITY + k * COLUMN, s + SOURCE + 2 * k * ALL_LENGTHS, e[MEAN]); };
+        for (i64 k = 0; k < columns_; ++k) {
+            double* o = e + ENTITY + k * COLUMN;
+            if (k == j || o[MISSED] != 0.0 || 2.0 * longest(k) < longest(j)) continue;
+            const double taught = least(MARGIN * (e[ENTITY + j * COLUMN + RUN] + 1.0), RAISE * limit(o + MISSING, longest(k)));
+            if (taught > o[MISSING + LONG]) o[MISSING + LONG] = o[MISSING + SET] = taught;
+        }
     }
     // The longest run of the column's value that is rest: see `range_ends.hpp`.
     static double rest(const Part& part, const double* c) { return part.flag == STUCK ? LONGER * range_ends::rested(c + ENDS, c[VALUE]) : 0.0; }
