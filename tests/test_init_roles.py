@@ -109,6 +109,20 @@ def test_symptoms_are_no_drivers_where_another_drives_or_two_explain_each_other_
     assert decided(current).event.inputs == ["motor_A"], "what it takes stands for the load, where nothing else does"
 
 
+def test_a_response_that_explains_one_other_alone_is_no_input() -> None:
+    """People are heard in a room, and warm it in the hours after: either sensor may fail without the other."""
+    present = np.maximum(np.sin(np.arange(N) / 40)[:, None] + np.random.default_rng(3).normal(0, 0.3, (N, 2)), 0)
+    warm, rng = np.zeros((N, 2)), np.random.default_rng(4)
+    for i in range(1, N):
+        warm[i] = warm[i - 1] + (present[i] - warm[i - 1]) / 8
+    room = {
+        "temperature": 20 + 2 * warm + rng.normal(0, 0.1, (N, 2)),
+        "noise_db": 40 + 20 * present + rng.normal(0, 4, (N, 2)),
+        "battery": 90 + rng.normal(0, 1, (N, 2)),
+    }
+    assert decided(plant(N, 2, 5, **{name: of(x) for name, x in room.items()})).event.inputs == []
+
+
 def test_a_response_of_a_service_is_no_input_where_it_is_unclear_what_drives() -> None:
     """Messages in and bytes out explain each other; the p99, which follows both, explains two and drives neither."""
     rng = np.random.default_rng(3)
