@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.render import render_config
-from ssm_stream.autoconfig.roles import is_outcome, role_of
+from ssm_stream.autoconfig.roles import is_outcome, may_follow, role_of
 from ssm_stream.autoconfig.stops import Stops
 from ssm_stream.cli.app import app
 from ssm_stream.evaluate.recordings import Recording
@@ -138,6 +138,12 @@ def test_a_response_of_a_service_is_no_input_where_it_is_unclear_what_drives() -
     assert decided(plant(N, 2, 5, **{name: of(x) for name, x in named.items()})).event.inputs == ["messages_in_per_sec"]
 
 
+def test_the_climate_of_a_room_follows_no_machine_but_one_that_is_made_for_it() -> None:
+    assert not may_follow("room_humidity_pct", ["turret_rpm", "punch_temp_C"])
+    assert may_follow("room_humidity_pct", ["damper_pct", "ambient_temp"])
+    assert may_follow("room_temp", ["turret_rpm"]), "a temperature is a response"
+
+
 def test_how_far_a_service_is_behind_is_a_response() -> None:
     names = ("replication_lag_s", "kafka_consumergroup_lag_sum", "consumerLag", "seconds_behind_source")
     assert {role_of(name) for name in (*names, "messages_ready")} == {"response"}
@@ -188,7 +194,7 @@ def test_kinds_of_machines_with_columns_of_their_own_are_noted() -> None:
     ]
     (note,) = [note for note in decided(rows + others).notes if "kinds of machines" in note]
     assert note.startswith("2 kinds of machines: M* with 2 columns of their own; CH-M* with 2 columns")
-    assert 'event.only: ["M*"]' in note
+    assert note.endswith('alone: event.only: ["M*"] and a, b, c; event.only: ["CH-M*"] and a, p, q')
     for same in (rows, plant(300, 3, a=noise(), b=noise(seed=1), c=lambda i, m: m if m else None)):
         assert not [note for note in decided(same).notes if "kinds of machines" in note]
 

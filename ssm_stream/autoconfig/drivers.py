@@ -121,7 +121,7 @@ class Drivers(NamedTuple):
             for path in followed
             if self.followed[path] >= MIN_FOLLOWED
             and min(self.beyond_hour[path], self.added[path][1]) >= MIN_GAIN
-            and may_follow(path)
+            and may_follow(path, [*self.chosen, *self.followed])
         ]
 
 
