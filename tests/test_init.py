@@ -1045,7 +1045,7 @@ def test_what_stops_is_watched() -> None:
 
 
 def test_a_signal_that_floods_or_is_set_is_not_watched_and_the_others_are() -> None:
-    """A setpoint and a blade angle that are held, each time for longer, at another value; the temperature stays watched."""
+    """A setpoint and a blade angle that are held, each time for longer; the temperature stays watched."""
     rows, rng = machines(), np.random.default_rng(5)
     for i, row in enumerate(rows):
         held = (i // 4) % 80 >= 60 - 4 * (i // 320)
