@@ -138,6 +138,13 @@ def test_validate_says_what_the_file_means(tmp_path: Path) -> None:
     assert content["event"]["target"] == "vibration"
 
 
+def test_validate_names_the_first_of_many_targets(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    names = ", ".join(f"t{i}" for i in range(30))
+    path.write_text(SMALLEST.replace("target: vibration", f"target: [{names}]"))
+    assert "predicts  t0, t1, t2, t3, t4, t5, t6, t7, … (30 in all) of each" in command("validate", str(path)).stdout
+
+
 def test_validate_takes_a_recording_with_labels_as_rows(tmp_path: Path) -> None:
     path, recording = tmp_path / "monitor.yaml", tmp_path / "plant.csv"
     path.write_text(SMALLEST + "labels: {marker: result, target: result}\n")

@@ -1045,10 +1045,10 @@ def test_what_stops_is_watched() -> None:
 
 
 def test_a_signal_that_floods_or_is_set_is_not_watched_and_the_others_are() -> None:
-    """A setpoint and a blade angle that are held, at another value each time; the temperature stays watched."""
+    """A setpoint and a blade angle that are held, each time for longer; the temperature stays watched."""
     rows, rng = machines(), np.random.default_rng(5)
     for i, row in enumerate(rows):
-        held = (i // 4) % 80 >= 60
+        held = (i // 4) % 80 >= 60 - 4 * (i // 320)
         value = round(60.0 + i // 320 + 0.1 * (i % 4), 1) if held else round(float(rng.normal(60.0, 3.0)), 3)
         row["temp_setpoint"] = value
         row["angle"] = round(1.5 * value, 3) if held else round(float(rng.normal(90.0, 5.0)), 3)

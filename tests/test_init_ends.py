@@ -129,7 +129,7 @@ def test_machines_that_are_taken_out_now_and_then_are_watched(gone: int, days: i
         for k in range(30)
         if k >= gone or i < 200 + 5 * k
     ]
-    later = LaterRows(EVENT)
+    later = LaterRows(EVENT, 60.0)
     assert later.add(EventReader(later.event).read(rows)[0])
     stops = later.judge(Stops(), "the file")
     assert stops.silence == (None if watched else f"{gone} of 30 machines end within the file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ssm_stream.autoconfig.alert_rules.budgets import budget_of, patience_events
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
 from ssm_stream.autoconfig.labels import lot_reason
+from ssm_stream.autoconfig.stops import LaterRows
 from ssm_stream.autoconfig.tag_names import family_note
 from ssm_stream.cli.app import app
+from ssm_stream.config import Event
 
 START = 1_772_409_600
 
@@ -465,3 +469,31 @@ def test_a_mark_for_no_value_among_readings_is_named_without_a_setting_that_they
     (note,) = [each for each in decided(rows).notes if "is learned as a measurement" in each]
     assert note.startswith("99 stands in `NH4` (3) of 500 rows")
     assert "event.quality" not in note
+
+
+def test_a_battery_in_whole_percent_is_not_watched_for_being_stuck() -> None:
+    """It stays at one value for days, and longer as it ages; a level that is filled again does not."""
+    rng = np.random.default_rng(0)
+    charge = [90 - 7 * m - i / (300 + 40 * m) + 0.3 * rng.normal() for i in range(900) for m in range(4)]
+    rows = plant(
+        900, 4, 60,
+        battery=lambda i, m: int(charge[4 * i + m]),
+        tank_pct=lambda i, m: 90 - (i // 6 + 11 * m) % 60,
+        warm=lambda i, m: round(20 + 5 * math.sin(i / 30 + m)),
+        x=noise(),
+    )  # fmt: skip
+    draft = decided(rows)
+    assert draft.stops is not None
+    assert draft.stops.watched is not None
+    assert {"battery", "tank_pct", "warm", "x"} - {*draft.stops.watched} == {"battery"}
+    assert draft.stops.unwatched.startswith("battery: a whole number that falls slowly")
+
+
+@pytest.mark.parametrize(
+    ("step", "events", "text"),
+    [(0.0, 10_000, "1 per 10000 events"), (30.0, 86_400, "1 per 30d"), (600.0, 10_000, "1 per 10000 events")],
+)
+def test_what_stops_is_judged_by_the_budget_of_the_draft(step: float, events: int, text: str) -> None:
+    assert (patience_events(step), budget_of(step)) == (events, text)
+    rules = LaterRows(Event(entity="machine", timestamp="ts", target="y"), step).alerts
+    assert rules.anomaly.budget.text == text

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.render import render_config
-from ssm_stream.autoconfig.roles import is_outcome, role_of
+from ssm_stream.autoconfig.roles import is_outcome, may_follow, role_of
 from ssm_stream.autoconfig.stops import Stops
 from ssm_stream.cli.app import app
 from ssm_stream.evaluate.recordings import Recording
@@ -109,6 +109,20 @@ def test_symptoms_are_no_drivers_where_another_drives_or_two_explain_each_other_
     assert decided(current).event.inputs == ["motor_A"], "what it takes stands for the load, where nothing else does"
 
 
+def test_a_response_that_explains_one_other_alone_is_no_input() -> None:
+    """People are heard in a room, and warm it in the hours after: either sensor may fail without the other."""
+    present = np.maximum(np.sin(np.arange(N) / 40)[:, None] + np.random.default_rng(3).normal(0, 0.3, (N, 2)), 0)
+    warm, rng = np.zeros((N, 2)), np.random.default_rng(4)
+    for i in range(1, N):
+        warm[i] = warm[i - 1] + (present[i] - warm[i - 1]) / 8
+    room = {
+        "temperature": 20 + 2 * warm + rng.normal(0, 0.1, (N, 2)),
+        "noise_db": 40 + 20 * present + rng.normal(0, 4, (N, 2)),
+        "battery": 90 + rng.normal(0, 1, (N, 2)),
+    }
+    assert decided(plant(N, 2, 5, **{name: of(x) for name, x in room.items()})).event.inputs == []
+
+
 def test_a_response_of_a_service_is_no_input_where_it_is_unclear_what_drives() -> None:
     """Messages in and bytes out explain each other; the p99, which follows both, explains two and drives neither."""
     rng = np.random.default_rng(3)
@@ -122,6 +136,12 @@ def test_a_response_of_a_service_is_no_input_where_it_is_unclear_what_drives() -
     assert "totaltimems_p99" not in (draft.event.inputs or [])
     named = {"messages_in_per_sec" if name == "intake_kb" else name: x for name, x in made.items()}
     assert decided(plant(N, 2, 5, **{name: of(x) for name, x in named.items()})).event.inputs == ["messages_in_per_sec"]
+
+
+def test_the_climate_of_a_room_follows_no_machine_but_one_that_is_made_for_it() -> None:
+    assert not may_follow("room_humidity_pct", ["turret_rpm", "punch_temp_C"])
+    assert may_follow("room_humidity_pct", ["damper_pct", "ambient_temp"])
+    assert may_follow("room_temp", ["turret_rpm"]), "a temperature is a response"
 
 
 def test_how_far_a_service_is_behind_is_a_response() -> None:
@@ -174,7 +194,7 @@ def test_kinds_of_machines_with_columns_of_their_own_are_noted() -> None:
     ]
     (note,) = [note for note in decided(rows + others).notes if "kinds of machines" in note]
     assert note.startswith("2 kinds of machines: M* with 2 columns of their own; CH-M* with 2 columns")
-    assert 'event.only: ["M*"]' in note
+    assert note.endswith('alone: event.only: ["M*"] and a, b, c; event.only: ["CH-M*"] and a, p, q')
     for same in (rows, plant(300, 3, a=noise(), b=noise(seed=1), c=lambda i, m: m if m else None)):
         assert not [note for note in decided(same).notes if "kinds of machines" in note]
 

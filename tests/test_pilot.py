@@ -19,7 +19,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.core import native
 from ssm_stream.engine.engine import Engine
-from ssm_stream.evaluate.alarm_matching import Alarm
+from ssm_stream.evaluate.alarm_matching import Alarm, match
 from ssm_stream.evaluate.bootstrap import Bootstrap
 from ssm_stream.evaluate.engine_run import EngineRun, run_engine
 from ssm_stream.evaluate.pilot import alarm_figures
@@ -117,6 +117,34 @@ def test_labels_are_read_from_csv_and_json_lines(tmp_path: Path) -> None:
     line = json.dumps({"entity": 7, "start": "2026-01-02T00:00:00Z", "end": 1767319200000})
     (event,) = read_true_events(labels_file(tmp_path, line, "l.jsonl"), settings(), ["7"])
     assert event == TrueEvent("7", 1767312000000, 1767319200000)
+
+
+def test_events_that_overlap_stay_apart_by_their_signal(tmp_path: Path) -> None:
+    """A row without a signal is about any; of a target that is not judged there is no event."""
+    day = "2026-01-02T0"
+    rows = "entity,start,end,kind,signal\n" + "".join(
+        f"7,{day}{a}:00:00,{day}{b}:00:00,{kind},{signal}\n"
+        for a, b, kind, signal in [(0, 5, "wear", "y"), (1, 3, "leak", "x"), (2, 6, "hot", "y"), (1, 2, "stop", "")]
+    )
+    config = settings().replace(event=settings().event.model_copy(update={"target": "y", "features": ["x"]}))
+    found = read_true_events(labels_file(tmp_path, rows), config, ["7"])
+    assert [(e.signal, e.kind, e.rows) for e in found] == [("y", "wear + hot", 2), ("", "stop", 1), ("x", "leak", 1)]
+    with pytest.raises(RecordingError, match=r"labels.csv:3: signal: 'z' is no target and no input"):
+        read_true_events(labels_file(tmp_path, rows.replace(",x", ",z")), config, ["7"])
+    kept = read_true_events(labels_file(tmp_path, rows.replace(",x", ",z")), config, ["7"], ["y", "z"])
+    assert [e.signal for e in kept] == ["y", ""]
+
+
+def test_an_alarm_finds_events_of_its_signals_alone() -> None:
+    a, b, c = (TrueEvent("m0", 100, 200, signal=signal) for signal in ("a", "b", ""))
+    of_a = Alarm(120, (0,), "drift", 0, {"target": "a", "targets": [{"target": "a"}]})
+    assert match([of_a], [(0, a), (0, b), (0, c)]) == ([120, None, 120], ["true"])
+    assert match([of_a], [(0, b)]) == ([None], ["false"]), "another signal is not what happened"
+    stuck, silent = Alarm(130, (0,), "stuck", 0, {"column": "b"}), Alarm(140, (0,), "silence", 0, {"column": None})
+    assert match([of_a, stuck, silent], [(0, a), (0, b)]) == ([120, 130], ["true", "true", "repeat"])
+    joined = of_a._replace(ts=90, joined=((150, "b"),))
+    assert match([joined], [(0, a), (0, b)]) == ([None, 150], ["true"]), "it began before, and b joined it"
+    assert match([joined, silent], [(0, b)])[0] == [140]
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])

@@ -12,8 +12,8 @@ as the model has them anyway; names by entity, as a recipe sets one machine high
 machine moves together, and no part of that drives another.
 
 Where every signal is a target, what is named a response (a current, a temperature) is no driver, however much it
-explains; what a machine takes stands for its load where nothing else drives it. Of two signals that explain each other
-and nothing else, neither is known to be the driver.
+explains; what a machine takes stands for its load where nothing else drives it, or else what explains several others:
+one alone may share its cause. Of two signals that explain each other and nothing else, neither is known to drive.
 
 What is measured of a command (`rpm` of `rpm_cmd`) is no driver, though it may explain more of the others: what it has
 beyond the command is noise or a fault, and only with the command as an input is a belt that slips seen.
@@ -121,7 +121,7 @@ class Drivers(NamedTuple):
             for path in followed
             if self.followed[path] >= MIN_FOLLOWED
             and min(self.beyond_hour[path], self.added[path][1]) >= MIN_GAIN
-            and may_follow(path)
+            and may_follow(path, [*self.chosen, *self.followed])
         ]
 
 
@@ -222,7 +222,7 @@ def _choose(
     if len(chosen) > len(given) or driven:
         return chosen
     chosen = _add(given, names, explained, [k for k in answers if stands_for_load(names[k], names)], pairs=False)
-    rest = [k for k in able if not is_answer(names[k])]
+    rest = [k for k in able if not is_answer(names[k]) and (np.delete(explained.by([k]), k) >= MIN_GAIN).sum() > 1]
     return chosen or _add(given, names, explained, rest, pairs=False)
 
 
@@ -259,7 +259,7 @@ def _add(
             best, most = k, gained
         if best < 0:
             break
-        # What stands for a load is taken as it is the only trace of it: one of several is as good as another.
+        # What stands for a load is the only trace of it: one of several is as good as another.
         certain = pairs or named[best] or stands_for_load(names[best], names)
         if chosen and not certain and (equal := _equals(best, explained, chosen, able)):
             unclear += [best, *equal]  # none is an input, and what they explain is no evidence for a further one

@@ -20,6 +20,7 @@ from ssm_stream.autoconfig.quality_flags import FLAGS
 from ssm_stream.autoconfig.rest import name_pattern
 from ssm_stream.autoconfig.row_order import MAX_DISORDER, runs_backwards
 from ssm_stream.autoconfig.stops import MAX_ENDED, WARMUP, find_ended, life_of, lives_of, short_lived, step_of
+from ssm_stream.config.natural_order import natural_key
 from ssm_stream.ingest.events import Events
 
 THINGS = word_set(
@@ -235,10 +236,14 @@ def kinds_note(used: Sequence[Column], found: Iterable[Column], owners: Mapping[
         pattern = name_pattern(names, [name for name in rows if name not in names])
         only.append([str(name) for name in names] if pattern is None else [pattern])
         described.append(f"{', '.join(only[-1][:MAX_LISTED])} with {own[paths]} columns of their own")
+    files = [
+        f"event.only: {json.dumps(names, ensure_ascii=False)} and {', '.join(sorted(paths, key=natural_key))}"
+        for names, paths in zip(only, kinds, strict=True)
+    ]
     return (
         f"{len(kinds)} kinds of machines: {'; '.join(described)}, which are unknown in the rows of the others and "
-        f"explain nothing there. A file for each, with event.only: {json.dumps(only[0], ensure_ascii=False)} and these "
-        "columns, watches them apart"
+        "explain nothing there. A file for each watches them apart: this one with event.only and these columns alone: "
+        f"{'; '.join(files)}"
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
+from ssm_stream.autoconfig.alert_rules.budgets import BY_EVENTS, BY_TIME, budget_of, is_by_time, patience
 from ssm_stream.autoconfig.draft import Draft
 from ssm_stream.autoconfig.stops import WARMUP, Stops
 from ssm_stream.config.natural_order import natural_key
@@ -21,7 +22,6 @@ from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
 MAX_LEFT_OUT, MAX_ALIKE = 20, 3  # lines on columns left out; columns of one reason with a line each
-BUDGET_EVENTS, BUDGET_DAYS = 10_000, 30  # without a false alarm of an entity and kind: whichever is longer
 MAX_SPARSE = 0.2
 """Share of the events with a target up to which what a label means is worth a note."""
 SOFT = (
@@ -156,16 +156,12 @@ def _is_sparse(draft: Draft) -> bool:
 def _entity_budgets(draft: Draft) -> list[str]:
     """Return the section `alerts` with a budget for an entity, which counts the events with a target."""
     what, step = ("value", draft.step / draft.labelled) if _is_sparse(draft) else ("row", draft.step)
-    often = f" at a {what} every {_span(step)} about once in {_span(_patience(step))} each" if step > 0 else " each"
+    often = f" at a {what} every {_span(step)} about once in {_span(patience(step))} each" if step > 0 else " each"
     stops = draft.stops
     left_out = (None, None) if stops is None else (stops.silence, stops.stuck)
     on = [] if stops is None else [name for name, why in zip((SILENCE, STUCK), left_out, strict=True) if why is None]
     together = " together" if len(on) > 1 else ""
-    # So many events of a machine that is read each second are hours: more alerts than anybody would look at.
-    by_events, by_time = f"1 per {BUDGET_EVENTS} events", f"1 per {BUDGET_DAYS}d"
-    budget, other = by_events, f"a time: {by_time}"
-    if 0.0 < BUDGET_EVENTS * step < _patience(step):
-        budget, other = by_time, f"events: {by_events}"
+    budget, other = budget_of(step), f"events: {BY_EVENTS}" if is_by_time(step) else f"a time: {BY_TIME}"
     others = f"; of {' and '.join(on)}{together} as many as of anomaly" if on else ""
     return [
         *_comment(f"How many false alarms an entity may raise, of anomaly and of drift{often}{others}."),
@@ -179,16 +175,11 @@ def _entity_budgets(draft: Draft) -> list[str]:
     ]
 
 
-def _patience(step: float) -> float:
-    """Return how long an entity is to go without a false alarm, s; step: s between two events of one."""
-    return max(BUDGET_EVENTS * step, BUDGET_DAYS * 86_400.0)
-
-
 def _of_all(step: float, entities: int, kinds: int) -> str:
     """Return how often all entities may raise a false alarm. step: s between two events of one; kinds: its budgets"""
     if not (step > 0 and entities > 1):
         return ""
-    often = _span(_patience(step) / (kinds * entities))
+    often = _span(patience(step) / (kinds * entities))
     return (
         f"Of all {entities} of the sample that is one about every {often}: ssm-stream init --alerts-per-week gives all "
         "of them one number."

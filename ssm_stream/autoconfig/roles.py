@@ -22,6 +22,12 @@ WEATHER = word_set("ambient outdoor outside weather irradiance irradiation ausse
 """Words for what no machine drives."""
 OUTSIDE = WEATHER | word_set("inlet intake feed zuluft eintritt eintritts einlass")
 """Words for what comes from outside, whatever it is."""
+ROOM = word_set("room raum hall halle shopfloor")
+CLIMATE = word_set(
+    "valve damper fan supply return zone heating cooling chiller boiler heater ahu hvac vav setpoint co2 occupancy "
+    "ventil klappe lüfter zuluft abluft heizung kühlung kälte"
+)
+"""Words for where machines stand; and for what is there to heat, cool or air it."""
 HEADS = word_set("load speed rpm drehzahl setpoint sp set command cmd demand throughput rate feed traffic")
 """Words for what drives a process."""
 CALLS = word_set("request requests req reqs rps qps tps hits calls queries transactions messages msgs messagesin")
@@ -155,9 +161,13 @@ def drives_machine(path: str) -> bool:
     return OUTSIDE.isdisjoint(words) and (is_named_driver(path) or not COMMANDS.isdisjoint(words))
 
 
-def may_follow(path: str) -> bool:
-    """Return whether its name lets it be a symptom: a driver is none, nor what a controller moves."""
-    return role_of(path) in ("response", "unknown")
+def may_follow(path: str, names: Collection[str] = ()) -> bool:
+    """Return whether its name lets it be a symptom: a driver is none, nor what a controller moves, nor the climate of a
+    room, which no machine in it drives but one that is made for it. names: of all signals
+    """
+    of_room = not ROOM.isdisjoint(name_words(path)) and role_of(path) == "unknown"
+    made_for_it = any(not CLIMATE.isdisjoint(name_words(name)) for name in names)
+    return role_of(path) in ("response", "unknown") and (made_for_it or not of_room)
 
 
 def stands_for_load(path: str, names: Collection[str]) -> bool:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.autoconfig.alert_rules.budgets import DAY_S, budget_of, patience_events
+from ssm_stream.autoconfig.alert_rules.slow_falls import SLOW_FALL, falls_slowly
 from ssm_stream.autoconfig.columns import median_step
 from ssm_stream.config import Config, Event, Model, Source
 from ssm_stream.config.quantities import plural, rough_duration
@@ -31,7 +33,7 @@ MOST, SELDOM_MS = 0.5, 7 * 86_400_000.0
 MIN_DAYS, TIMES_AWAY = 7, 4
 """Days for which a machine is remembered at least, as a sample of a few days shows no weekend; and times the longest
 absence of one that came back."""
-DAY_S, DAY_MS = 86_400.0, 86_400_000.0
+DAY_MS = 1000.0 * DAY_S
 MIN_SPAN_MS, MIN_COVERED, LONGER = 14 * DAY_MS, 0.95, 1.5
 """Time of the rows that shows how long machines pause, with a weekend and its repetition; share of the machines whose
 longest pause is no alert; and times that by which one is longer than those."""
@@ -41,7 +43,7 @@ WARMUP = Model().warmup
 UNJUDGED = "not judged by the sample, whose windows are too few"
 """Why the switches are left out where rows are windows of those of the sample."""
 MAX_ALERTS = 4.0
-"""Times what the default budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
+"""Times what the drafted budget allows for the sample, up to which a switch is worth its alerts; or one an entity."""
 MAX_LISTED = 5
 """Columns that a reason names, with their alerts."""
 MAX_MACHINES = 100_000
@@ -108,7 +110,7 @@ def find_stops(event: Event, rows: Sequence[Any], commands: Collection[str]) -> 
     of_machines = len(missing) - by_column.total()
     stops = Stops(None, stuck.unwatched) if stuck.watched == [] else Stops(None, None, None, None, *stuck[:2])
     stops = _with_ends(stops, lives, _Gaps(stopped, of_machines, len(events)), step_of(events), SAMPLE)
-    allowed = _allowed(len(events), len(lives))
+    allowed = _allowed(len(events), len(lives), step_of(events))
     if of_machines <= allowed < len(missing):
         ((path, count),) = by_column.most_common(1)
         others = f", the other columns {by_column.total() - count}" if len(by_column) > 1 else ""
@@ -121,13 +123,14 @@ class LaterRows:
 
     Attributes:
         event: the section by which the rows are read: entity and time only
+        alerts: the section by which they are judged
     """
 
-    def __init__(self, event: Event) -> None:
-        """event: the section, with a column for the entity"""
+    def __init__(self, event: Event, step: float = 0.0) -> None:
+        """event: the section, with a column for the entity; step: between two events of one, s, 0 if it is unknown"""
         self.event = _times_only(event)
-        alerts = Alerts(silence=Silence(columns=False))
-        self._rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=self.event, alerts=alerts))
+        self.alerts = _drafted(step, silence=Silence(columns=False))
+        self._rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=self.event, alerts=self.alerts))
         self._are_readings = event.layout == "readings"
         self._gaps, self._step = _Gaps(set(), 0, 0), math.nan
         self._lives: dict[str, Life] = {}
@@ -228,7 +231,7 @@ def _with_ends(stops: Stops, lives: Mapping[str, Life], gaps: _Gaps, step: float
     """
     # Silence is judged by the gaps of an entity, of which the shortest-lived have too few.
     ended = gaps.stopped | short_lived(lives, step)
-    allowed = _allowed(gaps.rows, len(lives))
+    allowed = _allowed(gaps.rows, len(lives), step)
     silence = f"it would raise {plural(gaps.started, 'alert')} in {within}" if gaps.started > allowed else None
     ttl, times = None, [time for life in lives.values() for time in (life.first, life.last)]
     span = max(times, default=0) - min(times, default=0)
@@ -255,9 +258,9 @@ def _are_many(ended: int, machines: int, span: float) -> bool:
     return ended > MAX_ENDED * machines and (ended > MOST * machines or ended > span / SELDOM_MS)
 
 
-def _allowed(rows: int, machines: int) -> float:
-    """Return how many alerts a switch may raise in so many rows."""
-    return max(MAX_ALERTS * rows / Alerts().anomaly.budget.events, machines)
+def _allowed(rows: int, machines: int, step: float) -> float:
+    """Return how many alerts a switch may raise in so many rows. step: usual one between rows of an entity, s"""
+    return max(MAX_ALERTS * rows / patience_events(step), machines)
 
 
 class _Stuck(NamedTuple):
@@ -270,15 +273,16 @@ class _Stuck(NamedTuple):
 
 def _stuck_columns(event: Event, events: Events, commands: Collection[str]) -> _Stuck:
     """Return the columns in which a repeated value is worth an alert: what is set holds its value by command, and what
-    would raise more alerts in the sample than the budget allows does so by itself.
+    would raise more alerts in the sample than the budget allows does so by itself; so does a battery that runs down.
 
     Those are left out first that would raise most alerts alone, as columns that stop together are one alert, which
     is that of another where one of them is not watched; and of these, those that repeat their values most.
     """
     columns = [*event.numbers, *event.targets]
     held = [path for path in columns if path in commands]
-    watched = [path for path in columns if path not in held]
-    allowed = max(len(events) / Alerts().anomaly.budget.events, 1.0)
+    falling = [path for path in columns if path not in held and falls_slowly(_runs(event, events, path))]
+    watched = [path for path in columns if path not in (*held, *falling)]
+    allowed = max(len(events) / patience_events(step_of(events)), 1.0)
     flooding = dict[str, int]()
     while True:
         alerts = _alerts(event, events, watched)
@@ -291,6 +295,7 @@ def _stuck_columns(event: Event, events: Events, commands: Collection[str]) -> _
         flooding[worst] = counts[worst]
         watched.remove(worst)
     reasons = [f"{', '.join(held)}: set by command, and held"] if held else []
+    reasons += [f"{', '.join(falling)}: {SLOW_FALL}"] if falling else []
     if flooding:
         some = list(flooding.items())[:MAX_LISTED]
         listed = [f"{path} ({plural(count, 'alert')})" for path, count in some]
@@ -301,16 +306,26 @@ def _stuck_columns(event: Event, events: Events, commands: Collection[str]) -> _
 
 def _alerts(event: Event, events: Events, stuck: list[str]) -> list[Alert]:
     """Return the alerts of silence, and of what is stuck of these columns. events: of the sample"""
-    alerts = Alerts(silence=Silence(), stuck=stuck)
+    alerts = _drafted(step_of(events), silence=Silence(), stuck=stuck)
     rules = SilenceAlerts(Config(source=Source(brokers="-", topic="-"), event=event, alerts=alerts))
     return rules.process(events, 0, [])
 
 
-def _repeats(event: Event, events: Events, path: str) -> float:
-    """Return the share of its values that a column repeats from one row of an entity to the next."""
+def _drafted(step: float, **switches: Any) -> Alerts:
+    """Return the section with the budget of the draft, by which the rules on what stops are judged."""
+    return Alerts.model_validate({"anomaly": {"budget": budget_of(step)}, **switches})
+
+
+def _runs(event: Event, events: Events, path: str) -> list[NDArray[np.float64]]:
+    """Return the finite values of a column in the rows of each entity."""
     at = event.numbers.index(path) if path in event.numbers else -1
     x = events.features[:, at] if at >= 0 else events.target.reshape(len(events), -1)[:, event.targets.index(path)]
-    runs = [x[rows][np.isfinite(x[rows])] for rows in _rows_by_entity(events).values()]
+    return [x[rows][np.isfinite(x[rows])] for rows in _rows_by_entity(events).values()]
+
+
+def _repeats(event: Event, events: Events, path: str) -> float:
+    """Return the share of its values that a column repeats from one row of an entity to the next."""
+    runs = _runs(event, events, path)
     equal = sum(int(np.count_nonzero(np.diff(run) == 0.0)) for run in runs)
     return equal / max(sum(len(run) - 1 for run in runs if len(run)), 1)
 

@@ -152,7 +152,7 @@ def init(
         )
         if file is not None and len(documents) >= ROWS:
             draft = _with_later_rows(draft, file, reading)
-            draft = _with_ends(draft, lambda stops: _later_ends(stops, draft.event, file, reading))
+            draft = _with_ends(draft, lambda stops: _later_ends(stops, draft, file, reading))
         elif last:
             draft = _with_ends(draft, lambda stops: judge_last(stops, draft.event, documents, last))
         if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
@@ -298,13 +298,13 @@ def _with_ends(draft: Draft, judge: Callable[[Stops], Stops]) -> Draft:
     return draft._replace(stops=stops, why=why)
 
 
-def _later_ends(stops: Stops, event: Event, file: Path, reading: Reading) -> Stops:
+def _later_ends(stops: Stops, draft: Draft, file: Path, reading: Reading) -> Stops:
     """Return the switches by all rows of the file that are read."""
     from ssm_stream.autoconfig.stops import LaterRows
     from ssm_stream.evaluate.recordings import Recording, RecordingError
     from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 
-    found, recording, rows = LaterRows(event), Recording(file, None, reading.options()), 0
+    found, recording, rows = LaterRows(draft.event, draft.step), Recording(file, None, reading.options()), 0
     reader = ColumnReader(found.event)
     # A row that cannot be read is none of the sample.
     with contextlib.suppress(RecordingError), output(error=True).status(f"reading on in {file.name}") as status:

@@ -45,7 +45,7 @@ class Judging(NamedTuple):
 
     labels: Annotated[
         Path | None,
-        typer.Option(help="True events, CSV or JSON lines: entity, start, end[, kind].", show_default=False),
+        typer.Option(help="True events, CSV or JSON lines: entity, start, end[, kind][, signal].", show_default=False),
     ] = None
     feedback: Annotated[
         Path | None,
@@ -108,7 +108,8 @@ def pilot(
         require_writable({"--out": each}, config, file, labels, feedback, costs)
     bar = share_bar()
     with report_errors(RecordingError, NothingToJudgeError, OSError), ExitStack() as stack:
-        loaded = one_target(load_for(config, file), target)
+        whole = load_for(config, file)
+        loaded = one_target(whole, target)
         written = language(lang)
         priced = read_costs(costs, written)
         shadow = loaded.alerts.shadow
@@ -117,7 +118,7 @@ def pilot(
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
-            return read_true_events(labels, loaded, names)
+            return read_true_events(labels, loaded, names, whole.event.targets if target else ())
 
         with bar:
             task = bar.add_task("engine", total=rows_to_read(rows))

@@ -212,7 +212,7 @@ def _describe(config: Config) -> Iterator[str]:
     if event.aggregate is not None:
         yield from _describe_windows(event, event.aggregate)
     of = "entity" if event.layout == "readings" else event.entity
-    yield f"predicts  {', '.join(event.targets)} of each {of} from {', '.join(inputs)}"
+    yield f"predicts  {_some(event.targets)} of each {of} from {_some(inputs)}"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
     for when in event.when:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ssm_stream.evaluate.alarm_matching import signals_of
 from ssm_stream.evaluate.true_events import TrueEvent
 
 Message = Mapping[str, Any]
@@ -42,7 +43,9 @@ class AlarmMarker:
         """Judge the alert that starts an episode."""
         fleet = alarm["scope"] == "fleet"
         entities = {each["entity"] for each in alarm["entities"]} if fleet else {alarm["entity"]}
+        named = signals_of(alarm)
         within = [e for e in self.events if e.entity in entities and e.start <= alarm["ts"] <= e.end]
+        within = [e for e in within if not (e.signal and named) or e.signal in named]
         new = [event for event in within if event not in self._found]
         self._found.update(new)
         event = new[0] if new else within[0] if within else None

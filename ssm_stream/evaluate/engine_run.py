@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.evaluate.alarm_matching import Alarm
+from ssm_stream.evaluate.alarm_matching import Alarm, signals_of
 from ssm_stream.evaluate.episode_shares import EpisodeShares
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.prequential import prequential
@@ -104,13 +104,20 @@ def alarms_of(
     """
     number, out = {name: i for i, name in enumerate(names)}, []
     ends = {m["episode"]: int(ts[row]) for row, m in messages if m["phase"] == "recovered" and m["episode"]}
+    joined: dict[str, list[tuple[int, str]]] = {}
+    for row, message in messages:
+        if message["phase"] == "ongoing" and message.get("targets"):
+            joined.setdefault(message["episode"], []).extend(
+                (int(ts[row]), name) for name in sorted(signals_of(message))
+            )
     for row, message in messages:
         if message["phase"] != "started" or not (rules or message["kind"] in KINDS):
             continue
         fleet = message["scope"] == "fleet"
         own = [each["entity"] for each in message["entities"]] if fleet else [message["entity"]]
         entities = tuple(number[name] for name in own if name in number)
-        out.append(Alarm(int(ts[row]), entities, message["kind"], row, message, ends.get(message["episode"])))
+        later = tuple(joined.get(message["episode"], ()))
+        out.append(Alarm(int(ts[row]), entities, message["kind"], row, message, ends.get(message["episode"]), later))
     return out
 
 

@@ -23,6 +23,7 @@ class TrueEvent(NamedTuple):
     """Something that happened to an entity, from `start` to `end`, ms since 1970, both ends included.
 
     rows: of the file that it was made of, more than one where they overlap
+    signal: path of the one that it shows in; empty: any alarm of the entity finds it
     """
 
     entity: str
@@ -30,17 +31,23 @@ class TrueEvent(NamedTuple):
     end: int
     kind: str = ""
     rows: int = 1
+    signal: str = ""
 
 
-def read_true_events(path: Path, config: Config, entities: Collection[str]) -> list[TrueEvent]:
-    """Return the true events of a CSV or JSON-lines file (also gzipped), by entity and start, overlapping ones merged.
+def read_true_events(
+    path: Path, config: Config, entities: Collection[str], unjudged: Collection[str] = ()
+) -> list[TrueEvent]:
+    """Return the true events of a CSV or JSON-lines file (also gzipped), by entity and start; of those that overlap,
+    those of one signal are merged, and those of none.
 
     Cells of CSV are separated by commas, semicolons or tabs. Times are read as those of the configuration's events, or
     are ISO 8601: people write down when something happened, not the seconds since 1970 that a program exports.
-    Columns: entity, start, end, and optionally `kind`. Events of entities that `event.only` leaves out are skipped.
+    Columns: entity, start, end, and optionally `kind` and `signal`. Events of entities that `event.only` leaves out are
+    skipped.
 
     Args:
         entities: of the recording
+        unjudged: targets whose events are skipped, as another one is chosen
 
     Raises:
         RecordingError: names line and column, what was found, and the cure.
@@ -60,6 +67,7 @@ def read_true_events(path: Path, config: Config, entities: Collection[str]) -> l
             raise RecordingError(f"{path}:{places[first.position]}: {first.reason}")
         read.append((column, events.ts.tolist()))
         names = events.entity
+    watched = [*config.event.targets, *config.event.numbers]
     found, only, zone = [], entity_filter(config.event.only), ZoneInfo(config.event.time_zone)
     for at, row, name, start, end in zip(places, rows, names, read[0][1], read[1][1], strict=True):
         if only is not None and not only.matches(name):
@@ -77,8 +85,13 @@ def read_true_events(path: Path, config: Config, entities: Collection[str]) -> l
             raise RecordingError(
                 f"{path}:{at}: end: {row['end']!r} is before start {row['start']!r}; write the later time as `end`"
             )
-        kind = row.get("kind")
-        found.append(TrueEvent(name, start, end, "" if kind is None else str(kind)))
+        kind, signal = ("" if row.get(key) is None else str(row[key]) for key in ("kind", "signal"))
+        if signal in unjudged and signal not in watched:
+            continue
+        if signal and signal not in watched:
+            cure = suggest(signal, watched, "its signals")
+            raise RecordingError(f"{path}:{at}: signal: {signal!r} is no target and no input; {cure}")
+        found.append(TrueEvent(name, start, end, kind, signal=signal))
     return _joined(found)
 
 
@@ -95,16 +108,16 @@ def _both_passes(value: Any, zone: ZoneInfo) -> list[str]:
 
 
 def _joined(events: list[TrueEvent]) -> list[TrueEvent]:
-    """Return the events sorted, those of an entity that overlap merged."""
+    """Return the events sorted, those of an entity and signal that overlap merged."""
     out: list[TrueEvent] = []
-    for event in sorted(events):
-        if out and out[-1].entity == event.entity and event.start <= out[-1].end:
-            last = out[-1]
+    for event in sorted(events, key=lambda event: (event.entity, event.signal, event)):
+        last = out[-1] if out else None
+        if last is not None and (last.entity, last.signal) == (event.entity, event.signal) and event.start <= last.end:
             kinds = dict.fromkeys(kind for kind in (*last.kind.split(" + "), event.kind) if kind)
             out[-1] = last._replace(end=max(last.end, event.end), kind=" + ".join(kinds), rows=last.rows + 1)
         else:
             out.append(event)
-    return out
+    return sorted(out)
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -121,7 +134,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     else:
         raise RecordingError(f"{path}: unknown kind of file; name it .csv or .jsonl, by what it holds")
     if not rows:
-        raise RecordingError(f"{path}: no events; write one a line: {','.join(COLUMNS)}[,kind]")
+        raise RecordingError(f"{path}: no events; write one a line: {','.join(COLUMNS)}[,kind][,signal]")
     return rows
 
 

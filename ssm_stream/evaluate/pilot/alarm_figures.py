@@ -106,6 +106,7 @@ def detection(context: AlarmContext, results: dict[str, Tally], detected: dict[s
         "events": len(context.judged.events),
         "event_hours": float(events[:, 1].sum()),
         "rows": sum(event.rows for _, event in context.judged.events),
+        "of_signals": sum(bool(event.signal) for _, event in context.judged.events),
         "begun_before": len(context.judged.ignored),
         "outside": context.judged.outside,
         "methods": rows,

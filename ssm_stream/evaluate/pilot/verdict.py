@@ -92,6 +92,8 @@ def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
         out.append(("verdict.outside", {"outside": detection["outside"]}))
     if detection is not None and detection["rows"] > detection["events"]:
         out.append(("verdict.merged", {"rows": detection["rows"], "events": detection["events"]}))
+    if detection is not None and detection.get("of_signals"):
+        out.append(("verdict.of_signals", {"named": detection["of_signals"], "events": detection["events"]}))
     if detection is not None and detection["events"]:
         own = detection["methods"]["product"]
         out.append(

@@ -1,0 +1,1 @@
+"""What a draft sets of the section `alerts`, and why."""
