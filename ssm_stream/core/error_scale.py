@@ -56,8 +56,8 @@ class ErrorScaleState(NamedTuple):
 class ErrorScalePoolState(NamedTuple):
     """P pools, a row each; zeros are a fresh pool.
 
-    number (P, 33): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
-        a target, 0: none yet; usual errors over their scale, less 1; of unknown features, of three lengths of gaps, of
+    number (P, 35): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
+        a target, 0: none yet; usual errors over their scale, less 1; of unknown features, of four lengths of gaps, of
         a change of a category in its event and the 2, 4, 8 after it, and of a jump of a feature likewise, the log of
         what they do to squared errors by what they would in theory, and the events that these were learned from;
         of jumps up and down in pauses, how many lately and their size

@@ -197,7 +197,8 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     const interval::Interval width(state.monitor, at.e);
     const double rounding = rounding_of(state, answer, answer), half = interval::half_width(width, event.steps[0]);
     const double least = error_scale::rest_expected(scale, answer, rounding) ? error_scale::nothing(scale, rounding) : rounding;
-    if (least > rounding && interval::may_rest(width, interval::left_of(error_scale::stood(scale), state.rules.level))) return {least, least};
+    // What stood still before a pause need not after it.
+    if (least > rounding && gaps < error_scale::PAUSE_FROM && interval::may_rest(width, interval::left_of(error_scale::stood(scale), state.rules.level))) return {least, least};
     const double wider = half * scale.room[error_scale::WIDER];
     HalfWidths out{wider * scale.room[error_scale::LOWER], wider * scale.room[error_scale::UPPER]};
     if (gaps >= error_scale::PAUSE_FROM) {
