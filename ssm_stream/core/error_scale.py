@@ -32,11 +32,11 @@ class ErrorScaleState(NamedTuple):
         the prediction; log of the scale without context; the last scale, in the target's unit; the target before
     rest (E, 2) float32: 0 without a target, else 1 and the events in a row at which it has stood still, negative where
         it was not as predicted at the latest; how many they usually are
-    value (E, 13) float32: how large whitened errors over their scale have been recently, and the mean of its log;
+    value (E, 12) float32: how large whitened errors over their scale have been recently, and the mean of its log;
         decayed losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of
         negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale;
         products of neighbouring ones, and squares; usual size of whitened ones; mean number of events between those
-        with a target that have values of other targets only; mean gap between events while the entity runs, s
+        with a target that have values of other targets only
     mean (E, 9) float32: running means of the context's inputs
     w, v (E, D) float32: differences from the pool's weights, of the scale and of that ratio
     cell (E, 192) int16, visits (E, 192) uint8: usual |error| of the hour, then of the hour of the week: its log over

@@ -249,7 +249,7 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
 inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
     put("number", f.number, {8});
     put("rest", f.rest, {2});
-    put("value", f.value, {13});
+    put("value", f.value, {12});
     put("mean", f.mean, {CONTEXT});
     const i64 beyond = rounded(D, 8) - D;  // to whole vectors
     put("w", f.w, {D}, 1, beyond);

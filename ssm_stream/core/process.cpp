@@ -94,16 +94,13 @@ static SSM_INLINE float& others_of(const EngineState& state, i64 e) {
 }
 // The mean gap of an entity while it runs, s: of a pause counts what may pass for a gap. The mean of all of them is that of an entity after a
 // weekend for hundreds of events, and its breaks would be none.
-static SSM_INLINE float& running_gap_of(const EngineState& state, i64 e) {
-    const MonitorState& m = state.monitor;
-    return m.error_scale_fields.value.in(m.error_scale.row(e))[error_scale::RUNNING_GAP];
-}
+static SSM_INLINE double& running_gap_of(const EngineState& state, i64 e) { return episodes::episode(state.monitor, e, episodes::DRIFT)[episodes::RUNNING_GAP]; }
 static SSM_INLINE void learn_running_gap(const EngineState& state, i64 e, double ts) {
     const double* clock = clock_of(state, e);
     if (!(clock[GAPS_COUNTED] > 0.0) || !(ts > clock[LAST]) || ts - clock[LAST] > state.rules.ttl) return;
-    float& usual = running_gap_of(state, e);
+    double& usual = running_gap_of(state, e);
     const double gap = (ts - clock[LAST]) / 1000.0, before = usual, rate = max(1.0 / clock[GAPS_COUNTED], GAP_RATE);
-    usual = static_cast<float>(before > 0.0 ? before + rate * (min(gap, error_scale::PAUSE_FROM * before) - before) : gap);
+    usual = before > 0.0 ? before + rate * (min(gap, error_scale::PAUSE_FROM * before) - before) : gap;
 }
 static SSM_INLINE float others_rate(const double* clock) { return static_cast<float>(max(1.0 / clock[GAPS_COUNTED], GAP_RATE)); }
 static SSM_INLINE void count_other(const EngineState& state, i64 e) {
@@ -190,7 +187,8 @@ static SSM_INLINE Range range_of(const EngineState& state, i64 k) {
 struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
     const double* clock = clock_of(state, at.e);
-    const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * static_cast<double>(running_gap_of(state, at.e)));
+    const double running = running_gap_of(state, at.e);
+    const double gaps = clock[GAPS_COUNTED] < error_scale::GAPS_LEAST || !(running > 0.0) ? 1.0 : (event.ts - clock[LAST]) / (1000.0 * running);
     state.learner.w.unsure[GAPS_PASSED] = gaps;
     error_scale::place_gap(state.learner.w.unsure, gaps, error_scale::after_gap(state.learner, at.e, gaps));
     const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);

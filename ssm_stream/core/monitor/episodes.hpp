@@ -17,6 +17,7 @@ enum Phase { UNCHANGED, STARTED, ONGOING, RECOVERED };
 enum Ended { OPEN_STILL, BY_RECOVERY, ABSORBED };
 enum { OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, HELD, NUMBERS };  // columns of an episode
 static_assert(NUMBERS == static_cast<int>(EPISODE_NUMBERS));
+enum { RUNNING_GAP = IN_ROW };  // of a drift, which one event begins, so that a place is free: `running_gap_of`
 
 SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
     return m.episode_fields.number.in(m.episodes.row(e)) + NUMBERS * kind;
@@ -38,10 +39,10 @@ struct Heard { i64 n; double ts, score; bool alarm, calm; double absorb, calm_le
 inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rules, i64* ended) {
     *ended = OPEN_STILL;
     const double n = static_cast<double>(heard.n);
-    number[IN_ROW] = heard.alarm ? number[IN_ROW] + 1.0 : 0.0;
+    if (kind == ANOMALY) number[IN_ROW] = heard.alarm ? number[IN_ROW] + 1.0 : 0.0;
     if (number[OPEN] == 0.0) {
-        const double needed = kind == ANOMALY ? static_cast<double>(rules.consecutive) : 1.0;
-        if (number[IN_ROW] < needed || n < number[QUIET_UNTIL]) return UNCHANGED;
+        const bool begins = kind == ANOMALY ? number[IN_ROW] >= static_cast<double>(rules.consecutive) : heard.alarm;
+        if (!begins || n < number[QUIET_UNTIL]) return UNCHANGED;
         number[OPEN] = 1.0, number[SINCE_N] = n, number[SINCE_TS] = heard.ts;
         number[CALM] = 0.0, number[REPORTED] = n, number[PEAK] = heard.score;
         return STARTED;
@@ -51,7 +52,8 @@ inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rul
     const bool recovered = number[CALM] >= max(static_cast<double>(rules.recover_after[kind]), heard.calm_least);
     if (recovered || n - number[SINCE_N] + 1.0 >= heard.absorb) {
         *ended = recovered ? BY_RECOVERY : ABSORBED;
-        number[OPEN] = 0.0, number[IN_ROW] = 0.0;
+        number[OPEN] = 0.0;
+        if (kind == ANOMALY) number[IN_ROW] = 0.0;
         number[QUIET_UNTIL] = static_cast<double>(heard.n + rules.cooldown[kind]);
         return RECOVERED;
     }

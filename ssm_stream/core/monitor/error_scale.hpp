@@ -64,8 +64,8 @@ enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET };
 enum { STANDING, USUAL_REST };
 constexpr float NO_TARGET = 0.0f, MOVED = 1.0f;
 // columns of `value`: recent size of whitened errors, mean of its log; losses; c; u, and the decayed sum of ρ²; the last error
-// over its scale; products of neighbours and squares; usual size of whitened errors; of the clock, as places are free here: `others_of`, `running_gap_of`
-enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, OTHERS, RUNNING_GAP, VALUES_OF };
+// over its scale; products of neighbours and squares; usual size of whitened errors; of the clock, as a place is free here: `others_of`
+enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, OTHERS, VALUES_OF };
 // columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²; the smallest step of a target, 0: none yet; of
 // `widen`: usual error over its scale, less 1; by kind of doubt the log of its true part, and events that it was learned from; of returned.hpp
 enum { TOTAL, WEIGHT, MOMENT, STEP, USUAL_MORE, LOG_PART, DOUBTED = LOG_PART + DOUBTS, JUMPED = DOUBTED + DOUBTS };
