@@ -83,6 +83,7 @@ SSM_INLINE double week_ago(const Entity& s, const Quarter& at, i64 reach) {
     return UNKNOWN;
 }
 SSM_INLINE double yesterday(const Entity& s, const Quarter& at, i64 reach) { return usual_of_week(s, wrapped(at.place - DAY_BINS, WEEK_BINS), reach); }
+
 // steps, time: hour and weekday of the target, and when it is, ms
 SSM_ALONE Expected expected(const LearnerState& l, i64 k, i64 e, const i64* steps, double time) {
     const Entity s(l.entity_fields, l.entity.row(e));

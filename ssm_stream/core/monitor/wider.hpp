@@ -43,12 +43,9 @@ enum Doubt { UNKNOWNS, GAP, CHANGE = GAP + PAUSES, JUMP = CHANGE + CHANGES, KIND
 static_assert(KINDS == static_cast<int>(DOUBTS) && static_cast<int>(BY_GAP) == BY_UNKNOWN + static_cast<int>(GAP));
 // How much is in doubt after so many usual gaps, by their length.
 SSM_INLINE void place_gap(double* unsure, double gaps, double doubt) {
-    double longest = PAUSE_FROM;
-    for (i64 i = 0; i < PAUSES; ++i, longest *= PAUSE_FROM) {
-        const bool here = gaps < longest || i == PAUSES - 1;
-        unsure[GAP + i] = here ? doubt : 0.0;
-        if (here) doubt = 0.0;
-    }
+    i64 length = 0;
+    for (double longest = PAUSE_FROM; length < PAUSES - 1 && !(gaps < longest); longest *= PAUSE_FROM) ++length;
+    for (i64 i = 0; i < PAUSES; ++i) unsure[GAP + i] = i == length ? doubt : 0.0;
 }
 SSM_INLINE bool is_pause(int kind) { return GAP < kind && kind < CHANGE; }
 struct Doubts { double of[DOUBTS]; };
@@ -98,7 +95,7 @@ SSM_INLINE void learn_wider(const Scale& s, const double* unsure, double over) {
     for (int kind = 0; kind < KINDS; ++kind) {
         double &log = number[LOG_PART + kind], &count = number[DOUBTED + kind];
         const double share = doubts.of[kind] / all;
-        log = between(log + share * surprise / (min(count, WIDER_MEMORY) + WIDER_PRIOR), WIDER_LOG_LEAST, kind < CHANGE && !is_pause(kind) ? WIDER_LOG_MOST : CHANGED_LOG_MOST);
+        log = between(log + share * surprise / (min(count, WIDER_MEMORY) + WIDER_PRIOR), WIDER_LOG_LEAST, kind <= GAP ? WIDER_LOG_MOST : CHANGED_LOG_MOST);
         count += share;
     }
 }
