@@ -7,6 +7,7 @@ import pytest
 from engines import config, made, run
 from numpy.typing import NDArray
 
+from ssm_stream.core.lifecycle import DRIFT, IN_ROW, KINDS
 from ssm_stream.engine.engine import Engine
 
 STEP = 30.0
@@ -110,3 +111,15 @@ def test_a_sensor_that_fails_in_a_pause_is_found_within_minutes(least: float, mo
         settings = config("features: [speed], target: coolant", "alerts: {anomaly: {budget: 1 per 30d}}")
         _, alerts = run(Engine(settings), made(coolant, speed[:, None], ts=times * 1000))
         assert any(0 <= alert.row - failed < 10 for alert in alerts if alert.message["phase"] == "started")
+
+
+def test_an_episode_that_is_ended_from_outside_leaves_the_usual_gap() -> None:
+    """A false alarm that is answered, and examples that prime an entity, end episodes; what pauses teach stays."""
+    rng = np.random.default_rng(4)
+    engine = Engine(config("features: [speed]"))
+    times, coolant, speed = engine_at_work(4, rng)
+    run(engine, made(coolant, speed[:, None], ts=times * 1000))
+    gaps = engine.target_engines[0].store.state.lifecycle.number[0, DRIFT, IN_ROW].copy()
+    for kind in KINDS:
+        engine.target_engines[0].store.end_episodes(kind, engine.names[0])
+    assert engine.target_engines[0].store.state.lifecycle.number[0, DRIFT, IN_ROW] == gaps > 0

@@ -24,14 +24,20 @@ ENDED = ("", "recovered", "absorbed")
 
 # columns of LifecycleState.number
 OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, HELD = range(9)
+ENDED_AT = {
+    "anomaly": [OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK],
+    "drift": [OPEN, SINCE_N, SINCE_TS, CALM, QUIET_UNTIL, REPORTED, PEAK],
+}
+"""What an end from outside sets to zero, by kind. What holds cost goes on, and so does the gap between events."""
 
 
 class LifecycleState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
     number (E, 2, 9) float64, a row a kind: episode open; its first event's count and time (ms); anomalous events in a
-        row; calm events in a row; count before which no new episode starts; count at the last report; highest score;
-        cost of the events that were not learned, less what others have paid back
+        row, of a drift instead the usual gap between events (s), which is no episode's; calm events in a row; count
+        before which no new episode starts; count at the last report; highest score; cost of the events that were not
+        learned, less what others have paid back
     """
 
     number: NDArray[np.float64]
