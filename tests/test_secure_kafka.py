@@ -143,7 +143,9 @@ def test_a_run_as_a_user_with_no_more_than_its_rights(
         broker.grant(made.rights)
         done = made.run()
         assert done.returncode == 0, done.stderr
-        assert "warning" not in done.stderr, done.stderr
+        # a broker that is busy may be waited for
+        lines = [line for line in done.stderr.splitlines() if '"waiting_for_brokers"' not in line]
+        assert "warning" not in "".join(lines), done.stderr
         topics = made.topics
         assert len(broker.read(topics["predictions"], expected=EVENTS)) == EVENTS
         assert len(broker.read(topics["dead_letters"], expected=1)) == 1
