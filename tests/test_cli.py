@@ -77,6 +77,15 @@ def test_a_start_waits_for_no_library_that_it_does_not_use(module: str, heavy: s
     assert done.stdout.strip() == "[]"
 
 
+def test_what_a_command_logs_is_no_part_of_its_output(tmp_path: Path) -> None:
+    """A client that waits for a broker has a line for it in the log, which `--json` must not have."""
+    before = "import structlog, sys; from ssm_stream.cli.app import app; from typer.testing import CliRunner; "
+    run = "CliRunner().invoke(app, ['validate', '--help']); structlog.get_logger('kafka').info('waiting')"
+    done = subprocess.run([sys.executable, "-c", before + run], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == ""
+    assert "waiting" in done.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(name: str) -> None:
     from ssm_stream.config import load_config

@@ -35,6 +35,7 @@ from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.validate import validate
 from ssm_stream.cli.verify import verify
+from ssm_stream.ops.logging import set_up_logging
 
 EPILOG = "The files in `examples/` come with the package: `ssm-stream examples` writes them."
 
@@ -55,6 +56,7 @@ def ssm_stream(
     """Watch production: a Kafka topic in; predictions, alerts and dead letters out."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # since `__main__`
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    set_up_logging()  # to standard error: what a command prints is read by programs
     if show_version:
         typer.echo(version("ssm-stream"))
         raise typer.Exit
