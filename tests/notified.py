@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from brokers import Kafka
+from patience import SLOWER
 
 from ssm_stream.config import Config, parse_config
 
@@ -112,7 +113,7 @@ class Receiver:
 
 def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
     """Wait until something holds, and return it."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SLOWER * seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, what or "it did not happen in time"
         time.sleep(0.02)

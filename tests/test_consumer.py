@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from brokers import MockKafka
 from confluent_kafka import Consumer, TopicPartition
+from patience import SLOWER
 
 from ssm_stream.config import Source
 from ssm_stream.core import native
@@ -38,7 +39,7 @@ def reader(kafka: MockKafka, counts: tuple[int, ...], *, until_eof: bool = False
 
 
 def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + SLOWER * timeout
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)

@@ -19,6 +19,7 @@ from brokers import Kafka
 from bytewax.connectors.kafka import operators as kop
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.testing import run_main
+from patience import SLOWER
 from test_stream import Job, events, finished
 
 import ssm_stream.operators as sop
@@ -163,7 +164,7 @@ def run_until(flow: str, done: Callable[[], bool], state: Path, timeout: float =
             [sys.executable, "-m", "bytewax.run", flow, "-r", str(state), "-s", "1", "-b", "0"],
             cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + SLOWER * timeout
     while not done() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.3)
     # Python loses an interrupt that comes in a callback of a C library: Bytewax's own runner hears the next one.

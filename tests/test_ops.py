@@ -26,6 +26,7 @@ import pytest
 import structlog
 from brokers import Kafka, LocalKafka, free_port
 from forked import Forked
+from patience import SLOWER
 from prometheus_client.parser import text_string_to_metric_families
 from test_stream import Job, events, finished
 
@@ -94,7 +95,7 @@ def scraped(address: str) -> Series:
 
 
 def until(what: Callable[[], bool], seconds: float, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SLOWER * seconds
     while not what():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()

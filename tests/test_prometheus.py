@@ -20,6 +20,7 @@ import orjson
 import pytest
 import yaml
 from brokers import Kafka, free_port
+from patience import SLOWER
 from programs import program
 from prometheus_client import start_http_server
 from test_alert_rules import ALERTS, BY_ENTITY, DASHBOARD, PROMETHEUS, RULES, names_in
@@ -108,9 +109,9 @@ class Prometheus:
 
     def until(self, expression: str, seconds: float) -> None:
         """Wait until it has a result."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + SLOWER * seconds
         while not self.query(expression):
-            assert time.monotonic() < deadline, f"after {seconds:g} s: nothing for {expression}"
+            assert time.monotonic() < deadline, f"after {SLOWER * seconds:g} s: nothing for {expression}"
             time.sleep(0.2)
 
     def stop(self) -> None:
@@ -260,7 +261,7 @@ def test_it_says_when_the_process_is_gone(
 
 
 def finished_within(process: subprocess.Popen[str], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SLOWER * seconds
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     assert process.poll() == 0

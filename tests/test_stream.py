@@ -22,6 +22,7 @@ import pytest
 from brokers import Kafka, LocalKafka, MockKafka, free_port
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from forked import Forked
+from patience import SLOWER
 
 from ssm_stream.autoconfig.feature_selection import select_features, with_columns
 from ssm_stream.config import Config, ConfigError, Event, Source, load_config, parse_config
@@ -144,10 +145,10 @@ class Job:
 def finished(process: subprocess.Popen[str], timeout: float) -> str:
     """All output of a process that must end by itself."""
     try:
-        return process.communicate(timeout=timeout)[0]
+        return process.communicate(timeout=SLOWER * timeout)[0]
     except subprocess.TimeoutExpired:
         process.kill()
-        pytest.fail(f"still running after {timeout} s:\n{process.communicate()[0][-3000:]}")
+        pytest.fail(f"still running after {SLOWER * timeout:g} s:\n{process.communicate()[0][-3000:]}")
 
 
 def keeping_state_in(directory: Path) -> Config:

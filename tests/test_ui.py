@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 from brokers import Kafka, free_port
+from patience import SLOWER
 from test_ops import ready, scraped, until
 from test_stream import Job, events, finished
 from test_ui_server import ODD, TOKEN, Served, alert, batch, config, sent
@@ -45,7 +46,7 @@ def tab(browser: Any) -> Iterator[Any]:
     """A new profile's page; whatever it complains of fails the test (but for connections that a test ends)."""
     context = browser.new_context(viewport={"width": 1300, "height": 900}, locale="en-GB")
     page = context.new_page()
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(30_000 * SLOWER)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -55,9 +56,9 @@ def tab(browser: Any) -> Iterator[Any]:
     assert not [text for text in said if "Failed to load resource" not in text]
 
 
-def eventually(what: Callable[[], Any], seconds: float = 90.0) -> Any:
+def eventually(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     """What it gives, once that is true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SLOWER * seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)
