@@ -29,7 +29,7 @@ from ssm_stream.evaluate.pilot.alarm_tally import HOUR, cut_blocks, judge_events
 from ssm_stream.evaluate.pilot.costs import Costs, Stages, default_costs, read_costs
 from ssm_stream.evaluate.pilot.evaluation import Pilot, PilotOptions, run_pilot
 from ssm_stream.evaluate.pilot.feedback import read_feedback
-from ssm_stream.evaluate.pilot.format import paragraph
+from ssm_stream.evaluate.pilot.format import Format, paragraph
 from ssm_stream.evaluate.pilot.headline import HEADLINES, WEEKS_A_YEAR, headline
 from ssm_stream.evaluate.pilot.page import page
 from ssm_stream.evaluate.pilot.sections.explainable import DIRECTED, driver_of, names_direction
@@ -490,3 +490,11 @@ def test_the_command_of_the_report_makes_it_anew(tmp_path: Path, monkeypatch: py
             (title,) = set(re.findall(rf'data-at="{path}" title="([^"]*)"', text))
             printed = subprocess.run(shlex.split(unescape(title)), capture_output=True, text=True, check=True).stdout
             assert float(printed) == value_at(first, jq_path(path))
+
+
+def test_a_noun_after_a_one_is_no_plural() -> None:
+    report = {"costs": {"currency": "EUR"}, "recording": {"time_zone": "UTC"}}
+    given = {"file": "a.csv", "first": "May", "last": "June", "target": "y"}
+    of = Format(report, "en")
+    assert "1 event of 1 entity, " in of.text("subtitle", events="1", entities="1", **given)
+    assert "2,001 events of 11 entities, " in of.html("subtitle", events="2,001", entities="11", **given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,8 @@ MISSING = "–"
 MONEY = ("saved", "saved_low", "saved_high", "saved_random", "apart", "money")
 SHARES = ("share", "covered", "level")
 METHODS = ("today", "rival", "best")
+ONE = re.compile(r"(?<![\w.,])1 (false )?(entities|events|alarms|alerts|hours|trainings|stretches|signals|nights)\b")
+"""A noun in the plural after a one, which only English texts have."""
 
 
 class Format:
@@ -39,11 +42,11 @@ class Format:
 
     def text(self, key: str, **values: object) -> str:
         """Return the text of a key, filled in. Raises KeyError for an unknown key or a value that is not given."""
-        return self.words[key].format(**values)
+        return ONE.sub(_singular, self.words[key].format(**values))
 
     def html(self, key: str, **values: object) -> Markup:
         """Return the text of a key as HTML, filled in with values that are escaped unless they are `Markup`."""
-        return Markup(escape(self.words[key])).format(**values)
+        return Markup(ONE.sub(_singular, Markup(escape(self.words[key])).format(**values)))
 
     def number(self, value: float | None) -> str:
         """Return a figure with four digits at most; a count as it is."""
@@ -165,3 +168,8 @@ def paragraph(report: dict[str, Any], language: Language) -> str:
     f, sentences = Format(report, language), report["verdict"]["sentences"]
     texts = [f.sentence(each["key"], {k: v for k, v in each.items() if k != "key"}) for each in sentences]
     return ("" if language == "ja" else " ").join(texts)
+
+
+def _singular(found: re.Match[str]) -> str:
+    """Return one of something."""
+    return found[0].replace("entities", "entity").replace("stretches", "stretch").removesuffix("s")
