@@ -100,6 +100,42 @@ def test_first_rows_after_pauses_are_covered_and_no_anomalies(seed: int) -> None
     assert 0.88 <= inside[~first & (times > 12 * DAY)].mean() <= 0.92
 
 
+def oil_of_a_crane(days: int, rng: np.random.Generator) -> tuple[Values, Values]:
+    """Times of rows, s, and the level of the oil, which expands as it gets warm: work for hours, then a pause."""
+    times, levels = list[float](), list[float]()
+    at, warm = rng.uniform(0, 8) * 3600, 0.0
+    while at < days * DAY:
+        for _ in range(int(rng.uniform(4, 7) * 3600 / STEP)):
+            warm += (1.0 - warm) * STEP / 3000
+            times.append(at), levels.append(round(75 + 5 * warm + 0.15 * rng.normal(), 1))
+            at += STEP
+        pause = rng.uniform(5, 12) * 3600
+        at, warm = at + pause, warm * 2.0 ** (-pause / 5000)
+    return np.array(times), np.array(levels)
+
+
+def test_the_row_after_the_first_of_a_pause_is_no_anomaly_where_the_target_stays() -> None:
+    """Eight cranes for three weeks: the prediction went half the way back to what was before the pause."""
+    rng = np.random.default_rng(2)
+    cranes = [oil_of_a_crane(21, rng) for _ in range(8)]
+    times = np.concatenate([each[0] for each in cranes])
+    order = np.argsort(times, kind="stable")
+    of = np.repeat(np.arange(8), [len(each[0]) for each in cranes])[order]
+    times, level = (np.concatenate([each[i] for each in cranes])[order] for i in range(2))
+    # What jumps every few minutes, and does nothing to the oil, shares what pauses teach of the rows after them.
+    lifted = np.where(rng.random(len(times)) < 1 / 60, 20.0, 0.1 * rng.normal(size=len(times)))
+    second = np.zeros(len(times), bool)
+    for i in range(8):
+        own = np.flatnonzero(of == i)
+        second[own[2:]] = np.diff(times[own])[:-1] > 100 * STEP
+    second &= times > 4 * DAY
+    events = made(level, lifted[:, None], [f"crane-{i}" for i in of], times * 1000)
+    settings = config("features: [lifted], target: level", "alerts: {anomaly: {budget: 1 per 30d}}")
+    predictions, _ = run(Engine(settings), events)
+    assert second.sum() > 200
+    assert (predictions["score"][second] > 1).sum() <= 2  # 6
+
+
 @pytest.mark.parametrize("value", [-40.0, 0.0, 150.0])
 @pytest.mark.parametrize(("least", "most"), [(900, 5400), (6 * 3600, DAY)])
 def test_a_sensor_that_fails_in_a_pause_is_found_within_minutes(least: float, most: float, value: float) -> None:

@@ -225,9 +225,15 @@ def _share_off(flows: Sequence[NDArray[np.float64]], rows: NDArray[np.bool_]) ->
         flows: (n,) each such column
         rows: (n,) whether a row is in the state
     """
-    known = [x[rows & np.isfinite(x)] for x in flows]
-    off = [float(np.mean(x <= 0)) >= MIN_AT_REST for x in known if len(x)]
+    known = [(x[rows & np.isfinite(x)], _noise_of_none(x)) for x in flows]
+    off = [float(np.mean(x <= most)) >= MIN_AT_REST for x, most in known if len(x)]
     return sum(off) / len(off) if off else None
+
+
+def _noise_of_none(x: NDArray[np.float64]) -> float:
+    """Return up to where a number (n,) that is zero at times is off: a load cell or a meter flickers above zero."""
+    at_work = x[x > 0]
+    return float(np.median(at_work)) / PARTS if len(at_work) else 0.0
 
 
 def _own_noise(x: NDArray[np.float64], before: NDArray[np.int64], owners: Mapping[int, Any]) -> NDArray[np.float64]:

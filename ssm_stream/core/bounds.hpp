@@ -81,7 +81,7 @@ inline void check_entity(Bounds& bounds, const LearnerState& of, i64 e) {
     const EntityFields& f = of.entity_fields;
     bounds.check("learner.n", f.n.in(row), 1, 0, MAX_COUNT);
     bounds.check("learner.lately", f.lately.in(row), of.p.prox > 0 ? 1 + of.p.F : 0, -Z_CLIP, Z_CLIP);
-    bounds.check("learner.jumped", f.jumped.in(row), 1, 0, (1 << CHANGES) - 1);
+    bounds.check("learner.jumped", f.jumped.in(row), 1, 0, (1 << CHANGES) - 0.5);
     if (!of.p.seasons) return;
     const double* bin = f.bin.in(row);
     bounds.check("learner.bin (number)", bin + BIN_NUMBER, 1, -MAX_COUNT, MAX_COUNT);

@@ -201,7 +201,7 @@ static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& 
     HalfWidths out{wider * scale.room[error_scale::LOWER], wider * scale.room[error_scale::UPPER]};
     if (gaps >= error_scale::PAUSE_FROM) {
         // What comes next has not settled: as after a jump. And no pause does more than all that has ever been seen.
-        state.learner.w.unsure[SINCE_JUMP] = 1.0;
+        state.learner.w.unsure[SINCE_JUMP] = AFTER_PAUSE;
         const double range = range_of(state, at.k).size();
         out = {min(out.below, max(range, half * scale.room[error_scale::LOWER])), min(out.above, max(range, half * scale.room[error_scale::UPPER]))};
     }
@@ -266,6 +266,9 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     const double usual_bound = unit * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events, {context.number[error_scale::SEEN], unit}), wider_bound = context.room[error_scale::WIDER] * usual_bound;
     const double bound = max(paused ? min(wider_bound, max(range_of(state, j.k).size(), usual_bound)) : wider_bound, floor);
     double missed = min(std::fabs(j.y - published) / bound, SCORE_MOST);
+    // After a pause the target has been judged as it came back. Most past targets are of before it, so that the next prediction may go half
+    // the way there: a target that stays is no news.
+    if (missed > 1.0 && follows_pause(state.learner.w)) missed = min(missed, max(std::fabs(j.y - last_of(state, e)) / bound, 1.0));
     const mean_shift::Levels levels(state.monitor, e);
     std::optional<recurring::Expected> expected;  // seldom
     const auto expect = [&]() -> const recurring::Expected& {

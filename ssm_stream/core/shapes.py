@@ -156,7 +156,7 @@ class EntityState(NamedTuple):
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
-    jumped (E,): events since the latest jump of a feature, from 1; 0 where that is long ago
+    jumped (E,): events since the latest jump of a feature, from 1, or pause, from 1.5; 0 where that is long ago
     day (E, 96), season (E, 672) float32: target in each quarter of an hour of the last day, usual one in each of the
         week; NaN where unknown
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last

@@ -8,7 +8,8 @@
 namespace ssm::SSM_ISA {
 
 constexpr double JUMPS_FROM = 30.0;    // changes of a feature that are known
-constexpr i64 SINCE_JUMP = DOUBTS + 1;  // place in `Scratch::unsure`: events since the latest jump, from 1; 0 where that is long ago
+constexpr i64 SINCE_JUMP = DOUBTS + 1;  // place in `Scratch::unsure`: events since the latest jump, from 1, or pause, from 1.5; 0 where that is long ago
+constexpr double AFTER_PAUSE = 1.5;    // where the jump was a pause: counted by halves, so that it is known by its number
 constexpr i64 GAPS_PASSED = DOUBTS + 2;  // the next place: usual gaps since the event before
 
 // Whether a change stands at its bound. Where features are no inputs as changes, nothing jumps.
@@ -27,5 +28,7 @@ SSM_INLINE double since_jump(const Params& p, const Scratch& w, const Entity& s,
     if (jumps(p, w, s, pool)) return 1.0;
     return s.jumped > 0.0 && s.jumped < CHANGED_LATELY ? s.jumped + 1.0 : 0.0;
 }
+// Is the event the second after a pause?
+SSM_INLINE bool follows_pause(const Scratch& w) { return w.unsure[SINCE_JUMP] == AFTER_PAUSE + 1.0 && w.unsure[GAPS_PASSED] > 0.0; }
 
 }  // namespace ssm::SSM_ISA
