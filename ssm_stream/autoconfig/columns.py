@@ -56,8 +56,8 @@ def word_set(text: str) -> frozenset[str]:
 def name_words(path: str) -> list[str]:
     """Return the words of a column's name, in lower case: `payload.machineId` → payload, machine, id.
 
-    German joins words: Kerntemperatur → kern, temperatur. In another script letters without a gap are one word: 差圧_Q →
-    差圧, q.
+    German joins words: Kerntemperatur → kern, temperatur. In another script letters without a gap are one
+    word: 差圧_Q → 差圧, q.
     """
     spaced = re.sub(r"(?<=[a-z0-9äöüß])(?=[A-ZÄÖÜ])", " ", path).lower()
     return WORDS.findall(JOINED.sub(r"\1 \2", spaced))
