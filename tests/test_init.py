@@ -506,6 +506,22 @@ def test_flags_of_values_are_no_inputs() -> None:
     assert (whole.event.quality.column, whole.event.quality.good.one_of) == ("Quality", ["Good"])
 
 
+def test_flags_belong_to_values_with_names_in_another_script() -> None:
+    """A name without a Latin letter is no empty name, to which the flags of all others would belong."""
+    signals = {"load": "差圧", "speed": "Давление", "temp": "温度"}
+    flags = {f"{name}_quality" for name in signals.values()}
+    rows = [
+        {**{signals.get(name, name): value for name, value in row.items()}, **dict.fromkeys(sorted(flags), 192),
+         "扉": int(i % 50 == 0), "温度_quality": 192 if i % 9 else 0}
+        for i, row in enumerate(plant())
+    ]  # fmt: skip
+    draft = decided(rows)
+    assert draft.event.quality is not None
+    assert draft.event.quality.columns == {name: f"{name}_quality" for name in signals.values()}
+    assert not flags & {*draft.event.columns, *draft.left_out}
+    assert {*draft.event.targets} == {*signals.values()}
+
+
 def test_the_flag_of_the_target_is_none_of_the_inputs() -> None:
     rows = [{**row, "temp_q": "good" if i % 9 else "cal"} for i, row in enumerate(plant())]
     for targets in (["temp"], []):

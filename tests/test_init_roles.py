@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -392,3 +393,33 @@ def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tm
     (note,) = [line for line in made.stderr.splitlines() if "event.when" in line]
     assert 'event.when: {"phase": ["run", "cip"]} leaves' in note
     assert "Only in rows after the sample: cip." in note
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_each_machine_has_for_itself_and_changes_later_is_noted(tmp_path: Path, kind: str) -> None:
+    """20,000 rows of many machines are hours, in which no loom gets another article."""
+    file, rng = tmp_path / f"looms.{kind}", np.random.default_rng(0)
+    rows = [
+        {"ts": START + 60 * (i // 10), "loom": f"W{i % 10}", "article": 100 + i % 5 + (i > 20_500), "width": 2 + i % 10,
+         "x": x, "z": z}
+        for i, (x, z) in enumerate(rng.normal(0, 1, (21_000, 2)).round(3).tolist())
+    ]  # fmt: skip
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    file.write_text("\n".join(lines if kind == "csv" else map(json.dumps, rows)) + "\n")
+    notes = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")]).stderr
+    assert [line.split("note")[1].strip() for line in notes.splitlines() if "later rows" in line] == [
+        "article: the same in all rows of each entity of the sample, and not in later rows of the file; add to "
+        "event.inputs what counts, to event.categories what names things, such as products"
+    ]
+    assert Recording(file).varying("loom", ["article", "width", "absent"]) == {"article"}
+
+
+def test_a_counter_of_events_comes_with_how_to_watch_it() -> None:
+    """Stops of a machine since its shift began: what is rare does not grow all along a short sample."""
+    stops = np.cumsum(np.random.default_rng(3).random((3, N)) < 0.005, axis=1)
+    counts = {"stops": lambda i, m: int(stops[m, i]), "row_no": lambda i, m: 7 + i}
+    rows = plant(N, 3, x=noise(), z=noise(seed=1), **counts)
+    left_out = decided(rows).left_out
+    assert left_out["stops"].startswith("whole numbers that never fall: ")
+    assert left_out["stops"].endswith("what it grew by since the row before is one: send that as a column")
+    assert "grew by" not in left_out["row_no"]

@@ -346,8 +346,16 @@ def test_the_state_is_measured_halfway_and_at_the_end(labelled: Pilot) -> None:
 
 def test_entities_that_come_later_are_no_growth() -> None:
     measured = Measurement(3.0, 10_000, 60_000, (500, 1_000), (2, 5), (80_000, 110_000), 0.01, 0.02)
-    state = upkeep(settings(), measured, 0)["state"]
+    state = upkeep(settings(), measured, 0, 1)["state"]
     assert (state["growth"], state["bytes_per_event"]) == (1.0, 0.0)
+
+
+def test_room_of_a_fixed_size_that_fills_is_no_growth() -> None:
+    """What eight clean rooms keep of the hours of the week made 1.14 of it in three weeks, a no-go of the fleet."""
+    measured = Measurement(3.0, 97_856, 1_279_168, (1_000, 2_000), (8, 8), (1_819_380, 2_082_585), 0.01, 0.02)
+    assert upkeep(settings(), measured, 0, 1)["state"]["growth"] == pytest.approx(1.01, abs=0.001)
+    leaking = measured._replace(snapshot_bytes=(2_082_585, 2_500_000))
+    assert upkeep(settings(), leaking, 0, 1)["state"]["growth"] == pytest.approx(1.2, abs=0.001)
 
 
 # Causes of alerts.

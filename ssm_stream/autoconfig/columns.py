@@ -44,6 +44,8 @@ FLOWS = "".join(f"(?<!{word})" for word in ["volumen", "massen", "luft", "gas", 
 THINGS = "programm|rezept|artikel|produkt|werkzeug|nummer"
 JOINED = re.compile(f"([a-zäöüß]+)({QUANTITIES}|{FLOWS}strom|{THINGS})(?![a-zäöüß])")
 """German words whose end is a quantity, which is their head, or a thing. Of Volumenstrom it is no current."""
+WORDS = re.compile("[a-zäöüß]+|[0-9]+|[^\\W0-9_\u0000-\u024f]+")
+"""Words of names: of Latin letters, of digits, and of letters of other scripts, all of which are beyond U+024F."""
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -54,10 +56,11 @@ def word_set(text: str) -> frozenset[str]:
 def name_words(path: str) -> list[str]:
     """Return the words of a column's name, in lower case: `payload.machineId` → payload, machine, id.
 
-    German joins words: Kerntemperatur → kern, temperatur.
+    German joins words: Kerntemperatur → kern, temperatur. In another script letters without a gap are one
+    word: 差圧_Q → 差圧, q.
     """
     spaced = re.sub(r"(?<=[a-z0-9äöüß])(?=[A-ZÄÖÜ])", " ", path).lower()
-    return re.findall(r"[a-zäöüß]+|[0-9]+", JOINED.sub(r"\1 \2", spaced))
+    return WORDS.findall(JOINED.sub(r"\1 \2", spaced))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def find_flags(found: dict[str, Column], taken: Collection[str], targets: Collec
             or column.kind not in ("text", "whole", "flag")
         ):
             continue
-        value = by_words.get(tuple(word for word in words if word not in FLAGS))
+        bare = tuple(word for word in words if word not in FLAGS)
+        value = by_words.get(bare) if bare else None  # a name without words, such as `%`, is not that of each flag
         counts = Counter(column.values.values())
         values = [each for each in counts if _is_good(each, counts, paired=value is not None)]
         share = sum(counts[each] for each in values) / max(column.n, 1)

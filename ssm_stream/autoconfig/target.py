@@ -55,7 +55,12 @@ MIN_ANEW, MIN_GOING_ON, MIN_REGULAR = 3, 0.9, 0.99
 """How often a count of rows begins anew at least; shares of its steps that are by one, and that are this or to its
 lowest number."""
 COUNTED_ANEW = "it counts the rows, and begins anew again and again: a place in a cycle, no signal"
+SAME_IN_EACH = "the same in all rows of each entity"
 COUNTED = "a counter or a part of the calendar, no signal"
+NEVER_FALLS = (
+    "whole numbers that never fall: a counter or a part of the calendar, no signal; where it counts what happens, such "
+    "as stops or parts, what it grew by since the row before is one: send that as a column"
+)
 TOTAL = (
     "it never falls, and grows all along the sample: a total or a running clock, no signal; what it grew by since the "
     "row before is one: send that as a column"
@@ -143,12 +148,12 @@ def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64
     runs = [column.numbers[at] for at in rows]
     counted = without_late(rows, runs)
     if column.distinct > 2 and not len(_changes(runs)):
-        return "the same in all rows of each entity"
+        return SAME_IN_EACH
     if is_part_of_time(column) or _is_counted_by_name(column, runs):
         return COUNTED
     in_order = [column.numbers[at] for at in counted]
     if column.distinct > 2 and _is_whole(column) and _never_falls(in_order):
-        return COUNTED
+        return COUNTED if _grows_evenly(in_order) else NEVER_FALLS
     if (total := _total_reason(in_order, [ts[at] for at in counted])) is not None:
         return total
     if _counts_anew(runs):
@@ -208,6 +213,11 @@ def _changes(runs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def _never_falls(runs: Sequence[NDArray[np.float64]]) -> bool:
     return all(bool(np.all(np.diff(run) >= 0)) for run in runs)
+
+
+def _grows_evenly(runs: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether numbers grow by the same in each row, as those that number rows do."""
+    return len(np.unique(np.concatenate([np.diff(run) for run in runs]))) < 2
 
 
 def _total_reason(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArray[np.int64]]) -> str | None:

@@ -262,10 +262,12 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
     The sample is not taken from several places of the file: the gaps between them would pass for silence, and the
     steps that they make for those of the machines.
     """
+    from ssm_stream.autoconfig.target import SAME_IN_EACH
     from ssm_stream.evaluate.recordings import Recording
 
     event, left_out, rest = draft.event, draft.left_out, draft.rest
-    same = [path for path, why in left_out.items() if why.startswith(SAME) and not why.endswith("of each entity")]
+    own = [path for path, why in left_out.items() if why == SAME_IN_EACH]
+    same = [path for path, why in left_out.items() if why.startswith(SAME) and path not in own]
     most, notes = dict.fromkeys(same, 2), [*draft.notes]
     if rest is not None and rest.texts:
         most[rest.column.path] = MAX_STATES
@@ -282,6 +284,13 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         for paths, setting in ((numbers, key), (texts, "categories"))
         if paths
     ]
+    is_row = not event.makes_rows and event.entity_default is None
+    changing = Recording(file, None, reading.options()).varying(event.entity, own) if own and is_row else set()
+    if paths := [path for path in own if path in changing]:
+        notes.append(
+            f"{_some(paths)}: {SAME_IN_EACH} of the sample, and not in later rows of the file; add to event.{key} what "
+            "counts, to event.categories what names things, such as products"
+        )
     return draft._replace(notes=notes, rest=rest)
 
 

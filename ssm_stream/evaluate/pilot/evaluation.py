@@ -248,7 +248,7 @@ def _add_fitness(
     intervals = [each["interval_s"] for each in report["quality"]["by_entity"] if each["interval_s"]]
     report["machines"] = machines(config, measured, intervals, len(report["recording"]["pools"]), costs)
     report["explainable"] = explainable(config, report["alerts"], language)
-    report["upkeep"] = upkeep(config, measured, report["errors"]["trainings"])
+    report["upkeep"] = upkeep(config, measured, report["errors"]["trainings"], len(report["recording"]["pools"]))
     report["stages"] = stages(report, costs)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -45,9 +45,27 @@ from ssm_stream.evaluate.recordings.text_columns import number, text_column, tex
 from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice, row_by_place
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
+from ssm_stream.ingest.paths import path_getter
 
 MAX_SLICES, MAX_PARSED = 40, 20
 """Slices that are read where a sample is not enough; of JSON, of which each row has to be parsed."""
+
+
+def _pairs(part: Slice, group: str, names: Sequence[str]) -> dict[str, set[tuple[Any, Any]]]:
+    """Return column → pairs of a group and a value that are in rows of a slice."""
+    keys, columns = part.column(group), {name: part.column(name) for name in names}
+    if keys is not None and all(column is not None for column in columns.values()):
+        frames = {name: pl.DataFrame({"key": keys, "value": column}) for name, column in columns.items()}
+        return {name: set(frame.drop_nulls().unique().iter_rows()) for name, frame in frames.items()}
+    rows, key, getters = part.rows(), path_getter(group), {name: path_getter(name) for name in names}
+    return {
+        name: {
+            (str(key(row)), value)
+            for row in rows
+            if (value := get(row)) is not None and not isinstance(value, dict | list)
+        }
+        for name, get in getters.items()
+    }
 
 
 class Recording:
@@ -167,6 +185,23 @@ class Recording:
                     if (column := part.column(name)) is not None:
                         values[name] |= set(column.drop_nulls().unique().head(most[name]).to_list())
         return values
+
+    def varying(self, group: str, names: Collection[str]) -> set[str]:
+        """Return which columns have several values in the rows of one group, in the rows of `first_slices`.
+
+        Args:
+            group: path of what the rows are grouped by, such as the entity
+            names: paths of the columns
+        """
+        first: dict[str, dict[Any, Any]] = {name: {} for name in names}
+        found: set[str] = set()
+        for part in self.first_slices({group, *names}):
+            if not (left := [name for name in first if name not in found]):
+                break
+            for name, pairs in _pairs(part, group, left).items():
+                if any(first[name].setdefault(key, value) != value for key, value in pairs):
+                    found.add(name)
+        return found
 
     def _parts(self, kind: str, names: Collection[str] | None) -> Iterator[Any]:
         """Yield frames of text (tables) or of the file's types (Parquet), or lists of rows."""

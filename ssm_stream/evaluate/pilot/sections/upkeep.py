@@ -20,15 +20,21 @@ NEEDS = ("reload", "restart", "anew")
 MAX_SETTINGS = 30
 
 
-def upkeep(config: Config, measured: Measurement, trainings: int) -> dict[str, Any]:
+def upkeep(config: Config, measured: Measurement, trainings: int, pools: int) -> dict[str, Any]:
     """Return settings touched, restarts and growth of the state.
 
-    trainings: of the batch models that the product is compared with
+    Args:
+        config: of the run
+        measured: bytes of the state halfway and at the end
+        trainings: of the batch models that the product is compared with
+        pools: of the recorded entities
     """
     touched = touched_settings(config)
     half, end = measured.snapshot_bytes
-    # Entities that came since are no growth.
-    kept = end - (measured.entities[1] - measured.entities[0]) * measured.entity_bytes
+    # Entities that came since are no growth; nor is room of a fixed size that fills, as that of the week's hours does.
+    room = measured.entities[0] * measured.entity_bytes + pools * measured.pool_bytes
+    kept = max(end - (measured.entities[1] - measured.entities[0]) * measured.entity_bytes, room)
+    half = max(half, room)
     more = measured.events[1] - measured.events[0]
     return {
         "settings": touched,
