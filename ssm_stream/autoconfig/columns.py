@@ -19,7 +19,15 @@ from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, count_e
 from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.config.paths import PathError, has_list_step
 from ssm_stream.ingest.paths import leaf_paths, path_getter
-from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS, YEAR_2000_MS, is_iso_time, to_milliseconds
+from ssm_stream.ingest.timestamps import (
+    MAX_MS,
+    MIN_MS,
+    UNITS_PER_MS,
+    YEAR_2000_MS,
+    is_epoch_text,
+    is_iso_time,
+    to_milliseconds,
+)
 
 MIN_FILLED = 0.99
 """Share of rows that must have an entity or a time, as rows without are refused."""
@@ -191,12 +199,24 @@ def time_format(column: Column) -> str | None:
         return None
     some = list(column.values.values())[:: max(len(column.values) // 500, 1)]
     if column.kind == "text":
-        return "iso" if sum(map(is_iso_time, some)) >= MIN_FILLED * len(some) else None
-    if column.kind not in ("number", "whole") or column.distinct < min(3, column.n):
+        if sum(map(is_iso_time, some)) >= MIN_FILLED * len(some):
+            return "iso"
+        if not all(map(is_epoch_text, column.values.values())):
+            return None
+    elif column.kind not in ("number", "whole"):
         return None
-    numbers = column.numbers[~np.isnan(column.numbers)]
+    if column.distinct < min(3, column.n):
+        return None
+    numbers = epochs(column)
     fits = [form for form, per_ms in UNITS_PER_MS.items() if _within(numbers / per_ms, FROM_MS, TO_MS)]
     return fits[0] if fits else None
+
+
+def epochs(column: Column) -> NDArray[np.float64]:
+    """Return the numbers of a column of times, also those in quotes, in the order of its rows."""
+    if column.kind == "text":
+        return np.array([value if is_epoch_text(value) else "nan" for value in column.values.values()], np.float64)
+    return column.numbers[~np.isnan(column.numbers)]
 
 
 def _within(numbers: NDArray[np.float64], low: float, high: float) -> bool:
