@@ -31,6 +31,8 @@ MIN_COUNTED = 20
 MIN_TOTAL, PARTS, MIN_STEPS = 200, 3, 20
 """Rows of an entity without which a number does not show that it is a total; in each third of them it grows, as a clock
 stands still at nights and at weekends; and how often it grows at least: a setting is raised less often."""
+BITS, MAX_STEP = (2.0**16, 2.0**32), 1.5
+"""Sizes of counters; times the longest step that one may make where it wraps."""
 MAX_RESETS = 1
 """How often a total of an entity begins anew: a meter is replaced once. What does so more often, and not by the clock,
 has a course of its own, as the time since a batch began has."""
@@ -228,10 +230,18 @@ def _total_reason(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArray[n
     long = [total for total in grown if total is not None and len(total) >= MIN_TOTAL]
     if not 0 < len(long) <= 2 * sum(map(_grows, long)):
         return None
-    if all(np.count_nonzero(np.diff(run) < 0) <= MAX_RESETS for run in runs):
+    if all(np.count_nonzero(np.diff(run) < 0) <= MAX_RESETS for run in runs) or _wraps(runs):
         return TOTAL
     hours = _clock_of_resets(runs, times)
     return None if hours is None else CLOCK_TOTAL.format(f"{hours} hours" if hours > 1 else "hour")
+
+
+def _wraps(runs: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether nearly each fall is that of a counter of 16 or 32 bits at its end, as those of interfaces are."""
+    steps, most = _changes(runs), max((float(run.max(initial=0.0)) for run in runs), default=0.0)
+    size = next((size for size in BITS if most < size < 2.0 * most), np.inf)
+    as_steps = np.count_nonzero(size + steps[steps < 0] <= MAX_STEP * steps.max(initial=0.0))
+    return bool(as_steps >= MIN_AT_CLOCK * np.count_nonzero(steps < 0))
 
 
 def _grows(total: NDArray[np.float64]) -> bool:
