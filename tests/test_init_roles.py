@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.render import render_config
-from ssm_stream.autoconfig.roles import is_outcome, may_follow, role_of
+from ssm_stream.autoconfig.roles import counts_failures, is_outcome, may_follow, role_of
 from ssm_stream.autoconfig.stops import Stops
 from ssm_stream.cli.app import app
 from ssm_stream.evaluate.recordings import Recording
@@ -392,3 +392,29 @@ def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tm
     (note,) = [line for line in made.stderr.splitlines() if "event.when" in line]
     assert 'event.when: {"phase": ["run", "cip"]} leaves' in note
     assert "Only in rows after the sample: cip." in note
+
+
+def test_rare_errors_that_are_counted_are_no_input() -> None:
+    """Few and small whole numbers were taken for a mode, which explained away the fault that they are of."""
+    rare = np.random.default_rng(7).poisson(0.02, (N, 2))
+    rows = plant(
+        N,
+        2,
+        5,
+        in_errors=lambda i, m: int(rare[i, m]),
+        mode=lambda i, m: i // 50 % 3,
+        x=noise(seed=1),
+        y2=noise(seed=2),
+    )
+    draft = decided(rows)
+    assert "in_errors" not in (*draft.event.columns, *draft.event.targets)
+    assert draft.left_out["in_errors"].endswith(f"alerts.limits watches it: {{column: in_errors, above: {rare.max()}}}")
+    assert "mode" in draft.event.categories
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("ifInErrors", True), ("error_count", True), ("port.discards", True), ("error", False), ("error_code", False)],
+)
+def test_a_name_says_whether_failures_are_counted(name: str, result: bool) -> None:
+    assert counts_failures(name) == result
