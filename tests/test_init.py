@@ -334,6 +334,15 @@ def test_a_column_of_numbers_and_texts_is_named_where_there_is_no_target() -> No
     assert decided(rows, targets=["state"]).event.target == "state"
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_values_in_quotes_are_named_where_there_is_no_target(every: int) -> None:
+    """The 64-bit integers of Protobuf's JSON, with other numbers or without."""
+    values = [f"{i % 9}" if i % every == 0 or i % 5 == 0 else i * 0.5 % 9 for i in range(40)]
+    rows = [{"ts": 1_770_098_400 + 60 * i, "reading": value} for i, value in enumerate(values)]
+    with pytest.raises(ConfigError, match=r"`reading` holds '0' and the like, numbers in quotes: write"):
+        decided(rows)
+
+
 def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:
     rng = np.random.default_rng(0)
     rows = [{**row, "bytes": int(rng.integers(1_000_000_000, 2_000_000_000))} for row in plant()]

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -37,6 +37,8 @@ MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
 MAX_REGULAR = 1.25
 """Times the median step, up to which the mean of the steps is that of regular rows."""
+MAX_LISTED = 3
+"""Columns that an error names, of each sort."""
 SPARSE = "a number in only"
 """How the reason begins by which a number in few rows is left out."""
 WATCH_SPARSE = (
@@ -256,6 +258,21 @@ def holds_quoted_numbers(column: Column) -> bool:
     texts = [value.strip() for value in column.values.values() if isinstance(value, str)]
     numbers = sum(QUOTED.fullmatch(text) is not None for text in texts)
     return 2 * numbers > len(texts) and not any(re.match("[+-]?0[0-9]", text) for text in texts)
+
+
+def mixed_values(found: Iterable[Column]) -> str:
+    """Return which columns hold numbers in quotes, or numbers in at least half of their rows, and what else; empty if
+    none does."""
+    out = []
+    for column in found:
+        others = [value for value in column.values.values() if not is_number(value)]
+        if others and holds_quoted_numbers(column):
+            out.append(f"`{column.path}` holds {others[0]!r} and the like, numbers in quotes: write them as numbers")
+        elif others and column.kind == "mixed" and 2 * len(others) <= len(column.values):
+            out.append(
+                f"`{column.path}` holds {others[0]!r} and the like in {len(others)} of {column.n} rows, else numbers"
+            )
+    return f"; {', '.join(out[:MAX_LISTED])}" if out else ""
 
 
 def has_offset(column: Column) -> bool:

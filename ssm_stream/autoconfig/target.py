@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column, name_words, time_format, word_set
-from ssm_stream.autoconfig.feature_selection import count_expected, is_number
+from ssm_stream.autoconfig.columns import Column, mixed_values, name_words, time_format, word_set
+from ssm_stream.autoconfig.feature_selection import count_expected
 from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.autoconfig.uplinks.late_rows import without_late
 from ssm_stream.config import ConfigError
@@ -108,7 +108,7 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
         why = "".join(f"; `{path}` is none: {reason}" for path, reason in list(reasons.items())[:MAX_LISTED])
         raise ConfigError(
             f"no column is a number that varies and could be predicted{why}; name the target with "
-            f"--target{_mixed(found)}. Columns: {', '.join(found)}"
+            f"--target{mixed_values(found.values())}. Columns: {', '.join(found)}"
         )
     named = [c for c in varied if any(word in TARGETS[1] for word in c.name)]
     if len(named) == 1:
@@ -117,16 +117,6 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
     others = [c.path for c in varied if c is not best]
     reason = "no column is named like one: the last number that varies freely" if others else "the only number"
     return Target(best.path, others, reason)
-
-
-def _mixed(found: dict[str, Column]) -> str:
-    """Return which columns have numbers in at least half of their rows, and what else; empty if none has."""
-    out = []
-    for column in found.values():
-        others = [value for value in column.values.values() if not is_number(value)]
-        if others and column.kind == "mixed" and 2 * len(others) <= len(column.values):
-            out.append(f"`{column.path}` holds {others[0]!r} and the like in {len(others)} of {column.n} rows")
-    return f"; {', '.join(out[:MAX_LISTED])}, else numbers" if out else ""
 
 
 def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64]) -> str | None:
