@@ -341,6 +341,8 @@ def test_values_in_quotes_are_named_where_there_is_no_target(every: int) -> None
     rows = [{"ts": 1_770_098_400 + 60 * i, "reading": value} for i, value in enumerate(values)]
     with pytest.raises(ConfigError, match=r"`reading` holds '0' and the like, numbers in quotes: write"):
         decided(rows)
+    with pytest.raises(ConfigError, match=r"--target; `reading` holds '0'"):
+        decided([{**row, "ts": str(row["ts"])} for row in rows])
 
 
 def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:

@@ -115,6 +115,7 @@ def test_other_formats_of_agents_are_refused_with_the_cure(
     result = CliRunner().invoke(app, ["init", str(tmp_path / name), "--out", str(tmp_path / "o.yaml")])
     assert result.exit_code != 0
     assert all(word in " ".join(result.output.split()) for word in words), result.output
+    assert "In lists" not in result.output
 
 
 def test_a_topic_of_lines_names_telegrafs_setting(kafka: Kafka, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def mixed_values(found: Iterable[Column]) -> str:
     out = []
     for column in found:
         others = [value for value in column.values.values() if not is_number(value)]
-        if others and holds_quoted_numbers(column):
+        if others and holds_quoted_numbers(column) and time_format(column) is None:
             out.append(f"`{column.path}` holds {others[0]!r} and the like, numbers in quotes: write them as numbers")
         elif others and column.kind == "mixed" and 2 * len(others) <= len(column.values):
             out.append(

@@ -22,7 +22,6 @@ def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_th
         ConfigError: as `draft_event`.
     """
     rows = [d for d in documents if type(d) is dict]
-    _refuse_batches(rows[:1])
     target = choices.targets[0] if len(choices.targets) == 1 else ALL
     if (not choices.targets or [*choices.targets] == [ALL]) and (
         several := draft_measurements(rows, choices, name)
@@ -46,10 +45,10 @@ def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_th
     )
 
 
-def _refuse_batches(rows: Sequence[dict[str, Any]]) -> None:
-    """Raise a ConfigError where rows are messages of many values: of Prometheus's remote write, or series of one; of
-    OpenTelemetry's exporters, or resources of one."""
-    for row in rows:
+def refuse_batches(documents: Sequence[Any]) -> None:
+    """Raise a ConfigError where documents have many values each, as messages of Prometheus's remote write (or series of
+    one) and of OpenTelemetry's exporters (or resources of one) have."""
+    for row in (document for document in documents if type(document) is dict):
         if any(type(row.get(name)) is list for name in OTLP):
             raise ConfigError(
                 "these are messages of OpenTelemetry's exporters (OTLP), each with many data points, and no events: "
