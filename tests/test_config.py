@@ -22,6 +22,7 @@ from ssm_stream.config import Config, ConfigError, Section, config_schema, load_
 from ssm_stream.config.descriptions import descriptions
 from ssm_stream.config.file_schema import file_schema
 from ssm_stream.config.sections.event import READING_SETTINGS
+from ssm_stream.config.suggestions import suggest
 from ssm_stream.core import frozen_weights
 
 ROOT = Path(__file__).parent.parent
@@ -649,3 +650,12 @@ def test_flags_that_stay_bad_are_named_with_what_the_file_has(alerts: str, named
         each for each in parse_config(f"{SMALLEST}{quality}{alerts}\n").harmful_combinations() if "quality" in each
     ]
     assert [each.startswith(named or "") for each in found] == [True] * (named is not None)
+
+
+def test_a_list_of_long_names_is_cut() -> None:
+    """Each missing column of a batch of OpenTelemetry came with 2 kB of paths into its lists."""
+    paths = [f"resourceMetrics[0].scopeMetrics[0].metrics[name=http.server.{i}].sum.dataPoints" for i in range(208)]
+    cure = suggest("latency", paths, "its columns")
+    assert cure.startswith(f"its columns: {paths[0]}, {paths[1]}, ")
+    assert cure.endswith(" and 203 more")
+    assert suggest("x", ["y" * 500, "z"]).endswith(f": {'y' * 500} and 1 more")

@@ -153,10 +153,22 @@ def test_the_first_fault_of_a_document_is_the_one_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "value"), [("s", "2026-01-01T12:00:00Z"), ("ms", "1767268800000"), ("iso", NOON), ("iso", 1.5)]
+    ("form", "value"), [("s", "2026-01-01T12:00:00Z"), ("s", "20260101"), ("ms", "1e12"), ("iso", NOON), ("iso", 1.5)]
 )
 def test_a_timestamp_of_another_form_than_the_configured_is_refused(form: str, value: Any) -> None:
     assert refusal(document(ts=value), reader(timestamp_format=form)).fault == "WrongType"
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [("s", "1767268800"), ("s", "1767268800.000"), ("ms", f"{NOON}"), ("us", f"{NOON}000"), ("ns", f"{NOON}000000")],
+)
+def test_a_time_in_quotes_is_read_where_its_unit_is_configured(form: str, value: str) -> None:
+    """As OpenTelemetry's `timeUnixNano` is, and any 64-bit integer in the JSON of Protobuf."""
+    events, refused = reader(timestamp_format=form).read([document(ts=value), document(ts=value)])
+    assert not refused
+    assert events.ts.tolist() == [NOON, NOON]
+    assert "event.timestamp_format" in refusal(document(ts=value)).reason
 
 
 @pytest.mark.parametrize("form", ["s", "ms", "us", "ns", "auto"])

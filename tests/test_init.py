@@ -264,6 +264,17 @@ def test_times_as_numbers_are_known_by_their_size(unit: str, value: float) -> No
     assert draft.step == 60.0
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_in_quotes_are_known_by_their_size_too(unit: str) -> None:
+    """So are those of OpenTelemetry, `timeUnixNano`, and all 64-bit integers in the JSON of Protobuf."""
+    zeros = {"s": 0, "ms": 3, "us": 6, "ns": 9}[unit]
+    rows = [{**row, "at": f"{1_772_000_000 + 60 * (i // 3)}{'0' * zeros}"} for i, row in enumerate(plant())]
+    draft = decided([{key: value for key, value in row.items() if key != "recorded_at"} for row in rows])
+    assert (draft.event.timestamp, draft.event.timestamp_format) == ("at", unit)
+    assert "in quotes" in draft.why["timestamp"]
+    assert (draft.event.entity, draft.step) == ("press", 60.0)
+
+
 def test_seconds_since_some_beginning_are_taken_and_told_of() -> None:
     draft = decided([{**row, "t": float(i // 3)} for i, row in enumerate(plant(recorded_at=None))])
     assert (draft.event.timestamp, draft.event.timestamp_format) == ("t", "s")
@@ -321,6 +332,17 @@ def test_a_column_of_numbers_and_texts_is_named_where_there_is_no_target() -> No
     ):
         decided(rows)
     assert decided(rows, targets=["state"]).event.target == "state"
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_values_in_quotes_are_named_where_there_is_no_target(every: int) -> None:
+    """The 64-bit integers of Protobuf's JSON, with other numbers or without."""
+    values = [f"{i % 9}" if i % every == 0 or i % 5 == 0 else i * 0.5 % 9 for i in range(40)]
+    rows = [{"ts": 1_770_098_400 + 60 * i, "reading": value} for i, value in enumerate(values)]
+    with pytest.raises(ConfigError, match=r"`reading` holds '0' and the like, numbers in quotes: write"):
+        decided(rows)
+    with pytest.raises(ConfigError, match=r"--target; `reading` holds '0'"):
+        decided([{**row, "ts": str(row["ts"])} for row in rows])
 
 
 def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:

@@ -101,3 +101,47 @@ def test_why_there_are_inputs_reads_of_the_signals_and_not_of_the_categories() -
     why = decided(substations()).why["inputs"]
     assert "(" in why
     assert why.endswith("The others are no inputs: as such they would explain each other's faults away")
+
+
+def routers(bits: int = 64, rows: int = 300) -> list[dict[str, Any]]:
+    """Three routers with two interfaces each, whose octets and errors are counters, in rows of one time."""
+    rng, out = np.random.default_rng(3), list[dict[str, Any]]()
+    octets, errors = rng.integers(2**31, 2**32, (3, 2)), rng.integers(0, 100, (3, 2))
+    for i in range(rows):
+        octets = octets + rng.integers(10**8, 6 * 10**8, (3, 2))
+        errors = errors + rng.integers(0, 2, (3, 2))
+        for router in range(3):
+            for port in range(2):
+                row = {"timestamp": 1_772_409_600 + 300 * i, "hostname": f"r{router}", "ifName": f"xe-{port}"}
+                row |= {"ifInOctets": int(octets[router, port]) % 2**bits, "ifInErrors": int(errors[router, port])}
+                rx, temp = -3.0 - port + 0.05 * rng.normal(), 40 + router + 0.3 * rng.normal()
+                out.append({**row, "rx_dbm": round(float(rx), 3), "temperature": round(float(temp), 2)})
+    return out
+
+
+def test_two_columns_that_name_one_thing_together_are_named() -> None:
+    """The note named neither of them, and counters of interfaces were targets: mixed up they do not only grow."""
+    draft = decided(routers())
+    assert draft.event.entity == "hostname"
+    (note,) = [note for note in draft.notes if "times repeat" in note]
+    assert "and not if `ifName` is the same, too: both together name one thing" in note
+    assert "such as r0/xe-0, and name it with --entity" in note
+    assert set(draft.event.targets) == {"rx_dbm", "temperature"}
+    assert draft.left_out["ifInOctets"].startswith("it never falls, and grows all along the sample: a total")
+
+
+def test_rows_that_repeat_by_chance_are_of_no_second_name() -> None:
+    rows = [{**row, "ifName": f"xe-{np.random.default_rng(i).integers(4)}"} for i, row in enumerate(routers())]
+    (note,) = [note for note in decided(rows).notes if "times repeat" in note]
+    assert note.endswith("if one thing is named by several columns, put them together into one")
+
+
+def test_counters_of_32_bits_that_wrap_again_and_again_are_totals() -> None:
+    """Of an interface at 10 Mb/s each dozen rows; it was a signal with a fall of the whole range each time."""
+    rows = [{**row, "interface": f"{row['hostname']}/{row['ifName']}"} for row in routers(bits=32)]
+    draft = decided(rows)
+    assert draft.event.entity == "interface"
+    assert set(draft.event.targets) == {"rx_dbm", "temperature"}
+    assert draft.left_out["ifInOctets"].startswith("it never falls, and grows all along the sample: a total")
+    course = [{**row, "ifInOctets": row["ifInOctets"] % 2_000_000_000} for row in rows]
+    assert "ifInOctets" in decided(course).event.targets, "a course of its own: no counter ends there"

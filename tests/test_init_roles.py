@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.render import render_config
-from ssm_stream.autoconfig.roles import is_outcome, may_follow, role_of
+from ssm_stream.autoconfig.roles import counts_failures, is_outcome, may_follow, role_of
 from ssm_stream.autoconfig.stops import Stops
 from ssm_stream.cli.app import app
 from ssm_stream.evaluate.recordings import Recording
@@ -423,3 +423,29 @@ def test_a_counter_of_events_comes_with_how_to_watch_it() -> None:
     assert left_out["stops"].startswith("whole numbers that never fall: ")
     assert left_out["stops"].endswith("what it grew by since the row before is one: send that as a column")
     assert "grew by" not in left_out["row_no"]
+
+
+def test_rare_errors_that_are_counted_are_no_input() -> None:
+    """Few and small whole numbers were taken for a mode, which explained away the fault that they are of."""
+    rare = np.random.default_rng(7).poisson(0.02, (N, 2))
+    rows = plant(
+        N,
+        2,
+        5,
+        in_errors=lambda i, m: int(rare[i, m]),
+        mode=lambda i, m: i // 50 % 3,
+        x=noise(seed=1),
+        y2=noise(seed=2),
+    )
+    draft = decided(rows)
+    assert "in_errors" not in (*draft.event.columns, *draft.event.targets)
+    assert draft.left_out["in_errors"].endswith(f"alerts.limits watches it: {{column: in_errors, above: {rare.max()}}}")
+    assert "mode" in draft.event.categories
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("ifInErrors", True), ("error_count", True), ("port.discards", True), ("error", False), ("error_code", False)],
+)
+def test_a_name_says_whether_failures_are_counted(name: str, result: bool) -> None:
+    assert counts_failures(name) == result

@@ -17,6 +17,14 @@ from ssm_stream.evaluate.recordings import Recording, RecordingError
 LINE = r'my\,disk,host=a\ b,path=/x\=y used=1.5,free=7i,n=2u,ok=true,note="a, \"b\" c=d",e=-1e3 1700000000500000000'
 
 
+OTLP = (
+    '{"resourceMetrics": [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "cart"}}]}, '
+    '"scopeMetrics": [{"scope": {"name": "http"}, "metrics": [{"name": "queue.length", "gauge": {"dataPoints": '
+    '[{"timeUnixNano": "1772409600000000000", "asInt": "3"}]}}]}]}]}\n'
+)
+"""What OpenTelemetry's collector writes to files and topics."""
+
+
 def written(rows: list[dict[str, object]]) -> str:
     """Rows of Telegraf's JSON as line protocol."""
     lines = []
@@ -96,6 +104,8 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
             '{"timeseries": [{"labels": [{"name": "a", "value": "b"}], "samples": [{"value": 1, "timestamp": 2}]}]}',
             ["remote write", "query_range"],
         ),
+        ("m.jsonl", OTLP * 2, ["OpenTelemetry", "an event a data point", '"metric"', "readings"]),
+        ("m.json", OTLP, ["OpenTelemetry", "an event a data point", '"metric"', "readings"]),
     ],
 )
 def test_other_formats_of_agents_are_refused_with_the_cure(
@@ -105,6 +115,7 @@ def test_other_formats_of_agents_are_refused_with_the_cure(
     result = CliRunner().invoke(app, ["init", str(tmp_path / name), "--out", str(tmp_path / "o.yaml")])
     assert result.exit_code != 0
     assert all(word in " ".join(result.output.split()) for word in words), result.output
+    assert "In lists" not in result.output
 
 
 def test_a_topic_of_lines_names_telegrafs_setting(kafka: Kafka, tmp_path: Path) -> None:

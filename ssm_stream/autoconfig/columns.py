@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +19,15 @@ from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, count_e
 from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.config.paths import PathError, has_list_step
 from ssm_stream.ingest.paths import leaf_paths, path_getter
-from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS, YEAR_2000_MS, is_iso_time, to_milliseconds
+from ssm_stream.ingest.timestamps import (
+    MAX_MS,
+    MIN_MS,
+    UNITS_PER_MS,
+    YEAR_2000_MS,
+    is_epoch_text,
+    is_iso_time,
+    to_milliseconds,
+)
 
 MIN_FILLED = 0.99
 """Share of rows that must have an entity or a time, as rows without are refused."""
@@ -29,6 +37,8 @@ MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
 MAX_REGULAR = 1.25
 """Times the median step, up to which the mean of the steps is that of regular rows."""
+MAX_LISTED = 3
+"""Columns that an error names, of each sort."""
 SPARSE = "a number in only"
 """How the reason begins by which a number in few rows is left out."""
 WATCH_SPARSE = (
@@ -194,12 +204,24 @@ def time_format(column: Column) -> str | None:
         return None
     some = list(column.values.values())[:: max(len(column.values) // 500, 1)]
     if column.kind == "text":
-        return "iso" if sum(map(is_iso_time, some)) >= MIN_FILLED * len(some) else None
-    if column.kind not in ("number", "whole") or column.distinct < min(3, column.n):
+        if sum(map(is_iso_time, some)) >= MIN_FILLED * len(some):
+            return "iso"
+        if not all(map(is_epoch_text, column.values.values())):
+            return None
+    elif column.kind not in ("number", "whole"):
         return None
-    numbers = column.numbers[~np.isnan(column.numbers)]
+    if column.distinct < min(3, column.n):
+        return None
+    numbers = epochs(column)
     fits = [form for form, per_ms in UNITS_PER_MS.items() if _within(numbers / per_ms, FROM_MS, TO_MS)]
     return fits[0] if fits else None
+
+
+def epochs(column: Column) -> NDArray[np.float64]:
+    """Return the numbers of a column of times, also those in quotes, in the order of its rows."""
+    if column.kind == "text":
+        return np.array([value if is_epoch_text(value) else "nan" for value in column.values.values()], np.float64)
+    return column.numbers[~np.isnan(column.numbers)]
 
 
 def _within(numbers: NDArray[np.float64], low: float, high: float) -> bool:
@@ -239,6 +261,21 @@ def holds_quoted_numbers(column: Column) -> bool:
     texts = [value.strip() for value in column.values.values() if isinstance(value, str)]
     numbers = sum(QUOTED.fullmatch(text) is not None for text in texts)
     return 2 * numbers > len(texts) and not any(re.match("[+-]?0[0-9]", text) for text in texts)
+
+
+def mixed_values(found: Iterable[Column]) -> str:
+    """Return which columns hold numbers in quotes, or numbers in at least half of their rows, and what else; empty if
+    none does."""
+    out = []
+    for column in found:
+        others = [value for value in column.values.values() if not is_number(value)]
+        if others and holds_quoted_numbers(column) and time_format(column) is None:
+            out.append(f"`{column.path}` holds {others[0]!r} and the like, numbers in quotes: write them as numbers")
+        elif others and column.kind == "mixed" and 2 * len(others) <= len(column.values):
+            out.append(
+                f"`{column.path}` holds {others[0]!r} and the like in {len(others)} of {column.n} rows, else numbers"
+            )
+    return f"; {', '.join(out[:MAX_LISTED])}" if out else ""
 
 
 def has_offset(column: Column) -> bool:

@@ -57,7 +57,7 @@ from ssm_stream.autoconfig.readings import (
 )
 from ssm_stream.autoconfig.rest import Rest, find_rest
 from ssm_stream.autoconfig.roles import COMMAND, given_inputs
-from ssm_stream.autoconfig.row_order import order_notes, time_order
+from ssm_stream.autoconfig.row_order import order_notes, second_name, things, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
 from ssm_stream.autoconfig.target import counter_reason, find_target, given_reason, no_signal_reason
@@ -170,9 +170,9 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
             notes += filter(None, [first_alerts(operations.seconds, Model(), sooner)])
             stops = Stops(UNJUDGED, UNJUDGED)
             return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds, None, stops)
-    as_learned, order = rows, None
+    as_learned, order, second = rows, None, second_name(found.get(entity or ""), found, ts)
     if "time_zone" not in fixed:  # else times go back where clocks did, and nowhere else
-        notes += order_notes(found[entity] if entity else None, timestamp, ts)
+        notes += order_notes(found[entity] if entity else None, timestamp, ts, second)
         order = time_order(found[entity] if entity else None, ts)
     if order is not None:
         rows, ts = [rows[i] for i in order.tolist()], ts[order]
@@ -181,7 +181,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
         taken |= set(flags.paths)
-    owners = found[entity].values if entity else {}
+    owners = things(found.get(entity or ""), found[second.path] if second is not None else None)
     sample = _Sample(rows, found, owners, ts, given_inputs(found, owners, ts, {*taken, *choices.targets}))
     if choices.targets:
         why["target"] = given_reason([found[path] for path in choices.targets if path in found], owners, ts)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import (
     Column,
+    epochs,
     has_offset,
     holds_date_numbers,
     holds_several_units,
@@ -129,7 +130,7 @@ def _describe_time(column: Column, form: str, notes: list[str]) -> str:
     if time_format(column) is None:
         notes.append(f"`{column.path}` does not count from 1970: calendar inputs and times in alerts are meaningless")
         return f"numbers that grow, taken for {unit} since some beginning"
-    return f"numbers, {unit} since 1970"
+    return f"numbers{' in quotes' if column.kind == 'text' else ''}, {unit} since 1970"
 
 
 def _local_offset(column: Column) -> str | None:
@@ -140,7 +141,7 @@ def _local_offset(column: Column) -> str | None:
 
 def _is_increasing(column: Column) -> bool:
     """Return whether hardly a number is smaller than that of the row before."""
-    steps = np.diff(column.numbers[~np.isnan(column.numbers)])
+    steps = np.diff(epochs(column))
     return bool(np.count_nonzero(steps < 0) <= 0.1 * len(steps))
 
 

@@ -58,6 +58,13 @@ OUTCOMES = word_set(
 )
 """Words for what comes of a process, and is known after it: scrap_rate. A machine for it, reject_valve, is none."""
 AMOUNTS = word_set("count counts rate pct percent percentage ratio share total n no nr number qty ppm flag part parts")
+FAILURES = word_set("errors failures timeouts exceptions dropped drops discards discarded collisions")
+COUNTABLE, COUNTS = word_set("error failure timeout"), word_set("count counts total number")
+"""Words for what is counted where something fails; and those that are so together: error_count."""
+RARE_FAILURES = (
+    "counts what fails, by its name, and hardly ever more than none: too rare to predict, and no input, which would "
+    "explain faults away; alerts.limits watches it: {{column: {}, above: {:g}}}"
+)
 JUDGED, GOOD = word_set("quality part parts product test inspection"), word_set("ok pass passed")
 """Words that are an outcome together: quality_ok."""
 OUTCOME = (
@@ -131,6 +138,12 @@ def is_outcome(path: str) -> bool:
         return not (JUDGED.isdisjoint(words) or GOOD.isdisjoint(words))
     heads = [word for word in words if word not in AMOUNTS]
     return bool(heads) and heads[-1] in OUTCOMES and not COMMANDS & {*words}
+
+
+def counts_failures(path: str) -> bool:
+    """Return whether its name means how often something failed: in_errors. A flag `error` may be a mode."""
+    words = {*name_words(path.rpartition(".")[2])}
+    return bool(words & FAILURES or (words & COUNTABLE and words & COUNTS))
 
 
 def unit_of(path: str, names: Collection[str] = ()) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column
+from ssm_stream.autoconfig.columns import Column, count_disorder
 
 MAX_FORWARD = 0.05
 """Share of the steps in time that may go forward where the newest row is first."""
@@ -20,6 +20,8 @@ HOUR_MS = 3_600_000
 """By so much times go back when clocks do."""
 USUAL_STEPS = 10
 """A jump back is larger than so many usual steps."""
+MIN_ROWS = 10
+"""Rows of a thing that two columns name together, in the mean."""
 
 
 def runs_backwards(ts: NDArray[np.int64]) -> bool:
@@ -32,11 +34,47 @@ def _backwards(steps: NDArray[np.int64]) -> bool:
     return len(moved) > 2 and int(np.count_nonzero(moved > 0)) <= MAX_FORWARD * len(moved)
 
 
-def order_notes(entity: Column | None, timestamp: str, ts: NDArray[np.int64]) -> list[str]:
+def second_name(entity: Column | None, found: Mapping[str, Column], ts: NDArray[np.int64]) -> Column | None:
+    """Return the column that names one thing together with that of the entity, as routers and their interfaces do:
+    times repeat or go back within the entity, and hardly do within both; None if there is none.
+
+    Args:
+        entity: the column with its name; None: all rows are of one
+        found: path → column
+        ts: (n,) times of the rows, ms
+    """
+    if entity is None:
+        return None
+    n, best = len(ts), None
+    names = [entity.values.get(i) for i in range(n)]
+    left = count_disorder(names, ts)
+    if left <= MAX_OWN_DISORDER * n:
+        return None
+    fewest = n // MIN_ROWS + 1
+    for column in found.values():
+        if column is entity or not column.may_be_entity or not 1 < column.distinct < fewest:
+            continue
+        both = [(name, column.values.get(i)) for i, name in enumerate(names)]
+        if len({*both}) < fewest and count_disorder(both, ts) <= MAX_DISORDER * left:
+            best, fewest = column, len({*both})
+    return best
+
+
+def things(entity: Column | None, second: Column | None) -> dict[int, Any]:
+    """Return row → name of the thing that a row is of: of the entity, or of both names."""
+    if entity is None or second is None:
+        return {} if entity is None else entity.values
+    return {i: f"{name}/{second.values.get(i)}" for i, name in entity.values.items()}
+
+
+def order_notes(
+    entity: Column | None, timestamp: str, ts: NDArray[np.int64], second: Column | None = None
+) -> list[str]:
     """Return a note where times go back, or repeat, within the rows of an entity; at most one.
 
     Args:
         entity: the column with its name; None: all rows are of one
+        second: the one that names one thing together with it
         timestamp: path of the time
         ts: (n,) times of the rows, ms
     """
@@ -56,6 +94,12 @@ def order_notes(entity: Column | None, timestamp: str, ts: NDArray[np.int64]) ->
         begin = f"times repeat or go back in {back + repeated} of {n} rows"
         if entity is None:
             return [f"{begin}, and no column distinguishes several machines: name one with --entity, or add one"]
+        if entity is not None and second is not None:
+            example = next(iter(things(entity, second).values()))
+            return [
+                f"{begin}{within}, and not if `{second.path}` is the same, too: both together name one thing, "
+                f"which this file mixes up: send both in one column, such as {example}, and name it with --entity"
+            ]
         return [f"{begin}{within}: if one thing is named by several columns, put them together into one"]
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
     far = np.flatnonzero(-steps > max(HOUR_MS, USUAL_STEPS * usual))

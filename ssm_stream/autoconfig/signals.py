@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.columns import name_words, own_reason, word_set
 from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_GAIN, MIN_ROWS, Drivers, Sample, find_drivers, spans_days
 from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, MAX_FLEET_VALUES
-from ssm_stream.autoconfig.roles import OUTCOME, is_outcome, is_output, role_of
+from ssm_stream.autoconfig.roles import OUTCOME, RARE_FAILURES, counts_failures, is_outcome, is_output, role_of
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
@@ -162,6 +162,11 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
     left_out = {path: never[path] for path in event.numbers if path in never}
     left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
     left_out |= {path: OUTCOME for path in event.columns if is_outcome(path) and path not in sample.signals}
+    left_out |= {
+        path: RARE_FAILURES.format(path, np.nanmax(events.features[:, j]))
+        for j, path in enumerate(event.numbers)
+        if path not in (*left_out, *signals, *given, *settings) and counts_failures(path)
+    }
     categories = [path for path in (*event.categories, *settings) if path not in never and path not in left_out]
     drivers = find_drivers(
         sample._replace(signals={path: sample.signals[path] for path in (*signals, *context)}),
@@ -256,7 +261,7 @@ def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
         values = np.unique(x[np.isfinite(x)])
         few = len(values) <= MAX_MODES and bool((values == np.round(values)).all())
         is_mode = len(values) <= 2 or (few and not _is_count(x, groups)) or _is_set(x, values, groups)
-        if is_mode and is_outcome(path):
+        if is_mode and (is_outcome(path) or (len(values) > 1 and counts_failures(path))):
             continue  # neither a signal nor an input
         is_thing = bool(THINGS & {*name_words(path.rpartition(".")[2])})
         are_names = _are_names(x, values, events.features[:, : len(numbers)], groups)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.columns import Column, name_words, time_format, word_set
-from ssm_stream.autoconfig.feature_selection import count_expected, is_number
+from ssm_stream.autoconfig.columns import Column, mixed_values, name_words, time_format, word_set
+from ssm_stream.autoconfig.feature_selection import count_expected
 from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.autoconfig.uplinks.late_rows import without_late
 from ssm_stream.config import ConfigError
@@ -31,6 +31,8 @@ MIN_COUNTED = 20
 MIN_TOTAL, PARTS, MIN_STEPS = 200, 3, 20
 """Rows of an entity without which a number does not show that it is a total; in each third of them it grows, as a clock
 stands still at nights and at weekends; and how often it grows at least: a setting is raised less often."""
+BITS, MAX_STEP = (2.0**16, 2.0**32), 1.5
+"""Sizes of counters; times the longest step that one may make where it wraps."""
 MAX_RESETS = 1
 """How often a total of an entity begins anew: a meter is replaced once. What does so more often, and not by the clock,
 has a course of its own, as the time since a batch began has."""
@@ -111,7 +113,7 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
         why = "".join(f"; `{path}` is none: {reason}" for path, reason in list(reasons.items())[:MAX_LISTED])
         raise ConfigError(
             f"no column is a number that varies and could be predicted{why}; name the target with "
-            f"--target{_mixed(found)}. Columns: {', '.join(found)}"
+            f"--target{mixed_values(found.values())}. Columns: {', '.join(found)}"
         )
     named = [c for c in varied if any(word in TARGETS[1] for word in c.name)]
     if len(named) == 1:
@@ -120,16 +122,6 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
     others = [c.path for c in varied if c is not best]
     reason = "no column is named like one: the last number that varies freely" if others else "the only number"
     return Target(best.path, others, reason)
-
-
-def _mixed(found: dict[str, Column]) -> str:
-    """Return which columns have numbers in at least half of their rows, and what else; empty if none has."""
-    out = []
-    for column in found.values():
-        others = [value for value in column.values.values() if not is_number(value)]
-        if others and column.kind == "mixed" and 2 * len(others) <= len(column.values):
-            out.append(f"`{column.path}` holds {others[0]!r} and the like in {len(others)} of {column.n} rows")
-    return f"; {', '.join(out[:MAX_LISTED])}, else numbers" if out else ""
 
 
 def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64]) -> str | None:
@@ -238,10 +230,18 @@ def _total_reason(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArray[n
     long = [total for total in grown if total is not None and len(total) >= MIN_TOTAL]
     if not 0 < len(long) <= 2 * sum(map(_grows, long)):
         return None
-    if all(np.count_nonzero(np.diff(run) < 0) <= MAX_RESETS for run in runs):
+    if all(np.count_nonzero(np.diff(run) < 0) <= MAX_RESETS for run in runs) or _wraps(runs):
         return TOTAL
     hours = _clock_of_resets(runs, times)
     return None if hours is None else CLOCK_TOTAL.format(f"{hours} hours" if hours > 1 else "hour")
+
+
+def _wraps(runs: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether nearly each fall is that of a counter of 16 or 32 bits at its end, as those of interfaces are."""
+    steps, most = _changes(runs), max((float(run.max(initial=0.0)) for run in runs), default=0.0)
+    size = next((size for size in BITS if most < size < 2.0 * most), np.inf)
+    as_steps = np.count_nonzero(size + steps[steps < 0] <= MAX_STEP * steps.max(initial=0.0))
+    return bool(as_steps >= MIN_AT_CLOCK * np.count_nonzero(steps < 0))
 
 
 def _grows(total: NDArray[np.float64]) -> bool:

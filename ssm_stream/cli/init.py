@@ -110,7 +110,7 @@ def init(
     from ssm_stream.autoconfig.columns import values_in_lists
     from ssm_stream.autoconfig.draft import Choices
     from ssm_stream.autoconfig.feature_selection import is_number
-    from ssm_stream.autoconfig.label_rows.sample import draft_sample
+    from ssm_stream.autoconfig.label_rows.sample import draft_sample, refuse_batches
     from ssm_stream.autoconfig.render import by_reason, render_config, sparse_note
     from ssm_stream.autoconfig.stops import ends_note, judge_last
     from ssm_stream.autoconfig.tag_names import family_note
@@ -135,6 +135,7 @@ def init(
             source_text = _source(topic, brokers or BROKERS, properties)
             documents, sampled, message_format, keys, last = _messages(topic, source_text, registry, fields)
         chosen = Choices(fields.entity, fields.timestamp, tuple(fields.target or ()))
+        refuse_batches(documents[:1])
         inside = values_in_lists(documents)
         try:
             with output(error=True).status(f"examining {sampled}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable
+from itertools import accumulate
 
 from ssm_stream.config.config import Config
 from ssm_stream.config.paths import HEADER, KEY, columns_of, is_message_field
@@ -12,8 +13,8 @@ from ssm_stream.config.sections import ConfigError, Event
 
 CUTOFF = 0.7
 """Similarity (difflib's ratio, 0 to 1) from which a name is suggested: two names that share a few letters are not."""
-MAX_NAMES = 20
-"""Names listed in a message."""
+MAX_NAMES, MAX_LETTERS = 20, 400
+"""Names listed in a message, and letters of them: a message may have many such lists, and paths into lists are long."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -48,8 +49,10 @@ def suggest(
     'known here: token, ui'
     """
     names = list(known)
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    text = f"{listed}: {', '.join(names[:MAX_NAMES]) or 'none'}{more}"
+    shown = [each for each, end in zip(names, accumulate(map(len, names)), strict=True) if end <= MAX_LETTERS]
+    shown = (shown or names)[: MAX_NAMES if shown else 1]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    text = f"{listed}: {', '.join(shown) or 'none'}{more}"
     near = find(name, names)
     return f"did you mean `{near}`? {text}" if near is not None else text
 

@@ -22,7 +22,7 @@ from ssm_stream.config.sections.kafka import Context
 from ssm_stream.contract.path_schema import Schema, add_schema, schema_at
 from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.events import MAX_NUMBER
-from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS
+from ssm_stream.ingest.timestamps import EPOCH_TEXTS, MAX_MS, MIN_MS, UNITS_PER_MS
 
 ISO_8601 = (
     r"^(?![0-9]{9,}$)[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}(?:-?[1-7])?)"
@@ -344,7 +344,8 @@ def _time(event: Event) -> Schema:
     if form == "auto":
         units = "seconds, milli-, micro- or nanoseconds since 1970 by its size"
         return {"anyOf": [number, text], "description": f"The event's time, {in_words}, or a number: {units}."}
-    return {**number, "description": f"The event's time, {UNITS[form]} since 1970."}
+    quoted = {"type": "string", "pattern": f"^(?:{EPOCH_TEXTS[form].pattern})$"}
+    return {"anyOf": [number, quoted], "description": f"The event's time, {UNITS[form]} since 1970."}
 
 
 def _id(path: str, words: str) -> Field:

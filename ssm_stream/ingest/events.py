@@ -28,7 +28,9 @@ from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.timestamps import (
     MAX_MS,
     MIN_MS,
+    UNITS_PER_MS,
     find_other_unit,
+    is_epoch_text,
     iso_to_ms,
     number_to_ms,
     plain_iso_to_ms,
@@ -290,10 +292,13 @@ class EventReader:
             try:
                 return self._in_range(iso_to_ms(value, self._zone), value)
             except (ValueError, OverflowError):
+                cure = "; event.timestamp_format names the unit of numbers in quotes" * is_epoch_text(value)
                 raise FaultError(
                     Fault.WRONG_TIMESTAMP,
-                    f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {abbreviated(value)}",
+                    f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {abbreviated(value)}{cure}",
                 ) from None
+        if type(value) is str and form in UNITS_PER_MS and is_epoch_text(value, form):
+            value = float(value)  # Protobuf's JSON, and so OpenTelemetry's, has 64-bit integers in quotes
         if type(value) in (int, float) and form != "iso":
             try:
                 number = float(value)

@@ -22,6 +22,11 @@ END_OF_DAY = re.compile(r"(.+[T ])24((?::?00){0,2}(?:[.,]0+)?(?:Z|[+-][0-9:]+)?)
 """A time of ISO 8601 that is 00:00 of the next day."""
 AUTO_LIMITS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": math.inf}
 """Unit → the limit below which a number is in it, with format `auto`; the first that holds."""
+EPOCH_TEXTS = {
+    unit: re.compile(f"[0-9]{{9,{digits}}}(?:[.][0-9]{{1,9}})?")
+    for unit, digits in {"s": 11, "ms": 14, "us": 17, "ns": 20}.items()
+}
+"""Unit → numbers since 1970 as text; with fewer digits they may be dates of ISO 8601, such as 20260131."""
 
 OTHER_TIME = 3_600_000
 """Milliseconds between events' time and the wall clock from which on the events' time is another one."""
@@ -59,6 +64,11 @@ def is_iso_time(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_epoch_text(text: str, unit: str = "ns") -> bool:
+    """Return whether it is a number since 1970 in quotes, in this unit; by default in any."""
+    return EPOCH_TEXTS[unit].fullmatch(text) is not None
 
 
 def iso_to_ms(text: str, zone: tzinfo = UTC) -> int:

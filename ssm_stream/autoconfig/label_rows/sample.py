@@ -10,6 +10,9 @@ from ssm_stream.autoconfig.label_rows.joined import find_label_rows, late_labels
 from ssm_stream.autoconfig.measurements.sample import draft_measurements
 from ssm_stream.config import ALL, ConfigError
 
+OTLP = ("resourceMetrics", "scopeMetrics", "resourceLogs", "resourceSpans")
+"""What messages of OpenTelemetry's exporters, or a resource of one, have their data points in."""
+
 
 def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
     """Return as `draft_event`; with late labels a soft sensor, whose inputs are chosen by the events with their labels;
@@ -19,7 +22,6 @@ def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_th
         ConfigError: as `draft_event`.
     """
     rows = [d for d in documents if type(d) is dict]
-    _refuse_remote_write(rows[:1])
     target = choices.targets[0] if len(choices.targets) == 1 else ALL
     if (not choices.targets or [*choices.targets] == [ALL]) and (
         several := draft_measurements(rows, choices, name)
@@ -43,9 +45,16 @@ def draft_sample(documents: Sequence[Any], choices: Choices, name: str, *, as_th
     )
 
 
-def _refuse_remote_write(rows: Sequence[dict[str, Any]]) -> None:
-    """Raise a ConfigError where rows are messages of Prometheus's remote write, or series of one."""
-    for row in rows:
+def refuse_batches(documents: Sequence[Any]) -> None:
+    """Raise a ConfigError where documents have many values each, as messages of Prometheus's remote write (or series of
+    one) and of OpenTelemetry's exporters (or resources of one) have."""
+    for row in (document for document in documents if type(document) is dict):
+        if any(type(row.get(name)) is list for name in OTLP):
+            raise ConfigError(
+                "these are messages of OpenTelemetry's exporters (OTLP), each with many data points, and no events: "
+                'send an event a data point, such as {"timeUnixNano": …, "service.name": …, "metric": …, "value": …}, '
+                "which are readings (docs/data-shapes.md#readings)"
+            )
         match row.get("timeseries"), row.get("labels"), row.get("samples"):
             case ([{"labels": _, "samples": _}, *_], _, _) | (_, list() | dict(), [{"value": _, "timestamp": _}, *_]):
                 raise ConfigError(

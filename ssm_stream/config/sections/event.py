@@ -68,7 +68,7 @@ class Event(Section):
     """Path of the event's time."""
     timestamp_format: Literal["auto", "s", "ms", "us", "ns", "iso"] = "auto"
     """`auto`: text is ISO 8601, in which 24:00 is 00:00 of the next day; a number is seconds, milli-, micro- or
-    nanoseconds since 1970 by its size."""
+    nanoseconds since 1970 by its size. A unit is that of all numbers since 1970, also of those in quotes."""
     time_zone: str = "UTC"
     """Zone of ISO times without an offset, and of the calendar features."""
     signal: Path | None = None
