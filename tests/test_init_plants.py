@@ -16,6 +16,7 @@ from ssm_stream.autoconfig.alert_rules.budgets import budget_of, patience_events
 from ssm_stream.autoconfig.columns import columns
 from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
 from ssm_stream.autoconfig.labels import lot_reason
+from ssm_stream.autoconfig.render import render_config
 from ssm_stream.autoconfig.stops import LaterRows
 from ssm_stream.autoconfig.tag_names import family_note
 from ssm_stream.cli.app import app
@@ -515,3 +516,11 @@ def test_what_stops_is_judged_by_the_budget_of_the_draft(step: float, events: in
     assert (patience_events(step), budget_of(step)) == (events, text)
     rules = LaterRows(Event(entity="machine", timestamp="ts", target="y"), step).alerts
     assert rules.anomaly.budget.text == text
+
+
+@pytest.mark.parametrize(("minutes", "written"), [(5, 0), (33, 1)])
+def test_rare_rows_have_no_cooldown_of_days(minutes: int, written: int) -> None:
+    """A point machine is thrown each half hour: an obstruction a day after another had no alert."""
+    rows = plant(2400, 1, minutes, current=noise(5.0), duration=noise(6000.0, 40.0, 3, 0))
+    text = render_config(decided(rows), "throws", "-", {}, "")
+    assert text.count("cooldown: 0") == written

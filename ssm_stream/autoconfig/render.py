@@ -17,11 +17,12 @@ from ssm_stream.config.natural_order import natural_key
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.quantities import rough_duration as _span
 from ssm_stream.config.sections.aggregate import Aggregate
-from ssm_stream.config.sections.alerts import SILENCE, STUCK
+from ssm_stream.config.sections.alerts import SILENCE, STUCK, Anomaly
 from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
 MAX_LEFT_OUT, MAX_ALIKE = 20, 3  # lines on columns left out; columns of one reason with a line each
+MAX_COOLDOWN = 43_200.0  # s after an anomaly in which no other of the machine begins: no whole day is to be lost
 MAX_SPARSE = 0.2
 """Share of the events with a target up to which what a label means is worth a note."""
 SOFT = (
@@ -170,8 +171,19 @@ def _entity_budgets(draft: Draft) -> list[str]:
         "alerts:",
         "  anomaly:",
         f"    budget: {budget}   # or {other}",
+        *_cooldown(step),
         "  drift:",
         f"    budget: {budget}",
+    ]
+
+
+def _cooldown(step: float) -> list[str]:
+    """Return the line that lets an anomaly begin soon after another where rows are rare. step: as of `_warmup`"""
+    if Anomaly().cooldown * step < MAX_COOLDOWN:
+        return []
+    default = Anomaly().cooldown
+    return [
+        f"    cooldown: 0   # the default of {default} events is about {_span(default * step)} in which no other begins"
     ]
 
 
