@@ -254,12 +254,20 @@ def test_a_machine_is_muted_and_the_stop_ended_from_the_page(flow: Flow, tab: An
     eventually(lambda: tab.evaluate("window.app.view.stops.spans.length") == 1)
     tab.goto(f"http://{flow.address}/ui/#/stops")
     item = tab.locator(".stop", has_text="new bearing · by Ann")
-    item.get_by_role("button", name="End it …").click()
-    assert item.get_by_label("Your name").input_value() == "Ann", "this browser keeps it"
-    item.get_by_role("button", name="End it now").click()
     # at once, and in other words as soon as the page has read what it sent
     sent = re.compile("it ends with the next event that is read|end announced")
-    eventually(lambda: any(each.is_visible() for each in tab.get_by_text(sent).all()))
+
+    def ended() -> bool:
+        """Where a slow broker did not take it in time, the page says so, and has its button again."""
+        if any(each.is_visible() for each in tab.get_by_text(sent).all()):
+            return True
+        if (button := item.get_by_role("button", name="End it …")).is_visible():
+            button.click()
+            assert item.get_by_label("Your name").input_value() == "Ann", "this browser keeps it"
+            item.get_by_role("button", name="End it now").click()
+        return False
+
+    eventually(ended)
     eventually(lambda: orjson.loads(flow.kafka.read(flow.control)[-1].value() or b"").get("ends") == "0-0")
     flow.send("m20", 1.5)
     eventually(lambda: tab.get_by_text("Over: 1").is_visible())
