@@ -254,7 +254,7 @@ def test_a_machine_is_muted_and_the_stop_ended_from_the_page(flow: Flow, tab: An
     eventually(lambda: tab.evaluate("window.app.view.stops.spans.length") == 1)
     tab.goto(f"http://{flow.address}/ui/#/stops")
     item = tab.locator(".stop", has_text="new bearing · by Ann")
-    # at once, and in other words as soon as the page has read what it sent
+    # at once, and in other words as soon as the page has read what it sent; both stay in sight until it is acknowledged
     sent = re.compile("it ends with the next event that is read|end announced")
 
     def ended() -> bool:
@@ -269,6 +269,9 @@ def test_a_machine_is_muted_and_the_stop_ended_from_the_page(flow: Flow, tab: An
 
     eventually(ended)
     eventually(lambda: orjson.loads(flow.kafka.read(flow.control)[-1].value() or b"").get("ends") == "0-0")
+    eventually(lambda: item.locator(".chip").text_content() == "ending")
+    assert item.get_by_text("end announced").is_visible(), "an end that nothing acknowledged is not over"
+    assert not tab.get_by_text("Over: 1").is_visible()
     flow.send("m20", 1.5)
     eventually(lambda: tab.get_by_text("Over: 1").is_visible())
     flow.send("m20", 1.5)

@@ -38,7 +38,7 @@ const EN = {
   mute_learn: "Go on learning from its events", mute_sent: "Announced. It acts once a process acknowledges it, with the next event that is read …",
   mute_acts: "{entity} is muted until {time}. Acknowledged: from offset {places} on.",
   no_control: "To mute from here, set alerts.control: true and sinks.suppressed in the file, create the topic (ssm-stream doctor CONFIG --create-topics), and start again.",
-  stop_acting: "muted now", stop_waiting: "not acknowledged yet", stop_coming: "to come", stop_over: "over", stop_ended: "ended {time}",
+  stop_acting: "muted now", stop_waiting: "not acknowledged yet", stop_coming: "to come", stop_over: "over", stop_ending: "ending", stop_ended: "ended {time}",
   stop_file: "from the file", stop_waits: "it acts with the next event that is read", stop_acts: "acts from offset {places} on", stop_end_waits: "end announced {time}, not acknowledged yet",
   stop_limits: "limits are muted, too", stop_end_sent: "Announced: it ends with the next event that is read.", stops_past: "Over: {n}", no_stops: "No stop is planned.",
   learn_hold: "nothing is learned", learn_adapt: "events are learned", announced_by: "by {by}", every_entity: "every entity", end_stop: "End it …", end_now: "End it now", cancel: "Cancel",
