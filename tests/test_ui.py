@@ -89,7 +89,7 @@ class Flow:
         }  # fmt: skip
         self.job.path.write_bytes(orjson.dumps({**content, "alerts": alerts}))
         self.count = kafka.produce(self.topic, events(12_000, seed=4))
-        self.at = 1_700_000_100_000
+        self.at, self.sent = 1_700_000_100_000, time.monotonic()
 
     def start(self) -> None:
         self.process = self.job.start("--ui", "--log-format", "json")
@@ -104,6 +104,9 @@ class Flow:
 
     def send(self, name: str, target: float, count: int = 1) -> None:
         values = []
+        # The stream's time goes on while nothing comes, and a stop that begins now begins then.
+        self.at += round(1000 * (time.monotonic() - self.sent))
+        self.sent = time.monotonic()
         for _ in range(count):
             self.at += 1000
             event = {"entity": name, "ts": self.at, "a": 0.5, "b": 0.25, "target": target}
