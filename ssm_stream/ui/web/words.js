@@ -116,7 +116,7 @@ const JA = {
   mute_learn: "イベントの学習を続ける", mute_sent: "送信しました。次のイベントを読んだプロセスが受領すると有効になります …",
   mute_acts: "{entity} を {time} までミュートします。受領済み: オフセット {places} から。",
   no_control: "ここからミュートするには、設定ファイルに alerts.control: true と sinks.suppressed を書き、ssm-stream doctor CONFIG --create-topics でトピックを作り、再起動してください。",
-  stop_acting: "ミュート中", stop_waiting: "未受領", stop_coming: "予定", stop_over: "終了", stop_ended: "{time} に終了",
+  stop_acting: "ミュート中", stop_waiting: "未受領", stop_coming: "予定", stop_over: "終了", stop_ending: "終了待ち", stop_ended: "{time} に終了",
   stop_file: "設定ファイル", stop_waits: "次のイベントから有効", stop_acts: "オフセット {places} から有効", stop_end_waits: "{time} に終了を送信(未受領)",
   stop_limits: "上下限もミュート", stop_end_sent: "送信しました。次のイベントから終了します。", stops_past: "終了したもの {n} 件", no_stops: "計画停止はありません。",
   learn_hold: "学習しない", learn_adapt: "学習する", announced_by: "登録: {by}", every_entity: "全エンティティ", end_stop: "終了する …", end_now: "今すぐ終了", cancel: "取消",
