@@ -151,10 +151,17 @@ NESTED = parse_config(
         (b'{"meta":{"name":"x","kind":7},"t":4,"in":null,"out":[1,{"y":2}],"z":{"in":{"a":9}}}', True),
         (b'{"meta.name":"x","meta.kind":"","t":4,"in.a":1,"in.deep.b":2,"a":8,"deep":{"b":9},"out":3}', True),
         (b'{"meta":{"name":"x"},"t":4,"in":{"a":1,"deep.b":2},"in.deep":{"b":3}}', True),
+        (b'{"meta":{"name":"x"},"t":4,"in":{"deep.b":2,"a":1},"c":3}', True),
+        (b'{"meta":{"name":"x"},"t":4,"in":{"deep.b":2,"deep":7}}', True),
+        (b'{"meta":{"name":"x"},"t":4,"in":{"deep.b":2,"deep":{}}}', False),
+        (b'{"meta":{"name":"x"},"t":4,"in":{"deep":{"b":1},"deep.b":2}}', False),
+        (b'{"meta":{"name":"x"},"t":4,"in":{"deep.b":2},"in.deep.b":3}', False),
         (b'{"meta":{"name":"x"},"t":4,"in":{"a":1},"in":{}}', False),
         (b'{"meta":{"name":"x"},"t":4,"in":{"a":1},"in.a":2}', False),
         (b'{"meta":{"name":"x"},"t":4,"in.a":2,"in":{"a":1}}', False),
-        (b'{"meta":{"name":"x"},"t":4,"in":1,"in":{"a":1}}', False),
+        (b'{"meta":{"name":"x"},"t":4,"in":1,"in":{"a":1}}', True),
+        (b'{"meta":{"name":"x"},"t":4,"in":{"a":1},"in":1}', False),
+        (b'{"meta":{"name":"x"},"t":4,"in.a":1,"in":1}', True),
         (b'{"meta":{"name":"x"},"t":4,"c":{"d":1}}', False),
         (b'{"meta":{"name":"x"},"t":4,"in":{"a":1}', False),
         (b'{"meta":{"name":"x"},"t":4,"in":{"a":1,}}', False),
@@ -222,6 +229,8 @@ def configurations_and_messages(draw: st.DrawFn) -> tuple[str, list[bytes]]:
         keys = path.split(".")
         if draw(st.integers(0, 5)) == 0:
             return path, value
+        if len(keys) > 2 and draw(st.booleans()):
+            keys[1:] = [".".join(keys[1:])]
         for key in reversed(keys[1:]):
             value = Members([(key, value)])
         return keys[0], value

@@ -124,13 +124,14 @@ def test_objects_are_looked_into() -> None:
 
 
 def test_names_with_dots() -> None:
-    """A flat key with dots is read before an object of that path; inside an object such a key cannot be named."""
-    docs = documents(50, **{"a.b": "same", "a": {"b": 3, "c.d": 4, "e": 5}, "f.g": {"h": 6}})
+    """A key with dots is read before objects of that path, within an object, too; what is below it cannot be named."""
+    within = {"b": 3, "c.d": 4, "c": {"d": 7}, "e": 5, "k.l": {"m": 8}}
+    docs = documents(50, **{"a.b": "same", "a": within, "f.g": {"h": 6}})
     made = select_features(config(), docs)
-    assert made.config.event.features == ["a.e"]
-    assert set(made.left_out) == {"a.b", "a.c.d", "f.g"}
+    assert made.config.event.features == ["a.c.d", "a.e"]
+    assert set(made.left_out) == {"a.b", "a.k.l", "f.g"}
     assert "the same text" in made.left_out["a.b"]
-    assert "cannot be written as a path" in made.left_out["a.c.d"]
+    assert "cannot be written as a path" in made.left_out["a.k.l"]
 
 
 def test_objects_without_end_are_not_followed() -> None:

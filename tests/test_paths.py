@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import orjson
 import pytest
@@ -15,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from ssm_stream.autoconfig.feature_selection import _leaves
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.config.paths import Match, PathError, columns_of, parse_path
+from ssm_stream.contract.path_schema import schema_at
 from ssm_stream.evaluate.prequential import batches
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.ingest.events import EventReader, Events
@@ -291,14 +294,55 @@ def test_a_path_that_no_document_has_is_named_with_the_nearest(event: str, near:
         assert f"in the file; did you mean `{near}`?" in found[0]
 
 
-def test_a_name_with_a_dot_within_an_object_has_no_path_and_that_is_the_reason() -> None:
+LABELS = "kubernetes.labels.app.kubernetes.io/name"
+
+
+@pytest.mark.parametrize(
+    ("found", "value"),
+    [
+        ({"a": {"b.c": 5}}, 5),
+        ({"a": {"b.c": None, "b": {"c": 6}}}, None),
+        ({"a": {"b": {"c": 6}, "b.c": 5}}, 5),
+        ({"a.b.c": 7, "a": {"b.c": 5}}, 7),
+        ({"a": {"b": 6}}, ...),
+        ({"a.b": {"c": 5}}, ...),
+        ({"a": [{"b.c": 5}]}, ...),
+        ({"a": "b.c"}, ...),
+    ],
+)
+def test_all_keys_that_are_left_may_be_one(found: dict[str, Any], value: Any) -> None:
+    assert path_getter("a.b.c", ...)(found) is value
+    schema = schema_at("a.b.c", {"type": "null"} if value is None else {})
+    assert jsonschema.Draft202012Validator(schema).is_valid(found) is (value is not ...)
+    leads = [path for path, *_ in _leaves(found) if path == "a.b.c"]
+    if "a.b" not in found:
+        assert len(leads) == (value is not ...), "the value that the reader finds, and none of what it passes over"
+
+
+def test_labels_of_kubernetes_are_read_by_either_reader_and_drafted() -> None:
+    config = configured(f"entity: {LABELS}, timestamp: t, features: [], target: 'm.cpu.load', lags: 1")
+    documents = [
+        {"t": i, "m": {"cpu.load": 1.5 + i}, "kubernetes": {"labels": {"app": "x", "app.kubernetes.io/name": "api"}}}
+        for i in range(3)
+    ]
+    values: list[bytes | None] = [orjson.dumps(each) for each in documents]
+    fast = FastReader(config.event).read(values)
+    assert fast is not None
+    slow, refused = EventReader(config.event).read(documents)
+    same(fast, slow)
+    assert not refused
+    assert slow.entity == ["api"] * 3
+    assert slow.target.ravel().tolist() == [1.5, 2.5, 3.5]
+    assert {path for path, _, nameable in _leaves(documents[0]) if nameable} >= {LABELS, "m.cpu.load"}
+
+
+def test_a_name_with_a_dot_that_leads_further_has_no_path_and_that_is_the_reason() -> None:
     """The nearest name would be the path itself."""
     event = "entity: e, timestamp: ts, target: y, features: [a.b.c]"
-    for found in ({"a": {"b.c": 5}}, {"a.b": {"c": 5}}):
-        (one,) = missing_paths(configured(event), [{"e": "m", "ts": 1, "y": 2.0, **found}], "plant.jsonl")
-        assert one.startswith("event.features: no path leads to `a.b.c` in plant.jsonl: a name within it has a dot")
-        assert "did you mean" not in one
-    for found in ({"a.b.c": 5}, {"a": {"b": {"c": 5}}}):
+    (one,) = missing_paths(configured(event), [{"e": "m", "ts": 1, "y": 2.0, "a.b": {"c": 5}}], "plant.jsonl")
+    assert one.startswith("event.features: no path leads to `a.b.c` in plant.jsonl: a name within it has a dot")
+    assert "did you mean" not in one
+    for found in ({"a.b.c": 5}, {"a": {"b": {"c": 5}}}, {"a": {"b.c": 5}}):
         assert missing_paths(configured(event), [{"e": "m", "ts": 1, "y": 2.0, **found}], "plant.jsonl") == []
 
 

@@ -230,19 +230,19 @@ def _no_path(name: str) -> str | None:
 
 def _leaves(document: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
     """Yield (path, value, whether the reader finds it) of all values that are no objects, or too deep to search."""
-    waiting = [("", document, 1)]
+    waiting: list[tuple[str, dict[str, Any], tuple[tuple[int, dict[str, Any]], ...]]] = [("", document, ())]
     while waiting:
-        above, within, depth = waiting.pop()
+        above, within, outer = waiting.pop()
         for key, value in within.items():
             path = above + key
             if not above and is_message_field(key):
                 continue  # an input only where the configuration names it
-            if above and path in document:
+            if any(path[at:] in each for at, each in outer):
                 continue  # as for the reader, a key that itself has the dots comes first
-            if above and "." in key:
+            if above and "." in key and type(value) is dict:
                 yield path, value, False
-            elif type(value) is dict and "." not in key and key and depth < MAX_DEPTH:
-                waiting.append((f"{path}.", value, depth + 1))
+            elif type(value) is dict and "." not in key and key and len(outer) + 1 < MAX_DEPTH:
+                waiting.append((f"{path}.", value, (*outer, (len(above), within))))
             else:
                 yield path, value, _is_nameable(path, nested=bool(above))
 

@@ -11,7 +11,8 @@ The grammar:
     VALUE   = text without "]", or text within double quotes, where \" and \\ stand for " and \
 
 A document that has the whole path as a key has its value there: a column of a file may have any name. So may the part
-before the first bracket be one key. `[` begins a step
+before the first bracket be one key, and, of an object on the way, all keys that are left, as labels of Kubernetes are:
+`labels.app.kubernetes.io/name` is `app.kubernetes.io/name` of `labels` where that has it. `[` begins a step
 only directly after a key or another step, and `[N]` only before a dot, another `[` or the end: in `temp [°C]`,
 `temp[°C]` and `ch[0]_temp` it belongs to the key. `$key` and `$header.NAME` are the message's key and its last header
 of that name, as text.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 KEY = "$key"
@@ -95,6 +97,16 @@ def head_of(path: str) -> tuple[str, tuple[Step, ...]]:
     steps = parse_path(path)
     first = next((i for i, step in enumerate(steps) if not isinstance(step, str)), len(steps))
     return ".".join(step for step in steps[:first] if isinstance(step, str)), steps[first:]
+
+
+def joined_keys(steps: Sequence[Step]) -> str:
+    """Return the steps as the one key that may stand for them in an object; empty: they are one, or lead into a list.
+
+    >>> joined_keys(("app", "kubernetes", "io/name"))
+    'app.kubernetes.io/name'
+    """
+    keys = [step for step in steps if isinstance(step, str)]
+    return ".".join(keys) if 1 < len(keys) == len(steps) else ""
 
 
 def columns_of(path: str) -> set[str]:

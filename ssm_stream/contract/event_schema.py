@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
 from ssm_stream.config.own_messages import origins
-from ssm_stream.config.paths import Step, is_message_field, parse_path
+from ssm_stream.config.paths import Step, is_message_field, joined_keys, parse_path
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.kafka import Context
 from ssm_stream.contract.path_schema import Schema, add_schema, schema_at
@@ -361,6 +361,9 @@ def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
             continue
         steps = parse_path(path)
         add_schema(properties, [path], schema)
+        for i in range(1, len(steps) - 1):
+            if one_key := joined_keys(steps[i:]):
+                add_schema(properties, [*steps[:i], one_key], schema)
         if len(steps) > 1:
             add_schema(properties, steps, schema)
         if required:

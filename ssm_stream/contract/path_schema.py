@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ssm_stream.config.paths import Step, head_of, parse_path
+from ssm_stream.config.paths import Step, head_of, joined_keys, parse_path
 
 Schema = dict[str, Any]
 
@@ -53,7 +53,10 @@ def _below(steps: Sequence[Step], schema: Schema) -> Schema:
         return schema
     first, *rest = steps
     if isinstance(first, str):
-        return {"type": "object", **_within(steps, schema)}
+        inside, one_key = _within(steps, schema), joined_keys(steps)
+        if one_key:
+            inside = {"anyOf": [_within([one_key], schema), {"not": {"required": [one_key]}, **inside}]}
+        return {"type": "object", **inside}
     if isinstance(first, int):
         inside = _below(rest, schema)
         element = {"prefixItems": [*({} for _ in range(first)), inside]} if inside else {}

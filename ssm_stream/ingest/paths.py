@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ssm_stream.config.paths import Match, Step, head_of, parse_path
+from ssm_stream.config.paths import Match, Step, head_of, joined_keys, parse_path
 
 Getter = Callable[[Any], Any]
 MAX_DEPTH = 8
@@ -19,22 +19,27 @@ NAMES = ("name", "id", "key", "tag", "signal", "metric", "sensor", "alias", "typ
 def path_getter(path: str, default: Any = None) -> Getter:
     """Return a function that gets the value at a path of a document.
 
-    The value of the key itself if the document has it, else step by step; `default` if there is no such path.
+    The value of the key itself if the document has it, else step by step; of an object on the way, too, all keys that
+    are left may be one. `default` if there is no such path.
     """
     steps = parse_path(path)
     if len(steps) == 1:
         return lambda document: document.get(path, default)
 
     head, rest = head_of(path)
+    whole = [("", steps[0]), *zip(map(joined_keys, (steps[i:] for i in range(1, len(steps)))), steps[1:], strict=True)]
+    after_head = whole[len(steps) - len(rest) :]
 
     def nested(document: Any) -> Any:
         if path in document:
             return document[path]
         if rest and head in document:
-            document, below = document[head], rest
+            document, below = document[head], after_head
         else:
-            below = steps
-        for step in below:
+            below = whole
+        for one_key, step in below:
+            if one_key and isinstance(document, dict) and one_key in document:
+                return document[one_key]
             document = _at(document, step, default)
             if document is default:
                 return default

@@ -86,7 +86,6 @@ Parser::Parser(const std::vector<std::string>& paths, i64 truth, i64 categories)
 
 void Parser::add_path(const std::string& path, int field) {
     std::size_t at = 0;
-    u64 top = 0;
     for (std::size_t begin = 0;;) {
         const std::size_t dot = path.find('.', begin);
         const std::string text = path.substr(begin, dot - begin);
@@ -99,17 +98,18 @@ void Parser::add_path(const std::string& path, int field) {
         }
         if (!known) {
             if (containers_.size() > MAX_CONTAINERS) throw std::invalid_argument("paths: they lead through too many objects");
-            // An object may come once in a message, and not beside a whole path that leads through it.
+            // An object may come once in a message, and not beside a key that stands for keys that lead through it.
             const u64 open = u64(1) << (containers_.size() - 1), whole = open << MAX_CONTAINERS;
             containers_[at].keys.push_back({text, -1, static_cast<int>(containers_.size()), open, open | whole});
             containers_.push_back({static_cast<int>(at), {}});
             known = &containers_[at].keys.back();
         }
-        if (at == 0) top = known->sets;
-        at = static_cast<std::size_t>(known->container);
+        const u64 open = known->sets;
+        const std::size_t below = static_cast<std::size_t>(known->container);
+        containers_[at].keys.push_back({path.substr(begin), field, -1, open << MAX_CONTAINERS, open});
+        at = below;
         begin = dot + 1;
     }
-    if (top) containers_[0].keys.push_back({path, field, -1, top << MAX_CONTAINERS, top});
 }
 
 // The key of a container with this text; null if there is none. The guess is compared first; after it comes the next key.
@@ -157,9 +157,12 @@ bool Parser::cross_gap(Place& place, Gap& gap) const {
         p = after_space(p + 1);
         first = false;
         if (!key) break;
-        if ((place.marks | gap.sets) & key->excludes) return false;
-        gap.sets |= key->sets, gap.excludes |= key->excludes;
-        if (key->container < 0 || *p != '{') {
+        // What is no object leads nowhere: it may come before one of its name, whose place it would take after it.
+        const bool leads = key->container < 0 || *p == '{';
+        const u64 excludes = leads ? key->excludes : key->sets;
+        if ((place.marks | gap.sets) & excludes) return false;
+        gap.sets |= leads ? key->sets : 0, gap.excludes |= excludes;
+        if (key->container < 0 || !leads) {
             gap.field = key->field;
             if (key->container >= 0) gap.from = Gap::NEVER;  // the next message may have an object here
             break;

@@ -36,7 +36,7 @@ class Parser {
     bool parse(std::string_view message, double* values, std::string_view* texts);
 
   private:
-    // A key on the way to a field. A key of the root may also be a whole path, with its dots: then it is taken first.
+    // A key on the way to a field. It may also stand for all keys that are left of a path, with the dots: then it is taken first.
     struct Key {
         std::string text;
         int field = -1, container = -1;  // one of them, or none
