@@ -77,7 +77,7 @@ def test_a_start_waits_for_no_library_that_it_does_not_use(module: str, heavy: s
     assert done.stdout.strip() == "[]"
 
 
-def test_what_a_command_logs_is_no_part_of_its_output(tmp_path: Path) -> None:
+def test_what_a_command_logs_is_no_part_of_its_output() -> None:
     """A client that waits for a broker has a line for it in the log, which `--json` must not have."""
     before = "import structlog, sys; from ssm_stream.cli.app import app; from typer.testing import CliRunner; "
     run = "CliRunner().invoke(app, ['validate', '--help']); structlog.get_logger('kafka').info('waiting')"

@@ -179,9 +179,9 @@ def _entity_budgets(draft: Draft) -> list[str]:
 
 def _cooldown(step: float) -> list[str]:
     """Return the line that lets an anomaly begin soon after another where rows are rare. step: as of `_warmup`"""
-    if Anomaly().cooldown * step < MAX_COOLDOWN:
-        return []
     default = Anomaly().cooldown
+    if default * step < MAX_COOLDOWN:
+        return []
     return [
         f"    cooldown: 0   # the default of {default} events is about {_span(default * step)} in which no other begins"
     ]

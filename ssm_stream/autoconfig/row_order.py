@@ -62,8 +62,10 @@ def second_name(entity: Column | None, found: Mapping[str, Column], ts: NDArray[
 
 def things(entity: Column | None, second: Column | None) -> dict[int, Any]:
     """Return row → name of the thing that a row is of: of the entity, or of both names."""
-    if entity is None or second is None:
-        return {} if entity is None else entity.values
+    if entity is None:
+        return {}
+    if second is None:
+        return entity.values
     return {i: f"{name}/{second.values.get(i)}" for i, name in entity.values.items()}
 
 
@@ -94,7 +96,7 @@ def order_notes(
         begin = f"times repeat or go back in {back + repeated} of {n} rows"
         if entity is None:
             return [f"{begin}, and no column distinguishes several machines: name one with --entity, or add one"]
-        if entity is not None and second is not None:
+        if second is not None:
             example = next(iter(things(entity, second).values()))
             return [
                 f"{begin}{within}, and not if `{second.path}` is the same, too: both together name one thing, "

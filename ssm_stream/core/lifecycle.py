@@ -24,11 +24,8 @@ ENDED = ("", "recovered", "absorbed")
 
 # columns of LifecycleState.number
 OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, HELD = range(9)
-ENDED_AT = {
-    "anomaly": [OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK],
-    "drift": [OPEN, SINCE_N, SINCE_TS, CALM, QUIET_UNTIL, REPORTED, PEAK],
-}
-"""What an end from outside sets to zero, by kind. What holds cost goes on, and so does the gap between events."""
+ZEROED = {"anomaly": [*range(HELD)], "drift": [column for column in range(HELD) if column != IN_ROW]}
+"""Columns that an end from outside sets to zero, by kind. What holds cost goes on, and so does the usual gap."""
 
 
 class LifecycleState(NamedTuple):

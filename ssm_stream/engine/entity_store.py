@@ -293,7 +293,7 @@ class EntityStore:
         if entity is None or entity in self.row_by_name:
             rows = slice(len(self.names)) if entity is None else self.row_by_name[entity]
             self.tally.end_open(self.state, rows, self.names, kind)
-            self.state.lifecycle.number[rows, KINDS.index(kind), lifecycle.ENDED_AT[kind]] = 0.0
+            self.state.lifecycle.number[rows, KINDS.index(kind), lifecycle.ZEROED[kind]] = 0.0
             self.changed[rows] = True
 
     def make_room(self, stop: int, event: int, row: int, pool: int) -> None:

@@ -7,8 +7,9 @@ const LENGTHS = ["30m", "1h", "2h", "4h", "8h", "12h", "1d", "2d", "7d"];
 
 /** What an announced stop does now: a word of `chip`. */
 export function stateOfStop(stop, clock) {
-  if (stop.ended !== null) return "ended";
+  if (stop.ended !== null && stop.end_acts) return "ended";
   if (stop.to <= clock) return "over";
+  if (stop.ended !== null) return "ending"; // it still acts, until its end is acknowledged
   if (!stop.acts.length) return "waiting";
   return stop.from > clock ? "coming" : "acting";
 }
@@ -118,7 +119,7 @@ export class StopList {
       h("p", {}, `${moment(stop.from, false)} – ${moment(stop.to, false)}`),
       words ? h("p", {}, words) : null,
       h("p", { class: "muted" }, [t(`learn_${stop.learn}`), acts, ended].filter(Boolean).join(" · ")));
-    if (!isDone(state) && !this.app.hello?.no_control) {
+    if (!isDone(state) && state !== "ending" && !this.app.hello?.no_control) {
       const button = h("button", { type: "button", onclick: () => button.replaceWith(this.ending(stop, item, button)) }, t("end_stop"));
       item.append(h("p", {}, button));
     }
