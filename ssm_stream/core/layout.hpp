@@ -260,7 +260,7 @@ inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
 }
 inline void place_fields(Placer& put, ErrorScalePoolFields& f, i64 D) {
     const i64 n = rounded(D, 8);
-    put("number", f.number, {9 + 2 * DOUBTS});
+    put("number", f.number, {10 + 2 * DOUBTS});
     put("tail", f.tail, {3});
     put("w", f.w, {D}, 8);
     put("v", f.v, {D}, 8);

@@ -32,6 +32,7 @@ constexpr i64 SLOW_EVERY = 8;          // events of an episode, or of a rest, of
 constexpr double REST_TAUGHT = 30.0;
 constexpr i64 HOLD_FROM = 4000;          // events of an entity before learning is held
 constexpr double HOLD_MOST = 500.0, HOLD_BACK = 0.1;  // held events; what an event that is learned takes back
+constexpr double CALMED_OFTEN = 2.5, CALMED_MEMORY = 1e5;  // drifts of smaller errors in a pool, of so many of its events
 constexpr double HOLD_DEAREST = 100.0;  // of one held event: a few gross errors must not end all holds to come
 constexpr double GAP_RATE = 0.01;      // of the mean gap between events, once 100 are known
 constexpr i64 NEARBY = 1000;           // entities whose states a processor keeps close: of more, the next is asked for ahead
@@ -369,6 +370,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         number[0] = score;
     }
     if (r.drift && allowed == 1.0) {
+        context.pool_number[error_scale::CALMED] *= 1.0 - 1.0 / CALMED_MEMORY;
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap, j.share);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
         const double over = wider * context.room[error_scale::BOTH], any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
@@ -384,7 +386,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         // often brought.
         if (error_scale::is_known(context) && !quiet && !standing && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             const double least = over > 0.0 ? least_shift(context) / over : 0.0;
-            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least), SCORE_MOST);
+            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least, !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT))), SCORE_MOST);
         }
         const days::Days by_day(state, j.k, e);
         double* day = by_day.number;
@@ -403,7 +405,14 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);
             if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = drift::BY_DAYS + (days::judged(day)[days::FAR] > 0.0 ? 0.0 : 1.0);
-            const episodes::Heard event{j.n, j.time, score, evidence >= 1.0 || crept > 1.0, (calm || quiet) && !creeps, longest, calm ? 0.0 : stop};
+            episodes::Heard event{j.n, j.time, score, evidence >= 1.0 || crept > 1.0, (calm || quiet) && !creeps, longest, calm ? 0.0 : stop};
+            if (evidence >= 1.0) {
+                // Machines that stand several times a day: what has been an alert of a few of them is none of the others.
+                double& calmed = context.pool_number[error_scale::CALMED];
+                const bool smaller = detector.number[drift::CHANGE] == drift::SMALLER;
+                event.often = smaller && calmed >= CALMED_OFTEN, event.back = detector.number[drift::CHANGE] == drift::LARGER;
+                if (smaller) calmed += 1.0;
+            }
             phase[1] = episodes::step(episode, episodes::DRIFT, event, r, phase + ENDED + 1);
             if (phase[ENDED + 1] == episodes::ABSORBED) {
                 if (!by_days) drift::rebase(detector);

@@ -70,6 +70,7 @@ constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
 constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
                                       1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0};
 
+constexpr double SMALLER = 3.0, LARGER = 4.0;  // of CHANGE: what errors have become
 constexpr double BY_DAYS = 7.0;  // of CHANGE: days creep up, and the next one down
 
 // columns of `number`
@@ -252,7 +253,7 @@ inline void alarm(const Drift& s) {
     double* number = s.number;
     const int best = best_bet(s);
     if (best < 6) number[CHANGE] = best < 3 ? 1.0 : 2.0;
-    else if (best < BETS) number[CHANGE] = best < 8 ? 3.0 : 4.0;
+    else if (best < BETS) number[CHANGE] = best < 8 ? SMALLER : LARGER;
     else number[CHANGE] = best < BETS + 2 ? 5.0 : 6.0;
     for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
     number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
@@ -327,13 +328,13 @@ SSM_INLINE bool fits(const double* number) {
 }
 
 // The test after an alarm goes on by one event; returns the evidence.
-inline double test(const Drift& s, bool hold) {
+inline double test(const Drift& s, bool hold, bool noticed) {
     double* number = s.number;
     number[WARM] -= 1.0;
     if (number[WARM] > 0.0) return 0.0;
     number[TESTING] = 0.0;
     if (fits(number)) {
-        number[CAUTION] = min(2.0 * number[CAUTION] + MORE_CAUTION, CAUTION_MOST);
+        if (noticed) number[CAUTION] = min(2.0 * number[CAUTION] + MORE_CAUTION, CAUTION_MOST);
         return 0.0;
     }
     // It is no false alarm: said once more, should the change have come after it.
@@ -375,8 +376,8 @@ inline void prefetch(const Drift& s) {
 
 // Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
 // budget: mean events between false alarms; hold: the old reference is kept after an alarm even if errors do not fit it
-// least: what a mean error must move by to matter
-SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false, double least = 0.0) {
+// least: what a mean error must move by to matter; noticed: an alarm was an alert
+SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false, double least = 0.0, bool noticed = true) {
     double* number = s.number;
     const double seen = number[SEEN];
     number[SEEN] = seen + 1.0;
@@ -413,7 +414,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold,
         if (number[TESTING] == 0.0) learn_level(number, LEVEL, z), learn_level(number, SIZE, more), learn_wander(number);
         join(s, w);
         const double most = anomalous ? ANOMALY_MOST : INFINITE;
-        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, clip(beyond, most), min(size, most * most - 1.0), budget, least);
+        evidence = number[TESTING] > 0.0 ? test(s, hold, noticed) : wager(s, x, clip(beyond, most), min(size, most * most - 1.0), budget, least);
     }
     age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;

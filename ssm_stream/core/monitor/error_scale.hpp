@@ -67,8 +67,9 @@ constexpr float NO_TARGET = 0.0f, MOVED = 1.0f;
 // over its scale; products of neighbours and squares; usual size of whitened errors; of the clock, as a place is free here: `others_of`
 enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMENT, BEFORE, CROSS, POWER, WHITE_SIZE, OTHERS, VALUES_OF };
 // columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²; the smallest step of a target, 0: none yet; of
-// `widen`: usual error over its scale, less 1; by kind of doubt the log of its true part, and events that it was learned from; of returned.hpp
-enum { TOTAL, WEIGHT, MOMENT, STEP, USUAL_MORE, LOG_PART, DOUBTED = LOG_PART + DOUBTS, JUMPED = DOUBTED + DOUBTS };
+// `widen`: usual error over its scale, less 1; by kind of doubt the log of its true part, and events that it was learned from; of returned.hpp; drifts of errors that
+// had become smaller, decayed
+enum { TOTAL, WEIGHT, MOMENT, STEP, USUAL_MORE, LOG_PART, DOUBTED = LOG_PART + DOUBTS, JUMPED = DOUBTED + DOUBTS, CALMED = JUMPED + 4 };
 // of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
 // one; of the context alone; ρ; φ'Pφ; log of the scale without sides over the plain one; exp of the halved log ratio; log of
 // the recent size; of `widen`: what to multiply the scales by, and the parts of its square
