@@ -292,3 +292,38 @@ def test_tags_of_instruments_are_none_of_machines(names: str) -> None:
     if "STN" in names:
         tags += [f"A{i}" for i in range(3)]  # not all are tags
     assert find_families(tags) is None
+
+
+def exporters(serial: str | None, hosts: int = 3, rows: int = 300) -> list[dict[str, Any]]:
+    """Two devices of each host, all with the same names; each host is read at its own second of the minute."""
+    rng, out = np.random.default_rng(0), list[dict[str, Any]]()
+    for k in range(rows):
+        for host in range(hosts):
+            for device in range(2):
+                level = 30.0 + 10 * host + 5 * device + 3 * np.sin(k / 20 + host)
+                row: dict[str, Any] = {"ts": START + 60 * k + 7 * host, "device": f"nvidia{device}"}
+                row |= {"hostname": f"node-{host}", "temp": round(float(level + rng.normal()), 2)}
+                row |= {"power": round(float(100 + level + rng.normal()), 2), "batch": f"B{host}{device}{k // 60}"}
+                if serial is not None:
+                    row[serial] = f"GPU-{7919 * host + 104729 * device:06x}"
+                out.append(row)
+    return out
+
+
+@pytest.mark.parametrize("serial", ["UUID", "asset"])
+def test_names_that_come_again_on_each_host_are_no_entities(serial: str) -> None:
+    """`device` was the entity by its name, with three machines in each."""
+    draft = decided(exporters(serial))
+    assert draft.event.entity == serial
+    assert draft.why["entity"] == "each `device` is that of several, whose rows come in turn; 6 values in the sample"
+
+
+def test_names_that_need_the_host_are_noted() -> None:
+    draft = decided(exporters(None))
+    assert [note for note in draft.notes if "rows of each `device` are of several `hostname` in turn" in note]
+
+
+def test_devices_of_one_host_are_entities_whatever_their_lots_are() -> None:
+    draft = decided(exporters(None, hosts=1))
+    assert draft.event.entity == "device"
+    assert not [note for note in draft.notes if "in turn" in note]

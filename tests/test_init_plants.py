@@ -367,6 +367,8 @@ def test_the_condition_that_is_offered_keeps_what_does_not_rest() -> None:
     assert "A state that is not in the sample, such as a fault, is left out too unless you add it" in note
     assert not noted("state", "pump fault", "run"), "what is to be seen"
     assert not noted("alarm_code", 7, 0)
+    assert not noted("state", "PAPER JAM", "run")
+    assert not noted("Jam_Flag", 1, 0)
 
 
 def test_a_column_of_one_kind_of_machine_shows_rest_of_that_kind_alone() -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import MIN_FILLED, Column, count_disorder, word_set
 from ssm_stream.autoconfig.date_numbers import HOURS, PARTS, runs_through
-from ssm_stream.autoconfig.own_steps import MAX_STEP, MIN_NAMES, alternates, own_step
+from ssm_stream.autoconfig.names.nested_names import finer_name, mixed_by
+from ssm_stream.autoconfig.names.own_steps import MAX_STEP, MIN_NAMES, alternates, own_step
 from ssm_stream.autoconfig.quality_flags import FLAGS
 from ssm_stream.autoconfig.rest import name_pattern
 from ssm_stream.autoconfig.row_order import MAX_DISORDER, runs_backwards
@@ -98,6 +99,17 @@ def find_entity(
         return column.path
     if scored:
         *_, column = min(scored, key=lambda item: item[:3])
+        if finer := finer_name(column, [c for *_, c in scored if c.kind == "text" or not NAMES.isdisjoint(c.name)]):
+            why["entity"] = (
+                f"each `{column.path}` is that of several, whose rows come in turn; {_count(finer.distinct)}"
+            )
+            return finer.path
+        groups = (c for c in found.values() if c.kind == "text" and c.path != timestamp and name_score(c) > 0)
+        if (group := mixed_by(column, groups)) is not None:
+            notes.append(
+                f"rows of each `{column.path}` are of several `{group.path}` in turn: if both together name a machine, "
+                "write them into one column, as `host-1/eth0`, and name it with --entity"
+            )
         _, explains = _order(column, ts, whole)
         reason = "by its name" if name_score(column) else ""
         order = f"times only {'go back' if backwards else 'grow'} within each of its values" if explains else ""

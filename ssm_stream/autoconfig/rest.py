@@ -38,7 +38,7 @@ MIN_STEPS = 5
 """Steps of a signal that show whether it rests: where there are fewer, as in columns of other machines, none do."""
 FAULTS = word_set(
     "fault faults faulted faulty fail failed failure failures error errors alarm alarms alert alerts trip trips "
-    "tripped emergency breakdown broken defect defective anomaly"
+    "tripped emergency breakdown broken defect defective anomaly jam jams jammed"
 )
 """Words of states that are to be seen, though signals rest in them."""
 ABOVE_ZERO = "above 0"
