@@ -373,7 +373,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         context.pool_number[error_scale::CALMED] *= 1.0 - 1.0 / CALMED_MEMORY;
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap, j.share);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
-        const double over = wider * context.room[error_scale::BOTH], any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
+        // Nobody reads less than a step: over a scale of a part of one, a sensor's last digit would be an error that grows and shrinks.
+        const double readable = least_shift(context), over = max(wider * context.room[error_scale::BOTH], error_scale::HALF * readable);
+        const double any = error + within_step(j.n, context.pool_number[error_scale::STEP]);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(any / over, OVER_MOST) : 0.0;
         const double stop = error_scale::stopped_after(context);
         const bool quiet = rests || (still && error_scale::stood(context) >= stop && size <= context.number[error_scale::SIZE]);
@@ -385,7 +387,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         // What the clock brings is learned slowly against the last target: a few errors of one side each night are no drift. Nor is what a pause has
         // often brought.
         if (error_scale::is_known(context) && !quiet && !standing && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
-            const double least = over > 0.0 ? least_shift(context) / over : 0.0;
+            const double least = over > 0.0 ? readable / over : 0.0;
             evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least, !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT))), SCORE_MOST);
         }
         const days::Days by_day(state, j.k, e);

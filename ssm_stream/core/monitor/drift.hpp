@@ -70,6 +70,7 @@ constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
 constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
                                       1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0};
 
+constexpr double STEPS_AROUND = 1.25;  // a step, and what `within_step` adds to it in the mean
 constexpr double SMALLER = 3.0, LARGER = 4.0;  // of CHANGE: what errors have become
 constexpr double BY_DAYS = 7.0;  // of CHANGE: days creep up, and the next one down
 
@@ -343,6 +344,16 @@ inline double test(const Drift& s, bool hold, bool noticed) {
     return 1.0;
 }
 
+// Is what the evidence is of less than anyone reads from the target: a mean that moved by less than a step, or errors that are about one
+// at most before and after, as of a temperature that is steady at night and then steps?
+SSM_INLINE bool is_slight(const Drift& s, double least) {
+    const double* number = s.number;
+    const int best = best_bet(s);
+    if (is_shift(best)) return latest_shift(s) < least;
+    const double lately = std::fabs(number[MEAN_OF]) + number[SPREAD];
+    return max(lately, best < 8 ? number[SCALE] : 0.0) < STEPS_AROUND * least;
+}
+
 // Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit; least: as of `observe`
 inline double wager(const Drift& s, double x, double z, double size, double budget, double least) {
     double* number = s.number;
@@ -357,7 +368,7 @@ inline double wager(const Drift& s, double x, double z, double size, double budg
     const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
     const double evidence = total / (caution > 0.0 ? threshold * series::exp(caution) : threshold);
     if (evidence < 1.0) return evidence;
-    if (least > 0.0 && is_shift(best_bet(s)) && latest_shift(s) < least) {
+    if (least > 0.0 && is_slight(s, least)) {
         // It waits just below the threshold: no alarm while it is so small, and one at once when it has grown.
         for (int i = 0; i < BETS_ALL; ++i) s.bets[i] *= WAITS / evidence;
         return WAITS;
