@@ -395,6 +395,25 @@ def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tm
     assert "Only in rows after the sample: cip." in note
 
 
+def test_the_condition_keeps_states_that_only_later_readings_have(tmp_path: Path) -> None:
+    """Its states are no column of a file of readings, of which none were searched: the cleaning was left out."""
+    file, rng = tmp_path / "retorts.csv", np.random.default_rng(0)
+    x = np.zeros(4)
+    with file.open("w") as text:
+        text.write("tag,ts,value,quality\n")
+        for i in range(26_000):
+            phase = "cip" if 25_500 <= i < 25_600 else "idle" if i // 40 % 10 == 0 else "run"
+            x = x + (0.0 if phase == "idle" else 1.0) * rng.normal(size=4)
+            for name, value in zip("abcd", x.round(3).tolist(), strict=True):
+                text.write(f"M1.{name},{START + 60 * i},{value},Good\n")
+            good = i % 1_000 != 999
+            text.write(f"M1.phase,{START + 60 * i},{phase if good else 'I/O Timeout'},{'Good' if good else 'Bad'}\n")
+    made = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")])
+    (note,) = [line for line in made.stderr.splitlines() if "event.when" in line]
+    assert 'event.when: {"M1.phase": ["run", "cip"]} leaves' in note
+    assert "Only in rows after the sample: cip." in note, "and no text of a reading that is not good"
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_what_each_machine_has_for_itself_and_changes_later_is_noted(tmp_path: Path, kind: str) -> None:
     """20,000 rows of many machines are hours, in which no loom gets another article."""
