@@ -379,6 +379,27 @@ def test_what_is_the_same_in_the_sample_and_moves_later_is_noted(tmp_path: Path)
     }  # fmt: skip
 
 
+def test_what_later_rows_of_json_lines_have_is_noted(tmp_path: Path) -> None:
+    """The version of a service is one in the sample of a day, and was left out as the same in all events."""
+    file, rng = tmp_path / "services.jsonl", np.random.default_rng(0)
+    with file.open("w") as text:
+        for i, (x, z) in enumerate(rng.normal(0, 1, (21_000, 2)).round(3).tolist()):
+            row = {
+                "ts": START + 60 * i,
+                "app": {"version": "1.1" if i > 20_600 else "1.0", "zone": "a"},
+                "x": x,
+                "z": z,
+            }
+            text.write(json.dumps(row) + "\n")
+    notes = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")]).stderr
+    later = [line.split("note")[1].strip() for line in notes.splitlines() if "later rows" in line]
+    assert later == [
+        "app.version: the same in the sample, and not in later rows of the file; add to event.categories what counts"
+    ]
+    found = Recording(file).distinct({"app.version": 2, "app.zone": 2, "app": 2, "absent": 2})
+    assert found == {"app.version": {"1.0", "1.1"}, "app.zone": {"a"}, "app": set(), "absent": set()}
+
+
 def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tmp_path: Path) -> None:
     """A cleaning on Sundays is in no sample of two days, and is no rest."""
     file, rng = tmp_path / "retorts.csv", np.random.default_rng(0)
