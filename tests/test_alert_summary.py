@@ -344,6 +344,12 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "（flow はその前に平常に戻っています）。",
     ),
     (
+        {**OVER, "ended_by": "absorbed", "absorbed_after": 1000, "channel": "shape"},
+        NO_EVIDENCE,
+        "PUMP-3: the cycle of temp has been so for 1,000 events: its new shape is taken as normal (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp の周期の波形はイベント 1,000 件同じ状態のため、新しい波形を正常とみなします。",
+    ),
+    (
         {**OVER, "ended_by": "absorbed", "absorbed_after": 1000},
         NO_EVIDENCE,
         "PUMP-3: temp has been so for 1,000 events: the new level is taken as normal (06:10 to 07:20).",

@@ -120,6 +120,30 @@ def test_a_machine_that_cools_down_rests(seed: int, cools_in: float) -> None:
     assert "is 0 in 33% of the rows, where many of the other signals rest" in note
 
 
+def vessels(named: str) -> list[dict[str, Any]]:
+    """Vessels that wait for their next batch a fifth of the time: all that they are fed is zero, and the probes in
+    them, empty or not, follow the room and drift. named: for that state"""
+    rng, out, room = np.random.default_rng(5), list[dict[str, Any]](), np.zeros((2, 4))
+    for i in range(3_000):
+        for m in range(2):
+            at = (i + 250 * m) % 500
+            on = at < 400
+            room[m] = 0.97 * room[m] + 0.3 * rng.normal(size=4)
+            flows = {name: on * (level + rng.normal()) for name, level in (("agit", 300), ("air", 30), ("feed", 60))}
+            probes = {f"probe_{k}": 20 + 20 * on + room[m, k] + 0.05 * rng.normal() for k in range(4)}
+            values = {name: round(float(x), 2) for name, x in {**flows, **probes}.items()}
+            phase = ("BATCH" if at < 100 else "FED") if on else named
+            out.append({"ts": START + 60 * i, "vessel": f"V{m}", "phase": phase, **values})
+    return out
+
+
+def test_a_state_that_is_named_for_rest_rests_though_its_probes_go_on() -> None:
+    """The probes of an empty vessel moved by more than their noise, so that its wait for a batch was learned."""
+    (note,) = rest_notes(vessels("IDLE"))
+    assert note.startswith('`phase` is "IDLE" in 20% of the rows, where many of the other signals rest')
+    assert not rest_notes(vessels("SOAK")), "another name may be a part of the process"
+
+
 def test_a_state_that_all_machines_have_comes_first() -> None:
     """A condition on what only some have leaves the others out, or has no effect on them."""
     rows = mixers(1, 60.0)

@@ -416,6 +416,10 @@ def test_names_that_never_come_again_are_no_category() -> None:
     rows = plant(400, lot=lambda i, m: f"L{i // 40}", x=noise(), y=noise(seed=2))
     assert not decided(rows, "y").event.categories
     assert "the number of a lot or an order" in decided(rows).left_out["lot"]
+    rows = plant(400, 6, batch_id=lambda i, m: f"B26{m}1" if i > 60 * m else None, x=noise(), y=noise(seed=2))
+    assert not decided(rows, "y").event.categories, "vessels that are at their first batch all along the sample"
+    rows = plant(400, 3, job=lambda i, m: ["etl", "web", "db"][m], x=noise(), y=noise(seed=2))
+    assert "the number of a lot" not in str(decided(rows, "y").left_out), "a name without a number may last"
 
 
 def test_columns_of_several_kinds_of_machines_are_noted_as_tags(tmp_path: Path) -> None:

@@ -379,6 +379,27 @@ def test_what_is_the_same_in_the_sample_and_moves_later_is_noted(tmp_path: Path)
     }  # fmt: skip
 
 
+def test_what_later_rows_of_json_lines_have_is_noted(tmp_path: Path) -> None:
+    """The version of a service is one in the sample of a day, and was left out as the same in all events."""
+    file, rng = tmp_path / "services.jsonl", np.random.default_rng(0)
+    with file.open("w") as text:
+        for i, (x, z) in enumerate(rng.normal(0, 1, (21_000, 2)).round(3).tolist()):
+            row = {
+                "ts": START + 60 * i,
+                "app": {"version": "1.1" if i > 20_600 else "1.0", "zone": "a"},
+                "x": x,
+                "z": z,
+            }
+            text.write(json.dumps(row) + "\n")
+    notes = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")]).stderr
+    later = [line.split("note")[1].strip() for line in notes.splitlines() if "later rows" in line]
+    assert later == [
+        "app.version: the same in the sample, and not in later rows of the file; add to event.categories what counts"
+    ]
+    found = Recording(file).distinct({"app.version": 2, "app.zone": 2, "app": 2, "absent": 2})
+    assert found == {"app.version": {"1.0", "1.1"}, "app.zone": {"a"}, "app": set(), "absent": set()}
+
+
 def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tmp_path: Path) -> None:
     """A cleaning on Sundays is in no sample of two days, and is no rest."""
     file, rng = tmp_path / "retorts.csv", np.random.default_rng(0)
@@ -393,6 +414,25 @@ def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tm
     (note,) = [line for line in made.stderr.splitlines() if "event.when" in line]
     assert 'event.when: {"phase": ["run", "cip"]} leaves' in note
     assert "Only in rows after the sample: cip." in note
+
+
+def test_the_condition_keeps_states_that_only_later_readings_have(tmp_path: Path) -> None:
+    """Its states are no column of a file of readings, of which none were searched: the cleaning was left out."""
+    file, rng = tmp_path / "retorts.csv", np.random.default_rng(0)
+    x = np.zeros(4)
+    with file.open("w") as text:
+        text.write("tag,ts,value,quality\n")
+        for i in range(26_000):
+            phase = "cip" if 25_500 <= i < 25_600 else "idle" if i // 40 % 10 == 0 else "run"
+            x = x + (0.0 if phase == "idle" else 1.0) * rng.normal(size=4)
+            for name, value in zip("abcd", x.round(3).tolist(), strict=True):
+                text.write(f"M1.{name},{START + 60 * i},{value},Good\n")
+            good = i % 1_000 != 999
+            text.write(f"M1.phase,{START + 60 * i},{phase if good else 'I/O Timeout'},{'Good' if good else 'Bad'}\n")
+    made = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")])
+    (note,) = [line for line in made.stderr.splitlines() if "event.when" in line]
+    assert 'event.when: {"M1.phase": ["run", "cip"]} leaves' in note
+    assert "Only in rows after the sample: cip." in note, "and no text of a reading that is not good"
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

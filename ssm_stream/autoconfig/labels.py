@@ -19,10 +19,14 @@ MARKS = word_set(
 """Words for columns that are labels if they mark few rows."""
 MAX_MARKED = 0.1
 """Share of rows that a label marks at most."""
-MIN_LOTS, MIN_NAMED = (8, 8), (2, 1)
-"""Different texts, and changes from one to another, without which a sample does not show that none comes again; and
-those of a column that is named like lots, of which a sample of a day or two has few."""
-LOTS = word_set("batch lot order job charge chargen los auftrag auftrags campaign")
+MIN_LOTS, MIN_NAMED, MIN_NUMBERED = (8, 8), (2, 1), (2, 0)
+"""Different texts, and changes from one to another, without which a sample does not show that none comes again; those
+of a column that is named like lots, of which a sample of a day or two has few; and where all of its texts have a number
+in them, as the lots of vessels that take a week for one."""
+LOTS = word_set(
+    "batch batchid batchno lot lotid lotno order orderno job charge chargen los partie auftrag auftrags campaign "
+    "ロット ロット番号 製番 指図番号 バッチ番号"
+)
 NUMBERED = word_set("id no nr nummer number num code key name")
 """Words for lots, and those after them that do not change what is named: batch_id; a batch_type is no lot."""
 
@@ -47,8 +51,13 @@ def lot_reason(column: Column, owners: dict[int, Any]) -> str | None:
     owners: row → name of its entity; a lot may pass through several entities
     """
     words = [word for word in column.name if word not in NUMBERED and not word.isdecimal()]
-    least, turns = MIN_NAMED if words and words[-1] in LOTS else MIN_LOTS
-    if column.kind != "text" or column.distinct < least:
+    if column.kind != "text":
+        return None
+    least, turns = MIN_LOTS
+    if words and words[-1] in LOTS:
+        numbered = all(any(map(str.isdecimal, value)) for value in column.values.values())
+        least, turns = MIN_NUMBERED if numbered else MIN_NAMED
+    if column.distinct < least:
         return None
     last, ended, changes = dict[Any, str](), set[tuple[Any, str]](), 0
     for i, value in column.values.items():

@@ -41,6 +41,9 @@ FAULTS = word_set(
     "tripped emergency breakdown broken defect defective anomaly jam jams jammed"
 )
 """Words of states that are to be seen, though signals rest in them."""
+RESTS = word_set("idle off standby stop stopped halted parked shutdown stillstand aus 停止 停止中 休止 待機 待機中")
+"""Words of states that are rest where what is zero at times is off, whatever the sensors of an empty vessel go on with:
+they follow the room, and drift."""
 ABOVE_ZERO = "above 0"
 MAX_BELOW = 0.01
 """Share of the rows, and part of the usual size at work, by which a number that is 0 at rest may be below."""
@@ -135,9 +138,11 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
         still = {value: _share_that_rests(others, rows, before) for value, rows in states.items()}
         for value, rows in states.items():
             share = _share_off(off, rows)
-            if share is not None and (share < MIN_OFF or (share >= ALL_OFF and len(off) >= MIN_SIGNALS)):
-                still[value] = share if share >= ALL_OFF else 0.0
-            if still[value] > MIN_RESTING and _share_that_lives(lasting, rows, before) >= MIN_LIVING:
+            is_off = share is not None and share >= ALL_OFF and len(off) >= MIN_SIGNALS
+            if share is not None and (is_off or share < MIN_OFF):
+                still[value] = share if is_off else 0.0
+            named = is_off and column.kind == "text" and RESTS & {*name_words(value)}
+            if still[value] > MIN_RESTING and not named and _share_that_lives(lasting, rows, before) >= MIN_LIVING:
                 still[value] = 0.0
         resting = [value for value, share in still.items() if share > MIN_RESTING and not FAULTS & {*name_words(value)}]
         kept = [value for value in states if value not in resting]

@@ -265,14 +265,18 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
     """
     from ssm_stream.autoconfig.target import SAME_IN_EACH
     from ssm_stream.evaluate.recordings import Recording
+    from ssm_stream.evaluate.recordings.signals import signal_texts
 
     event, left_out, rest = draft.event, draft.left_out, draft.rest
     own = [path for path, why in left_out.items() if why == SAME_IN_EACH]
     same = [path for path, why in left_out.items() if why.startswith(SAME) and path not in own]
     most, notes = dict.fromkeys(same, 2), [*draft.notes]
-    if rest is not None and rest.texts:
+    recording, is_signal = Recording(file, None, reading.options()), event.layout == "readings"
+    if rest is not None and rest.texts and not is_signal:
         most[rest.column.path] = MAX_STATES
-    found = Recording(file, None, reading.options()).distinct(most) if most else {}
+    found = recording.distinct(most) if most else {}
+    if rest is not None and rest.texts and is_signal:
+        found[rest.column.path] = signal_texts(event, rest.column.path, recording.first_slices, MAX_STATES)
     if rest is not None and rest.texts < (states := found.get(rest.column.path, set())):
         known, rest = rest.note(), rest._replace(later=sorted(states - rest.texts))
         notes[notes.index(known)] = rest.note()
@@ -286,7 +290,7 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         if paths
     ]
     is_row = not event.makes_rows and event.entity_default is None
-    changing = Recording(file, None, reading.options()).varying(event.entity, own) if own and is_row else set()
+    changing = recording.varying(event.entity, own) if own and is_row else set()
     if paths := [path for path in own if path in changing]:
         notes.append(
             f"{_some(paths)}: {SAME_IN_EACH} of the sample, and not in later rows of the file; add to event.{key} what "

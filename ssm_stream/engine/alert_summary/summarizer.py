@@ -281,7 +281,8 @@ class Summarizer:
         ended, n = message.get("ended_by") or "recovered", message.get("absorbed_after") or 1
         if ended not in ("recovered", "absorbed"):
             return self._text(ended)
-        key = "absorbed_drift" if drift else "absorbed"
+        # No value need have moved where cycles alone are odd: there is no new level.
+        key = "absorbed_drift" if drift else "absorbed_shape" if message.get("channel") == "shape" else "absorbed"
         if drift and evidence.days is not None:
             return self._text(evidence.days.end(ended), target=target, **evidence.days.shown())
         if ended == "recovered":

@@ -296,6 +296,10 @@ TEXTS: dict[str, Text] = {
         "{target} has been so {long}: the new level is taken as normal",
         "{target} は{long}同じ状態のため、新しい水準を正常とみなします",
     ),
+    "absorbed_shape": Text(
+        "the cycle of {target} has been so {long}: its new shape is taken as normal",
+        "{target} の周期の波形は{long}同じ状態のため、新しい波形を正常とみなします",
+    ),
     "absorbed_drift": Text(
         "{target} has been so {long}: the new behaviour is taken as normal",
         "{target} は{long}同じ状態のため、新しい振る舞いを正常とみなします",

@@ -49,6 +49,14 @@ from ssm_stream.ingest.paths import path_getter
 
 MAX_SLICES, MAX_PARSED = 40, 20
 """Slices that are read where a sample is not enough; of JSON, of which each row has to be parsed."""
+MAX_CELLS = 10_000_000
+"""Cells of JSON that are searched for other values: where many columns are the same, fewer rows."""
+
+
+def _plain_values(rows: Sequence[Row], path: str) -> set[Any]:
+    """Return the different values at a path of rows; of lists and objects none."""
+    found = map(path_getter(path), rows)
+    return {value for value in found if value is not None and not isinstance(value, dict | list)}
 
 
 def _pairs(part: Slice, group: str, names: Sequence[str]) -> dict[str, set[tuple[Any, Any]]]:
@@ -170,20 +178,21 @@ class Recording:
         return islice(self.slices(names), MAX_PARSED if kind_of(self.path) == "jsonl" else MAX_SLICES)
 
     def distinct(self, most: Mapping[str, int]) -> dict[str, set[Any]]:
-        """Return different values of columns in the rows, of which the first 2,000,000 are read; of JSON lines none, as
-        each row would have to be parsed.
+        """Return different values of columns in the rows of `first_slices`, of wide JSON in fewer.
 
-        most: name of a column → number of values after which no more are searched
+        most: path of a column → number of values after which no more are searched
         """
-        values = {name: set[Any]() for name in most}
-        if kind_of(self.path) != "jsonl":
-            for part in self.first_slices(most.keys()):
-                left = [name for name in most if len(values[name]) < most[name]]
-                if not left:
-                    break
-                for name in left:
-                    if (column := part.column(name)) is not None:
-                        values[name] |= set(column.drop_nulls().unique().head(most[name]).to_list())
+        values, searched = {name: set[Any]() for name in most}, 0
+        for part in self.first_slices(most.keys()):
+            left = [name for name in most if len(values[name]) < most[name]]
+            if not left or searched >= MAX_CELLS:
+                break
+            for name in left:
+                if (column := part.column(name)) is not None:
+                    values[name] |= set(column.drop_nulls().unique().head(most[name]).to_list())
+                else:
+                    values[name] |= _plain_values(part.rows(), name)
+                    searched += part.height
         return values
 
     def varying(self, group: str, names: Collection[str]) -> set[str]:
