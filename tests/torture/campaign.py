@@ -52,8 +52,8 @@ from torture.victim import PLACES
 PARTITIONS, SHARDS, ENTITIES = 4, 3, 60
 VICTIM = Path(__file__).with_name("victim.py").read_text(encoding="utf-8")
 BATCH = 50
-LIFE = 1.7
-"""Seconds that a run gets to work, about: with it the events last for all runs."""
+LIFE = 7.0
+"""Seconds of events that a run gets, at its pace: more than it lives, so that they last for all runs of a slow machine."""
 SIZE = 64 << 20
 """Bytes of the recovery directory's disk."""
 
