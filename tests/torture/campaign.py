@@ -52,7 +52,7 @@ from torture.victim import PLACES
 PARTITIONS, SHARDS, ENTITIES = 4, 3, 60
 VICTIM = Path(__file__).with_name("victim.py").read_text(encoding="utf-8")
 BATCH = 50
-LIFE = 7.0
+LIFE = 15.0
 """Seconds of events that a run gets, at its pace: more than it lives, so that a slow machine has some for all runs."""
 SIZE = 64 << 20
 """Bytes of the recovery directory's disk."""
