@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -400,16 +401,23 @@ def test_what_later_rows_of_json_lines_have_is_noted(tmp_path: Path) -> None:
     assert found == {"app.version": {"1.0", "1.1"}, "app.zone": {"a"}, "app": set(), "absent": set()}
 
 
+def _retort(minutes: int) -> Iterator[tuple[int, str, list[float]]]:
+    """Yield time, phase and values of a retort, which stand still while it is idle; it is cleaned for 100 minutes, 500
+    before the end."""
+    rng, x = np.random.default_rng(0), np.zeros(4)
+    for i in range(minutes):
+        phase = "cip" if 400 < minutes - i <= 500 else "idle" if i // 40 % 10 == 0 else "run"
+        x = x + (0.0 if phase == "idle" else 1.0) * rng.normal(size=4)
+        yield START + 60 * i, phase, x.round(3).tolist()
+
+
 def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tmp_path: Path) -> None:
     """A cleaning on Sundays is in no sample of two days, and is no rest."""
-    file, rng = tmp_path / "retorts.csv", np.random.default_rng(0)
-    x = np.zeros(4)
+    file = tmp_path / "retorts.csv"
     with file.open("w") as text:
         text.write("ts,machine,phase,a,b,c,d\n")
-        for i in range(21_000):
-            phase = "cip" if 20_500 <= i < 20_600 else "idle" if i // 40 % 10 == 0 else "run"
-            x = x + (0.0 if phase == "idle" else 1.0) * rng.normal(size=4)
-            text.write(f"{START + 60 * i},M1,{phase},{','.join(map(str, x.round(3).tolist()))}\n")
+        for ts, phase, values in _retort(21_000):
+            text.write(f"{ts},M1,{phase},{','.join(map(str, values))}\n")
     made = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")])
     (note,) = [line for line in made.stderr.splitlines() if "event.when" in line]
     assert 'event.when: {"phase": ["run", "cip"]} leaves' in note
@@ -418,17 +426,14 @@ def test_the_condition_that_is_offered_keeps_states_that_only_later_rows_have(tm
 
 def test_the_condition_keeps_states_that_only_later_readings_have(tmp_path: Path) -> None:
     """Its states are no column of a file of readings, of which none were searched: the cleaning was left out."""
-    file, rng = tmp_path / "retorts.csv", np.random.default_rng(0)
-    x = np.zeros(4)
+    file = tmp_path / "retorts.csv"
     with file.open("w") as text:
         text.write("tag,ts,value,quality\n")
-        for i in range(26_000):
-            phase = "cip" if 25_500 <= i < 25_600 else "idle" if i // 40 % 10 == 0 else "run"
-            x = x + (0.0 if phase == "idle" else 1.0) * rng.normal(size=4)
-            for name, value in zip("abcd", x.round(3).tolist(), strict=True):
-                text.write(f"M1.{name},{START + 60 * i},{value},Good\n")
+        for i, (ts, phase, values) in enumerate(_retort(26_000)):
+            for name, value in zip("abcd", values, strict=True):
+                text.write(f"M1.{name},{ts},{value},Good\n")
             good = i % 1_000 != 999
-            text.write(f"M1.phase,{START + 60 * i},{phase if good else 'I/O Timeout'},{'Good' if good else 'Bad'}\n")
+            text.write(f"M1.phase,{ts},{phase if good else 'I/O Timeout'},{'Good' if good else 'Bad'}\n")
     made = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "m.yaml")])
     (note,) = [line for line in made.stderr.splitlines() if "event.when" in line]
     assert 'event.when: {"M1.phase": ["run", "cip"]} leaves' in note

@@ -27,7 +27,8 @@ def path_getter(path: str, default: Any = None) -> Getter:
         return lambda document: document.get(path, default)
 
     head, rest = head_of(path)
-    whole = [("", steps[0]), *zip(map(joined_keys, (steps[i:] for i in range(1, len(steps)))), steps[1:], strict=True)]
+    # Each step, with the one key that may stand for it and all after it; that of the document itself is the path.
+    whole = [(joined_keys(steps[i:]) if i else "", step) for i, step in enumerate(steps)]
     after_head = whole[len(steps) - len(rest) :]
 
     def nested(document: Any) -> Any:

@@ -231,6 +231,8 @@ SSM_INLINE int best_bet(const Drift& s) {
     return best;
 }
 SSM_INLINE bool is_shift(int bet) { return bet < 6 || bet >= BETS; }
+// Does a bet win where errors have become smaller?
+SSM_INLINE bool is_smaller(int bet) { return bet >= 6 && bet < 8; }
 // How far the mean of the latest errors has moved: of the 8, 16, 32, 64 or 128 whose mean is most unlike no change. A running mean would
 // lag behind a shift that the learner takes up in the meantime. Any, where fewer are kept in this reference's unit.
 SSM_ALONE double latest_shift(const Drift& s) {
@@ -254,7 +256,7 @@ inline void alarm(const Drift& s) {
     double* number = s.number;
     const int best = best_bet(s);
     if (best < 6) number[CHANGE] = best < 3 ? 1.0 : 2.0;
-    else if (best < BETS) number[CHANGE] = best < 8 ? SMALLER : LARGER;
+    else if (best < BETS) number[CHANGE] = is_smaller(best) ? SMALLER : LARGER;
     else number[CHANGE] = best < BETS + 2 ? 5.0 : 6.0;
     for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
     number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
@@ -351,7 +353,7 @@ SSM_INLINE bool is_slight(const Drift& s, double least) {
     const int best = best_bet(s);
     if (is_shift(best)) return latest_shift(s) < least;
     const double lately = std::fabs(number[MEAN_OF]) + number[SPREAD];
-    return max(lately, best < 8 ? number[SCALE] : 0.0) < STEPS_AROUND * least;
+    return max(lately, is_smaller(best) ? number[SCALE] : 0.0) < STEPS_AROUND * least;
 }
 
 // Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit; least: as of `observe`
