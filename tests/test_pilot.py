@@ -6,6 +6,7 @@ import json
 import math
 import re
 import string
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from ssm_stream.evaluate.pilot.split import split_run
 from ssm_stream.evaluate.pilot.variants import frozen_config, predict_frozen, with_budget
 from ssm_stream.evaluate.pilot.verdict import checks, grade, sentences
 from ssm_stream.evaluate.pilot.words import words
+from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.files import RecordingError
 from ssm_stream.evaluate.report.chart import envelope
 from ssm_stream.evaluate.report.texts import LANGUAGES
@@ -133,6 +135,20 @@ def test_events_that_overlap_stay_apart_by_their_signal(tmp_path: Path) -> None:
         read_true_events(labels_file(tmp_path, rows.replace(",x", ",z")), config, ["7"])
     kept = read_true_events(labels_file(tmp_path, rows.replace(",x", ",z")), config, ["7"], ["y", "z"])
     assert [e.signal for e in kept] == ["y", ""]
+
+
+def test_an_event_of_a_signal_that_is_recorded_but_not_watched_is_kept(tmp_path: Path) -> None:
+    """What the laboratory found is a true event, though no target; a name that the file lacks is a slip."""
+    file = tmp_path / "recording.csv"
+    file.write_text("e,ts,x,y,bath\n7,2026-01-02T00:00:00,1,2,958\n", encoding="utf-8")
+    config = settings().replace(event=settings().event.model_copy(update={"target": "y", "features": ["x"]}))
+    is_recorded = partial(Recording(file).has_signal, config)
+    rows = "entity,start,end,signal\n7,2026-01-02T00:00:00,2026-01-02T05:00:00,bath\n"
+    (event,) = read_true_events(labels_file(tmp_path, rows), config, ["7"], is_recorded=is_recorded)
+    assert event.signal == "bath"
+    slip = labels_file(tmp_path, rows.replace("bath", "bat"))
+    with pytest.raises(RecordingError, match=r"labels.csv:2: signal: 'bat' is no target and no input"):
+        read_true_events(slip, config, ["7"], is_recorded=is_recorded)
 
 
 def test_an_alarm_finds_events_of_its_signals_alone() -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ssm_stream.cli.errors import exit_with
-from ssm_stream.cli.terminal.console import new_table, output, print_table
+from ssm_stream.cli.terminal.console import counting_bar, new_table, output, print_table, share_bar
 from ssm_stream.cli.terminal.printable import echo
 from ssm_stream.config import ConfigError
 
@@ -122,3 +122,23 @@ def test_a_piped_backtest_has_whole_names_and_figures(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "…" not in done.stdout
     assert [done.stdout.count(f"{LONG}-{i}") for i in range(3)] == [1, 1, 1]
+
+
+def test_where_no_bar_can_be_drawn_a_line_comes_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    for bar, total, each in ((share_bar(), 1.0, 0.1), (counting_bar(), None, 1000)):
+        now[0], bar.get_time = 0.0, lambda: now[0]
+        with bar:
+            task = bar.add_task("engine", total=total)
+            for second in range(1, 25):
+                now[0] = second
+                bar.advance(task, each / 4)
+            bar.update(task, description="report")
+    lines = [
+        "engine: 25 % after 10 s",
+        "engine: 50 % after 20 s",
+        "engine: 2,500 after 10 s",
+        "engine: 5,000 after 20 s",
+    ]
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()) == ("", lines)

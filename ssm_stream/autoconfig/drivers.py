@@ -12,8 +12,9 @@ as the model has them anyway; names by entity, as a recipe sets one machine high
 machine moves together, and no part of that drives another.
 
 Where every signal is a target, what is named a response (a current, a temperature) is no driver, however much it
-explains; what a machine takes stands for its load where nothing else drives it, or else what explains several others:
-one alone may share its cause. Of two signals that explain each other and nothing else, neither is known to drive.
+explains. How busy a machine is stands for its load where nothing named drives it, what it takes where nothing else
+does, or else what explains several others: one alone may share its cause. Of two signals that explain each other and
+nothing else, neither is known to drive.
 
 What is measured of a command (`rpm` of `rpm_cmd`) is no driver, though it may explain more of the others: what it has
 beyond the command is noise or a fault, and only with the command as an input is a belt that slips seen.
@@ -34,6 +35,7 @@ from ssm_stream.autoconfig.roles import (
     is_answer,
     is_named_driver,
     is_outcome,
+    is_utilisation,
     is_weather,
     may_follow,
     role_of,
@@ -208,14 +210,15 @@ def _choose(
 ) -> list[int]:
     """Return the drivers where every signal is a target: no responses, or those that stand for a load.
 
-    Args:
-        given: the first ones
-        names: of the signals; explained: their shares
-        able: those that may be one
-        driven: whether some of the given, or a category, drives the machines
+    given: the first ones; names: of the signals; explained: their shares; able: those that may be one
+    driven: whether some of the given, or a category, drives the machines
     """
     answers = [k for k in able if role_of(names[k], names) == "response"]
-    chosen = _add(given, names, explained, [k for k in able if k not in answers], pairs=False)
+    others = [k for k in able if k not in answers]
+    chosen = _add(given, names, explained, others, pairs=False)
+    if not driven and not any(drives_machine(names[k]) for k in chosen):
+        busy = _add(given, names, explained, [k for k in answers if is_utilisation(names[k])], pairs=False)
+        chosen = _add(busy, names, explained, others, pairs=False)
     # Weather explains no fault away: it need not explain more than a setpoint that follows it, in this sample.
     weather = [k for k in able if k not in chosen and is_weather(names[k])]
     chosen += [k for k in weather if np.delete(explained.by([k]), [k, *chosen]).max(initial=0.0) >= MIN_GAIN]
@@ -231,11 +234,8 @@ def _add(
 ) -> list[int]:
     """Return the drivers, in the order in which they were chosen.
 
-    Args:
-        given: the first ones
-        names: of the signals; explained: their shares
-        able: those that may be one
-        pairs: whether what explains one other alone, and is explained by it, may be one
+    given: the first ones; names: of the signals; explained: their shares; able: those that may be one
+    pairs: whether what explains one other alone, and is explained by it, may be one
     """
     named = [is_named_driver(path) for path in names]
     chosen, unclear = list(given), list[int]()

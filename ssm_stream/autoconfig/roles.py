@@ -58,13 +58,20 @@ OUTCOMES = word_set(
 )
 """Words for what comes of a process, and is known after it: scrap_rate. A machine for it, reject_valve, is none."""
 AMOUNTS = word_set("count counts rate pct percent percentage ratio share total n no nr number qty ppm flag part parts")
-FAILURES = word_set("errors failures timeouts exceptions dropped drops discards discarded collisions")
-COUNTABLE, COUNTS = word_set("error failure timeout"), word_set("count counts total number")
-"""Words for what is counted where something fails; and those that are so together: error_count."""
-RARE_FAILURES = (
-    "counts what fails, by its name, and hardly ever more than none: too rare to predict, and no input, which would "
-    "explain faults away; alerts.limits watches it: {{column: {}, above: {:g}}}"
+FAILURES = word_set(
+    "errors failures timeouts exceptions dropped drops discards discarded collisions restarts reboots crashes "
+    "retransmits retransmissions"
 )
+COUNTABLE = word_set("error failure timeout restart reboot crash ecc sbe dbe retransmit")
+COUNTS = word_set("count counts total number")
+"""Words for what is counted where something fails; and those that are so together: error_count."""
+WATCH_FAILURES = "alerts.limits watches it: {{column: {}, above: {:g}}}"
+RARE_FAILURES = (
+    "counts what fails, by its name, in few values: too few to predict, and no input, which would explain faults away; "
+    f"{WATCH_FAILURES}"
+)
+SAME_FAILURES = f"{{}}; it counts what fails, by its name: {WATCH_FAILURES}"
+"""How a limit watches what counts failures; the reasons of what has few values, and of what is left out by another."""
 JUDGED, GOOD = word_set("quality part parts product test inspection"), word_set("ok pass passed")
 """Words that are an outcome together: quality_ok."""
 OUTCOME = (
@@ -73,6 +80,11 @@ OUTCOME = (
 )
 PROXIES = word_set("power watt leistung current amps amp ampere strom torque kw mw w kva a ma")
 """Those, and units, of what a machine takes: they stand for its load where nothing that drives it is measured."""
+UTILISED, PROCESSORS = word_set("util utilization utilisation auslastung"), word_set("cpu gpu")
+USED = AMOUNTS | UTILISED | word_set("load usage used busy avg mean")
+STORED = ANSWERS | word_set("memory mem heap gc ram vram fb disk swap storage volume filesystem")
+"""Words for how busy something is; for what is so with no others than those of a share: cpu_load; and for what is
+filled, which is no load: memory_util."""
 OUTPUTS = word_set("power output production yield leistung ertrag")
 """Words for what a machine is there for."""
 UNITS = word_set("degc celsius degf fahrenheit bar mbar kpa mpa pa psi kw mw kva kvar kv ma mv ppm db ms")
@@ -183,8 +195,17 @@ def may_follow(path: str, names: Collection[str] = ()) -> bool:
     return role_of(path) in ("response", "unknown") and (made_for_it or not of_room)
 
 
+def is_utilisation(path: str) -> bool:
+    """Return whether its name means how busy a machine is: gpu_util, cpu_pct. Its memory is full or not, not busy."""
+    words = {word for word in name_words(path.rpartition(".")[2]) if not word.isdecimal()}
+    of_processor = not PROCESSORS.isdisjoint(words) and words <= PROCESSORS | USED
+    return STORED.isdisjoint(words) and (of_processor or not UTILISED.isdisjoint(words))
+
+
 def stands_for_load(path: str, names: Collection[str]) -> bool:
-    """Return whether it is what a machine takes, such as its current. names: of all signals"""
+    """Return whether it is what a machine takes, such as its current, or how busy it is. names: of all signals"""
+    if is_utilisation(path):
+        return True
     return role_of(path, names) == "response" and bool(PROXIES & {*name_words(path), unit_of(path, names) or ""})
 
 

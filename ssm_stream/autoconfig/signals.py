@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.columns import name_words, own_reason, word_set
 from ssm_stream.autoconfig.drivers import MIN_DEVIATION, MIN_GAIN, MIN_ROWS, Drivers, Sample, find_drivers, spans_days
 from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, MAX_FLEET_VALUES
-from ssm_stream.autoconfig.roles import OUTCOME, RARE_FAILURES, counts_failures, is_outcome, is_output, role_of
+from ssm_stream.autoconfig.roles import (
+    OUTCOME,
+    RARE_FAILURES,
+    SAME_FAILURES,
+    counts_failures,
+    is_outcome,
+    is_output,
+    role_of,
+)
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
 
+SAME = "the same in all rows"
 MAX_MODES = 8
 """Values of a column of whole numbers, or of decimals that are set, that is a mode, no signal."""
 MIN_STAY, MIN_LONG, MIN_STAYS = 20, 0.9, 2
@@ -160,13 +169,16 @@ def as_targets(event: Event, events: Events, never: Mapping[str, str], given: Ma
             "things, and but commands and what all machines share. Name targets with --target"
         )
     left_out = {path: never[path] for path in event.numbers if path in never}
-    left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
+    left_out |= {path: SAME for path, count in settings.items() if count < 2 and path not in never}
     left_out |= {path: OUTCOME for path in event.columns if is_outcome(path) and path not in sample.signals}
-    left_out |= {
-        path: RARE_FAILURES.format(path, np.nanmax(events.features[:, j]))
-        for j, path in enumerate(event.numbers)
-        if path not in (*left_out, *signals, *given, *settings) and counts_failures(path)
-    }
+    for j, path in enumerate(event.numbers):
+        if path in (*signals, *given) or path in {*settings} - {*left_out} or not counts_failures(path):
+            continue
+        most = np.nanmax(events.features[:, j], initial=0.0)
+        if path not in left_out:
+            left_out[path] = RARE_FAILURES.format(path, most)
+        elif left_out[path].startswith(SAME):
+            left_out[path] = SAME_FAILURES.format(left_out[path], path, most)
     categories = [path for path in (*event.categories, *settings) if path not in never and path not in left_out]
     drivers = find_drivers(
         sample._replace(signals={path: sample.signals[path] for path in (*signals, *context)}),

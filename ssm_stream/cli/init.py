@@ -28,12 +28,9 @@ if TYPE_CHECKING:
     from ssm_stream.autoconfig.stops import Stops
 
 ROWS, MESSAGES, MAX_SIGNALS = 20_000, 2_000, 10
-"""Size of the sample, from a file and from a topic; and signals of a file of readings for each of which it is so large.
-"""
-SAME = ("the same in all", "the same text")
-"""Reasons for leaving a column out that later rows may refute."""
-MAX_STATES = 32
-"""States of a machine that are searched in later rows."""
+"""Size of the sample, of a file and of a topic; and signals of a file of readings for each of which it is so large."""
+SAME, MAX_STATES = ("the same in all", "the same text"), 32
+"""Reasons for leaving a column out that later rows may refute, and states of a machine that are searched in them."""
 SHOWN, EXAMPLES = 20, 3
 """Columns that are left out for one reason and are all named, and those named of more."""
 NAMES, NAMES_SHOWN = 24, 8
@@ -257,18 +254,18 @@ def _rows(file: Path, reading: Reading, most: int = ROWS) -> tuple[list[Any], st
 
 
 def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
-    """Return the draft with notes on what later rows have: values of columns that are left out, as the sample has one
-    of them, and states that a condition would leave out, as the sample has none of them.
+    """Return the draft with notes on what later rows have: values of columns that the sample has one of, and states
+    that a condition would leave out, which it has none of.
 
-    The sample is not taken from several places of the file: the gaps between them would pass for silence, and the
-    steps that they make for those of the machines.
+    It is one part of the file: gaps between several would pass for silence, and their steps for those of machines.
     """
+    from ssm_stream.autoconfig.roles import counts_failures
     from ssm_stream.autoconfig.target import SAME_IN_EACH
     from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.evaluate.recordings.signals import signal_texts
 
     event, left_out, rest = draft.event, draft.left_out, draft.rest
-    own = [path for path, why in left_out.items() if why == SAME_IN_EACH]
+    own = [path for path, why in left_out.items() if why.startswith(SAME_IN_EACH)]
     same = [path for path, why in left_out.items() if why.startswith(SAME) and path not in own]
     most, notes = dict.fromkeys(same, 2), [*draft.notes]
     recording, is_signal = Recording(file, None, reading.options()), event.layout == "readings"
@@ -282,16 +279,18 @@ def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
         notes[notes.index(known)] = rest.note()
     moving = [path for path in same if len(found[path]) > 1]
     texts = [path for path in moving if left_out[path].startswith("the same text")]
-    numbers = [path for path in moving if path not in texts]
+    failing = [path for path in moving if path not in texts and counts_failures(path)]
+    numbers = [path for path in moving if path not in (*texts, *failing)]
     key = "inputs" if event.watches_all and event.inputs is not None else "features"
+    cures = (numbers, f"add to event.{key} what counts"), (texts, "add to event.categories what counts")
     notes += [
-        f"{_some(paths)}: the same in the sample, and not in later rows of the file; add to event.{setting} what counts"
-        for paths, setting in ((numbers, key), (texts, "categories"))
+        f"{_some(paths)}: the same in the sample, and not in later rows of the file; {cure}"
+        for paths, cure in (*cures, (failing, "watch by alerts.limits what fails"))
         if paths
     ]
     is_row = not event.makes_rows and event.entity_default is None
     changing = recording.varying(event.entity, own) if own and is_row else set()
-    if paths := [path for path in own if path in changing]:
+    if paths := [path for path in own if path in changing and not counts_failures(path)]:
         notes.append(
             f"{_some(paths)}: {SAME_IN_EACH} of the sample, and not in later rows of the file; add to event.{key} what "
             "counts, to event.categories what names things, such as products"

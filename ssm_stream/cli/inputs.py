@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from inspect import Parameter, Signature, signature
 from itertools import islice
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssm_stream.evaluate.recordings import FileOptions, Recording
+    from ssm_stream.evaluate.true_events import TrueEvent
     from ssm_stream.ingest.events import RefusedDocument
 
 KINDS = "CSV, Excel, JSON lines, Parquet, packed or not, or a folder of them"
@@ -247,6 +249,27 @@ class EventCount:
 def rows_to_read(rows: Recording) -> int | None:
     """The number of rows for a progress bar; None where standard error is not a terminal, so that none is shown."""
     return rows.count() if sys.stderr.isatty() else None
+
+
+def read_labels(
+    path: Path, config: Config, rows: Recording, entities: Collection[str], unjudged: Collection[str] = ()
+) -> list[TrueEvent]:
+    """Return the true events of a file of labels; print which signals of theirs nobody watches.
+
+    unjudged: targets whose events are skipped, as another one is chosen
+
+    Raises:
+        RecordingError: see `read_true_events`.
+    """
+    from ssm_stream.evaluate.true_events import read_true_events
+
+    is_recorded = functools.cache(functools.partial(rows.has_signal, config))
+    events = read_true_events(path, config, entities, unjudged, is_recorded)
+    watched = {*config.event.targets, *config.event.numbers, ""}
+    for signal, count in Counter(event.signal for event in events if event.signal not in watched).items():
+        named = f"{count} true event{'s' * (count > 1)} of `{signal}`, which is no target and no input"
+        echo(f"{path.name}: {named}: missed, unless an alarm without a signal finds it", err=True)
+    return events
 
 
 def partitions_of(config: Config, rows: Recording, given: int | None) -> int:

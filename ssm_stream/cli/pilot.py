@@ -22,6 +22,7 @@ from ssm_stream.cli.inputs import (
     one_target,
     open_recording,
     partitions_of,
+    read_labels,
     require_writable,
     rows_to_read,
     with_option_groups,
@@ -94,7 +95,6 @@ def pilot(
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
     from ssm_stream.evaluate.recordings import RecordingError
-    from ssm_stream.evaluate.true_events import read_true_events
 
     labels, feedback, costs, first, seed, partitions, target, limit, lang = judging
     if labels is not None and feedback is not None:
@@ -118,7 +118,7 @@ def pilot(
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
-            return read_true_events(labels, loaded, names, whole.event.targets if target else ())
+            return read_labels(labels, loaded, rows, names, whole.event.targets if target else ())
 
         with bar:
             task = bar.add_task("engine", total=rows_to_read(rows))

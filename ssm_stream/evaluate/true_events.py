@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -35,7 +35,11 @@ class TrueEvent(NamedTuple):
 
 
 def read_true_events(
-    path: Path, config: Config, entities: Collection[str], unjudged: Collection[str] = ()
+    path: Path,
+    config: Config,
+    entities: Collection[str],
+    unjudged: Collection[str] = (),
+    is_recorded: Callable[[str], bool] = lambda _: False,
 ) -> list[TrueEvent]:
     """Return the true events of a CSV or JSON-lines file (also gzipped), by entity and start; of those that overlap,
     those of one signal are merged, and those of none.
@@ -48,6 +52,7 @@ def read_true_events(
     Args:
         entities: of the recording
         unjudged: targets whose events are skipped, as another one is chosen
+        is_recorded: whether the recording has a signal that is no target and no input; its events are kept, and missed
 
     Raises:
         RecordingError: names line and column, what was found, and the cure.
@@ -88,7 +93,7 @@ def read_true_events(
         kind, signal = ("" if row.get(key) is None else str(row[key]) for key in ("kind", "signal"))
         if signal in unjudged and signal not in watched:
             continue
-        if signal and signal not in watched:
+        if signal and signal not in watched and not is_recorded(signal):
             cure = suggest(signal, watched, "its signals")
             raise RecordingError(f"{path}:{at}: signal: {signal!r} is no target and no input; {cure}")
         found.append(TrueEvent(name, start, end, kind, signal=signal))

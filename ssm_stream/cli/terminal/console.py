@@ -19,6 +19,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -37,6 +38,8 @@ WIDE = 10_000
 """Characters of a line where the output is not a terminal."""
 FOLDED = 16
 """Characters that a folded column has at least."""
+SECONDS_A_LINE = 10
+"""Between the lines of progress where there is no terminal for a bar."""
 
 
 class _Terminal(Console):
@@ -51,6 +54,30 @@ class _Rows(Table):
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+class _Bar(Progress):
+    """A progress bar that is a line every SECONDS_A_LINE where it cannot be drawn, as in a pipe or a log file."""
+
+    _lines = 0
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._print_line(task_id)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._print_line(task_id)
+
+    def _print_line(self, task_id: TaskID) -> None:
+        began = self._tasks[next(iter(self._tasks))].start_time
+        if not self.disable or began is None:
+            return
+        seconds, task = self.get_time() - began, self._tasks[task_id]
+        if (lines := int(seconds // SECONDS_A_LINE)) > self._lines:
+            self._lines = lines
+            done = f"{task.completed:,.0f}" if task.total is None else f"{task.percentage:.0f} %"
+            self.console.print(f"{task.description}: {done} after {seconds:.0f} s", markup=False, soft_wrap=True)
 
 
 def output(*, error: bool = False) -> Console:
@@ -130,21 +157,19 @@ def print_json(content: Any) -> None:
 
 
 def counting_bar() -> Progress:
-    """A progress bar for a number of items; nothing is shown where standard error is not a terminal."""
+    """A progress bar for a number of items; lines now and then where standard error is not a terminal."""
     return _bar(MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def share_bar() -> Progress:
-    """A progress bar for a share of the work; nothing is shown where standard error is not a terminal."""
+    """A progress bar for a share of the work; lines now and then where standard error is not a terminal."""
     return _bar(TaskProgressColumn(), TimeElapsedColumn())
 
 
 def _bar(*columns: Any) -> Progress:
     console = output(error=True)
     description = TextColumn("{task.description}", markup=False)
-    return Progress(
-        description, BarColumn(), *columns, console=console, disable=not console.is_terminal, transient=True
-    )
+    return _Bar(description, BarColumn(), *columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def format_number(value: float | None, form: str = ".4g") -> str:

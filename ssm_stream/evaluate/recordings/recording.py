@@ -278,6 +278,11 @@ class Recording:
         if missing := self.missing_paths(config):
             raise ConfigError("\n".join(missing))
 
+    def has_signal(self, config: Config, signal: str) -> bool:
+        """Return whether the file has a column or signal of this path, watched or not; it has those configured."""
+        event = config.event.model_copy(update={"features": [*config.event.features, signal]})
+        return not self.missing_paths(config.replace(event=event))
+
     def missing_paths(self, config: Config) -> list[str]:
         """Return an error sentence for each configured column or path that the file does not have; of JSON lines, that
         none of the rows to read has (at most the first 50,000), of nested columns none of the first 1,000.
