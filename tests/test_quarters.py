@@ -8,6 +8,7 @@ from engines import config, made, run
 from numpy.typing import NDArray
 
 from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 SETTLED = 5000
@@ -64,3 +65,42 @@ def test_clocks_that_jitter_about_the_hour_change_nothing(event: str) -> None:
         return float(np.abs(target - run(Engine(config(event)), events)[0]["yhat"])[1000:].mean())
 
     assert error(rng.integers(-40, 41, n)) == pytest.approx(error(np.zeros(n, np.int64)), rel=0.005)
+
+
+def _jobs(seed: int, every: int = 30_000) -> tuple[Events, NDArray[np.bool_]]:
+    """Nine days of a heater by the setpoint of jobs that begin at any time, and the first rows of quarters within them."""
+    rng, n = np.random.default_rng(seed), 9 * DAY // every
+    length = rng.integers(60, 900, n)
+    setpoint = np.repeat(np.where(rng.random(n) < 0.5, 0, rng.choice([40, 60, 90], n)), length)[:n]
+    target, level = np.empty(n), 20.0
+    for i, at in enumerate(setpoint):
+        level += 0.4 * (max(at, 20.0) - level)
+        target[i] = level
+    target += rng.normal(0.0, 0.15, n)
+    since = np.arange(n) - np.maximum.accumulate(np.where(np.diff(setpoint, prepend=-1) != 0, np.arange(n), 0))
+    first = (every * np.arange(n) // 900_000 != every * (np.arange(n) - 1) // 900_000) & (since > 30)
+    return made(target, setpoint[:, None], ts=every * np.arange(n)), first
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_began_at_this_time_yesterday_is_in_doubt_today(seed: int) -> None:
+    """Within a job, or at rest, a quarter of an hour begins, and yesterday a job did. The prediction leapt to what that
+    did: scores were 3 to 20 where nothing happened, also at the next event."""
+    events, first = _jobs(seed)
+    predicted, _ = run(Engine(config("categories: [setpoint]")), events)
+    late = np.arange(len(first)) > 3 * DAY // 30_000
+    leaps = first | np.roll(first, 1) | np.roll(first, 2)
+    assert predicted["score"][late & leaps].max() < 1.0
+
+
+@pytest.mark.parametrize("days", [5, 12])
+def test_what_comes_at_this_time_each_day_and_does_not_is_an_anomaly(days: int) -> None:
+    """All that is known of this time leaps alike: of that there is no doubt, in the first week neither."""
+    rng, n = np.random.default_rng(0), days * DAY // MINUTE
+    minute, begin = np.arange(n) % 1440, n - 1440 + 120
+    target = 20.0 + rng.normal(0.0, 0.3, n) + 80.0 * ((minute >= 120) & (minute < 150))
+    target[begin : begin + 30] -= 80.0
+    events = made(target, np.zeros((n, 1)), ts=MINUTE * np.arange(n) + 1_768_003_200_000 // DAY * DAY)
+    predicted, alerts = run(Engine(config("features: [a]")), events)
+    assert predicted["score"][begin] > 3.0
+    assert begin in [alert.row for alert in alerts]

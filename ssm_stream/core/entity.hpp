@@ -19,7 +19,7 @@ struct EntityFields {
     Field<float> view;                        // (2, GATES) regrets of the gates; the squares
     Field<float> W;                           // (prox + 1, L) weights of the entity's own proximal heads, the slow one last
     Field<float> lately;                      // (1 + F,) [0, means of the standardised numbers lately], see `centred`
-    Field<double> jumped;                     // events since the latest jump of a feature, from 1, or pause, from 1.5; 0 where that is long ago
+    Field<double> jumped;                     // events since the latest jump of a feature, from 1, leap, from 1.25, or pause, from 1.5; 0 where that is long ago
     Field<double> bin;                        // (4,) the quarter of an hour that is not over: see Bin
     Field<float> day, season;                 // (96,), (672,) target of each quarter of an hour of the last day, usual one of the week's
 };

@@ -156,7 +156,8 @@ class EntityState(NamedTuple):
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
-    jumped (E,): events since the latest jump of a feature, from 1, or pause, from 1.5; 0 where that is long ago
+    jumped (E,): events since the latest jump of a feature, from 1, leap with the clock, from 1.25, or pause, from 1.5;
+        0 where that is long ago
     day (E, 96), season (E, 672) float32: target in each quarter of an hour of the last day, usual one in each of the
         week; NaN where unknown
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
@@ -344,10 +345,10 @@ class Scratch(NamedTuple):
         the prediction is shifted by, as categories changed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
-        judged (1,): the answer that is judged, of the gates and the challenger; unsure (16,): mean square of what it
-        is wrong by for features that are unknown; squared error more after a gap, over the usual one; in which span
-        after a change of a category it is, and after a jump of a feature; how long a category usually stays that
-        changes with it; events since the jump, from 1; usual gaps since the event before; turn (2, categories):
+        judged (1,): the answer that is judged, of the gates and the challenger; unsure (17,): mean square of what it
+        is wrong by for features that are unknown; square of its leap with the clock; squared error more after a gap,
+        over the usual one; in which span after a change of a category it is, and after a jump of a feature; how long a
+        category usually stays that changes with it; events since the jump, from 1; usual gaps since the event before; turn (2, categories):
         events since each changed, −1 where that is long ago, and its value before;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps

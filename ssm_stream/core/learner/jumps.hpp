@@ -1,17 +1,27 @@
-// Numbers that jump: a feature that changes by far more than it usually does, as where a machine starts or stops.
+// Numbers that jump: a feature that changes by far more than it usually does, as where a machine starts or stops, and predictions that leap
+// with the clock.
 //
 // What a jump does to the target, rare as it is, no head has learned, and such a change is bounded as an input. So the event of one and
 // the next ones are in doubt, as after a change of a category: see `monitor/wider.hpp`.
 #pragma once
 #include "effects.hpp"
+#include "seasons.hpp"
 
 namespace ssm::SSM_ISA {
 
 constexpr double JUMPS_FROM = 30.0;    // changes of a feature that are known
-constexpr i64 SINCE_JUMP = DOUBTS + 1;  // place in `Scratch::unsure`: events since the latest jump, from 1, or pause, from 1.5; 0 where that is long ago
+constexpr i64 SINCE_JUMP = DOUBTS + 1;  // place in `Scratch::unsure`: events since the latest jump, from 1, leap, from 1.25, or pause, from 1.5; 0 where that is long ago
 constexpr double AFTER_PAUSE = 1.5;    // where the jump was a pause: counted by halves, so that it is known by its number
+constexpr double AFTER_LEAP = 1.25;    // and a leap by quarters
+constexpr double ALIKE_LEAPS = 0.6;     // share of the largest change from which on another one is like it: more than one day of two, less than five of seven
+constexpr double LEAPS_LATELY = 2.0;    // events after a leap in which the gate may still lean on it
+constexpr i64 LEAPT = 1;               // place in `Scratch::unsure`: square of the prediction's leap with the clock
 constexpr i64 GAPS_PASSED = DOUBTS + 2;  // the next place: usual gaps since the event before
 
+// In which span an event is that comes so many after the one that began it.
+SSM_INLINE void place_span(double* unsure, double since) {
+    for (i64 span = 0; span < CHANGES; ++span) unsure[span] = since >= (1 << span) - 1 && since < (2 << span) - 1;
+}
 // Whether a change stands at its bound. Where features are no inputs as changes, nothing jumps.
 SSM_INLINE bool jumps(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
     if (!p.differences) return false;
@@ -27,6 +37,35 @@ SSM_INLINE double since_jump(const Params& p, const Scratch& w, const Entity& s,
     if (first) return 0.0;
     if (jumps(p, w, s, pool)) return 1.0;
     return s.jumped > 0.0 && s.jumped < CHANGED_LATELY ? s.jumped + 1.0 : 0.0;
+}
+SSM_INLINE bool leapt_lately(const Scratch& w) {
+    const double since = w.unsure[SINCE_JUMP] - AFTER_LEAP;
+    return since > 0.0 && since <= LEAPS_LATELY && since == std::floor(since);
+}
+// By how much the prediction leaps to where a seasonal answer is, at the first event of a quarter of an hour that has several, and at the
+// next ones after a leap; 0 where the three answers leap alike. What began at this time yesterday need not begin today, and all that the
+// means of two quarters differ by would come at once.
+SSM_INLINE double leap(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, double prediction) {
+    if (p.seasonal <= SEASONAL || !w.flag[SEASONS] || 2000.0 * pool.gaps[0] > static_cast<double>(QUARTER)) return 0.0;
+    const double by = prediction - s.y_last[0], side = by < 0.0 ? -1.0 : 1.0, least = Z_CLIP * s.unit;
+    const bool lately = leapt_lately(w);
+    const double* answers = w.season + (lately ? 0 : SEASONAL);  // as changes they are there at first events only
+    double most = 0.0, alike = std::numeric_limits<double>::infinity();
+    for (i64 i = 0; i < SEASONAL; ++i) {
+        const double change = side * (answers[i] - s.y_last[0]);
+        if (unknown(change)) continue;
+        most = max(most, change), alike = min(alike, max(change, 0.0));
+    }
+    if (lately || answers[0] == answers[2]) alike = 0.0;  // of one day alone
+    return s.unit > 0.0 && side * by >= least && most >= least && alike < ALIKE_LEAPS * most ? by : 0.0;
+}
+// The prediction's leap as a doubt: of its event, and of those that follow.
+SSM_INLINE void doubt_leap(const Scratch& w, double by) {
+    w.unsure[LEAPT] = 0.0;
+    if (by == 0.0) return;
+    w.unsure[LEAPT] = min(by * by, SQUARE_MOST);
+    if (leapt_lately(w)) return;
+    place_span(w.unsure + DOUBTS - CHANGES, 0.0), w.unsure[SINCE_JUMP] = AFTER_LEAP;
 }
 // Is the event the second after a pause?
 SSM_INLINE bool follows_pause(const Scratch& w) { return w.unsure[SINCE_JUMP] == AFTER_PAUSE + 1.0 && w.unsure[GAPS_PASSED] > 0.0; }

@@ -174,10 +174,6 @@ SSM_ALONE double unsure_of(const Learner& l, const double* u) {
     const double of = l.w.scale[2 * RESIDUAL + 1];
     return min(sum * of * of, SQUARE_MOST);
 }
-// In which span an event is that comes so many after the one that began it.
-SSM_INLINE void place_span(double* unsure, double since) {
-    for (i64 span = 0; span < CHANGES; ++span) unsure[span] = since >= (1 << span) - 1 && since < (2 << span) - 1;
-}
 // In which span after a change of a category, and after a jump of a number, it is; how long a category stays that changes with it.
 SSM_INLINE void place_change(const Scratch& w, const Change& change, double jumped) {
     place_span(w.unsure + DOUBTS - 2 * CHANGES, change.since);
@@ -205,6 +201,7 @@ SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     place_change(w, since_change(p, l.s, event.u, first), since_jump(p, w, l.s, l.pool, first));
     w.places[0] = answers(l);
     const double prediction = mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
+    doubt_leap(w, leap(p, w, l.s, l.pool, prediction));
     return w.made[PREDICTION] = w.base[SHIFT] == 0.0 ? prediction : max(shifted(prediction, w.base), w.base[LEAST]);
 }
 

@@ -1,5 +1,5 @@
 // An event of which the events before do not tell how large its error is: a feature is unknown in it, it comes after a gap, or a
-// category has just changed or a number jumped.
+// category has just changed, a number jumped or the prediction leapt with the clock (`learner/jumps.hpp`).
 //
 // What the first two add to the square of the usual error follows from how alike neighbouring values are. How much of it there is in
 // truth, a pool learns from such events: unknown features may matter less than their weights say, and what is predicted from features
@@ -13,7 +13,7 @@
 namespace ssm::SSM_ISA::error_scale {
 
 constexpr double WIDER_MOST = 1e4;       // times the square of the scale, for what the events before do not tell
-constexpr double PAUSE_MOST = 1e6;       // for what a pause has done
+constexpr double PAUSE_MOST = 1e6;       // for what a pause has done, and for leaps
 constexpr double WIDER_TAUGHT = 0.2;     // from which on an event teaches how much it is
 constexpr double WIDER_PRIOR = 3.0, WIDER_MEMORY = 30.0;  // events
 constexpr double USUAL_RATE = 0.002;      // of the other events' errors over their scale
@@ -39,8 +39,9 @@ SSM_ALONE double after_gap(const LearnerState& state, i64 e, double gaps) {
 }
 
 // How much an event's error is in doubt, by kind, over the square of the usual one and by theory alone.
-enum Doubt { UNKNOWNS, GAP, CHANGE = GAP + PAUSES, JUMP = CHANGE + CHANGES, KINDS = JUMP + CHANGES };
+enum Doubt { UNKNOWNS, LEAP, GAP, CHANGE = GAP + PAUSES, JUMP = CHANGE + CHANGES, KINDS = JUMP + CHANGES };
 static_assert(KINDS == static_cast<int>(DOUBTS) && static_cast<int>(BY_GAP) == BY_UNKNOWN + static_cast<int>(GAP));
+static_assert(LEAP == static_cast<int>(BY_LEAP) - BY_UNKNOWN && LEAP == static_cast<int>(LEAPT));
 // How much is in doubt after so many usual gaps, by their length.
 SSM_INLINE void place_gap(double* unsure, double gaps, double doubt) {
     i64 length = 0;
@@ -48,12 +49,13 @@ SSM_INLINE void place_gap(double* unsure, double gaps, double doubt) {
     for (i64 i = 0; i < PAUSES; ++i) unsure[GAP + i] = i == length ? doubt : 0.0;
 }
 SSM_INLINE bool is_pause(int kind) { return GAP < kind && kind < CHANGE; }
+SSM_INLINE double most_of(int kind) { return kind == LEAP || is_pause(kind) ? PAUSE_MOST : WIDER_MOST; }
 struct Doubts { double of[DOUBTS]; };
 SSM_INLINE Doubts doubts_of(const Scale& s, const double* unsure) {
     const double square = s.room[BARE] * s.room[BARE];
     Doubts doubts;
     for (int kind = GAP; kind < KINDS; ++kind) doubts.of[kind] = unsure[kind];
-    doubts.of[UNKNOWNS] = unsure[UNKNOWNS] > 0.0 ? min(unsure[UNKNOWNS] / square, WIDER_MOST) : 0.0;
+    for (const int kind : {UNKNOWNS, LEAP}) doubts.of[kind] = unsure[kind] > 0.0 ? min(unsure[kind] / square, most_of(kind)) : 0.0;
     return doubts;
 }
 SSM_INLINE double sum_from(int kind, const double* of) {
@@ -61,10 +63,10 @@ SSM_INLINE double sum_from(int kind, const double* of) {
     for (; kind < KINDS; ++kind) sum += of[kind];
     return sum;
 }
-// How much is in doubt of what differs from event to event: which feature is unknown, and from what to what a category changed.
-SSM_INLINE double vague(const Scale& s) { return s.room[BY_UNKNOWN] + sum_from(CHANGE, s.room + BY_UNKNOWN); }
+// How much is in doubt of what differs from event to event: which feature is unknown, where the prediction leaps, and from what to what a category changed.
+SSM_INLINE double vague(const Scale& s) { return s.room[BY_UNKNOWN] + s.room[BY_LEAP] + sum_from(CHANGE, s.room + BY_UNKNOWN); }
 // What is over with the event, or soon: errors after it know nothing of it. As a factor of this error's scale.
-SSM_INLINE double passing(const Scale& s) { return std::sqrt(1.0 + sum_from(GAP, s.room + BY_UNKNOWN)); }
+SSM_INLINE double passing(const Scale& s) { return std::sqrt(1.0 + sum_from(LEAP, s.room + BY_UNKNOWN)); }
 
 // The scale of an event, in the scratch as what the usual one is multiplied by. unsure: `Scratch::unsure`
 SSM_INLINE void widen(const Scale& s, const double* unsure) {
@@ -76,7 +78,7 @@ SSM_INLINE void widen(const Scale& s, const double* unsure) {
     for (int kind = 0; kind < KINDS; ++kind)
         if (doubts.of[kind] > 0.0) {
             const bool few = kind >= JUMP && s.pool_number[DOUBTED + kind] < JUMPS_LEARNED;
-            part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], few ? FEW_JUMPS_MOST : is_pause(kind) ? PAUSE_MOST : WIDER_MOST);
+            part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], few ? FEW_JUMPS_MOST : most_of(kind));
         }
     s.room[WIDER] = std::sqrt(1.0 + sum_from(UNKNOWNS, part));
 }
