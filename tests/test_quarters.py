@@ -68,7 +68,7 @@ def test_clocks_that_jitter_about_the_hour_change_nothing(event: str) -> None:
 
 
 def _jobs(seed: int, every: int = 30_000) -> tuple[Events, NDArray[np.bool_]]:
-    """Nine days of a heater by the setpoint of jobs that begin at any time, and the first rows of quarters within them."""
+    """Nine days of a heater by the setpoint of jobs at any time, and the first rows of quarters within them."""
     rng, n = np.random.default_rng(seed), 9 * DAY // every
     length = rng.integers(60, 900, n)
     setpoint = np.repeat(np.where(rng.random(n) < 0.5, 0, rng.choice([40, 60, 90], n)), length)[:n]

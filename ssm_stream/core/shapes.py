@@ -348,8 +348,8 @@ class Scratch(NamedTuple):
         judged (1,): the answer that is judged, of the gates and the challenger; unsure (17,): mean square of what it
         is wrong by for features that are unknown; square of its leap with the clock; squared error more after a gap,
         over the usual one; in which span after a change of a category it is, and after a jump of a feature; how long a
-        category usually stays that changes with it; events since the jump, from 1; usual gaps since the event before; turn (2, categories):
-        events since each changed, −1 where that is long ago, and its value before;
+        category usually stays that changes with it; events since the jump, from 1; usual gaps since the event before;
+        turn (2, categories): events since each changed, −1 where that is long ago, and its value before;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least

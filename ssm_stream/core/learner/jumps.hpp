@@ -4,6 +4,7 @@
 // What a jump does to the target, rare as it is, no head has learned, and such a change is bounded as an input. So the event of one and
 // the next ones are in doubt, as after a change of a category: see `monitor/wider.hpp`.
 #pragma once
+#include "dead_band.hpp"
 #include "effects.hpp"
 #include "seasons.hpp"
 
@@ -42,22 +43,24 @@ SSM_INLINE bool leapt_lately(const Scratch& w) {
     const double since = w.unsure[SINCE_JUMP] - AFTER_LEAP;
     return since > 0.0 && since <= LEAPS_LATELY && since == std::floor(since);
 }
-// By how much the prediction leaps to where a seasonal answer is, at the first event of a quarter of an hour that has several, and at the
-// next ones after a leap; 0 where the three answers leap alike. What began at this time yesterday need not begin today, and all that the
-// means of two quarters differ by would come at once.
-SSM_INLINE double leap(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, double prediction) {
-    if (p.seasonal <= SEASONAL || !w.flag[SEASONS] || 2000.0 * pool.gaps[0] > static_cast<double>(QUARTER)) return 0.0;
-    const double by = prediction - s.y_last[0], side = by < 0.0 ? -1.0 : 1.0, least = Z_CLIP * s.unit;
+// By how much seasonal answers, by their weights, take the prediction from the last target at the first event of a quarter of an hour
+// that has several, and at the next ones after a leap; 0 where all three leap alike. What began at this time yesterday need not begin
+// today, and all that the means of two quarters differ by would come at once.
+SSM_INLINE double leap(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
+    if (p.seasonal <= SEASONAL || !w.flag[SEASONS] || !(s.unit > 0.0) || 2000.0 * pool.gaps[0] > static_cast<double>(QUARTER)) return 0.0;
+    const double *answers = w.a + LAST_TARGET + 1, *weights = w.g + LAST_TARGET + 1, last = w.a[LAST_TARGET], least = Z_CLIP * s.unit;
+    double by = 0.0, most = 0.0, alike = std::numeric_limits<double>::infinity();
+    for (i64 i = 0; i < p.seasonal; ++i) by += weights[i] * (answers[i] - last);
+    if (!(std::fabs(by) >= least)) return 0.0;
     const bool lately = leapt_lately(w);
-    const double* answers = w.season + (lately ? 0 : SEASONAL);  // as changes they are there at first events only
-    double most = 0.0, alike = std::numeric_limits<double>::infinity();
+    const double* seasons = w.season + (lately ? 0 : SEASONAL);  // as changes they are there at first events only
     for (i64 i = 0; i < SEASONAL; ++i) {
-        const double change = side * (answers[i] - s.y_last[0]);
+        const double change = by < 0.0 ? last - seasons[i] : seasons[i] - last;
         if (unknown(change)) continue;
         most = max(most, change), alike = min(alike, max(change, 0.0));
     }
-    if (lately || answers[0] == answers[2]) alike = 0.0;  // of one day alone
-    return s.unit > 0.0 && side * by >= least && most >= least && alike < ALIKE_LEAPS * most ? by : 0.0;
+    if (lately || seasons[0] == seasons[2]) alike = 0.0;  // of one day alone
+    return most >= least && alike < ALIKE_LEAPS * most ? by : 0.0;
 }
 // The prediction's leap as a doubt: of its event, and of those that follow.
 SSM_INLINE void doubt_leap(const Scratch& w, double by) {

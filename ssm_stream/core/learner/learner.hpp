@@ -201,7 +201,7 @@ SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     place_change(w, since_change(p, l.s, event.u, first), since_jump(p, w, l.s, l.pool, first));
     w.places[0] = answers(l);
     const double prediction = mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
-    doubt_leap(w, leap(p, w, l.s, l.pool, prediction));
+    doubt_leap(w, leap(p, w, l.s, l.pool));
     return w.made[PREDICTION] = w.base[SHIFT] == 0.0 ? prediction : max(shifted(prediction, w.base), w.base[LEAST]);
 }
 
