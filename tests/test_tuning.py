@@ -385,13 +385,14 @@ def test_alarms_are_matched_as_in_the_pilot() -> None:
 
 
 def test_labels_choose_a_budget(tmp_path: Path) -> None:
-    """Rare spikes, and a budget that allows for twice as many false alarms as there are spikes."""
+    """Rare spikes, a budget that allows for twice as many false alarms as spikes, and what the laboratory found:
+    a true event, though nobody watches its column."""
     rng = np.random.default_rng(7)
-    y, lines = rng.normal(size=4000), ["entity,start,end"]
+    y, lines = rng.normal(size=4000), ["entity,start,end,signal", "m,1700000000,1700007200,bath"]
     for row in range(300, 3950, 80):
         y[row] += 9.0
-        lines.append(f"m,{1_700_000_000 + 3600 * row},{1_700_000_000 + 3600 * (row + 2)}")
-    file = written(tmp_path, {"y": y})
+        lines.append(f"m,{1_700_000_000 + 3600 * row},{1_700_000_000 + 3600 * (row + 2)},")
+    file = written(tmp_path, {"y": y, "bath": rng.normal(size=4000)})
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "m.yaml").write_text(
         f"{HEAD}event: {{entity: e, timestamp: t, target: y, lags: 0, calendar: [hour]}}\n"
@@ -402,6 +403,7 @@ def test_labels_choose_a_budget(tmp_path: Path) -> None:
         "tune", tmp_path / "m.yaml", file, "--labels", tmp_path / "labels.csv", "--cache", tmp_path / "kept", "--jobs",
         "1", "--only", "log_space", "--json",
     )  # fmt: skip
+    assert "1 true event of `bath`, which is no target and no input" in result.stderr
     found = json.loads(result.stdout)
     assert found["budget_change"] is not None, found["budgets"]
     assert found["budget_change"][1] > 0.0

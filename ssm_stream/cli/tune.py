@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ssm_stream.cli.errors import report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, require_writable, with_option_groups
+from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, read_labels, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
 from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.topic.options import FromTopic
@@ -91,7 +91,7 @@ def tune(
 
     ssm-stream tune examples/soft-sensor.yaml --topic --since 28d --feedback topic
     """
-    from ssm_stream.evaluate.true_events import read_true_events
+    from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.evaluate.tuning.added import added_columns
     from ssm_stream.evaluate.tuning.candidates import KEYS, ON_REQUEST
     from ssm_stream.evaluate.tuning.search import Plan, find_cut
@@ -119,7 +119,8 @@ def tune(
             if add and loaded.event.watches_all:
                 raise ConfigError("--add: with `target: all` a feature is a target, too; add it to the file by hand")
             columns = added_columns(loaded, trials.file, list(add or ()), options.limit)
-            true_events = None if labels is None else read_true_events(labels, loaded, trials.targets.entities)
+            rows = Recording(trials.file, options.limit)
+            true_events = None if labels is None else read_labels(labels, loaded, rows, trials.targets.entities)
             plan = Plan(groups, columns, true_events)
             on_first = trials.expect(plan.max_runs(loaded, trials.targets))
             cut = find_cut(trials.targets.ts, str(trials.file))
