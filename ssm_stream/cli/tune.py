@@ -119,8 +119,10 @@ def tune(
             if add and loaded.event.watches_all:
                 raise ConfigError("--add: with `target: all` a feature is a target, too; add it to the file by hand")
             columns = added_columns(loaded, trials.file, list(add or ()), options.limit)
-            rows = Recording(trials.file, options.limit)
-            true_events = None if labels is None else read_labels(labels, loaded, rows, trials.targets.entities)
+            true_events = None
+            if labels is not None:
+                rows = Recording(trials.file, options.limit)
+                true_events = read_labels(labels, loaded, rows, trials.targets.entities)
             plan = Plan(groups, columns, true_events)
             on_first = trials.expect(plan.max_runs(loaded, trials.targets))
             cut = find_cut(trials.targets.ts, str(trials.file))

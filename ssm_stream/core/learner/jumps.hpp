@@ -64,10 +64,8 @@ SSM_INLINE double leap(const Params& p, const Scratch& w, const Entity& s, const
 }
 // The prediction's leap as a doubt: of its event, and of those that follow.
 SSM_INLINE void doubt_leap(const Scratch& w, double by) {
-    w.unsure[LEAPT] = 0.0;
-    if (by == 0.0) return;
     w.unsure[LEAPT] = min(by * by, SQUARE_MOST);
-    if (leapt_lately(w)) return;
+    if (by == 0.0 || leapt_lately(w)) return;
     place_span(w.unsure + DOUBTS - CHANGES, 0.0), w.unsure[SINCE_JUMP] = AFTER_LEAP;
 }
 // Is the event the second after a pause?
