@@ -89,7 +89,7 @@ def test_what_a_command_logs_is_no_part_of_its_output() -> None:
 
 @pytest.mark.parametrize("given", [None, "3"])
 def test_a_command_has_one_thread_for_its_matrices_unless_more_are_given(given: str | None) -> None:
-    """On a machine that others use, each step of an `init` waited for a second thread: 90 s in place of 8 s."""
+    """On a machine that others use, each step of an `init` waited for a second thread: 39 s in place of 20 s."""
     code = "import atexit, os; atexit.register(lambda: print(os.environ['OPENBLAS_NUM_THREADS']))\n"
     code += "import sys; sys.argv[1:] = ['--version']; from ssm_stream.__main__ import main; main()"
     env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
