@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.autoconfig.feature_selection import spread_rows
 from ssm_stream.autoconfig.rest import work_bound
-from ssm_stream.autoconfig.tag_names import find_families
+from ssm_stream.autoconfig.tag_names import find_families, find_tag_names, match_names
 from ssm_stream.cli.app import app
 from ssm_stream.config import parse_config
 
@@ -351,3 +351,45 @@ def test_devices_of_one_host_are_entities_whatever_their_lots_are() -> None:
     draft = decided(exporters(None, hosts=1))
     assert draft.event.entity == "device"
     assert not [note for note in draft.notes if "in turn" in note]
+
+
+MILL = [f"CON.L{k}.{name}" for k in (1, 2) for name in ("WIT_101.PV", "JI_110.PV", "PI_112.PV", "TI_113.PV", "XS_1.ST")]
+
+
+def test_the_last_part_of_a_tag_may_be_a_property_of_its_instrument() -> None:
+    """Two mills were one machine, with the feed of one as an input of the other's temperature."""
+    found = find_tag_names(MILL, later_parts_first=False)
+    assert found is not None
+    assert found.pattern == "{entity}.{signal}.*"
+    assert found == match_names(MILL, found.pattern), "what the drafted configuration reads"
+    assert [*found.names] == ["CON.L1", "CON.L2"]
+    assert found.signals == ["WIT_101", "JI_110", "PI_112", "TI_113", "XS_1"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param([*MILL, "CON.L1.WIT_101.SP", "CON.L2.WIT_101.SP"], id="two of one instrument"),
+        pytest.param([name.replace("L2", "L1.X") for name in MILL], id="not named alike"),
+        pytest.param(
+            [f"P.B{k}.{name}" for k in (1, 2) for name in ("DRUM.level", "STACK.temp")], id="what is measured"
+        ),
+        pytest.param([f"P.{code}.10{k}.PV" for k in (1, 2, 3) for code in ("TI", "FI")], id="instruments"),
+    ],
+)
+def test_a_last_part_that_is_needed_is_no_property(names: list[str]) -> None:
+    assert find_tag_names(names, later_parts_first=False) is None
+
+
+def test_readings_of_tags_with_a_property_are_rows_of_each_machine() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"tag": tag, "ts": START + 60 * i, "value": round(float(rng.normal(100 * k, 3)), 2)}
+        for i in range(400)
+        for k, tag in enumerate(MILL[:4] + MILL[5:9])
+    ]
+    draft = decided(rows)
+    assert draft.event.tag is not None
+    assert draft.event.tag.pattern == "{entity}.{signal}.*"
+    assert draft.why["entity"] == "in the tag; 2 in the sample"
+    assert {*draft.event.targets} == {"WIT_101", "JI_110", "PI_112", "TI_113"}

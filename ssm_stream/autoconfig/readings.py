@@ -49,6 +49,7 @@ class Readings(NamedTuple):
         pattern: of the tag, if it has the entity, too
         value: path of the value
         signals: name of the signal of each name at `signal`, the most frequent ones
+        entities: name of the entity of each tag, if it has the entity, too
         why: the reason
     """
 
@@ -56,6 +57,7 @@ class Readings(NamedTuple):
     pattern: str | None
     value: str
     signals: dict[str, str]
+    entities: dict[str, str]
     why: str
 
     def names(self, entity: str | None) -> Callable[[dict[str, Any]], tuple[str, Any] | None]:
@@ -71,7 +73,7 @@ class Readings(NamedTuple):
             if signal is None:
                 return None
             if self.pattern is not None:
-                return signal, name[: -len(signal) - 1]
+                return signal, self.entities[name]
             return signal, owner(row) if owner is not None else None
 
         return names_of
@@ -96,8 +98,9 @@ def find_readings(found: dict[str, Column], entity: str | None) -> Readings | No
         signal_of = {tag: signal for signals in tags.names.values() for signal, tag in signals.items()}
         why = f"a row is one value: `{name.path}` names its entity and its signal ({tags.pattern})"
         pattern = tags.pattern
+        entity_of = {tag: each for each, signals in tags.names.items() for tag in signals.values()}
     else:
-        signal_of = {each: each for each in counts}
+        signal_of, entity_of = {each: each for each in counts}, {}
         why, pattern = f"a row is one value: `{name.path}` names its signal", None
     by_signal = Counter[str]()
     for tag, count in counts.items():
@@ -105,7 +108,8 @@ def find_readings(found: dict[str, Column], entity: str | None) -> Readings | No
     if len(by_signal) < 2:
         return None
     used = {signal for signal, _ in by_signal.most_common(MAX_SIGNALS)}
-    return Readings(name.path, pattern, value, {tag: s for tag, s in signal_of.items() if s in used}, why)
+    chosen = {tag: each for tag, each in signal_of.items() if each in used}
+    return Readings(name.path, pattern, value, chosen, entity_of, why)
 
 
 def _names_signals(column: Column, things: bool) -> bool:

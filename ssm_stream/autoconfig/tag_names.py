@@ -3,6 +3,8 @@
 Names are tags if they fall into two parts of which the first differ in a number or a letter only (PUMP-1, PUMP-2), and
 most of these have the same second parts. Names of instruments fall so, too: TI-101 and FI-101, U_L1 and I_L1, TIC101.PV
 and FIC101.PV. But what differs there are the letters for what is measured, and what is the same is a number.
+
+The last part of a tag may be a property of an instrument, of which there are few: `M.L1.TI_101.PV` is TI_101 of M.L1.
 """
 
 from __future__ import annotations
@@ -57,8 +59,9 @@ def find_tag_names(names: Sequence[str], *, later_parts_first: bool = True) -> T
     """
     best: TagNames | None = None
     for separator in (*SEPARATORS, *WEAK):
-        for longest in (True, False) if later_parts_first else (True,):
-            found = _split(names, separator, longest)
+        splits = [_split(names, separator, longest) for longest in ((True, False) if later_parts_first else (True,))]
+        splits += [] if separator in WEAK else [_without_property(names, separator)]
+        for found in splits:
             weak = separator in WEAK and (len(names) - found.size > MAX_OTHERS or len(found.signals) < 2)
             if weak or not _is_table(found) or _are_instruments(found, separator in WEAK):
                 continue
@@ -122,10 +125,14 @@ def match_names(names: Iterable[str], pattern: str) -> TagNames:
     return TagNames(pattern, dict(found))
 
 
+def _bare(name: str) -> str:
+    return ENCLOSED.sub(lambda found: "\0" * len(found[0]), name)
+
+
 def _split(names: Sequence[str], separator: str, longest: bool) -> TagNames:
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for name in names:
-        bare = ENCLOSED.sub(lambda found: "\0" * len(found[0]), name)
+        bare = _bare(name)
         at = bare.rfind(separator) if longest else bare.find(separator)
         if at < 0:
             continue
@@ -133,6 +140,26 @@ def _split(names: Sequence[str], separator: str, longest: bool) -> TagNames:
         if entity.strip() and signal.strip():
             found[entity.strip()].setdefault(signal.strip(), name)
     return TagNames(f"{{entity}}{separator}{{signal}}", dict(found))
+
+
+def _without_property(names: Sequence[str], separator: str) -> TagNames:
+    """Return the names whose last part is a property of an instrument; none where an instrument has several, as a name
+    without its last part is not enough then, or where last parts differ as what is measured does."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    properties = set()
+    for name in names:
+        bare = _bare(name)
+        last = bare.rfind(separator)
+        at = bare.rfind(separator, 0, max(last, 0))
+        entity, signal = name[: max(at, 0)].strip(), name[at + 1 : last].strip()
+        if not entity or not signal:
+            continue
+        if signal in found[entity]:
+            return TagNames("", {})
+        found[entity][signal] = name
+        properties.add(name[last + 1 :].strip())
+    tags = TagNames(f"{{entity}}{separator}{{signal}}{separator}*", dict(found))
+    return tags if 2 * len(properties) <= len(tags.signals) else TagNames("", {})
 
 
 def _is_table(tags: TagNames) -> bool:

@@ -95,7 +95,9 @@ class SilenceAlerts:
         if not len(events):
             return []
         if events.empty is not None:
-            return self._process_windows(events, source, resets)
+            return self._process_those(~events.empty, replace(events, empty=None), source, resets)
+        if events.held is not None and not (fresh := _have_readings(events, events.held)).all():
+            return self._process_those(fresh, events, source, resets)
         rows = self._rows_of(events.entity)
         at = self._source_of(source)
         values = self._values(events)
@@ -128,13 +130,17 @@ class SilenceAlerts:
         alerts = [alert for each in found if (alert := self._alert(events, source, each)) is not None]
         return sorted(alerts, key=lambda alert: (alert.row, alert.suffix != OTHER, alert.message["entity"]))
 
-    def _process_windows(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
-        """Return the alerts of windows: those without events are none for this rule."""
-        assert events.empty is not None
-        full = np.flatnonzero(~events.empty)
-        own = [each._replace(row=int(np.searchsorted(full, each.row))) for each in resets]
-        alerts = self.process(replace(events.take(full), empty=None), source, own)
-        return [alert._replace(row=int(full[alert.row])) for alert in alerts]
+    def _process_those(
+        self, events_of: NDArray[np.bool_], events: Events, source: int, resets: Sequence[ResetEntity]
+    ) -> list[Alert]:
+        """Return the alerts of windows with events, or of rows with readings: others are no events for this rule.
+
+        events_of: (n,) which they are
+        """
+        some = np.flatnonzero(events_of)
+        own = [each._replace(row=int(np.searchsorted(some, each.row))) for each in resets]
+        alerts = self.process(events.take(some), source, own)
+        return [alert._replace(row=int(some[alert.row])) for alert in alerts]
 
     def _once(self, found: list[Found], events: Events, source: int, part: range) -> list[Found]:
         """Return what is found, of a signal that entities have in common once. part: the events"""
@@ -326,6 +332,15 @@ class SilenceAlerts:
         if self._blanks is not None:
             self._blanks.load(content.get("blanks", {}), places)
         self._core.reset(self._entity, self._width)
+
+
+def _have_readings(events: Events, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows of readings have a newer one than the row before: on a grid, rows go on for as long as a value
+    of any signal is believed. held: (n, k) marks of the values that are those of the row before"""
+    target = events.measured.reshape(len(events), -1)
+    values = np.concatenate([events.features[:, : held.shape[1] - target.shape[1]], target], axis=1)
+    some: NDArray[np.bool_] = (np.isfinite(values) & ~held).any(axis=1)
+    return some
 
 
 def _new_rows(count: int, width: int) -> NDArray[np.float64]:
