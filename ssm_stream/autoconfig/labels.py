@@ -27,6 +27,15 @@ LOTS = word_set(
     "batch batchid batchno lot lotid lotno order orderno job charge chargen los partie auftrag auftrags campaign "
     "ロット ロット番号 製番 指図番号 バッチ番号"
 )
+LOT_NUMBER = (
+    "the number of a lot or an order: whole numbers that stay for a stretch of rows and hardly ever come again, which "
+    "name what is made and measure nothing"
+)
+MIN_STRETCH, MAX_STRETCHES = 4, 2
+"""Rows in the mean of a stretch in which a lot's number stays, and stretches of an entity in the mean in which each
+comes, from which whole numbers name something that comes again: programs, that some call jobs."""
+AMOUNTS = word_set("charge")
+"""Words for lots that are amounts where numbers have them as their last word: battery_charge; a charge_no is a lot."""
 NUMBERED = word_set("id no nr nummer number num code key name")
 """Words for lots, and those after them that do not change what is named: batch_id; a batch_type is no lot."""
 
@@ -46,31 +55,39 @@ def label_reason(column: Column) -> str | None:
 
 
 def lot_reason(column: Column, owners: dict[int, Any]) -> str | None:
-    """Return why a column of text is no category: it names lots, and the next is one without a past; None if not.
+    """Return why a column is no input: it names lots, and the next is one without a past; None if not.
 
     owners: row → name of its entity; a lot may pass through several entities
     """
     words = [word for word in column.name if word not in NUMBERED and not word.isdecimal()]
+    named = bool(words) and words[-1] in LOTS
+    stretches = _stretches(column, owners)
+    changes = sum(stretches.values()) - len({owner for owner, _ in stretches})
+    if column.kind == "whole":
+        lasting = MIN_STRETCH * sum(stretches.values()) <= len(column.values)
+        mostly_once = sum(stretches.values()) < MAX_STRETCHES * len(stretches)
+        is_lot = named and column.name[-1] not in AMOUNTS and changes and lasting and mostly_once
+        return LOT_NUMBER if is_lot else None
     if column.kind != "text":
         return None
     least, turns = MIN_LOTS
-    if words and words[-1] in LOTS:
+    if named:
         numbered = all(any(map(str.isdecimal, value)) for value in column.values.values())
         least, turns = MIN_NUMBERED if numbered else MIN_NAMED
-    if column.distinct < least:
-        return None
-    last, ended, changes = dict[Any, str](), set[tuple[Any, str]](), 0
-    for i, value in column.values.items():
-        owner = owners.get(i)
-        if last.get(owner, value) != value:
-            ended.add((owner, last[owner]))
-            changes += 1
-        if (owner, value) in ended:
-            return None
-        last[owner] = value
-    if changes < turns:
+    if column.distinct < least or max(stretches.values()) > 1 or changes < turns:
         return None
     return (
         f"each of its {column.distinct} values comes in one stretch of rows and never again: the number of a lot or an "
         "order, of which the next is always unknown"
     )
+
+
+def _stretches(column: Column, owners: dict[int, Any]) -> Counter[tuple[Any, Any]]:
+    """Return in how many stretches of rows each entity has each value. owners: row → name of its entity"""
+    last, stretches = dict[Any, Any](), Counter[tuple[Any, Any]]()
+    for i, value in column.values.items():
+        owner = owners.get(i)
+        if owner not in last or last[owner] != value:
+            stretches[owner, value] += 1
+        last[owner] = value
+    return stretches
