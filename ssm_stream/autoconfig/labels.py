@@ -61,15 +61,14 @@ def lot_reason(column: Column, owners: dict[int, Any]) -> str | None:
     """
     words = [word for word in column.name if word not in NUMBERED and not word.isdecimal()]
     named = bool(words) and words[-1] in LOTS
+    if column.kind != "text" and not (column.kind == "whole" and named and column.name[-1] not in AMOUNTS):
+        return None
     stretches = _stretches(column, owners)
     changes = sum(stretches.values()) - len({owner for owner, _ in stretches})
     if column.kind == "whole":
         lasting = MIN_STRETCH * sum(stretches.values()) <= len(column.values)
         mostly_once = sum(stretches.values()) < MAX_STRETCHES * len(stretches)
-        is_lot = named and column.name[-1] not in AMOUNTS and changes and lasting and mostly_once
-        return LOT_NUMBER if is_lot else None
-    if column.kind != "text":
-        return None
+        return LOT_NUMBER if changes and lasting and mostly_once else None
     least, turns = MIN_LOTS
     if named:
         numbered = all(any(map(str.isdecimal, value)) for value in column.values.values())

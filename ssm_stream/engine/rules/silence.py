@@ -190,8 +190,7 @@ class SilenceAlerts:
     def _values(self, events: Events) -> NDArray[np.float64]:
         if not self.columns:
             return np.empty((len(events), 0))
-        target = events.measured.reshape(len(events), -1)
-        values = np.ascontiguousarray(np.concatenate([events.features[:, : self._numbers], target], axis=1))
+        values = np.ascontiguousarray(_measured(events, self._numbers))
         # Not judged: a machine that stands still repeats its values.
         if events.active is not None:
             values[events.idle] = np.inf
@@ -337,10 +336,17 @@ class SilenceAlerts:
 def _have_readings(events: Events, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which rows of readings have a newer one than the row before: on a grid, rows go on for as long as a value
     of any signal is believed. held: (n, k) marks of the values that are those of the row before"""
-    target = events.measured.reshape(len(events), -1)
-    values = np.concatenate([events.features[:, : held.shape[1] - target.shape[1]], target], axis=1)
-    some: NDArray[np.bool_] = (np.isfinite(values) & ~held).any(axis=1)
+    targets = events.measured.size // len(events)
+    fresh = np.isfinite(_measured(events, held.shape[1] - targets)) & ~held
+    some: NDArray[np.bool_] = np.logical_or.reduce(fresh, axis=1)
     return some
+
+
+def _measured(events: Events, numbers: int) -> NDArray[np.float64]:
+    """Return the numbers that are inputs, so many of the features, and then the targets."""
+    targets = events.measured.reshape(len(events), -1)
+    values: NDArray[np.float64] = np.concatenate([events.features[:, :numbers], targets], axis=1)
+    return values
 
 
 def _new_rows(count: int, width: int) -> NDArray[np.float64]:
