@@ -121,6 +121,17 @@ def coded(n: int, entities: int = 3) -> Stream:
     return s
 
 
+def resting(n: int) -> Stream:
+    """Loads that are zero for a while, again and again, and unknown now and then; the target goes with that."""
+    s = drift(n, 2, 3, seed=13)
+    rng = np.random.default_rng(8)
+    works = np.cumsum(rng.random((n, 2, 2)) < 0.1, axis=0) % 2 == 1
+    s.u[..., :2] = np.where(works, np.abs(s.u[..., :2]) + 1.0, 0.0)
+    s.y[:] += 20.0 * works[..., 0] - 5.0 * works[..., 1]
+    s.u[rng.random(s.u.shape) < 0.02] = np.nan
+    return s
+
+
 def with_offset(n: int) -> Stream:
     """Two entities of a pool; from the middle on the first one's first sensor stands higher by three deviations."""
     s = drift(n, 2, 2, seed=11)
@@ -187,6 +198,10 @@ CASES = {
         Heads(known=True),
         entities=2,
         slots=48,
+    ),
+    "machines that rest": Case(lambda: resting(600), FeaturePlan(ABC, lags=3), Heads(), entities=3),
+    "machines that rest, with codes": Case(
+        lambda: resting(400), FeaturePlan(("a", "b"), ("c",), lags=3), Heads(), entities=3, slots=40
     ),
     "sensor offset": Case(lambda: with_offset(400), FeaturePlan(ABC), Heads(), entities=2),
     "gaps in slow sensors": Case(lambda: with_gaps(400), FeaturePlan(ABC), Heads(), entities=2),
@@ -648,7 +663,7 @@ def check_finite_and_bounded(case: Case, s: Stream) -> None:
     assert np.isfinite(yhat).all()
     for part in state:
         for name, array in part._asdict().items():
-            assert name in ("u_last", "day", "season") or np.isfinite(array).all(), name
+            assert name in ("u_last", "day", "season", "category") or np.isfinite(array).all(), name
     past = s.y[:-1].reshape(-1)
     first = np.flatnonzero(~np.isnan(past))
     if len(first):

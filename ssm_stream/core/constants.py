@@ -18,12 +18,13 @@ WILD_FROM = 500.0  # known values of a feature before one is wild
 WILD_MOST = 10.0  # events after which it is usual
 BELIEF_KEEP, BELIEF_CLIP = 0.9, 3.0  # of what it has gained to believe them, in usual errors
 
-# effects of categories
+# effects of changes
 EFFECT_NOISE = 0.5  # variance of all else, over that of an unknown effect
 EFFECT_KNOWN = 99.0  # the most that 1/variance, less 1, becomes
 PART_KEEP = 0.99  # of the sums of an entity's part, an event
 PART_LEAN = 0.5  # events of the pool's that a part leans on
 PART_ROUNDING = 1e-6  # of the range of answers: a difference up to here is rounding
+PART_SURE = 2.0  # standard errors of the pool's part, from which on it is any
 PART_MOST = 4.0  # times the difference
 
 # seasons

@@ -59,9 +59,9 @@ inline void remember(const PendingTables& q, i64 at, const Learner& l, const Eve
     copy(v, w.v, p.F);
     copy(v, events.u + t * p.C, p.features);
     copy(v + p.F, w.v, p.features);
-    double* named = q.named + at * 3 * p.categories;
+    double* named = q.named + at * (p.categories + 2 * p.turns);
     copy(named, events.u + t * p.C + p.features, p.categories);
-    copy(named + p.categories, w.turn, 2 * p.categories);
+    copy(named + p.categories, w.turn, 2 * p.turns);
     copy(q.steps + 2 * at, events.steps + 2 * t, 2);
     copy(q.base + BASES * at, w.base, BASES);
     const i64 used = q.at[at] = w.places[0];
@@ -84,8 +84,9 @@ inline void recall(const PendingTables& q, i64 at, const Room& room, const Learn
     copy(w.v, v, p.F);
     copy(room.u, v, p.features);
     copy(w.v, v + p.F, p.features);
-    copy(room.u + p.features, q.named + at * 3 * p.categories, p.categories);
-    copy(w.turn, q.named + (at * 3 + 1) * p.categories, 2 * p.categories);
+    const double* named = q.named + at * (p.categories + 2 * p.turns);
+    copy(room.u + p.features, named, p.categories);
+    copy(w.turn, named + p.categories, 2 * p.turns);
     copy(room.u + p.features + p.categories, w.v + p.features, p.cycles);
     copy(room.steps, q.steps + 2 * at, 2);
     copy(w.base, q.base + BASES * at, BASES);

@@ -28,6 +28,7 @@ inline bool complete(Params& p) {
     p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8), p.hour_T = rounded(p.T, 16);
     p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
     p.heads = p.B + p.prox + 2;
+    p.turns = p.categories + p.effects * p.features, p.effect_places = p.categories * VALUES + p.effects * p.features * RESTING;
     return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.categories * INDICATED + p.lags + p.usual &&
            p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.B == fleet && p.A == norm &&
            p.T == p.bases + p.B + p.A + p.product_heads + p.prox + slow && !(p.known && past) && !(p.effects && !past) && p.bases == 1 + (past || p.known) + p.seasonal + p.corrected && p.Q <= p.features + p.categories + 2;
@@ -87,7 +88,7 @@ inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
     put("v_mean", f.v_mean, {p.F}, 8);
     put("v_var", f.v_var, {p.F}, 8);
     put("v_count", f.v_count, {p.F}, 8);
-    put("category", f.category, {7, p.categories});
+    put("category", f.category, {7, p.turns});
     put("holding", f.holding, {HOLDINGS, p.features});
     put("loss", f.loss, {2, p.T}, 8);
     put("view", f.view, {2, GATES}, 8);
@@ -158,9 +159,9 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("product_S", f.product_S, {p.X, p.wide_X}, 16);
     put("value", f.value, {p.Q, VALUES});
     put("slot", f.slot, {p.Q, VALUES});
-    put("effect", f.effect, {p.effects * 2 * RESPONSE, p.categories, VALUES});
-    put("effect_known", f.effect_known, {p.effects * 2 * RESPONSE, p.categories, VALUES});
-    put("part", f.part, {p.effects * 3, p.categories});
+    put("effect", f.effect, {p.effects * 2 * RESPONSE, p.effect_places});
+    put("effect_known", f.effect_known, {p.effects * 2 * RESPONSE, p.effect_places});
+    put("part", f.part, {p.effects * 4, p.turns});
     put.finish();
 }
 
@@ -304,7 +305,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("made", f.made, {MADE}, 8);
     put("judged", f.judged, {1});
     put("unsure", f.unsure, {DOUBTS + 3});
-    put("turn", f.turn, {2, p.categories});
+    put("turn", f.turn, {2, p.turns});
     put("taken", f.taken, {p.C});
     put("otherwise", f.otherwise, {1});
     put("g", f.g, {p.answers}, 8);

@@ -361,7 +361,7 @@ PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
     using i8 = std::int8_t;
     return {H, member<i64>(q, "met", {E}), member<i64>(q, "oldest", {E}), member<i8>(q, "open", {E, H}),
             member<i64>(q, "ts", {E, H}), member<i64>(q, "key", {E, H}), member<i64>(q, "pool", {E, H}), member<i8>(q, "flag", {E, H, 6}),
-            member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F + p.features}), member<double>(q, "named", {E, H, 3, p.categories}),
+            member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F + p.features}), member<double>(q, "named", {E, H, p.categories + 2 * p.turns}),
             member<i8>(q, "steps", {E, H, 2}), member<double>(q, "base", {E, H, BASES}), member<i64>(q, "places", {E, H}),
             member<double>(q, "a", {E, H, p.T}), member<i8>(q, "active", {E, H, p.T}), member<double>(q, "made", {E, H, MADE}),
             member<float>(q, "past", {E, H, 2, past})};

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.shapes import BASES, MADE, LearnerParams
+from ssm_stream.core.shapes import BASES, MADE, LearnerParams, turning
 
 
 class Pending(NamedTuple):
@@ -28,7 +28,7 @@ class Pending(NamedTuple):
     number (E, H, 20): distances from the gates' answer to the bounds of its interval; share of the prediction that
         stands on other entities; `Scratch.wild`, `otherwise` and `unsure`
     v (E, H, F + features): numbers, NaN where unknown, then what the features were taken for; named
-        (E, H, 3, categories): categories and `Scratch.turn`; steps (E, H, 2) int8: inputs;
+        (E, H, categories + 2 · turning): categories and `Scratch.turn`; steps (E, H, 2) int8: inputs;
         base (E, H, 10); places (E, H) int64
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 2): answers, which of them count, the gates' own
         and the prediction
@@ -94,7 +94,7 @@ def new_pending(p: LearnerParams, E: int, H: int, *, challenger: bool = False) -
         flag=np.zeros((E, H, 6), np.int8),
         number=np.zeros((E, H, 20)),
         v=np.zeros((E, H, p.F + p.features)),
-        named=np.zeros((E, H, 3, p.categories)),
+        named=np.zeros((E, H, p.categories + 2 * turning(p))),
         steps=np.zeros((E, H, 2), np.int8),
         base=np.zeros((E, H, BASES)),
         places=np.zeros((E, H), np.int64),

@@ -44,7 +44,9 @@ LATELY_RATE = 0.04  # of the inputs' means lately: some 25 events of the entity
 LATELY_FROM = 100  # events of an entity from which on they are learned: before, its statistics follow as fast
 OFF_CENTRE = 1.0  # deviations from which on an input stands off its mean
 VALUES = 32  # values of a column that get a slot
-RESPONSE = 4  # events from a change of a category on in which it has an effect on the target
+RESPONSE = 4  # events from a change on in which it has an effect on the target
+RESTING = 2  # values of a feature that turns: is it zero?
+PART_SUMS = 4  # rows of a pool's `part`
 SLOTS = 256  # slots of a pool
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
 FACTORS = 8  # numbers that are multiplied with each other
@@ -76,7 +78,7 @@ class LearnerParams(NamedTuple):
 
     features, categories, cycles: columns of an event by kind, in that order
     products, log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; window: events attended to, or 0
-    effects: 1 where predictions are shifted by what changes of categories do
+    effects: 1 where predictions are shifted by what changes of categories do, and of features from and to zero
     known: 1 where the last known target answers, and corrects heads, though none is an input
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
@@ -151,8 +153,9 @@ class EntityState(NamedTuple):
         events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
     holding (E, 4, features): how alike values are over time, by which an unknown feature is held near its last known
         value: events since that, and decayed sums over values: how many, events that each came after, squared change
-    category (E, 7, categories): the last ones, those before; events since they changed, usual ones between changes;
-        changes; Σ change of the target · effect and Σ effect², decayed: the entity's part in the effects
+    category (E, 7, turning): of the categories, and with effects of whether each feature is zero, the last ones, those
+        before; events since they changed, usual ones between changes; changes; Σ change of the target · effect and
+        Σ effect², decayed: the entity's part in the effects
     missed (E, corrected): last known errors of the heads that are corrected, as of `corrected_heads`
     target (E, 10): statistics of the target, see the columns above
     bin (E, 4): the quarter of an hour that is not over: number since 1970, place in the week, sum and count of targets
@@ -201,9 +204,9 @@ class PoolState(NamedTuple):
         after all
     slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
         one, of any further one. used (P,) int64: slots given out
-    effect, effect_known (P, 2 · RESPONSE, categories, VALUES): what a change to, and from, each value of a category
-        does to the target in the events from it on, where past targets are inputs; 1/variance of that, less 1 (0: not
-        known). part (P, 3, categories): sums as in the entity's `category`, and events, decayed
+    effect, effect_known (P, 2 · RESPONSE, categories · VALUES + features · RESTING): what a change to, and from, each
+        value does to the target in the events from it on, where past targets are inputs; 1/variance of that, less 1 (0:
+        not known). part (P, 4, turning): sums as in the entity's `category`, Σ change², and events, decayed
     believed (P, features): what it has gained to believe a wild reading of each feature, in usual errors, decayed
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
     differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
@@ -502,7 +505,7 @@ def learner_params(
         window=heads.attention,
         bases=bases,
         lags=plan.lags,
-        effects=int(plan.lags > 0 and len(plan.categories) > 0),
+        effects=int(plan.lags > 0 and len(plan.categories) + len(plan.features) > 0),
         known=int(known),
         differences=int(plan.changes),
         feature_lags=plan.feature_lags,
@@ -549,6 +552,11 @@ def factors(p: LearnerParams) -> int:
 def norm_params(p: LearnerParams) -> LearnerParams:
     """Which heads the norm scope has: no gradient heads and no embedding, those of fleet and entity do for them."""
     return p._replace(prox=0, R=0)
+
+
+def turning(p: LearnerParams) -> int:
+    """Columns whose changes are followed: categories, and where changes have effects, whether each feature is zero."""
+    return p.categories + p.effects * p.features
 
 
 def product_heads(p: LearnerParams) -> int:

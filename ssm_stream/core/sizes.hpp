@@ -12,7 +12,7 @@
 
 namespace ssm {
 
-enum { VALUES = 32, INDICATED = 4, SLOTS = 256, GAPS = 20, GATES = 8, VIEWS = 5, LEVELS = 8, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 7, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
+enum { VALUES = 32, RESTING = 2, INDICATED = 4, SLOTS = 256, GAPS = 20, GATES = 8, VIEWS = 5, LEVELS = 8, HOURS = 24, WEEK = 168, PLAIN = 128, BATCH = 7, FACTORS = 8, CORRECTED = 3, SEASONAL = 3, BANDS = 5 };
 // Of `made`: answers of the gates, of the views, of the top gate, the prediction; then places between two levels, and between two differences of the gates
 enum { VIEWED = GATES, ANSWER = VIEWED + VIEWS, PREDICTION, AT_LEVEL, AT_DIFFERENCE, MADE };
 enum { DAY_BINS = 96, WEEK_BINS = 672 };                     // quarters of an hour
@@ -63,7 +63,8 @@ struct Params {
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
     i64 quarters;                      // of an hour by which local time is ahead of UTC beyond whole hours, 0 to 3
-    i64 effects;                       // whether changes of categories shift predictions
+    i64 effects;                       // whether changes of categories, and of features from and to zero, shift predictions
+    i64 turns, effect_places;          // columns whose changes are followed: categories, then features; places of their values
     i64 known;                         // whether the last known target answers, and corrects heads; without lags only
     i64 step_hour, step_weekday;       // Mode
     i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer

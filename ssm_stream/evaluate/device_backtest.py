@@ -118,7 +118,7 @@ class DeviceEngine:
 
     def _rows(self, names: list[str]) -> NDArray[np.int64]:
         rows, needed = factorize(names, self._slots), len(self._slots)
-        self._codes += [PoolCodes(self.params.Q, self.params.categories) for _ in range(needed - len(self._codes))]
+        self._codes += [PoolCodes(self.params.Q) for _ in range(needed - len(self._codes))]
         if needed > len(self._tensors.time):
             self._allocate(max(needed, 2 * len(self._tensors.time)), self.params.K)
         return rows

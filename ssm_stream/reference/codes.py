@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core.constants import MAX_GAP_HOUR, MAX_GAP_WEEKDAY, MIN_GAP_HOUR, MIN_GAP_WEEKDAY, WHOLE
 from ssm_stream.core.features import BY_RULE, NEVER
-from ssm_stream.core.shapes import GAPS, RESPONSE, SLOTS, VALUES, LearnerParams
-
-Array = NDArray[np.float64]
+from ssm_stream.core.shapes import GAPS, SLOTS, VALUES, LearnerParams
 
 
 class PoolCodes:
@@ -29,11 +27,9 @@ class PoolCodes:
     differs: whether a feature has differed from the hour, from the weekday
     gaps: the first GAPS gaps between an entity's events, s; begun: time of the first labelled event, ms
     used: slots given out
-    effect, effect_known (2 · RESPONSE, categories, VALUES): effects of a change to, and from, each value of a category
-        on the target in the events from it on; 1/variance of each, less 1. part (3, categories): see `effects`
     """
 
-    def __init__(self, Q: int, categories: int = 0) -> None:
+    def __init__(self, Q: int) -> None:
         self.slots: list[dict[float, int | None]] = [{} for _ in range(Q)]
         self.missing: list[int | None] = [None] * Q
         self.other: list[int | None] = [None] * Q
@@ -42,15 +38,12 @@ class PoolCodes:
         self.gaps: list[float] = []
         self.begun: float | None = None
         self.used = 0
-        self.effect = np.zeros((2 * RESPONSE, categories, VALUES))
-        self.effect_known, self.part = np.zeros_like(self.effect), np.zeros((3, categories))
 
     def copied(self) -> PoolCodes:
         """A copy that may be changed."""
         new = copy.copy(self)
         new.slots, new.differs = [dict(each) for each in self.slots], [list(each) for each in self.differs]
         new.missing, new.other, new.dead = list(self.missing), list(self.other), list(self.dead)
-        new.effect, new.effect_known, new.part = self.effect.copy(), self.effect_known.copy(), self.part.copy()
         return new
 
     def gap(self) -> float:

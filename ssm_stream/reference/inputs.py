@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
         seasonal answers, NaN where there are none; many (B,): has the pool a second entity? base, log_base, mean,
         last (B,): what residuals count from, its logarithm, the entity's mean target, and its last one
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
-        standardised by pool and by entity; shift (B,): of the prediction, as categories changed
+        standardised by pool and by entity; shift (B,): of the prediction, by the effects of changes
     q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
     low, high (B,): bounds of all answers; least (B,): of predictions
     """
@@ -230,7 +230,7 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     mean = torch.where(new, s.running.y_mean, own.running.y_mean)
     last = torch.where(new, mean, own.y_last[:, 0]) if p.lags or p.known else mean
     base = last if p.lags else torch.zeros_like(mean)
-    shift = find_shifts(p, s.codes, own, event)
+    shift = find_shifts(p, s.effects, s.codes, own, event)
     v, values = numbers(p, own, event, shown_values(p, s, event), last, mean)
     codes = find_codes(p, s, event)
     z, z_own, one = standardise(s.running, v), standardise(own.running, v), torch.ones(B, 1, dtype=torch.float64)
@@ -257,7 +257,7 @@ def register(p: LearnerParams, s: State, x: Inputs, event: Event, known: Tensor)
 
     known (B,): has the event a target? Without one nothing is learned.
     """
-    if not p.K and not p.effects:
+    if not p.K and not (p.effects and p.categories):
         return s, x
     codes, fresh = list(s.codes), torch.zeros(len(event.e), p.K, dtype=torch.float64)
     each = zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), event.ts.tolist(), strict=True)

@@ -260,18 +260,14 @@ def _learn_heads(
 def _learn_effects(
     p: LearnerParams, s: State, own: EntityState, prediction: Prediction, y: Tensor, known: Tensor
 ) -> tuple[State, EntityState]:
-    """What changes of categories do to the target, by what is missing from the prediction."""
+    """What changes do to the target, by what is missing from the prediction."""
     if not p.effects:
         return s, own
-    x, codes, category = prediction.inputs, list(s.codes), own.category.clone()
-    missing = torch.minimum(torch.maximum(y, x.low), x.high) - prediction.yhat + x.shift
-    for b in torch.nonzero(known & (own.running.n > 0))[:, 0].tolist():
-        own_category, u = category[b].cpu().numpy(), prediction.event.u[b].cpu().numpy()
-        codes[b], sums = learn_effects(
-            p, codes[b], own_category, u, float(missing[b]), float(x.shift[b]), float(x.high[b] - x.low[b])
-        )
-        category[b] = torch.from_numpy(sums)
-    return s._replace(codes=tuple(codes)), own._replace(category=category)
+    x = prediction.inputs
+    change = torch.minimum(torch.maximum(y, x.low), x.high) - prediction.yhat + x.shift
+    missing = change, x.shift, x.high - x.low
+    effects, taught = learn_effects(p, s.effects, s.codes, own, prediction.event.u, missing)
+    return s._replace(effects=choose(known, effects, s.effects)), choose(known, taught, own)
 
 
 def learn(p: LearnerParams, meta: Meta, s: State, prediction: Prediction, y: Tensor) -> State:

@@ -19,6 +19,9 @@ from ssm_stream.core.shapes import (
     HOLDINGS,
     HOURS,
     LEVELS,
+    PART_SUMS,
+    RESPONSE,
+    VALUES,
     VIEWS,
     WEEK_BINS,
     G,
@@ -30,6 +33,7 @@ from ssm_stream.core.shapes import (
     norm_params,
     past_features,
     product_heads,
+    turning,
 )
 from ssm_stream.reference.codes import PoolCodes
 
@@ -88,7 +92,7 @@ class EntityState(NamedTuple):
     y_last (max(lags, 1),): targets before, newest first; missed (corrected,): last errors of corrected heads
     bin (4,), day (96,), season (672,): quarter of an hour that is not over, the last day's, the week's usual targets,
         as in `shapes.EntityState`
-    category (6, categories): see `effects`; empty where predictions are not shifted as categories change
+    category (6, J): of what turns, see `effects`; empty where predictions are not shifted so
     W (H + 1, L): the entity's own proximal heads, the slow one last; lately (F,): running means of the standardised
         numbers, about which they step where an input stands off its mean; loss (2, T), view (2, G), unit (): of the
         gates
@@ -188,6 +192,19 @@ class ProductState(NamedTuple):
     touched: Tensor
 
 
+class EffectState(NamedTuple):
+    """What changes of J columns do to the target; see `effects`.
+
+    effect, known (B, 2 · RESPONSE, J, VALUES): effects of a change to, and from, each value, in the events from it on;
+        1/variance of each, less 1
+    part (B, 4, J): Σ change · difference, Σ difference², Σ change², events; decayed
+    """
+
+    effect: Tensor
+    known: Tensor
+    part: Tensor
+
+
 class State(NamedTuple):
     """Everything.
 
@@ -197,7 +214,7 @@ class State(NamedTuple):
     surprise (B, 3): fast and slow mean of |error| of the first moment head; events that the slow one holds
     believed (B, features): what it has gained to believe a wild reading of each feature
     products: None where those heads are off; norm: None where a pool has one entity only
-    codes: of each pool; empty where there are neither codes nor seasons
+    codes: of each pool; empty where there are neither codes, categories nor seasons
     """
 
     running: Running
@@ -214,6 +231,7 @@ class State(NamedTuple):
     fleet: HeadsState
     products: ProductState | None
     norm: HeadsState | None
+    effects: EffectState
     codes: tuple[PoolCodes, ...]
 
 
@@ -254,7 +272,7 @@ def expert_count(p: LearnerParams, E: int) -> int:
 
 def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
     """B new pools of E entities; slots for p.K codes."""
-    experts = expert_count(p, E)
+    experts, turns = expert_count(p, E), p.effects * turning(p)
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(B, *shape, dtype=torch.float64)
@@ -289,7 +307,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)),
             holding=zeros(E, HOLDINGS, p.features), y_last=zeros(E, max(p.lags, 1)),
             missed=zeros(E, len(corrected_heads(p))), bin=zeros(E, 4 * p.seasons), day=zeros(E, DAY_BINS * p.seasons),
-            season=zeros(E, WEEK_BINS * p.seasons), category=zeros(E, 6, p.categories * p.effects),
+            season=zeros(E, WEEK_BINS * p.seasons), category=zeros(E, 6, turns),
             W=zeros(E, p.prox + (p.prox > 0), p.L), lately=zeros(E, p.F), loss=zeros(E, 2, experts),
             view=zeros(E, 2, G), unit=zeros(E),
         ),
@@ -307,7 +325,10 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         fleet=heads(p, p.L),
         products=products() if p.products else None,
         norm=heads(norm_params(p), p.N) if E > 1 else None,
-        codes=tuple(PoolCodes(p.Q, p.categories) for _ in range(B)) if p.K or p.seasons or p.effects else (),
+        effects=EffectState(
+            zeros(2 * RESPONSE, turns, VALUES), zeros(2 * RESPONSE, turns, VALUES), zeros(PART_SUMS, turns)
+        ),
+        codes=tuple(PoolCodes(p.Q) for _ in range(B)) if p.K or p.seasons or (p.effects and p.categories) else (),
     )  # fmt: skip
 
 

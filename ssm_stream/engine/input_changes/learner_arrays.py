@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.shapes import RESPONSE, LearnerParams
+from ssm_stream.core.shapes import PART_SUMS, RESPONSE, RESTING, VALUES, LearnerParams
 from ssm_stream.engine.input_changes.input_map import NEW, Indices, InputMap, take, widen
 
 Array = NDArray[Any]
@@ -29,8 +29,9 @@ def entity_array(inputs: InputMap, name: str, array: Array, gone: Array) -> Arra
     if name == "holding":
         return take(array, inputs.features, 2)
     if name == "category":
-        out = take(array, inputs.categories, 2)
-        out[:, :2, inputs.categories == NEW] = math.nan  # the next event counts as a change from unknown
+        turns = turning_places(inputs)
+        out = take(array, turns, 2)
+        out[:, :2, turns == NEW] = math.nan  # the next event counts as a change from unknown
         return out
     if name == "u_last":
         return past_features(inputs, array)
@@ -64,16 +65,36 @@ def pool_array(inputs: InputMap, name: str, array: Array) -> Array:
     if name == "believed":
         return take(array, inputs.features, 1)
     if name in BY_CATEGORY:
-        mapped = take(array, inputs.categories, 2)
+        places = turning_places(inputs) if name == "part" else _effect_places(inputs)
         if inputs.old.effects == inputs.new.effects:
-            return mapped
-        rows = inputs.new.effects * (3 if name == "part" else 2 * RESPONSE)
-        return np.zeros((len(array), rows, *mapped.shape[2:]))
+            return take(array, places, 2)
+        rows = inputs.new.effects * (PART_SUMS if name == "part" else 2 * RESPONSE)
+        return np.zeros((len(array), rows, len(places)))
     if name.startswith(GATES) and inputs.none_kept:  # what the answers were worth has become another question
         return np.zeros_like(array)
     if name == "differs":  # so that hour and weekday go on as codes
         return take(array, inputs.coded, 1, 1)
     return take(array, inputs.coded, 1) if name in BY_CODED else array
+
+
+def turning_places(inputs: InputMap) -> Indices:
+    """Return which column each that turns was: the categories, then the features where changes have effects."""
+    if not inputs.new.effects:
+        return inputs.categories
+    there = (inputs.features != NEW) & (inputs.old.effects > 0)
+    return np.concatenate([inputs.categories, np.where(there, inputs.old.categories + inputs.features, NEW)])
+
+
+def _effect_places(inputs: InputMap) -> Indices:
+    """Return which place each effect had: of a category's values, then of whether a feature is zero."""
+
+    def of_values(columns: Indices, size: int, first: int) -> Indices:
+        places = first + size * columns[:, None] + np.arange(size)
+        return np.where(columns[:, None] == NEW, NEW, places).ravel()
+
+    categories = of_values(inputs.categories, VALUES, 0)
+    features = of_values(inputs.features, RESTING, inputs.old.categories * VALUES)
+    return np.concatenate([categories, features]) if inputs.new.effects else categories
 
 
 def removed_slots(inputs: InputMap, arrays: dict[str, Array]) -> Array:

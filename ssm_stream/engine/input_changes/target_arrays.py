@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core.pending import OF_CHALLENGER, WILD, Pending
+from ssm_stream.core.shapes import turning
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.input_changes import detector_arrays, learner_arrays
 from ssm_stream.engine.input_changes.input_map import input_map, removed_inputs, take
@@ -146,6 +147,9 @@ class TargetArrays:
             place = self._inputs.place_of_feature(array[:, WILD])
             return np.concatenate([array[:, :WILD], place[:, None], array[:, WILD + 1 :]], 1)
         if name == "named":
-            return take(array, self._inputs.categories, 2, math.nan)
+            inputs, ends = self._inputs, np.cumsum([self._inputs.old.categories, turning(self._inputs.old)])
+            turns = learner_arrays.turning_places(inputs)
+            parts = zip(np.split(array, ends, axis=1), (inputs.categories, turns, turns), strict=True)
+            return np.concatenate([take(part, places, 1, math.nan) for part, places in parts], 1)
         window = self._inputs.new.window
         return learner_arrays.past_targets(self._inputs, array, 2) if name == "past" and window else array
