@@ -389,16 +389,21 @@ def test_an_angle_that_passes_through_north_is_no_signal() -> None:
     course = 350.0 + np.cumsum(rng.normal(0.0, 4.0, 2400))
     course -= np.linspace(0.0, 1.0, 2400) * (course[-1] - 350.0)  # about north, from first to last
     switched = np.where(np.arange(2400) // 40 % 2 == 0, 0.0, 352.0 + rng.normal(0.0, 4.0, 2400))
+    idle = rng.uniform(-1.0, 1.0, 2400)
     rows = plant(
         2400,
         direction=lambda i, _: float(np.round(course[i] % 360.0)),
+        bearing=lambda i, _: float(np.round((course[i] + 10.0) % 360.0 - 180.0)),
         power_kw=lambda i, _: float(np.round(np.clip(switched[i], 0.0, 360.0), 1)),
+        pump_bar=lambda i, _: float(np.round(2.0 + idle[i] if i // 40 % 2 else 348.0 + 4 * idle[i], 1)),
+        pump=lambda i, _: float(np.round(1.0 + idle[i] if i // 40 % 2 else 354.0 + 2 * idle[i], 2)),
         speed=noise(8.0, 1.0, 1),
         temp=noise(20.0, 1.0, 2),
     )
     draft = decided(rows)
-    assert draft.left_out["direction"].startswith("an angle that passes through north")
-    assert {"power_kw", "speed", "temp"} <= {*draft.event.targets}
+    for angle in ("direction", "bearing"):
+        assert draft.left_out[angle].startswith("an angle that passes through north")
+    assert {"power_kw", "pump_bar", "pump", "speed", "temp"} <= {*draft.event.targets}
 
 
 def test_names_that_never_come_again_are_no_category() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, mixed_values, name_words, time_format, word_set
 from ssm_stream.autoconfig.feature_selection import count_expected
+from ssm_stream.autoconfig.inputs.angle import is_angle
 from ssm_stream.autoconfig.labels import KNOWN_LATER
 from ssm_stream.autoconfig.uplinks.late_rows import without_late
 from ssm_stream.config import ConfigError
@@ -42,9 +43,6 @@ MIN_AT_CLOCK, MAX_ACCIDENT, MAX_MOMENTS = 0.9, 0.05, 50
 """Share of the resets that are by the clock, and near zero; probability that as many are by accident; times that are
 tried."""
 HOUR_MS = 3_600_000
-TURN, NEAR_END, MIN_AT_END, MIN_TURNS, MIN_SMALL = 360.0, 10.0, 5, 3, 0.95
-"""Degrees of a turn, and of what is near its ends; values there, and steps from one to the other, that show an angle;
-share of the steps that are these or small."""
 MAX_LISTED = 3
 """Columns that an error names, of each sort."""
 MIN_RISES = 0.7
@@ -150,7 +148,7 @@ def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64
         return total
     if _counts_anew(runs):
         return COUNTED_ANEW
-    if _is_angle(runs):
+    if is_angle(column.path, runs, _changes(runs)):
         return "an angle that passes through north: it jumps by a whole turn; send its sine and cosine"
     return None
 
@@ -333,21 +331,6 @@ def _counts_anew(runs: Sequence[NDArray[np.float64]]) -> bool:
 def begins_anew(column: Column, names: dict[int, Any]) -> bool:
     """Return whether it counts the rows since something came. names: row → name of its entity"""
     return _counts_anew([column.numbers[at] for at in _rows_of(column, names)])
-
-
-def _is_angle(runs: Sequence[NDArray[np.float64]]) -> bool:
-    """Return whether numbers are degrees that pass from one end of a turn to the other, and move by little otherwise.
-
-    A machine that is switched on and off may jump as far, but has one value at its lower end.
-    """
-    values = np.unique(np.concatenate(runs)) if runs else np.empty(0)
-    if not len(values) or not TURN - NEAR_END <= values[-1] - values[0] <= TURN:
-        return False
-    ends = (np.count_nonzero(values < values[0] + NEAR_END), np.count_nonzero(values > values[-1] - NEAR_END))
-    steps = np.abs(_changes(runs))
-    turns = int(np.count_nonzero(steps > TURN - 2 * NEAR_END))
-    small = int(np.count_nonzero(steps < TURN / 4))
-    return bool(min(ends) >= MIN_AT_END and turns >= MIN_TURNS and turns + small >= MIN_SMALL * len(steps))
 
 
 def counter_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64]) -> str | None:
