@@ -87,25 +87,47 @@ def machine_that_rests(target: str, seed: int = 0) -> tuple[Floats, Floats, NDAr
     return y, load, load > 0
 
 
-def errors_of(y: Floats, load: Floats) -> Floats:
-    """Absolute errors (events, machines) with that load as the only input."""
+def predictions_of(y: Floats, load: Floats) -> dict[str, Floats]:
+    """What is predicted, each (events, machines), with that load as the only input."""
     events = made(
         y.ravel(), load.reshape(-1, 1), [f"m{m}" for m in range(MACHINES)] * EVENTS,
         np.repeat(np.arange(EVENTS) * 60_000, MACHINES),
     )  # fmt: skip
     predicted, _ = run(Engine(config("features: [x], lags: 8")), events)
-    return np.abs(events.target - predicted["yhat"]).reshape(EVENTS, MACHINES)
+    return {name: predicted[name].reshape(EVENTS, MACHINES) for name in ("yhat", "lower", "upper")}
 
 
-@pytest.mark.parametrize(("target", "most"), [("pump", 70.0), ("power", 2.5)])
+def errors_of(y: Floats, load: Floats) -> Floats:
+    """Absolute errors (events, machines) with that load as the only input."""
+    return np.abs(y - predictions_of(y, load)["yhat"])
+
+
+@pytest.mark.parametrize(("target", "most"), [("pump", 20.0), ("power", 1.5)])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_first_event_of_a_job_is_predicted(target: str, most: float, seed: int) -> None:
     """A pump that runs at any load of its machine, and idles otherwise, was more than 300 off at its first starts and
-    stops, and 130 to 200 later."""
+    stops, and 130 to 200 later. What the first start missed, when heads knew nothing, weighs little later."""
     y, load, works = machine_that_rests(target, seed)
     error, turns = errors_of(y, load)[1:], works[1:] != works[:-1]
-    for part in (slice(EVENTS // 4), slice(EVENTS // 2, None)):
-        assert np.median(error[part][turns[part]]) < most
+    for part, times in ((slice(EVENTS // 4), 2.0), (slice(EVENTS // 2, None), 1.0)):
+        assert np.median(error[part][turns[part]]) < times * most
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_first_events_of_jobs_and_pauses_are_inside_their_intervals(seed: int) -> None:
+    """Loads of all sizes: a start need be no jump of the load's. What stops do in the mean led half of them to
+    predictions of 0 with intervals of no width, where 2 is the least that has been; 46 to 61 % were inside."""
+    _, load, works = machine_that_rests("power", seed)
+    rng = np.random.default_rng(seed)
+    turns = np.concatenate([np.zeros((1, MACHINES), np.bool_), works[1:] != works[:-1]])
+    load *= rng.uniform(0.2, 1.8, (EVENTS, MACHINES))[np.cumsum(turns, axis=0), np.arange(MACHINES)]  # a size a job
+    y = 2.0 + 2.5 * load + rng.normal(0.0, 0.1, load.shape)
+    predicted, late = predictions_of(y, load), np.arange(EVENTS)[:, None] > EVENTS // 2
+    inside = (predicted["lower"] <= y) & (y <= predicted["upper"])
+    assert predicted["yhat"][late & turns].min() > 1.0
+    assert inside[late & turns & ~works].mean() > 0.8
+    assert inside[late & turns & works].mean() > 0.7
+    assert abs(inside[late & ~turns].mean() - 0.9) < 0.02
 
 
 def test_what_a_rest_does_not_do_is_not_learned() -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.constants import (
+    EFFECT_FORGETS,
     EFFECT_KNOWN,
     EFFECT_NOISE,
     PART_KEEP,
@@ -136,20 +137,22 @@ def find_shifts(
 
 @torch.no_grad()
 def learn_effects(
-    p: LearnerParams, effects: EffectState, codes: tuple[PoolCodes, ...], own: EntityState, u: Tensor,
-    missing: tuple[Tensor, Tensor, Tensor],
+    p: LearnerParams, effects: EffectState, codes: tuple[PoolCodes, ...], own: EntityState, u: Tensor, change: Tensor,
+    reach: Tensor,
 ) -> tuple[EffectState, EntityState]:  # fmt: skip
     """The pool's effects and the entity's sums after an event.
 
-    missing, each (B,): change of the target, less what is predicted of it without the shift; the shift, as it was
-        predicted; range of answers
+    change (B,): of the target, less what is predicted of it without the shift; reach (B,): range of answers
     """
-    change, shift, reach = (each.detach()[:, None] for each in missing)
+    change, reach = change.detach()[:, None], reach[:, None]
     turns, category = _find_turns(p, codes, own, u), own.category
     of = _effects_of(effects, turns, category)
     spreads = 1.0 / (1.0 + of.come_known), 1.0 / (1.0 + of.gone_known)
-    expected = torch.where(of.known, of.part * of.difference, of.difference)
-    error = change - torch.where(turns.valid, expected, 0.0).sum(1, keepdim=True)
+    parts = torch.where(of.known, of.part, 1.0) * of.difference
+    shift, unknown = (
+        torch.where(turns.valid & each, parts, 0.0).sum(1, keepdim=True) for each in (of.known, ~of.known)
+    )
+    error = change - shift - unknown
     noise = torch.where(turns.valid, spreads[0] + spreads[1], 0.0).sum(1, keepdim=True) + EFFECT_NOISE
 
     # What the others have not explained, by what this one was to.
@@ -164,7 +167,10 @@ def learn_effects(
     by, known = effects.effect.flatten(1), effects.known.flatten(1)
     for place, spread, sign in ((turns.come, spreads[0], 1.0), (turns.gone, spreads[1], -1.0)):
         gain, before = spread / noise, (by.gather(1, place), known.gather(1, place))
-        now = before[0] + sign * gain * error, (1.0 / (spread * (1.0 - gain)) - 1.0).clamp_max(EFFECT_KNOWN)
+        now = (
+            before[0] + sign * gain * error,
+            (1.0 / (spread * (1.0 - EFFECT_FORGETS * gain)) - 1.0).clamp_max(EFFECT_KNOWN),
+        )
         by, known = (
             array.scatter(1, place, torch.where(turns.valid, new, old))
             for array, new, old in zip((by, known), now, before, strict=True)

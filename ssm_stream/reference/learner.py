@@ -32,6 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ssm_stream.core.constants import REACH
 from ssm_stream.core.shapes import (
     LATELY_FROM,
     LOG_RESIDUAL,
@@ -189,9 +190,17 @@ def _answer(p: LearnerParams, meta: Meta, s: State, own: EntityState, event: Eve
     given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
     given = correct(p, s.gates, own, x, given)
     mixed = mix(p, meta, s.gates, own, x, given, event.steps[:, 0])
-    shifted = torch.minimum(torch.maximum(mixed.yhat + x.shift, x.low), x.high)
-    mixed = mixed._replace(yhat=torch.where(x.shift == 0.0, mixed.yhat, torch.maximum(shifted, x.least)))
+    shifted = _shifted(x, mixed.yhat)
+    x, mixed = x._replace(shift=shifted - mixed.yhat), mixed._replace(yhat=shifted)  # as far as it went
     return Prediction(event, None, own, x, fleet, products, norm, own_heads, given, mixed)
+
+
+def _shifted(x: Inputs, yhat: Tensor) -> Tensor:
+    """A prediction with the effects of changes, which take it no further than targets have been."""
+    reach = REACH / (1.0 + 2.0 * REACH) * (x.high - x.low)
+    least, most = torch.minimum(yhat, x.low + reach), torch.maximum(yhat, x.high - reach)
+    shifted = torch.minimum(torch.maximum(yhat + x.shift, least), most)
+    return torch.where(x.shift == 0.0, yhat, torch.maximum(shifted, x.least))
 
 
 def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:
@@ -265,8 +274,7 @@ def _learn_effects(
         return s, own
     x = prediction.inputs
     change = torch.minimum(torch.maximum(y, x.low), x.high) - prediction.yhat + x.shift
-    missing = change, x.shift, x.high - x.low
-    effects, taught = learn_effects(p, s.effects, s.codes, own, prediction.event.u, missing)
+    effects, taught = learn_effects(p, s.effects, s.codes, own, prediction.event.u, change, x.high - x.low)
     return s._replace(effects=choose(known, effects, s.effects)), choose(known, taught, own)
 
 

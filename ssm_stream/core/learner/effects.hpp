@@ -57,7 +57,9 @@ SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, b
 // and one from a value have effects on the target, in its event and in the next ones, and the prediction is shifted by their difference, times
 // the entity's part in it. Heads and gates know of no shift. The effects follow what is missing from their predictions in such events, as a
 // Kalman filter of which each effect knows its own variance only; parts are regressions of that on the differences.
+constexpr double REACH = 0.5;  // of the range of targets: how far outside of it an answer may be
 constexpr double EFFECT_NOISE = 0.5;    // variance of a change of the target besides the effects, over that of an effect that is not known
+constexpr double EFFECT_FORGETS = 0.5;  // of what an event brings, the part by which an effect is more certain: later events weigh more, as heads are young at first
 constexpr double EFFECT_KNOWN = 99.0;   // what of an effect is known at most: 1/variance, less 1
 constexpr double PART_KEEP = 0.99, PART_LEAN = 0.5;  // of the sums, an event; events of the pool's that an entity leans on
 constexpr double PART_ROUNDING = 1e-6;  // of the range of answers: heads are in 32 bits, and a part of what they round off is none
@@ -131,22 +133,24 @@ SSM_INLINE double shift_of(const Params& p, const Scratch& w, const Entity& s, c
     });
     return sum;
 }
-// An answer with that, within the bounds of all answers; base: of `Scratch`
+// An answer with that; base: of `Scratch`. What changes do in the mean takes no answer further than targets have been, where less of it is right.
 SSM_INLINE double shifted(double answer, const double* base) {
-    return base[SHIFT] == 0.0 ? answer : min(max(answer + base[SHIFT], base[LOW]), base[HIGH]);
+    if (base[SHIFT] == 0.0) return answer;
+    const double reach = REACH / (1.0 + 2.0 * REACH) * (base[HIGH] - base[LOW]);
+    return min(max(answer + base[SHIFT], min(answer, base[LOW] + reach)), max(answer, base[HIGH] - reach));
 }
 // The event in the scratch, whose values are among those shown, with target y.
 SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool& pool, const double* u, double y) {
     const i64 n = p.turns;
     // change: of the target, less what is predicted of it without the shift
-    const double shift = w.base[SHIFT], change = min(max(y, w.base[LOW]), w.base[HIGH]) - w.made[PREDICTION] + shift;
-    double variance = 0.0, expected = 0.0;  // expected: of all effects, known or not
+    const double change = min(max(y, w.base[LOW]), w.base[HIGH]) - w.made[PREDICTION] + w.base[SHIFT];
+    double variance = 0.0, shift = 0.0, unknown = 0.0;  // of the effects that are known, in their parts, and of the others
     each_turn(p, w, pool, u, [&](i64 j, const Effects& of) {
         variance += 1.0 / (1.0 + of.come.known) + 1.0 / (1.0 + of.gone.known);
-        expected += of.known() ? part_of(p, s, pool, j) * of.difference() : of.difference();
+        (of.known() ? shift : unknown) += of.known() ? part_of(p, s, pool, j) * of.difference() : of.difference();
     });
     if (!(variance > 0.0)) return;
-    const double error = change - expected, noise = variance + EFFECT_NOISE;
+    const double error = change - shift - unknown, noise = variance + EFFECT_NOISE;
     each_turn(p, w, pool, u, [&](i64 j, const Effects& of) {
         const double usual = of.difference();
         // What the others have not explained, by what this one was to.
@@ -164,7 +168,7 @@ SSM_ALONE void learn_effects(const Params& p, const Scratch& w, Entity& s, Pool&
         const auto learn = [&](const Effect& effect, double sign) {
             const double before = 1.0 / (1.0 + effect.known), gain = before / noise;
             effect.by += sign * gain * error;
-            effect.known = min(1.0 / (before * (1.0 - gain)) - 1.0, EFFECT_KNOWN);
+            effect.known = min(1.0 / (before * (1.0 - EFFECT_FORGETS * gain)) - 1.0, EFFECT_KNOWN);
         };
         learn(of.come, 1.0), learn(of.gone, -1.0);
     });

@@ -163,7 +163,6 @@ SSM_INLINE i64 wild_reading(const Params& p, const Entity& s, const Pool& pool, 
 // What is counted, flows or takes time is not below zero, as so many targets of a pool show: then no prediction is, nor an interval. Gates,
 // scale and detectors go by the answer as it is: errors that end at zero have no size of their own.
 constexpr i64 POSITIVE_FROM = 100;
-constexpr double REACH = 0.5;  // of the range of targets: how far outside of it an answer may be
 
 // Numeric inputs v and the slots of the codes. first: the entity has no earlier event to differ from
 inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool norm, const Event& event, bool first) {

@@ -34,9 +34,16 @@ SSM_INLINE bool jumps(const Params& p, const Scratch& w, const Entity& s, const 
     for (i64 j = 0; j < p.features; ++j) any |= count[j] >= JUMPS_FROM && std::fabs(z[j]) >= static_cast<float>(Z_CLIP);
     return any;
 }
+// Whether a machine begins to work, or ceases, by a feature of which that is known to do something: its size need be no jump of the feature's.
+SSM_INLINE bool turns(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
+    bool any = false;
+    for (i64 j = p.categories; j < p.turns; ++j)
+        any |= w.turn[j] == 0.0 && s.category[STAY * p.turns + j] >= CHANGED_LATELY && certainty(pool, p.turns, j) > 0.0;
+    return any;
+}
 SSM_INLINE double since_jump(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool first) {
     if (first) return 0.0;
-    if (jumps(p, w, s, pool)) return 1.0;
+    if (jumps(p, w, s, pool) || turns(p, w, s, pool)) return 1.0;
     return s.jumped > 0.0 && s.jumped < CHANGED_LATELY ? s.jumped + 1.0 : 0.0;
 }
 SSM_INLINE bool leapt_lately(const Scratch& w) {

@@ -202,7 +202,10 @@ SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     w.places[0] = answers(l);
     const double prediction = mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
     doubt_leap(w, leap(p, w, l.s, l.pool));
-    return w.made[PREDICTION] = w.base[SHIFT] == 0.0 ? prediction : max(shifted(prediction, w.base), w.base[LEAST]);
+    if (w.base[SHIFT] == 0.0) return w.made[PREDICTION] = prediction;
+    w.made[PREDICTION] = max(shifted(prediction, w.base), w.base[LEAST]);
+    w.base[SHIFT] = w.made[PREDICTION] - prediction;  // as far as it went
+    return w.made[PREDICTION];
 }
 
 // The event in the scratch as `Learner::taken` is to have it. wild: the feature of its wild reading, plus one; negative where it is unknown
