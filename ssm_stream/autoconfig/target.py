@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, mixed_values, name_words, time_format, word_set
 from ssm_stream.autoconfig.feature_selection import count_expected
-from ssm_stream.autoconfig.inputs.angle import is_angle
 from ssm_stream.autoconfig.labels import KNOWN_LATER
+from ssm_stream.autoconfig.no_signals.angle import is_angle
 from ssm_stream.autoconfig.uplinks.late_rows import without_late
 from ssm_stream.config import ConfigError
 
