@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Event
-from ssm_stream.ingest.conditions import met, passes
+from ssm_stream.ingest.conditions import OperatingCondition, passes
 from ssm_stream.ingest.derived import DerivedInputs
-from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.event_columns import Events
 
 Floats = NDArray[np.float64]
@@ -40,7 +39,7 @@ class Assembler:
         names = [*self.derived.paths, *event.categories, *event.context]
         self._inputs = len(names) - len(event.context)
         self._place = {path: i for i, path in enumerate(names)}
-        self._filters = [EntityFilter([each.entities]) for each in event.when]
+        self._meets = OperatingCondition(event.when)
         self._flagged = self._flags_of(names)
 
     def _flags_of(self, names: list[str]) -> dict[str, tuple[list[int], list[int]]]:
@@ -70,7 +69,7 @@ class Assembler:
         features, windows = self.derived.add(inputs, good_target)
         raw_target = None
         if self._event.when:
-            idle = ~self._active(columns, features)
+            idle = ~self._meets(entity, lambda path: self._column(columns, path, features))
             if idle.any():
                 raw_target = good_target
                 good_target = np.where(idle if target.ndim == 1 else idle[:, None], np.nan, good_target)
@@ -93,24 +92,6 @@ class Assembler:
                         doubtful |= bad & ~np.isnan(values[:, j])
                         values[bad, j] = np.nan
         return out, of_targets.reshape(target.shape), doubtful
-
-    def _active(self, columns: Columns, features: Floats) -> NDArray[np.bool_]:
-        """Return which events meet their operating condition; one of an entity that no pattern matches does."""
-        n = len(columns.entity)
-
-        def column(path: str) -> Floats:
-            return self._column(columns, path, features)
-
-        when = self._event.when
-        if len(when) == 1 and when[0].entities == "*":
-            return met(when[0].condition, column, n)
-        out, left = np.ones(n, np.bool_), np.ones(n, np.bool_)
-        for each, pattern in zip(when, self._filters, strict=True):
-            mine = left & np.fromiter(map(pattern.matches, columns.entity), np.bool_, n)
-            if mine.any():
-                out[mine] = met(each.condition, column, n)[mine]
-                left &= ~mine
-        return out
 
     def _column(self, columns: Columns, path: str, features: Floats | None) -> Floats:
         """Return the values (n,) of a column as they came; of a derived one, as it was computed."""

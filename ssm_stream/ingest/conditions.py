@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Event
 from ssm_stream.config.sections.conditions import Test, Value
+from ssm_stream.config.sections.operating import When
+from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.event_columns import Events, text_code
 
 FIRST_CODE = 2.0**33
@@ -45,6 +47,27 @@ def passes(test: Test, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     if any(bound is not None for bound in (test.above, test.below, test.least, test.most)):
         found &= values < FIRST_CODE
     return found
+
+
+class OperatingCondition:
+    """Which events meet their operating condition; one of an entity that no pattern matches does. when: `event.when`"""
+
+    def __init__(self, when: Sequence[When]) -> None:
+        self._when = when
+        self._filters = [EntityFilter([each.entities]) for each in when]
+
+    def __call__(self, entity: Sequence[str], column: Callable[[str], NDArray[np.float64]]) -> NDArray[np.bool_]:
+        """Return which of n events meet theirs (n,). entity: their names; column: as of `met`"""
+        n, when = len(entity), self._when
+        if len(when) == 1 and when[0].entities == "*":
+            return met(when[0].condition, column, n)
+        out, left = np.ones(n, np.bool_), np.ones(n, np.bool_)
+        for each, pattern in zip(when, self._filters, strict=True):
+            mine = left & np.fromiter(map(pattern.matches, entity), np.bool_, n)
+            if mine.any():
+                out[mine] = met(each.condition, column, n)[mine]
+                left &= ~mine
+        return out
 
 
 def event_column(event: Event, events: Events, path: str) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from ssm_stream.evaluate.engine_run import EngineRun, Floats, run_targets
 from ssm_stream.evaluate.pilot import alarm_figures, verdict
 from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, alert_list, judged_alarms, slider_draws, tally_methods
 from ssm_stream.evaluate.pilot.alarm_tally import Tally, cut_blocks, judge_events
+from ssm_stream.evaluate.pilot.at_work import run_at_work
 from ssm_stream.evaluate.pilot.costs import Costs, default_costs
 from ssm_stream.evaluate.pilot.detectors import Detected, detect, signals, together
 from ssm_stream.evaluate.pilot.feedback import JudgedAlarms, judge_alarms
@@ -50,7 +51,7 @@ class PilotOptions(NamedTuple):
 
 
 DEFAULTS = PilotOptions()
-STEPS = 5 + len(FACTORS)
+STEPS = 6 + len(FACTORS)
 """Steps of the progress."""
 
 
@@ -165,6 +166,7 @@ class _Comparison:
     tallies: dict[str, Tally]
     points: list[dict[str, Any]]
     draws: list[Floats]
+    at_work: dict[str, Any] | None
     drifts: list[dict[str, Any]]
     curves: dict[str, Floats]
     drift_curves: list[dict[str, Floats]]
@@ -190,6 +192,8 @@ def _compare(
     values = together([signals(*own) for own in targets], run.entity)
     detected = detect(values, len(alarms), rule.recover_after, rule.cooldown)
     points, draws = _slider_positions(config, context, all_alarms, at)
+    at("without rest", 2 + len(FACTORS))
+    at_work = _without_rest(config, context, points)
 
     def own_of(alarm: Alarm) -> tuple[Split, dict[str, Floats]]:
         part = by_path[alarm.message.get("target", paths[0])]
@@ -197,7 +201,7 @@ def _compare(
 
     return _Comparison(
         parts, all_together(parts, config.model.interval, bootstrap), all_alarms, places, detected,
-        tally_methods(context, alarms, detected), points, draws,
+        tally_methods(context, alarms, detected), points, draws, at_work,
         *drifts(run, [all_alarms[i] for i in places], own_of),
     )  # fmt: skip
 
@@ -230,6 +234,7 @@ def _report(config: Config, context: AlarmContext, found: _Comparison, *, labell
         # Without labels, of alarms only their number is known.
         "alarm_counts": {name: result.alarms for name, result in tallies.items()},
         "what_if": {"points": found.points, "labelled": bool(judged.events)},
+        "rest": found.at_work,
         "coverage": found.predictions.coverage,
         "drifts": found.drifts,
         "alerts": alert_list(run, split, found.all_alarms, outcomes),
@@ -288,6 +293,28 @@ def _slider_positions(
         points.append(point)
         draws.append(drawn)
     return points, draws
+
+
+def _without_rest(config: Config, context: AlarmContext, points: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return figures of the engine where the rows in which machines rest are left out; None if none do.
+
+    points: figures at each budget
+    """
+    found = run_at_work(config, context.run)
+    if found is None:
+        return None
+    now = next(point for point in points if point["factor"] == 1.0)
+    budgets = (now["budget_anomaly"], now["budget_drift"])
+    then, _ = alarm_figures.operating_point(context, 1.0, budgets, context.run.alarms(found.alerts, rules=True))
+    counts = ("alarms", "anomalies", "drifts", "by_rules", "false", "found")
+    return {
+        "column": found.rest.column.path,
+        "states": found.rest.resting,
+        "share": found.idle,
+        "when": found.rest.when,
+        "now": {name: now[name] for name in counts},
+        "then": {name: then[name] for name in counts},
+    }
 
 
 def _recording(config: Config, run: EngineRun, split: Split) -> dict[str, Any]:

@@ -156,6 +156,8 @@ class Format:
                 filled[name] = self.method(value) if value else MISSING
             elif name in SHARES:
                 filled[name] = self.percent(value)
+            elif isinstance(value, str):
+                filled[name] = value
             elif name == "delay":
                 filled[name] = self.duration(value)
             else:

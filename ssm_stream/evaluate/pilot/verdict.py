@@ -23,6 +23,7 @@ from ssm_stream.evaluate.report.section import Check, at_least, at_most
 MIN_EVENTS = 1000
 MIN_TRUE = 5
 COVERAGE_OFF = 0.02
+COUNTS = ("alarms", "false", "found")
 Grade = Literal["few_data", "unlabelled", "feedback", "few_labels", "no", "simpler", "yes", "open"]
 Sentence = tuple[str, dict[str, Any]]
 """Key of the text (`words.en.yaml`), and what to fill in."""
@@ -113,7 +114,7 @@ def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
             out.append(("verdict.rival", values))
         if kpi["break_even_hour"] is not None and chosen in ("yes", "open", "no"):
             out.append(("verdict.break_even", {"money": kpi["break_even_hour"]}))
-    out += _predictions(report)
+    out += _rest(report) + _predictions(report)
     if costs["assumed"] and detection is not None and detection["events"]:
         given = {"false_alarm", "missed_hour"} - set(costs["assumed"])
         out.append(("verdict.assumed_some" if given else "verdict.assumed", {}))
@@ -138,6 +139,25 @@ def _values(report: dict[str, Any]) -> dict[str, Any]:
             "apart": None if apart["value"] is None else -apart["value"],
         }  # fmt: skip
     return values
+
+
+def _rest(report: dict[str, Any]) -> list[Sentence]:
+    """Return what there would be without the rows in which machines rest, where that is better."""
+    rest = report.get("rest")
+    if rest is None:
+        return []
+    now, then = rest["now"], rest["then"]
+    values = {
+        "column": rest["column"],
+        "states": " / ".join(rest["states"]),
+        "share": rest["share"],
+        "when": rest["when"],
+    }
+    values |= {f"{name}_{key}": each[name] for key, each in (("now", now), ("then", then)) for name in COUNTS}
+    if now["found"] is None:
+        return [("verdict.rest", values)] if then["alarms"] < now["alarms"] else []
+    better = then["found"] >= now["found"] and then["false"] <= now["false"] and then != now
+    return [("verdict.rest_labelled", values)] if better else []
 
 
 def _predictions(report: dict[str, Any]) -> list[Sentence]:
