@@ -130,6 +130,28 @@ def test_the_first_events_of_jobs_and_pauses_are_inside_their_intervals(seed: in
     assert abs(inside[late & ~turns].mean() - 0.9) < 0.02
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_after_a_pause_no_event_is_the_second_of_a_change(seed: int) -> None:
+    """A valve that opens in two steps has done so in a pause of the messages: its second event after it was predicted
+    as the second of a start, 9 to 12 off."""
+    rng, n = np.random.default_rng(seed), 6_000
+    works = np.repeat(np.arange(400) % 2 == 1, rng.integers(20, 50, 400))[:n]
+    load = np.where(works, np.repeat(rng.uniform(2.0, 9.0, 400), 35)[:n], 0.0)
+    starts = np.flatnonzero(works[1:] & ~works[:-1]) + 1
+    y = 10.0 * load
+    y[starts] *= 0.4
+    y += rng.normal(0.0, 0.1, n)
+    away, kept = starts[len(starts) // 2 :: 4], np.ones(n, np.bool_)
+    for at in away:
+        kept[at - 12 : at + 3] = False
+    events = made(y, load[:, None], ts=60_000 * np.arange(n))
+    predicted, _ = run(Engine(config("features: [x], lags: 8")), events.take(np.flatnonzero(kept)))
+    error = np.full(n, np.nan)
+    error[kept] = np.abs(y[kept] - predicted["yhat"])
+    second = [at + 4 for at in away if at + 4 < n]
+    assert np.median(error[second]) < 3.0
+
+
 def test_what_a_rest_does_not_do_is_not_learned() -> None:
     """A room's temperature does not follow the machine in it: as good as with a load that is never zero."""
     y, load, _ = machine_that_rests("room")

@@ -122,14 +122,15 @@ def coded(n: int, entities: int = 3) -> Stream:
 
 
 def resting(n: int) -> Stream:
-    """Loads that are zero for a while, again and again, and unknown now and then; the target goes with that."""
+    """Loads that are zero for a while, again and again, and unknown now and then; the target goes with that. There are
+    pauses of hours, in which they change."""
     s = drift(n, 2, 3, seed=13)
     rng = np.random.default_rng(8)
     works = np.cumsum(rng.random((n, 2, 2)) < 0.1, axis=0) % 2 == 1
     s.u[..., :2] = np.where(works, np.abs(s.u[..., :2]) + 1.0, 0.0)
     s.y[:] += 20.0 * works[..., 0] - 5.0 * works[..., 1]
     s.u[rng.random(s.u.shape) < 0.02] = np.nan
-    return s
+    return s._replace(ts=s.ts + 12 * HOUR * np.cumsum(rng.random(n) < 0.05))
 
 
 def with_offset(n: int) -> Stream:

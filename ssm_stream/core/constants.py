@@ -20,6 +20,7 @@ BELIEF_KEEP, BELIEF_CLIP = 0.9, 3.0  # of what it has gained to believe them, in
 
 # effects of changes
 EFFECT_NOISE = 0.5  # variance of all else, over that of an unknown effect
+EFFECTS_PAUSE = 8.0  # usual gaps, after which no event is known to be the second of a change
 EFFECT_FORGETS = 0.5  # of what an event tells of an effect, the part by which it becomes more certain
 EFFECT_KNOWN = 99.0  # the most that 1/variance, less 1, becomes
 PART_KEEP = 0.99  # of the sums of an entity's part, an event

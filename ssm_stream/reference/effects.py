@@ -22,6 +22,7 @@ from ssm_stream.core.constants import (
     EFFECT_FORGETS,
     EFFECT_KNOWN,
     EFFECT_NOISE,
+    EFFECTS_PAUSE,
     PART_KEEP,
     PART_LEAN,
     PART_MOST,
@@ -182,13 +183,18 @@ def learn_effects(
     )
 
 
-def follow_categories(p: LearnerParams, own: EntityState, event: Event) -> EntityState:
-    """What turns, in an event, and for how long it has been what it is."""
+def follow_categories(p: LearnerParams, codes: tuple[PoolCodes, ...], own: EntityState, event: Event) -> EntityState:
+    """What turns, in an event, and for how long it has been what it is.
+
+    After a pause a change may have been at any time since the event before: the next event is not the second of it.
+    """
     if not p.effects:
         return own
+    usual = torch.tensor([1000.0 * each.gap() for each in codes], dtype=torch.float64)
+    paused = ((usual > 0.0) & (event.ts - own.time > EFFECTS_PAUSE * usual))[:, None]
     last, former, run, times = own.category[:, :EXPLAINED].unbind(1)
     now, new = _turning(p, event.u), (own.running.n == 0)[:, None]
     turns = ~new & _changes(now, last)
-    run = torch.where(new | turns, 0.0, run + 1.0)
+    run = torch.where(new | turns, torch.where(paused & ~new, float(RESPONSE), 0.0), run + 1.0)
     rows = [now, torch.where(turns, last, former), run, times + turns.double()]
     return own._replace(category=torch.cat([torch.stack(rows, 1), own.category[:, EXPLAINED:]], 1))

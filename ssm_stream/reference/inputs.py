@@ -378,7 +378,7 @@ def learn_past(
     back = torch.where(new[:, None], math.nan, own.u_last[:, p.features : -p.features]) if p.feature_lags > 1 else None
     own = own._replace(holding=learn_holding(p, own, u))
     own = own._replace(u_last=known_last if back is None else torch.cat([known_last, u, back], 1))
-    own = follow_categories(p, learn_seasons(p, own, event, y), event)
+    own = follow_categories(p, s.codes, learn_seasons(p, own, event, y), event)
     if s.codes:
         gaps = torch.where(new, math.nan, (event.ts - own.time) / 1000.0).tolist()
         each = zip(s.codes, event.ts.tolist(), gaps, known.tolist(), strict=True)

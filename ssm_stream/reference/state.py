@@ -214,7 +214,7 @@ class State(NamedTuple):
     surprise (B, 3): fast and slow mean of |error| of the first moment head; events that the slow one holds
     believed (B, features): what it has gained to believe a wild reading of each feature
     products: None where those heads are off; norm: None where a pool has one entity only
-    codes: of each pool; empty where there are neither codes, categories nor seasons
+    codes: of each pool; empty where there are neither codes, effects nor seasons
     """
 
     running: Running
@@ -328,7 +328,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         effects=EffectState(
             zeros(2 * RESPONSE, turns, VALUES), zeros(2 * RESPONSE, turns, VALUES), zeros(PART_SUMS, turns)
         ),
-        codes=tuple(PoolCodes(p.Q) for _ in range(B)) if p.K or p.seasons or (p.effects and p.categories) else (),
+        codes=tuple(PoolCodes(p.Q) for _ in range(B)) if p.K or p.seasons or p.effects else (),
     )  # fmt: skip
 
 

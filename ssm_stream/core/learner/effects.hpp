@@ -16,6 +16,7 @@ SSM_INLINE i64 find(const double* values, i64 seen, double value) {
 // Events since a category of the entity changed: 0 in the one where it does, −1 where that is long ago. One that changes so often that no
 // event would be free of doubt counts for nothing. stay: how many events the one that changes now usually stays
 constexpr double CHANGED_LATELY = (1 << CHANGES) - 1, RUN_RATE = 0.05;  // events; of the usual number between changes, a change
+constexpr double EFFECTS_PAUSE = 8.0;  // usual gaps, after which no event is known to be the second of a change
 enum { NOW, FORMER, RUN, STAY, TIMES, EXPLAINED, EXPECTED };  // rows of `Entity::category`
 SSM_INLINE bool changes(double now, double last) { return now != last && !(unknown(now) && unknown(last)); }
 // What turns: the categories, and of each feature whether it is zero: there a machine rests.
@@ -37,7 +38,8 @@ SSM_INLINE Change since_change(const Params& p, const Entity& s, const double* u
     }
     return found;
 }
-SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, bool first) {
+// paused: it comes after so long that a change may have been at any time since the event before
+SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, bool first, bool paused) {
     for (i64 j = 0; j < p.turns; ++j) {
         double* column = s.category + j;
         double &last = column[NOW * p.turns], &run = column[RUN * p.turns], &stay = column[STAY * p.turns], &times = column[TIMES * p.turns];
@@ -45,7 +47,7 @@ SSM_INLINE void follow_categories(const Params& p, Entity& s, const double* u, b
         run = first ? 0.0 : run + 1.0;
         if (!first && changes(now, last)) {
             stay += max(1.0 / ++times, RUN_RATE) * (run - stay);
-            run = 0.0;
+            run = paused ? static_cast<double>(RESPONSE) : 0.0;
             column[FORMER * p.turns] = last;
         }
         last = now;

@@ -445,7 +445,8 @@ inline void learn_gap(double* gaps, double gap) {
 inline void follow(const Params& p, const Scratch& w, Entity& s, Pool& pool, const Event& event, bool first) {
     const i64 f = p.features;
     learn_holding(p, s, event.u, first);
-    follow_categories(p, s, event.u, first);
+    const double usual = pool.gaps[GAPS] >= GAPS ? 1000.0 * pool.gaps[0] : 0.0;
+    follow_categories(p, s, event.u, first, usual > 0.0 && event.ts - s.time > EFFECTS_PAUSE * usual);
     s.jumped = w.unsure[SINCE_JUMP];
     for (i64 j = 0; j < f; ++j) {
         if (!unknown(event.u[j])) s.u_last[j] = event.u[j];
