@@ -61,7 +61,8 @@ def run_at_work(config: Config, run: EngineRun) -> AtWork | None:
 
 def find_rest_of(event: Event, batches: Sequence[Events]) -> Rest | None:
     """Return the states in which the signals of a run rest; None if there are none, see `find_rest`."""
-    values: dict[str, list[Any]] = {path: [] for path in dict.fromkeys([*event.columns, *event.targets])}
+    past = {path for path, each in event.derive.items() if each.past}  # a condition is of the event itself
+    values: dict[str, list[Any]] = {path: [] for path in [*event.columns, *event.targets] if path not in past}
     names: list[str] = []
     for events in batches:
         take = SAMPLE - len(names)
