@@ -58,8 +58,8 @@ class Assembler:
 
     def __call__(self, columns: Columns, doubtful: NDArray[np.bool_] | None = None) -> Events:
         """Return the events. doubtful (n,): those with a value that was made unknown before; see `Events`"""
-        entity, ts, read, target, position, texts = columns
-        context, idle = None, None
+        entity, ts, read, _, position, texts = columns
+        context = None
         good, good_target, found = self._good(columns)
         doubtful = found if doubtful is None else doubtful
         if self._inputs < read.shape[1]:
@@ -67,15 +67,10 @@ class Assembler:
         else:
             inputs = good
         features, windows = self.derived.add(inputs, good_target)
-        raw_target = None
-        if self._event.when:
-            idle = ~self._meets(entity, lambda path: self._column(columns, path, features))
-            if idle.any():
-                raw_target = good_target
-                good_target = np.where(idle if target.ndim == 1 else idle[:, None], np.nan, good_target)
-        return Events(
-            entity, ts, features, good_target, position, None, texts, windows, context, idle, raw_target, doubtful
-        )
+        events = Events(entity, ts, features, good_target, position, None, texts, windows, context, doubtful=doubtful)
+        if not self._event.when:
+            return events
+        return events.with_idle(~self._meets(entity, lambda path: self._column(columns, path, features)))
 
     def _good(self, columns: Columns) -> tuple[Floats, Floats, NDArray[np.bool_] | None]:
         """Return the values read and the targets, NaN for those that are not good, and the events that have such."""

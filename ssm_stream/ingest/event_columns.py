@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,14 @@ class Events:
     def active(self) -> NDArray[np.intp] | None:
         """(k,) the rows that are not idle; None if none is."""
         return np.flatnonzero(~self.idle) if self.idle is not None and self.idle.any() else None
+
+    def with_idle(self, idle: NDArray[np.bool_]) -> Events:
+        """Return the events, of which these (n,) do not meet `event.when`: their targets are hidden."""
+        if not idle.any():
+            return replace(self, idle=idle)
+        target = self.target
+        hidden = np.where(idle if target.ndim == 1 else idle[:, None], np.nan, target)
+        return replace(self, idle=idle, raw_target=target, target=hidden)
 
     def take(self, rows: NDArray[np.intp]) -> Events:
         """Return these rows, in this order."""

@@ -54,7 +54,7 @@ def run_at_work(config: Config, run: EngineRun) -> AtWork | None:
     for events in run.batches:
         rows = ~meets(events.entity, partial(event_column, event, events))
         idle += int(np.count_nonzero(rows))
-        batches.append(_with_idle(events, rows))
+        batches.append(events.with_idle(rows))
     changed = config.replace(event=event.model_copy(update={"when": when}))
     return AtWork(rest, rerun_alerts(changed, replace(run, batches=batches)), idle / max(len(run), 1))
 
@@ -78,12 +78,3 @@ def find_rest_of(event: Event, batches: Sequence[Events]) -> Rest | None:
         for at, (path, column) in enumerate(values.items())
     ]
     return find_rest([column for column in columns if column.values], dict(enumerate(names)))
-
-
-def _with_idle(events: Events, idle: np.ndarray[Any, np.dtype[np.bool_]]) -> Events:
-    """Return events of which these (n,) do not meet their operating condition; see `Events`."""
-    if not idle.any():
-        return replace(events, idle=idle)
-    target = events.measured
-    hidden = np.where(idle if target.ndim == 1 else idle[:, None], np.nan, target)
-    return replace(events, idle=idle, raw_target=target, target=hidden)
