@@ -388,7 +388,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         // often brought.
         if (error_scale::is_known(context) && !quiet && !standing && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             const double least = over > 0.0 ? readable / over : 0.0;
-            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least, !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT))), SCORE_MOST);
+            const bool noticed = !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT));
+            const bool less = context.number[error_scale::PLAIN] < error_scale::usual(context);
+            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least, noticed, less), SCORE_MOST);
         }
         const days::Days by_day(state, j.k, e);
         double* day = by_day.number;

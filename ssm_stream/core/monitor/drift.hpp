@@ -21,6 +21,10 @@
 // memory, of z and of z² apart, and both are shrunk so that their sums vary as those of independent ones do: evidence then
 // counts for as many events as it is worth.
 //
+// Errors that have become smaller by their context alone are no change either: a start is a burst of errors, which teaches the context
+// large ones, and the calm work after it would be another size of errors each morning. So the evidence waits until their running
+// mean is below what they usually are.
+//
 // A shift that is too small to matter, below the step that the target is read in, is no alarm: its evidence waits below the threshold,
 // so that there is one at once when it has grown.
 //
@@ -356,8 +360,8 @@ SSM_INLINE bool is_slight(const Drift& s, double least) {
     return max(lately, is_smaller(best) ? number[SCALE] : 0.0) < STEPS_AROUND * least;
 }
 
-// Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit; least: as of `observe`
-inline double wager(const Drift& s, double x, double z, double size, double budget, double least) {
+// Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit; least, less: as of `observe`
+inline double wager(const Drift& s, double x, double z, double size, double budget, double least, bool less) {
     double* number = s.number;
     number[BLOCK_SUM] += min(max(x, -8.0), 8.0);
     number[IN_BLOCK] += 1.0;
@@ -370,8 +374,8 @@ inline double wager(const Drift& s, double x, double z, double size, double budg
     const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
     const double evidence = total / (caution > 0.0 ? threshold * series::exp(caution) : threshold);
     if (evidence < 1.0) return evidence;
-    if (least > 0.0 && is_slight(s, least)) {
-        // It waits just below the threshold: no alarm while it is so small, and one at once when it has grown.
+    if ((least > 0.0 && is_slight(s, least)) || (!less && is_smaller(best_bet(s)))) {
+        // It waits just below the threshold: no alarm while it is so small, or no less than usual, and one at once when that has changed.
         for (int i = 0; i < BETS_ALL; ++i) s.bets[i] *= WAITS / evidence;
         return WAITS;
     }
@@ -389,8 +393,8 @@ inline void prefetch(const Drift& s) {
 
 // Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
 // budget: mean events between false alarms; hold: the old reference is kept after an alarm even if errors do not fit it
-// least: what a mean error must move by to matter; noticed: an alarm was an alert
-SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false, double least = 0.0, bool noticed = true) {
+// least: what a mean error must move by to matter; noticed: an alarm was an alert; less: errors are smaller than they usually are
+SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false, double least = 0.0, bool noticed = true, bool less = true) {
     double* number = s.number;
     const double seen = number[SEEN];
     number[SEEN] = seen + 1.0;
@@ -427,7 +431,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold,
         if (number[TESTING] == 0.0) learn_level(number, LEVEL, z), learn_level(number, SIZE, more), learn_wander(number);
         join(s, w);
         const double most = anomalous ? ANOMALY_MOST : INFINITE;
-        evidence = number[TESTING] > 0.0 ? test(s, hold, noticed) : wager(s, x, clip(beyond, most), min(size, most * most - 1.0), budget, least);
+        evidence = number[TESTING] > 0.0 ? test(s, hold, noticed) : wager(s, x, clip(beyond, most), min(size, most * most - 1.0), budget, least, less);
     }
     age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;
