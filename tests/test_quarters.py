@@ -104,3 +104,18 @@ def test_what_comes_at_this_time_each_day_and_does_not_is_an_anomaly(days: int) 
     predicted, alerts = run(Engine(config("features: [a]")), events)
     assert predicted["score"][begin] > 3.0
     assert begin in [alert.row for alert in alerts]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_takes_minutes_to_begin_at_this_time_is_in_doubt_at_its_first(seed: int) -> None:
+    """The prediction leaps by what the means of two quarters of an hour differ by, all of which comes later: each day
+    it was ten times its interval off."""
+    days = 8
+    rng, n = np.random.default_rng(seed), days * DAY // MINUTE
+    minute = np.arange(n) % 1440
+    target = 20.0 + rng.normal(0.0, 0.3, n) + np.where(minute < 400, 80.0 * np.clip((minute - 120) / 12, 0.0, 1.0), 0.0)
+    events = made(target, np.zeros((n, 1)), ts=MINUTE * np.arange(n) + 1_768_003_200_000 // DAY * DAY)
+    predicted, _ = run(Engine(config("features: [a]")), events)
+    first = 1440 * np.arange(3, days) + 120
+    assert np.all(predicted["lower"][first] <= target[first])
+    assert np.all(predicted["upper"][first] >= target[first])

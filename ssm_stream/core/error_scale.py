@@ -56,12 +56,12 @@ class ErrorScaleState(NamedTuple):
 class ErrorScalePoolState(NamedTuple):
     """P pools, a row each; zeros are a fresh pool.
 
-    number (P, 38): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
+    number (P, 40): events, decayed; weight of the recent past, and the decayed sum of its squares; the smallest step of
         a target, 0: none yet; usual errors over their scale, less 1; of unknown features, of leaps with the clock, of
-        four lengths of gaps, of a change of a category in its event and the 2, 4, 8 after it, and of a jump of a
-        feature likewise, the log of what they do to squared errors by what they would in theory, and the events that
-        these were learned from; of jumps up and down in pauses, how many lately and their size; drifts of errors that
-        had become smaller, how many lately
+        those as usual, of four lengths of gaps, of a change of a category in its event and the 2, 4, 8 after it, and of
+        a jump of a feature likewise, the log of what they do to squared errors by what they would in theory (of leaps
+        as usual how much of them does not come), and the events that these were learned from; of jumps up and down in
+        pauses, how many lately and their size; drifts of errors that had become smaller, how many lately
     tail (P, 3): mean and mean square of the excess of large errors, exceedances (`interval.hpp`)
     w, v (P, D): weights; P (P, D, D): inverse of the inputs' decayed second moments
     """

@@ -25,7 +25,7 @@ class Pending(NamedTuple):
     open (E, H) int8; ts (E, H) int64 ms; key (E, H) int64: code of the event's id; pool (E, H) int64
     flag (E, H, 6) int8: did entity and norm scope answer; were hour and weekday codes, and the seasons inputs; had the
         entity no label yet; had the pool one
-    number (E, H, 20): distances from the gates' answer to the bounds of its interval; share of the prediction that
+    number (E, H, 21): distances from the gates' answer to the bounds of its interval; share of the prediction that
         stands on other entities; `Scratch.wild`, `otherwise` and `unsure`
     v (E, H, F + features): numbers, NaN where unknown, then what the features were taken for; named
         (E, H, categories + 2 · turning): categories and `Scratch.turn`; steps (E, H, 2) int8: inputs;
@@ -92,7 +92,7 @@ def new_pending(p: LearnerParams, E: int, H: int, *, challenger: bool = False) -
         key=np.zeros((E, H), np.int64),
         pool=np.zeros((E, H), np.int64),
         flag=np.zeros((E, H, 6), np.int8),
-        number=np.zeros((E, H, 20)),
+        number=np.zeros((E, H, 21)),
         v=np.zeros((E, H, p.F + p.features)),
         named=np.zeros((E, H, p.categories + 2 * turning(p))),
         steps=np.zeros((E, H, 2), np.int8),

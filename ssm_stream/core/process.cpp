@@ -443,7 +443,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         return score;
     }
     const double over = scale > 0.0 ? min(heard_size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
-    error_scale::learn_wider(context, state.learner.w.unsure, over);
+    error_scale::learn_wider(context, state.learner.w.unsure, error, over);
     const double passing = error_scale::passing(context);
     error_scale::learn(context, j.answer, error / passing, heard_size / passing, moment_of(state, j.k, j.context, j.time), entities);
     interval::observe(width, learned, over, unit, r.level, 1.0 / events, j.context[0], allowed == 1.0, apart);

@@ -348,10 +348,11 @@ class Scratch(NamedTuple):
         the prediction is shifted by, as categories changed, last errors of corrected heads
     a (T,) answers; active (T,): 1 or 0; gate (G, T): in proportion to weights; made (MADE,): answers of the gates, of
         the views, of the top gate, the prediction, and where between two places level and difference of the gates lie;
-        judged (1,): the answer that is judged, of the gates and the challenger; unsure (17,): mean square of what it
-        is wrong by for features that are unknown; square of its leap with the clock; squared error more after a gap,
-        over the usual one; in which span after a change of a category it is, and after a jump of a feature; how long a
-        category usually stays that changes with it; events since the jump, from 1; usual gaps since the event before;
+        judged (1,): the answer that is judged, of the gates and the challenger; unsure (18,): mean square of what it
+        is wrong by for features that are unknown; square of its leap with the clock, and of one as usual, negative
+        where it is down; squared error more after a gap, over the usual one; in which span after a change of a
+        category it is, and after a jump of a feature; how long a category usually stays that changes with it; events
+        since the jump, from 1; usual gaps since the event before;
         turn (2, categories): events since each changed, −1 where that is long ago, and its value before;
         g (T,) total weights; off (T,): room.
         Places beyond the answers in use are zero, to whole vector steps

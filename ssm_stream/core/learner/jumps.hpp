@@ -16,7 +16,7 @@ constexpr double AFTER_PAUSE = 1.5;    // where the jump was a pause: counted by
 constexpr double AFTER_LEAP = 1.25;    // and a leap by quarters
 constexpr double ALIKE_LEAPS = 0.6;     // share of the largest change from which on another one is like it: more than one day of two, less than five of seven
 constexpr double LEAPS_LATELY = 2.0;    // events after a leap in which the gate may still lean on it
-constexpr i64 LEAPT = 1;               // place in `Scratch::unsure`: square of the prediction's leap with the clock
+constexpr i64 LEAPT = 1, LEAPT_AS_USUAL = 2;  // places in `Scratch::unsure`: square of the prediction's leap with the clock; of one as usual, negative where it is down
 constexpr i64 GAPS_PASSED = DOUBTS + 2;  // the next place: usual gaps since the event before
 
 // In which span an event is that comes so many after the one that began it.
@@ -51,14 +51,16 @@ SSM_INLINE bool leapt_lately(const Scratch& w) {
     return since > 0.0 && since <= LEAPS_LATELY && since == std::floor(since);
 }
 // By how much seasonal answers, by their weights, take the prediction from the last target at the first event of a quarter of an hour
-// that has several, and at the next ones after a leap; 0 where all three leap alike. What began at this time yesterday need not begin
-// today, and all that the means of two quarters differ by would come at once.
-SSM_INLINE double leap(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
-    if (p.seasonal <= SEASONAL || !w.flag[SEASONS] || !(s.unit > 0.0) || 2000.0 * pool.gaps[0] > static_cast<double>(QUARTER)) return 0.0;
+// that has several, and at the next ones after a leap. What began at this time yesterday need not begin today, and all that the means of
+// two quarters differ by would come at once. Where all three leap alike, it is as usual: then there is as much doubt as such leaps have
+// been wrong, as where what begins takes minutes, or comes a few of them later.
+struct Leap { double by = 0.0; bool as_usual = false; };
+SSM_INLINE Leap leap(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
+    if (p.seasonal <= SEASONAL || !w.flag[SEASONS] || !(s.unit > 0.0) || 2000.0 * pool.gaps[0] > static_cast<double>(QUARTER)) return {};
     const double *answers = w.a + LAST_TARGET + 1, *weights = w.g + LAST_TARGET + 1, last = w.a[LAST_TARGET], least = Z_CLIP * s.unit;
     double by = 0.0, most = 0.0, alike = std::numeric_limits<double>::infinity();
     for (i64 i = 0; i < p.seasonal; ++i) by += weights[i] * (answers[i] - last);
-    if (!(std::fabs(by) >= least)) return 0.0;
+    if (!(std::fabs(by) >= least)) return {};
     const bool lately = leapt_lately(w);
     const double* seasons = w.season + (lately ? 0 : SEASONAL);  // as changes they are there at first events only
     for (i64 i = 0; i < SEASONAL; ++i) {
@@ -67,12 +69,13 @@ SSM_INLINE double leap(const Params& p, const Scratch& w, const Entity& s, const
         most = max(most, change), alike = min(alike, max(change, 0.0));
     }
     if (lately || seasons[0] == seasons[2]) alike = 0.0;  // of one day alone
-    return most >= least && alike < ALIKE_LEAPS * most ? by : 0.0;
+    return most >= least ? Leap{by, alike >= ALIKE_LEAPS * most} : Leap{};
 }
 // The prediction's leap as a doubt: of its event, and of those that follow.
-SSM_INLINE void doubt_leap(const Scratch& w, double by) {
-    w.unsure[LEAPT] = min(by * by, SQUARE_MOST);
-    if (by == 0.0 || leapt_lately(w)) return;
+SSM_INLINE void doubt_leap(const Scratch& w, const Leap& leap) {
+    const double square = min(leap.by * leap.by, SQUARE_MOST);
+    w.unsure[LEAPT] = leap.as_usual ? 0.0 : square, w.unsure[LEAPT_AS_USUAL] = leap.as_usual ? std::copysign(square, leap.by) : 0.0;
+    if (leap.by == 0.0 || leap.as_usual || leapt_lately(w)) return;
     place_span(w.unsure + DOUBTS - CHANGES, 0.0), w.unsure[SINCE_JUMP] = AFTER_LEAP;
 }
 // Is the event the second after a pause?

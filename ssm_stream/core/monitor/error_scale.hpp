@@ -73,7 +73,7 @@ enum { TOTAL, WEIGHT, MOMENT, STEP, USUAL_MORE, LOG_PART, DOUBTED = LOG_PART + D
 // of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
 // one; of the context alone; ρ; φ'Pφ; log of the scale without sides over the plain one; exp of the halved log ratio; log of
 // the recent size; of `widen`: what to multiply the scales by, and the parts of its square
-enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG, WIDER, BY_UNKNOWN, BY_LEAP, BY_GAP, SCALE_NUMBERS = BY_UNKNOWN + DOUBTS };
+enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, OVER_PLAIN, LEAN, RECENT_LOG, WIDER, BY_UNKNOWN, BY_LEAP, BY_USUAL_LEAP, BY_GAP, SCALE_NUMBERS = BY_UNKNOWN + DOUBTS };
 static_assert(SCALE_NUMBERS <= 2 * 16);  // two rows of the working space, of CONTEXT numbers to whole vectors at least
 
 // sin and cos of the hour's angle

@@ -6,7 +6,8 @@
 // may not care for a gap, while an engine that stands between two trips cools by far more than it ever does on one; so of gaps by their
 // length. What a change of a category, or a jump, adds in the event where it comes, in the two after it, the next
 // four and the next eight, nobody knows: as much again as usual until such changes have shown it, and of jumps little until there
-// have been some. Interval, anomaly score and drift detector judge such an event by its wider scale.
+// have been some. A leap that all that is known of its time makes alike is in doubt by the share of such leaps that has not come (where what
+// begins takes minutes, the first event brings none of it). Interval, anomaly score and drift detector judge such an event by its wider scale.
 #pragma once
 #include "error_scale.hpp"
 
@@ -18,6 +19,7 @@ constexpr double WIDER_TAUGHT = 0.2;     // from which on an event teaches how m
 constexpr double WIDER_PRIOR = 3.0, WIDER_MEMORY = 30.0;  // events
 constexpr double USUAL_RATE = 0.002;      // of the other events' errors over their scale
 constexpr double WIDER_LOG_LEAST = -8.0;
+constexpr double USUAL_LEAP_PRIOR = 0.5;  // leaps as usual that have come, of each pool
 // For what theory gives, the most; a change, or a pause, may be the whole range of the target.
 constexpr double WIDER_LOG_MOST = 3.0, CHANGED_LOG_MOST = 9.2;
 // Events of a span after jumps that a pool has learned from, before which they do no more than double the scale: a fault of several
@@ -39,9 +41,9 @@ SSM_ALONE double after_gap(const LearnerState& state, i64 e, double gaps) {
 }
 
 // How much an event's error is in doubt, by kind, over the square of the usual one and by theory alone.
-enum Doubt { UNKNOWNS, LEAP, GAP, CHANGE = GAP + PAUSES, JUMP = CHANGE + CHANGES, KINDS = JUMP + CHANGES };
+enum Doubt { UNKNOWNS, LEAP, USUAL_LEAP, GAP, CHANGE = GAP + PAUSES, JUMP = CHANGE + CHANGES, KINDS = JUMP + CHANGES };
 static_assert(KINDS == static_cast<int>(DOUBTS) && static_cast<int>(BY_GAP) == BY_UNKNOWN + static_cast<int>(GAP));
-static_assert(LEAP == static_cast<int>(BY_LEAP) - BY_UNKNOWN && LEAP == static_cast<int>(LEAPT));
+static_assert(LEAP == static_cast<int>(BY_LEAP) - BY_UNKNOWN && LEAP == static_cast<int>(LEAPT) && USUAL_LEAP == static_cast<int>(LEAPT_AS_USUAL));
 // How much is in doubt after so many usual gaps, by their length.
 SSM_INLINE void place_gap(double* unsure, double gaps, double doubt) {
     i64 length = 0;
@@ -49,14 +51,20 @@ SSM_INLINE void place_gap(double* unsure, double gaps, double doubt) {
     for (i64 i = 0; i < PAUSES; ++i) unsure[GAP + i] = i == length ? doubt : 0.0;
 }
 SSM_INLINE bool is_pause(int kind) { return GAP < kind && kind < CHANGE; }
-SSM_INLINE double most_of(int kind) { return kind == LEAP || is_pause(kind) ? PAUSE_MOST : WIDER_MOST; }
+SSM_INLINE double most_of(int kind) { return kind == LEAP || kind == USUAL_LEAP || is_pause(kind) ? PAUSE_MOST : WIDER_MOST; }
+constexpr int NOT_COME = static_cast<int>(LOG_PART) + USUAL_LEAP;  // of the pool's numbers: mean share of leaps as usual, in place of a log
 struct Doubts { double of[DOUBTS]; };
 SSM_INLINE Doubts doubts_of(const Scale& s, const double* unsure) {
     const double square = s.room[BARE] * s.room[BARE];
     Doubts doubts;
     for (int kind = GAP; kind < KINDS; ++kind) doubts.of[kind] = unsure[kind];
-    for (const int kind : {UNKNOWNS, LEAP}) doubts.of[kind] = unsure[kind] > 0.0 ? min(unsure[kind] / square, most_of(kind)) : 0.0;
+    for (const int kind : {UNKNOWNS, LEAP, USUAL_LEAP}) doubts.of[kind] = unsure[kind] != 0.0 ? min(std::fabs(unsure[kind]) / square, most_of(kind)) : 0.0;
     return doubts;
+}
+SSM_INLINE bool any_of(const double* unsure) {
+    bool any = false;
+    for (int kind = 0; kind < KINDS; ++kind) any |= unsure[kind] != 0.0;
+    return any;
 }
 SSM_INLINE double sum_from(int kind, const double* of) {
     double sum = 0.0;
@@ -64,7 +72,7 @@ SSM_INLINE double sum_from(int kind, const double* of) {
     return sum;
 }
 // How much is in doubt of what differs from event to event: which feature is unknown, where the prediction leaps, and from what to what a category changed.
-SSM_INLINE double vague(const Scale& s) { return s.room[BY_UNKNOWN] + s.room[BY_LEAP] + sum_from(CHANGE, s.room + BY_UNKNOWN); }
+SSM_INLINE double vague(const Scale& s) { return s.room[BY_UNKNOWN] + s.room[BY_LEAP] + s.room[BY_USUAL_LEAP] + sum_from(CHANGE, s.room + BY_UNKNOWN); }
 // What is over with the event, or soon: errors after it know nothing of it. As a factor of this error's scale.
 SSM_INLINE double passing(const Scale& s) { return std::sqrt(1.0 + sum_from(LEAP, s.room + BY_UNKNOWN)); }
 
@@ -73,24 +81,34 @@ SSM_INLINE void widen(const Scale& s, const double* unsure) {
     double* part = s.room + BY_UNKNOWN;
     s.room[WIDER] = 1.0;
     for (int kind = 0; kind < KINDS; ++kind) part[kind] = 0.0;
-    if (!(s.room[BARE] > 0.0) || sum_from(UNKNOWNS, unsure) == 0.0) return;
+    if (!(s.room[BARE] > 0.0) || !any_of(unsure)) return;
     const Doubts doubts = doubts_of(s, unsure);
     for (int kind = 0; kind < KINDS; ++kind)
         if (doubts.of[kind] > 0.0) {
             const bool few = kind >= JUMP && s.pool_number[DOUBTED + kind] < JUMPS_LEARNED;
-            part[kind] = min(series::exp(s.pool_number[LOG_PART + kind]) * doubts.of[kind], few ? FEW_JUMPS_MOST : most_of(kind));
+            const double share = s.pool_number[NOT_COME], times = kind == USUAL_LEAP ? share * share : series::exp(s.pool_number[LOG_PART + kind]);
+            part[kind] = min(times * doubts.of[kind], few ? FEW_JUMPS_MOST : most_of(kind));
         }
     s.room[WIDER] = std::sqrt(1.0 + sum_from(UNKNOWNS, part));
 }
+// How much of a leap does not come, in the mean, that all that is known of its time makes alike: all of it does until some have not.
+// lacking, leapt: squares over the usual one
+SSM_INLINE void learn_usual_leap(double* number, double lacking, double leapt) {
+    double &share = number[NOT_COME], &count = number[static_cast<int>(DOUBTED) + USUAL_LEAP];
+    share += (min(std::sqrt(lacking / leapt), 1.0) - share) / (min(count, WIDER_MEMORY) + USUAL_LEAP_PRIOR + 1.0);
+    count += 1.0;
+}
 // Learn what such an event was like beside the others. over: its error over its scale
-SSM_INLINE void learn_wider(const Scale& s, const double* unsure, double over) {
+SSM_INLINE void learn_wider(const Scale& s, const double* unsure, double error, double over) {
     double* number = s.pool_number;
+    const double lacking = error * unsure[USUAL_LEAP] < 0.0 ? over * over * s.room[WIDER] * s.room[WIDER] : 0.0;
     over = min(over, CLIP);
-    if (sum_from(UNKNOWNS, unsure) == 0.0) {
+    if (!any_of(unsure)) {
         number[USUAL_MORE] += USUAL_RATE * (over - 1.0 - number[USUAL_MORE]);
         return;
     }
-    const Doubts doubts = doubts_of(s, unsure);
+    Doubts doubts = doubts_of(s, unsure);
+    if (doubts.of[USUAL_LEAP] > 0.0) learn_usual_leap(number, lacking, doubts.of[USUAL_LEAP]), doubts.of[USUAL_LEAP] = 0.0;
     const double all = sum_from(UNKNOWNS, doubts.of);
     if (!(all >= WIDER_TAUGHT)) return;
     const double surprise = over / (1.0 + number[USUAL_MORE]) - 1.0;
