@@ -151,6 +151,32 @@ def test_an_event_of_a_signal_that_is_recorded_but_not_watched_is_kept(tmp_path:
         read_true_events(slip, config, ["7"], is_recorded=is_recorded)
 
 
+@pytest.mark.parametrize("target", ["all", "y"])
+def test_an_event_of_a_category_is_kept_as_of_what_is_recorded(target: str, tmp_path: Path) -> None:
+    """A category is read, but no alarm names it. The time is no signal of that kind."""
+    file = tmp_path / "recording.csv"
+    file.write_text("e,ts,x,y,z,step,bath\n7,2026-01-02T00:00:00,1,2,3,40,958\n", encoding="utf-8")
+    features = ["x", "y"] if target == "all" else ["x"]
+    update = {"target": target, "features": features, "categories": ["step"], "inputs": ["z"]}
+    event = settings().event.model_copy(update=update if target == "all" else update | {"inputs": None})
+    config = settings().replace(event=event)
+    has_signal = partial(Recording(file).has_signal, config)
+    assert [name for name in ("x", "y", "z", "step", "bath", "bat") if not has_signal(name)] == ["bat"]
+    rows = "entity,start,end,signal\n7,2026-01-02T00:00:00,2026-01-02T05:00:00,step\n"
+    (found,) = read_true_events(labels_file(tmp_path, rows), config, ["7"], is_recorded=has_signal)
+    assert found.signal == "step"
+    if target == "all":
+        assert not has_signal("ts")
+
+
+def test_as_many_targets_as_there_may_be_leave_room_for_a_signal_of_a_label(tmp_path: Path) -> None:
+    names = [f"s{i}" for i in range(64)]
+    file = tmp_path / "recording.csv"
+    file.write_text(",".join(["e", "ts", *names, "bath"]) + "\n7,2026-01-02" + ",1" * 65 + "\n", encoding="utf-8")
+    event = settings().event.model_copy(update={"target": "all", "features": names})
+    assert Recording(file).has_signal(settings().replace(event=event), "bath")
+
+
 def test_an_alarm_finds_events_of_its_signals_alone() -> None:
     a, b, c = (TrueEvent("m0", 100, 200, signal=signal) for signal in ("a", "b", ""))
     of_a = Alarm(120, (0,), "drift", 0, {"target": "a", "targets": [{"target": "a"}]})
@@ -842,6 +868,20 @@ def test_wrong_calls_are_told(
     assert done.exit_code == code, done.output
     assert words in re.sub(r"\s*│?\n│?\s*", " ", done.output)
     assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("text", ["unit,start,end\nm1,{0},{1}\n", "entity,start,end,signal\nm1,{0},{1},bath\n"])
+def test_labels_are_refused_before_the_engine_runs(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long recording the engine takes minutes; a slip in a name of a column needs none of them."""
+
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("it ran")
+
+    monkeypatch.setattr("ssm_stream.evaluate.pilot.evaluation.run_pilot", run)
+    (folder / "slip.csv").write_text(text.format(at(399), at(402)))
+    done = ssm_stream(folder / "c.yaml", folder / "r.csv", "--labels", folder / "slip.csv")
+    assert done.exit_code == 1, done.output
+    assert "slip.csv:" in done.output
 
 
 def test_the_pools_of_production_and_the_share_inside_episodes_are_in_the_report() -> None:

@@ -252,10 +252,11 @@ def rows_to_read(rows: Recording) -> int | None:
 
 
 def read_labels(
-    path: Path, config: Config, rows: Recording, entities: Collection[str], unjudged: Collection[str] = ()
+    path: Path, config: Config, rows: Recording, entities: Collection[str] | None, unjudged: Collection[str] = ()
 ) -> list[TrueEvent]:
     """Return the true events of a file of labels; print which signals of theirs nobody watches.
 
+    entities: of the recording; None: not known yet, so that any name will do
     unjudged: targets whose events are skipped, as another one is chosen
 
     Raises:
@@ -267,7 +268,8 @@ def read_labels(
     events = read_true_events(path, config, entities, unjudged, is_recorded)
     watched = {*config.event.targets, *config.event.numbers, ""}
     for signal, count in Counter(event.signal for event in events if event.signal not in watched).items():
-        named = f"{count} true event{'s' * (count > 1)} of `{signal}`, which is no target and no input"
+        role = "a category, and no target" if signal in config.event.categories else "no target and no input"
+        named = f"{count} true event{'s' * (count > 1)} of `{signal}`, which is {role}"
         echo(f"{path.name}: {named}: missed, unless an alarm without a signal finds it", err=True)
     return events
 

@@ -95,6 +95,7 @@ def pilot(
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
     from ssm_stream.evaluate.recordings import RecordingError
+    from ssm_stream.evaluate.true_events import read_true_events
 
     labels, feedback, costs, first, seed, partitions, target, limit, lang = judging
     if labels is not None and feedback is not None:
@@ -116,9 +117,13 @@ def pilot(
         recording = stack.enter_context(file_or_topic(loaded, file, where))
         loaded, rows = open_recording(loaded, recording, limit, reading)
 
+        unjudged = whole.event.targets if target else ()
+        if labels is not None:  # what is wrong with them shows before the engine runs
+            read_labels(labels, loaded, rows, None, unjudged)
+
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
-            return read_labels(labels, loaded, rows, names, whole.event.targets if target else ())
+            return read_true_events(labels, loaded, names, unjudged, lambda _: True)
 
         with bar:
             task = bar.add_task("engine", total=rows_to_read(rows))

@@ -37,7 +37,7 @@ class TrueEvent(NamedTuple):
 def read_true_events(
     path: Path,
     config: Config,
-    entities: Collection[str],
+    entities: Collection[str] | None,
     unjudged: Collection[str] = (),
     is_recorded: Callable[[str], bool] = lambda _: False,
 ) -> list[TrueEvent]:
@@ -50,7 +50,7 @@ def read_true_events(
     skipped.
 
     Args:
-        entities: of the recording
+        entities: of the recording; None: not known yet, so that any name will do
         unjudged: targets whose events are skipped, as another one is chosen
         is_recorded: whether the recording has a signal that is no target and no input; its events are kept, and missed
 
@@ -77,7 +77,7 @@ def read_true_events(
     for at, row, name, start, end in zip(places, rows, names, read[0][1], read[1][1], strict=True):
         if only is not None and not only.matches(name):
             continue
-        if name not in entities:
+        if entities is not None and name not in entities:
             cure = suggest(name, sorted(entities), "its entities")
             raise RecordingError(f"{path}:{at}: entity: {name!r} is not in the recording; {cure}")
         for column in ("start", "end"):

@@ -280,8 +280,16 @@ class Recording:
 
     def has_signal(self, config: Config, signal: str) -> bool:
         """Return whether the file has a column or signal of this path, watched or not; it has those configured."""
-        event = config.event.model_copy(update={"features": [*config.event.features, signal]})
-        return not self.missing_paths(config.replace(event=event))
+        event = config.event
+        if signal in (*event.targets, *event.columns):
+            return True
+        # With `target: all` a feature is a target, too, of which there is a largest number.
+        key = "inputs" if event.watches_all else "features"
+        try:
+            read = config.replace(event=event.model_copy(update={key: [*(getattr(event, key) or []), signal]}))
+        except ValueError:  # the entity, or the time
+            return False
+        return not self.missing_paths(read)
 
     def missing_paths(self, config: Config) -> list[str]:
         """Return an error sentence for each configured column or path that the file does not have; of JSON lines, that
