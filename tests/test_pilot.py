@@ -194,6 +194,19 @@ def test_what_is_wrong_with_labels_is_told_with_its_line(text: str, told: str, t
         read_true_events(labels_file(tmp_path, text), settings(), ["m0"])
 
 
+def test_labels_of_the_one_machine_need_no_entity(tmp_path: Path) -> None:
+    """A recording without a column of machines has none that a file of labels could repeat."""
+    config = settings()
+    one = config.replace(event=config.event.model_copy(update={"entity_default": "line-2"}))
+    for text in ("start,end\n2026-01-02,2026-01-03\n", "entity,start,end\n,2026-01-02,2026-01-03\n"):
+        (event,) = read_true_events(labels_file(tmp_path, text), one, ["line-2"])
+        assert (event.entity, event.end - event.start) == ("line-2", 24 * HOURLY)
+    with pytest.raises(RecordingError, match=r":1: column `start` is missing"):
+        read_true_events(labels_file(tmp_path, "end\n2026-01-03\n"), one, ["line-2"])
+    with pytest.raises(RecordingError, match=r":1: column `entity` is missing"):
+        read_true_events(labels_file(tmp_path, "start,end\n2026-01-02,2026-01-03\n"), config, ["m0"])
+
+
 @pytest.mark.parametrize(("start", "end"), [("02:00", "03:30"), ("01:00", "02:30"), ("02:50", "02:20")])
 def test_a_label_of_the_hour_that_comes_twice_needs_its_offset(start: str, end: str, tmp_path: Path) -> None:
     local = settings()
@@ -842,6 +855,15 @@ def test_wrong_calls_are_told(
     assert done.exit_code == code, done.output
     assert words in re.sub(r"\s*│?\n│?\s*", " ", done.output)
     assert not (folder / "report.html").exists()
+
+
+def test_wrong_labels_are_refused_before_the_engine_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "wrong.csv").write_text("entity,start,end\nm0,soon,2026-01-02\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("ssm_stream.evaluate.pilot.evaluation.run_pilot", lambda *_, **__: pytest.fail("it ran"))
+    done = ssm_stream("c.yaml", "r.csv", "--labels", "wrong.csv")
+    assert done.exit_code == 1, done.output
+    assert "wrong.csv:2: timestamp: `start` is not ISO 8601" in re.sub(r"\s*│?\n│?\s*", " ", done.output)
 
 
 def test_the_pools_of_production_and_the_share_inside_episodes_are_in_the_report() -> None:

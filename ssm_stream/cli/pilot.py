@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,6 +96,7 @@ def pilot(
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
     from ssm_stream.evaluate.recordings import RecordingError
+    from ssm_stream.evaluate.true_events import read_true_events
 
     labels, feedback, costs, first, seed, partitions, target, limit, lang = judging
     if labels is not None and feedback is not None:
@@ -120,6 +122,9 @@ def pilot(
             assert labels is not None
             return read_labels(labels, loaded, rows, names, whole.event.targets if target else ())
 
+        if labels is not None:  # what is wrong with the file is found before the engine runs for minutes
+            unjudged = whole.event.targets if target else ()
+            read_true_events(labels, loaded, None, unjudged, functools.partial(rows.has_signal, loaded))
         with bar:
             task = bar.add_task("engine", total=rows_to_read(rows))
             made = run_pilot(
