@@ -912,10 +912,24 @@ def test_what_each_signal_has_one_value_of_is_no_entity() -> None:
         draft = decided(rows)
         assert draft.event.entity == ("machine" if rows is one else "entity")
         assert (sorted(draft.event.targets), draft.left_out) == (["lab", "load", "speed"], {})
-    draft = decided(one, entity="unit")
-    assert (
-        draft.left_out["lab"] == "in no row: they are made at readings of `load`, of what their entity had until then"
-    )
+    assert "lab" in decided(one, entity="unit").event.targets, "on a grid, whatever has readings has rows"
+    alike = [row for row in one if row["signal"] != "lab"]
+    left_out = decided(alike, entity="unit").left_out
+    assert left_out["speed"] == "in no row: they are made at readings of `load`, of what their entity had until then"
+
+
+def test_a_sample_of_readings_has_the_stops_in_which_most_signals_are_not_sent() -> None:
+    """Of a historian that stores changes alone: production makes rows on the grid all the same."""
+    rng, rows = np.random.default_rng(0), []
+    for i in range(800):
+        stops = i % 100 >= 80
+        values: dict[str, Any] = {"state": "stop" if stops else "run"} if i % 20 == 0 else {}
+        values |= {} if stops else {"flow": 50 + float(rng.normal())}
+        values |= {"temp": 80 + float(rng.normal())} if i % 2 else {}
+        rows += [{"ts": 1_772_323_200 + 60 * i, "tag": tag, "value": value} for tag, value in values.items()]
+    draft = decided(rows)
+    assert draft.event.every == 60.0
+    assert "state" in draft.event.categories
     assert decided(readings(machine="unit")).event.entity == "unit", "two machines by the order of their rows"
 
 

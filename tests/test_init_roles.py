@@ -64,7 +64,7 @@ def test_pulses_that_all_machines_are_mostly_without_are_not_shared() -> None:
     assert "rejects" in decided(rows).event.targets
 
 
-@pytest.mark.parametrize("name", ["supply_temp_sp_C", "TempSetpoint", "druck_soll", "SV"])
+@pytest.mark.parametrize("name", ["supply_temp_sp_C", "TempSetpoint", "druck_soll", "SV", "target_temp", "TempTarget"])
 def test_a_command_is_an_input_and_no_target(name: str) -> None:
     rng = np.random.default_rng(2)
     steps = np.repeat(rng.integers(32, 43, (N // 50, 2)) / 2.0, 50, axis=0)
@@ -74,6 +74,20 @@ def test_a_command_is_an_input_and_no_target(name: str) -> None:
     assert name in (draft.event.inputs or [])
     assert name not in draft.event.targets
     assert "temp" in draft.event.targets
+
+
+def test_a_target_that_sets_nothing_is_what_a_model_shall_predict() -> None:
+    """A setpoint holds its values, and another number is named for it; a label of two values may hold them, too."""
+    rng = np.random.default_rng(2)
+    steps = np.repeat(rng.integers(32, 43, (N // 50, 2)) / 2.0, 50, axis=0)
+    temp = steps + rng.normal(0, 0.3, (N, 2))
+    made = {"temp_target": of(steps), "grade_target": of(steps), "temp": of(temp), "valve_target": of(steps > 18)}
+    rows = plant(N, 2, 5, **made, valve=of(temp), target_valve_next=of(np.roll(temp, -1)), x=noise())
+    labels = {"grade_target", "valve_target", "target_valve_next"}
+    for draft in (decided(rows), decided(rows, "temp")):
+        assert "temp_target" in [*(draft.event.inputs or draft.event.numbers), *draft.event.categories]
+        assert not labels & {*draft.event.columns, *draft.event.targets}
+        assert {path: why for path, why in draft.left_out.items() if path in labels}.keys() == labels
 
 
 def test_a_measurement_named_like_a_command_is_a_signal() -> None:

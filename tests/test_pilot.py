@@ -220,6 +220,19 @@ def test_what_is_wrong_with_labels_is_told_with_its_line(text: str, told: str, t
         read_true_events(labels_file(tmp_path, text), settings(), ["m0"])
 
 
+def test_labels_of_the_one_machine_need_no_entity(tmp_path: Path) -> None:
+    """A recording without a column of machines has none that a file of labels could repeat."""
+    config = settings()
+    one = config.replace(event=config.event.model_copy(update={"entity_default": "line-2"}))
+    for text in ("start,end\n2026-01-02,2026-01-03\n", "entity,start,end\n,2026-01-02,2026-01-03\n"):
+        (event,) = read_true_events(labels_file(tmp_path, text), one, ["line-2"])
+        assert (event.entity, event.end - event.start) == ("line-2", 24 * HOURLY)
+    with pytest.raises(RecordingError, match=r":1: column `start` is missing"):
+        read_true_events(labels_file(tmp_path, "end\n2026-01-03\n"), one, ["line-2"])
+    with pytest.raises(RecordingError, match=r":1: column `entity` is missing"):
+        read_true_events(labels_file(tmp_path, "start,end\n2026-01-02,2026-01-03\n"), config, ["m0"])
+
+
 @pytest.mark.parametrize(("start", "end"), [("02:00", "03:30"), ("01:00", "02:30"), ("02:50", "02:20")])
 def test_a_label_of_the_hour_that_comes_twice_needs_its_offset(start: str, end: str, tmp_path: Path) -> None:
     local = settings()

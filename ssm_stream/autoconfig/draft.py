@@ -21,7 +21,6 @@ from ssm_stream.autoconfig.columns import (
     columns,
     has_offset,
     holds_quoted_numbers,
-    name_words,
     own_reason,
     reordered,
     usual_step,
@@ -39,7 +38,7 @@ from ssm_stream.autoconfig.inputs.redundant import (
     without_derived,
     without_idle_columns,
 )
-from ssm_stream.autoconfig.labels import KNOWN_LATER
+from ssm_stream.autoconfig.labels import known_later
 from ssm_stream.autoconfig.marks import mark_notes
 from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
@@ -324,7 +323,7 @@ def _proposed(
 def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -> _Made:
     """Return the section with every signal as a target."""
     event = Event.model_validate({**fixed, "target": _free("target", sample.columns)})
-    event, left_out, _ = _inputs(event, sample, why, KNOWN_LATER - {"target"})
+    event, left_out, _ = _inputs(event, sample, why, watches_all=True)
     events, refused = EventReader(event).read(sample.rows)
     if not len(events):
         return _Made(Narrowed(event, left_out, {"target": "every signal"}, []), events, refused, [])
@@ -345,7 +344,7 @@ def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -
 def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict[str, str]) -> _Made:
     """Return the section with these targets."""
     event = Event.model_validate({**fixed, "target": targets})
-    event, left_out, remarks = _inputs(event, sample, why, KNOWN_LATER)
+    event, left_out, remarks = _inputs(event, sample, why)
     events, refused = EventReader(event).read(sample.rows)
     if not len(events):
         return _Made(Narrowed(event, left_out, {}, []), events, refused, remarks)
@@ -363,7 +362,7 @@ def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict
 
 
 def _inputs(
-    event: Event, sample: _Sample, why: dict[str, str], known_later: frozenset[str]
+    event: Event, sample: _Sample, why: dict[str, str], *, watches_all: bool = False
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
@@ -375,8 +374,8 @@ def _inputs(
     for path in [path for path, reason in left_out.items() if reason.startswith(SPARSE)]:
         if total := counter_reason(found[path], owners, ts):
             left_out[path] = total  # a meter that few rows have counts up, too: its level is none to watch
-    words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
-    later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
+    commands = [path for path, reason in sample.given.items() if reason == COMMAND]
+    later = known_later(selected.columns, commands, watches_all=watches_all)
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
     left_out |= {path: no for path in selected.columns if (no := no_input_reason(path, found, owners, ts))}
     own = own_categories(left_out, found, owners)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
-from ssm_stream.autoconfig.columns import Column, word_set
+from ssm_stream.autoconfig.columns import Column, name_words, word_set
 
 KNOWN_LATER = word_set(
     "label labels anomaly anomalies anomalous outlier fault failure fail defect attack changepoint target truth class"
@@ -38,6 +39,27 @@ AMOUNTS = word_set("charge")
 """Words for lots that are amounts where numbers have them as their last word: battery_charge; a charge_no is a lot."""
 NUMBERED = word_set("id no nr nummer number num code key name")
 """Words for lots, and those after them that do not change what is named: batch_id; a batch_type is no lot."""
+
+
+def is_known_later(words: Collection[str], *, free: bool) -> bool:
+    """Return whether a column is not known when an event comes, by the words of its name.
+
+    free: whether `target` does not count: it is what a machine is set to, or the name of a signal among others
+    """
+    return not (KNOWN_LATER - {"target"} if free else KNOWN_LATER).isdisjoint(words)
+
+
+def known_later(paths: Collection[str], commands: Collection[str], *, watches_all: bool) -> set[str]:
+    """Return the columns that are not known when an event comes, by their names.
+
+    Args:
+        paths: of all columns
+        commands: paths of those that are set
+        watches_all: whether every signal is a target, so that one named `target` may be one
+    """
+    words = {path: name_words(path.rpartition(".")[2]) for path in paths}
+    free = {path for path, own in words.items() if path in commands or (watches_all and own == ["target"])}
+    return {path for path, own in words.items() if is_known_later(own, free=path in free)}
 
 
 def label_reason(column: Column) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -156,7 +157,8 @@ class Times(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """documents: a row each time the trigger has a reading; trigger: the signal; every: s between rows, if on a grid"""
+    """documents: a row at each reading of the trigger, or in each part of the grid; trigger: the signal; every: s
+    between rows, if on a grid"""
 
     documents: list[dict[str, Any]]
     trigger: str
@@ -166,7 +168,8 @@ class Rows(NamedTuple):
 def as_rows(
     rows: Sequence[dict[str, Any]], times: Times, readings: Readings, entity: str | None, flags: Flags | None
 ) -> Rows:
-    """Return readings as rows: at each reading of a signal, with the last values of the others.
+    """Return readings as rows: at each reading of a signal, with the last values of the others; or, where signals come
+    at different gaps, on a grid, as production makes them.
 
     The signal is the one at whose readings the others are youngest, so that rows hold what came together.
 
@@ -180,7 +183,8 @@ def as_rows(
     names_of, value_of, when = readings.names(entity), path_getter(readings.value), path_getter(timestamp)
     flag = path_getter(flags.column) if flags is not None and flags.column is not None else None
     last: dict[Any, dict[str, tuple[int, Any]]] = defaultdict(dict)
-    made: dict[str, list[tuple[Any, Any, dict[str, Any]]]] = defaultdict(list)
+    used: list[_Reading] = []
+    counts = Counter[str]()
     ages: dict[str, list[float]] = defaultdict(list)
     gaps: dict[str, list[int]] = defaultdict(list)
     for i in np.argsort(times.ts, kind="stable").tolist():  # a file may have signal after signal
@@ -192,23 +196,63 @@ def as_rows(
         if signal in known:
             gaps[signal].append(time - known[signal][0])
         good = flag is None or flags is None or flag(row) in flags.good
-        known[signal] = time, value_of(row) if good else None
+        known[signal] = time, None
         ages[signal] += [time - at for at, _ in known.values()]
-        made[signal].append((who, when(row), {each: value for each, (_, value) in known.items()}))
-    most = max(map(len, made.values()))
-    often = [signal for signal in made if len(made[signal]) >= ALIKE * most]
+        counts[signal] += 1
+        used.append(_Reading(who, signal, time, when(row), value_of(row) if good else None))
+    most = max(counts.values())
+    often = [signal for signal in counts if counts[signal] >= ALIKE * most]
     trigger = min(often, key=lambda signal: (float(np.mean(ages[signal])), signal))
+    # Machines of another kind may lack the signal: their rows come on a grid.
+    having = {reading.who for reading in used if reading.signal == trigger}
+    lacking = readings.pattern is not None and having != last.keys()
+    gap = _even(float(np.median(gaps[trigger])) / 1000) if gaps[trigger] else 0.0
+    every = gap if (len(often) < len(counts) or lacking) and gap > 0 else None
     who_path = entity if readings.pattern is None else readings.signal
-    # Machines of another kind may lack the signal: their rows come on a grid, in the sample at one of their own.
-    lacking = last.keys() - {who for who, *_ in made[trigger]} if readings.pattern is not None else set()
-    own = {who: next(iter(last[who])) for who in lacking}
-    begun = [*made[trigger], *(row for signal in {*own.values()} for row in made[signal] if own.get(row[0]) == signal)]
     documents = [
         {timestamp: at} | ({} if who_path is None else {who_path: who}) | values
-        for who, at, values in begun
+        for who, at, values in (_at(used, trigger) if every is None else _on_grid(used, every))
     ]  # fmt: skip
-    gap = _even(float(np.median(gaps[trigger])) / 1000) if gaps[trigger] else 0.0
-    return Rows(documents, trigger, gap if (len(often) < len(made) or lacking) and gap > 0 else None)
+    return Rows(documents, trigger, every)
+
+
+class _Reading(NamedTuple):
+    """time: ms; at: the time as it is written; value: None where it is not good"""
+
+    who: Any
+    signal: str
+    time: int
+    at: Any
+    value: Any
+
+
+def _at(used: Sequence[_Reading], trigger: str) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
+    """Yield entity, time and values of a row at each reading of a signal. used: in the order of their times"""
+    known: dict[Any, dict[str, Any]] = defaultdict(dict)
+    for each in used:
+        known[each.who][each.signal] = each.value
+        if each.signal == trigger:
+            yield each.who, each.at, dict(known[each.who])
+
+
+def _on_grid(used: Sequence[_Reading], every: float) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
+    """Yield entity, time and values of a row for each part of the grid in which an entity has a reading, at its last.
+
+    Rows at the readings of one signal would lack the stops of a machine, where it is sent as it changes alone.
+
+    Args:
+        used: in the order of their times
+        every: s from one part to the next
+    """
+    known: dict[Any, dict[str, Any]] = defaultdict(dict)
+    last: dict[Any, tuple[float, Any]] = {}
+    for each in used:
+        part, own = math.ceil(each.time / (1000.0 * every)), known[each.who]
+        if each.who in last and last[each.who][0] < part:
+            yield each.who, last[each.who][1], dict(own)
+        own[each.signal], last[each.who] = each.value, (part, each.at)
+    for who, (_, at) in last.items():
+        yield who, at, dict(known[who])
 
 
 def _even(gap: float) -> float:

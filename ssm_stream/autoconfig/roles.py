@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, name_words, word_set
+from ssm_stream.autoconfig.labels import is_known_later
 
 Floats = NDArray[np.float64]
 WEATHER = word_set("ambient outdoor outside weather irradiance irradiation aussen außen umgebung umgebungs")
@@ -96,11 +97,12 @@ COMMANDS = word_set(
 )  # fmt: skip
 CERTAIN = word_set("setpoint command cmd commanded soll sollwert consigne consigna")
 SETPOINTS = word_set("sp sv setpoint soll sollwert")
+AIM = word_set("target")
 MEASURED = word_set("actual act measured meas feedback fb pv ist istwert")
 NO_COMMANDS = MEASURED | word_set("error deviation dev diff difference delta")
 """Words for what is commanded; those that mean nothing else (sp may be a static pressure, a demand is often measured);
-those of a number that something is held at; words for what is measured of a command; and for what is made of it and of
-the measurement."""
+those of a number that something is held at; the word for that, or for what is to be predicted; words for what is
+measured of a command; and for what is made of it and of the measurement."""
 MIN_HOLDING, MAX_TURNS = 0.5, 0.1
 """Share of the steps off its usual value at which a command stays as it is, as people change it now and then; or of its
 changes those that turn back, as on a ramp few do. What is measured has noise, by which every second change does."""
@@ -240,7 +242,8 @@ def given_inputs(
     for path, column in columns.items():
         if path in taken or column.kind not in ("number", "whole") or column.distinct < 2:
             continue
-        if has_measured_sibling(path, columns) or is_command(path, column.numbers, groups):
+        named = has_measured_sibling(path, columns) or is_command(path, column.numbers, groups)
+        if named or is_aim(path, columns, groups):
             out[path] = COMMAND
         elif len(groups) > 1 and is_shared(column.numbers, groups, ts):
             out[path] = SHARED
@@ -259,13 +262,44 @@ def is_command(path: str, x: Floats, groups: Sequence[NDArray[np.int64]]) -> boo
         return False
     if CERTAIN & {*words} or ("set", "point") in pairwise(words):
         return True
+    steps, changes = _steps(x, groups)
+    turns = np.count_nonzero(np.diff(np.sign(changes)))
+    return len(steps) > 0 and (_holds(steps, changes) or bool(turns <= MAX_TURNS * len(changes)))
+
+
+def _steps(x: Floats, groups: Sequence[NDArray[np.int64]]) -> tuple[Floats, Floats]:
+    """Return the steps off its usual value, and those by which it changes. x, groups: as of `is_command`"""
     values, counts = np.unique(x[np.isfinite(x)], return_counts=True)
     runs = [x[rows[np.isfinite(x[rows])]] for rows in groups]
     off = [np.diff(run)[run[:-1] != values[counts.argmax()]] for run in runs if len(run)]
-    steps = np.concatenate(off) if off else np.empty(0)
-    changes = np.sign(steps[steps != 0])
-    turns = np.count_nonzero(np.diff(changes))
-    return len(steps) > 0 and bool(len(changes) <= (1 - MIN_HOLDING) * len(steps) or turns <= MAX_TURNS * len(changes))
+    steps: Floats = np.concatenate(off) if off else np.empty(0)
+    return steps, np.compress(steps != 0, steps)
+
+
+def _holds(steps: Floats, changes: Floats) -> bool:
+    return bool(len(changes) <= (1 - MIN_HOLDING) * len(steps))
+
+
+def is_aim(path: str, columns: Mapping[str, Column], groups: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether `target` in its name is what something is set to: it holds its values, and another number is named
+    for what it sets (`cw_target` of `cw_top`). Else it is what a model shall predict.
+
+    Args:
+        path, columns: of the column; path → column
+        groups: the rows of each entity
+    """
+    words, x = {*columns[path].name}, columns[path].numbers
+    stem = words - AIM
+    if (
+        not (words & AIM and stem)
+        or words & NO_COMMANDS
+        or is_known_later(stem, free=True)
+        or columns[path].distinct < 3
+    ):
+        return False
+    others = [{*other.name} for other in columns.values() if other.kind in ("number", "whole")]
+    steps, changes = _steps(x, groups)
+    return any(stem <= other and not other & AIM for other in others) and len(steps) > 0 and _holds(steps, changes)
 
 
 def has_measured_sibling(path: str, columns: Mapping[str, Column]) -> bool:

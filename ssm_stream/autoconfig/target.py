@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import Column, mixed_values, name_words, time_format, word_set
 from ssm_stream.autoconfig.feature_selection import count_expected
-from ssm_stream.autoconfig.labels import KNOWN_LATER
+from ssm_stream.autoconfig.labels import is_known_later
 from ssm_stream.autoconfig.no_signals.angle import is_angle
 from ssm_stream.autoconfig.uplinks.late_rows import without_late
 from ssm_stream.config import ConfigError
@@ -105,7 +105,8 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
         for word in tier:
             if exact := [c for c in usable if c.name == [word]]:
                 return Target(exact[0].path, [], "by its name")
-    reasons = {c.path: no_signal_reason(c, names, ts) for c in usable}
+    later = [c.path for c in usable if is_known_later(c.name, free=c.name == ["target"])]
+    reasons = {c.path: COUNTED if c.path in later else no_signal_reason(c, names, ts) for c in usable}
     varied = [c for c in usable if reasons[c.path] is None]
     if not varied:
         why = "".join(f"; `{path}` is none: {reason}" for path, reason in list(reasons.items())[:MAX_LISTED])
@@ -123,7 +124,7 @@ def find_target(found: dict[str, Column], taken: Collection[str], entity: str | 
 
 
 def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64]) -> str | None:
-    """Return why a column is no signal: a label, a part of the calendar, a counter or an id; None if it is one.
+    """Return why a column is no signal: a part of the calendar, a counter or an id; None if it is one.
 
     Args:
         column: its rows of each entity are in the order of their times
@@ -132,8 +133,6 @@ def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64
     """
     if column.distinct < 2:
         return None  # not by what it holds: it is the same in all rows
-    if set(column.name) & KNOWN_LATER and column.name != ["target"]:
-        return COUNTED
     rows = _rows_of(column, names)
     runs = [column.numbers[at] for at in rows]
     counted = without_late(rows, runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -46,8 +46,8 @@ def read_true_events(
 
     Cells of CSV are separated by commas, semicolons or tabs. Times are read as those of the configuration's events, or
     are ISO 8601: people write down when something happened, not the seconds since 1970 that a program exports.
-    Columns: entity, start, end, and optionally `kind` and `signal`. Events of entities that `event.only` leaves out are
-    skipped.
+    Columns: entity, start, end, and optionally `kind` and `signal`. Without an entity an event is that of
+    `event.entity_default`, the one machine. Events of entities that `event.only` leaves out are skipped.
 
     Args:
         entities: of the recording; None: not known yet, so that any name will do
@@ -57,7 +57,8 @@ def read_true_events(
     Raises:
         RecordingError: names line and column, what was found, and the cure.
     """
-    places, rows = zip(*_rows(path), strict=True)
+    required = COLUMNS if config.event.entity_default is None else COLUMNS[1:]
+    places, rows = zip(*_rows(path, required), strict=True)
     read: list[tuple[str, list[int]]] = []
     for column in ("start", "end"):
         form = "auto" if any(isinstance(row[column], str) for row in rows) else config.event.timestamp_format
@@ -125,33 +126,33 @@ def _joined(events: list[TrueEvent]) -> list[TrueEvent]:
     return sorted(out)
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return line and content of each row."""
+def _rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:
+    """Return line and content of each row. required: columns that it must have"""
     if not path.is_file():
         raise RecordingError(f"{path}: no such file; give the path of a CSV or JSON-lines file of true events")
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".jsonl", ".ndjson", ".json")):
-        rows = list(_json_rows(path))
+        rows = list(_json_rows(path, required))
     elif name.endswith(".csv"):
         with open_file(path) as file:
             text = decode(b"".join(lines_of(file, path)), path, 1)
-        rows = list(_csv_rows(path, text))
+        rows = list(_csv_rows(path, text, required))
     else:
         raise RecordingError(f"{path}: unknown kind of file; name it .csv or .jsonl, by what it holds")
     if not rows:
-        raise RecordingError(f"{path}: no events; write one a line: {','.join(COLUMNS)}[,kind][,signal]")
+        raise RecordingError(f"{path}: no events; write one a line: {','.join(required)}[,kind][,signal]")
     return rows
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(path: Path, text: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = text.removeprefix("\ufeff").splitlines()
     reader = csv.DictReader(lines, delimiter=_delimiter(lines[0] if lines else ""), skipinitialspace=True)
-    _require(path, 1, list(reader.fieldnames or ()))
+    _require(path, 1, list(reader.fieldnames or ()), required)
     for row in reader:
         cells = {key: _cell(value) for key, value in row.items() if isinstance(key, str)}
         if any(value is not None for value in cells.values()):
             # A name of digits is a name, times of digits are epochs.
-            cells["entity"] = row["entity"] or None
+            cells["entity"] = row.get("entity") or None
             yield reader.line_num, cells
 
 
@@ -170,13 +171,13 @@ def _cell(text: Any) -> Any:
         return text
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, row in enumerate(json_rows(path), 1):
-        _require(path, number, list(row))
+        _require(path, number, list(row), required)
         yield number, row
 
 
-def _require(path: Path, line: int, names: list[str]) -> None:
-    if missing := [name for name in COLUMNS if name not in names]:
+def _require(path: Path, line: int, names: list[str], required: Sequence[str]) -> None:
+    if missing := [name for name in required if name not in names]:
         cure = suggest(missing[0], names, "its columns")
         raise RecordingError(f"{path}:{line}: column `{missing[0]}` is missing; {cure}")
