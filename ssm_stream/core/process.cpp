@@ -383,10 +383,13 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         // of which alone the size is learned, is no change of these.
         const bool longer = interval::left_of(error_scale::stood(context), r.level) == interval::LEFT;
         const bool standing = still && longer && size <= context.number[error_scale::SIZE];
+        // Nor is heard what ends such a standstill that is expected to go on: of a count that is zero for most of a night each such event is
+        // above its prediction, and without those between them, which are not heard, they would be a shift.
+        const bool ends_rest = longer && error_scale::rest_expected(context, j.answer, rounding);
         double evidence = 0.0;
         // What the clock brings is learned slowly against the last target: a few errors of one side each night are no drift. Nor is what a pause has
         // often brought.
-        if (error_scale::is_known(context) && !quiet && !standing && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
+        if (error_scale::is_known(context) && !quiet && !standing && !ends_rest && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             const double least = over > 0.0 ? readable / over : 0.0;
             const bool noticed = !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT));
             const bool less = context.number[error_scale::PLAIN] < error_scale::usual(context);
