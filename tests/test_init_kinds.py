@@ -65,6 +65,28 @@ def test_what_only_one_kind_of_machine_has_is_an_input() -> None:
     assert reason.startswith("a number in only 141 of 696 rows of the machines that have it: to watch it")
 
 
+def test_a_state_that_seldom_comes_is_a_category() -> None:
+    """A line that stood once, for 15 of 6,000 minutes, none of which is among the rows that are examined."""
+    rng = np.random.default_rng(0)
+    stop = next(i for i in range(3_000, 3_030) if not set(range(i, i + 15)) & set(spread_rows(["m"] * 6_000)))
+    rows = [
+        {
+            "ts": START + 60 * i,
+            "state": "RUN",
+            "note": "-",
+            "speed": round(100 + float(x), 2),
+            "temp": round(float(y), 1),
+        }
+        for i, (x, y) in enumerate(rng.normal(size=(6_000, 2)))
+    ]
+    for row in rows[stop : stop + 15]:
+        row["state"] = "STOP"
+    rows[stop]["note"] = "rolls"
+    draft = decided(rows, "temp")
+    assert draft.event.categories == ["state"]
+    assert draft.left_out["note"] == "'-' in 5,999 of 6,000 rows, and in those that were examined"
+
+
 def greenhouse(seed: int) -> list[dict[str, Any]]:
     """At night there is no sun, no venting, no light and no dosing; rooms are heated, and their climate matters."""
     rng, out = np.random.default_rng(seed), list[dict[str, Any]]()

@@ -209,6 +209,10 @@ def test_labels_may_come_from_a_spreadsheet(separator: str, tmp_path: Path) -> N
             "entity,begin,end\nm0,2026-01-03,2026-01-02\n",
             r":1: .* `start` is missing; its columns: entity, begin, end",
         ),
+        (
+            "unit,start,end\nm0,2026-01-02,2026-01-03\n",
+            r":1: .* `entity` is missing; its columns: unit, start, end; name that of the machines `entity`",
+        ),
         ("entity,starts,end\nm0,2026-01-03,2026-01-02\n", r":1: .* `start` is missing; did you mean `starts`"),
         ("entity,start,end\nm0,soon,2026-01-02\n", r":2: timestamp: `start` is not ISO 8601"),
         ("entity,start,end\nm0,2026-01-03,\n", r":2: timestamp: `end` is missing"),

@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.date_numbers import is_date_number, may_be_days
-from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES, count_expected, is_number, values_by_column
+from ssm_stream.autoconfig.feature_selection import (
+    MAX_CATEGORY_VALUES,
+    count_expected,
+    is_number,
+    spread_rows,
+    values_by_column,
+)
 from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.config.paths import PathError, has_list_step
 from ssm_stream.ingest.paths import leaf_paths, path_getter
@@ -37,6 +43,8 @@ MAX_SEARCHED = 20
 """Documents in which paths into lists are searched."""
 MAX_REGULAR = 1.25
 """Times the median step, up to which the mean of the steps is that of regular rows."""
+MIN_STATE = 10
+"""Rows of a value of a text, from which on it is a state, and not a slip."""
 MAX_LISTED = 3
 """Columns that an error names, of each sort."""
 SPARSE = "a number in only"
@@ -133,6 +141,26 @@ def reordered(column: Column, order: NDArray[np.int64]) -> Column:
     """Return the column with other places for its rows. order: the row (n,) in each place"""
     values = ((place, column.values.get(row)) for place, row in enumerate(order.tolist()))
     return Column(column.path, {place: value for place, value in values if value is not None}, column.n, column.index)
+
+
+def examined_rows(columns: Mapping[str, Column], owners: Sequence[Any]) -> list[int]:
+    """Return the rows of a sample that are examined, in their order: `spread_rows`, and one of each value that ten rows
+    or more have of a text that is the same in all of these: of a state that seldom comes they may have none.
+
+    Args:
+        columns: path → column, with its values of all rows
+        owners: of each row, the name of its entity
+    """
+    rows = spread_rows(owners)
+    out = set(rows)
+    for column in columns.values():
+        if column.kind != "text" or not 1 < column.distinct <= MAX_CATEGORY_VALUES:
+            continue
+        if len({column.values[i] for i in rows if i in column.values}) == 1:
+            counts = Counter(column.values.values())
+            last = {value: i for i, value in column.values.items()}  # at its first, people write comments
+            out |= {i for value, i in last.items() if counts[value] >= MIN_STATE}
+    return sorted(out)
 
 
 def whole_reason(column: Column | None, owners: Sequence[Any], reason: str) -> str:

@@ -19,6 +19,7 @@ from ssm_stream.autoconfig.columns import (
     SPARSE,
     Column,
     columns,
+    examined_rows,
     has_offset,
     holds_quoted_numbers,
     own_reason,
@@ -28,7 +29,7 @@ from ssm_stream.autoconfig.columns import (
 )
 from ssm_stream.autoconfig.entity import find_entity, kinds_note, warmup_note
 from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
-from ssm_stream.autoconfig.feature_selection import select_features, spread_rows
+from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.autoconfig.inputs.categories import own_categories
 from ssm_stream.autoconfig.inputs.cycle_places import with_places
 from ssm_stream.autoconfig.inputs.reasons import no_input_reason
@@ -367,7 +368,7 @@ def _inputs(
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
     owners, ts, names = sample.owners, sample.ts, [sample.owners.get(i) for i in range(len(rows))]
-    spread = [rows[i] for i in spread_rows(names)]
+    spread = [rows[i] for i in examined_rows(sample.columns, names)]
     selection = select_features(bare, spread, len(spread))
     selected, found = selection.config.event, sample.columns
     left_out = {path: whole_reason(found.get(path), names, why) for path, why in selection.left_out.items()}

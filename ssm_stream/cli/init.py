@@ -142,8 +142,9 @@ def init(
         if file is not None and draft.event.layout == "readings" and len(documents) == ROWS:
             # A row takes a reading of each signal: of ROWS readings a fleet has few, of a day or two.
             signals = min(len({*draft.event.columns, *draft.event.targets}), MAX_SIGNALS)
-            documents, sampled, *_ = _rows(file, reading, signals * ROWS)
-            draft = draft_sample(documents, chosen, topic)
+            with output(error=True).status(f"examining more readings of {file.name}"):
+                documents, sampled, *_ = _rows(file, reading, signals * ROWS)
+                draft = draft_sample(documents, chosen, topic)
         numbers = [path for path, value in inside.items() if is_number(value) and path not in draft.event.targets]
         notes = (
             [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []

@@ -180,4 +180,6 @@ def _json_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
 def _require(path: Path, line: int, names: list[str], required: Sequence[str]) -> None:
     if missing := [name for name in required if name not in names]:
         cure = suggest(missing[0], names, "its columns")
+        if missing[0] == "entity":
+            cure += "; name that of the machines `entity`"
         raise RecordingError(f"{path}:{line}: column `{missing[0]}` is missing; {cure}")
