@@ -392,7 +392,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         if (error_scale::is_known(context) && !quiet && !standing && !ends_rest && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             const double least = over > 0.0 ? readable / over : 0.0;
             const bool noticed = !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT));
-            const bool less = context.number[error_scale::PLAIN] < error_scale::usual(context);
+            // A drift that holds learning is heard all the same: of targets that are gross in turn, the others' errors become smaller by their
+            // context alone, and are all that shows so.
+            const bool less = r.learn[1] == HOLD || context.number[error_scale::PLAIN] < error_scale::usual(context);
             evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least, noticed, less), SCORE_MOST);
         }
         const days::Days by_day(state, j.k, e);
