@@ -916,6 +916,7 @@ def test_what_each_signal_has_one_value_of_is_no_entity() -> None:
     alike = [row for row in one if row["signal"] != "lab"]
     left_out = decided(alike, entity="unit").left_out
     assert left_out["speed"] == "in no row: they are made at readings of `load`, of what their entity had until then"
+    assert decided(readings(machine="unit")).event.entity == "unit", "two machines by the order of their rows"
 
 
 def test_a_sample_of_readings_has_the_stops_in_which_most_signals_are_not_sent() -> None:
@@ -930,7 +931,6 @@ def test_a_sample_of_readings_has_the_stops_in_which_most_signals_are_not_sent()
     draft = decided(rows)
     assert draft.event.every == 60.0
     assert "state" in draft.event.categories
-    assert decided(readings(machine="unit")).event.entity == "unit", "two machines by the order of their rows"
 
 
 def test_signals_beyond_those_that_are_taken_are_printed() -> None:
