@@ -182,7 +182,7 @@ def as_rows(
     timestamp = times.path
     names_of, value_of, when = readings.names(entity), path_getter(readings.value), path_getter(timestamp)
     flag = path_getter(flags.column) if flags is not None and flags.column is not None else None
-    last: dict[Any, dict[str, tuple[int, Any]]] = defaultdict(dict)
+    last: dict[Any, dict[str, int]] = defaultdict(dict)
     used: list[_Reading] = []
     counts = Counter[str]()
     ages: dict[str, list[float]] = defaultdict(list)
@@ -194,10 +194,10 @@ def as_rows(
         signal, who = names
         known = last[who]
         if signal in known:
-            gaps[signal].append(time - known[signal][0])
+            gaps[signal].append(time - known[signal])
         good = flag is None or flags is None or flag(row) in flags.good
-        known[signal] = time, None
-        ages[signal] += [time - at for at, _ in known.values()]
+        known[signal] = time
+        ages[signal] += [time - at for at in known.values()]
         counts[signal] += 1
         used.append(_Reading(who, signal, time, when(row), value_of(row) if good else None))
     most = max(counts.values())
