@@ -369,6 +369,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             mean_shift::rebase(levels, columns, mean_shift::most_of(levels, columns, events));
         number[0] = score;
     }
+    const interval::Tail left = interval::left_of(error_scale::stood(context), r.level);
+    const bool expected = error_scale::rest_expected(context, j.answer, rounding);
     if (r.drift && allowed == 1.0) {
         context.pool_number[error_scale::CALMED] *= 1.0 - 1.0 / CALMED_MEMORY;
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap, j.share);
@@ -381,11 +383,10 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const bool quiet = rests || (still && error_scale::stood(context) >= stop && size <= context.number[error_scale::SIZE]);
         // What stands still for longer than a pause, within a usual error, rests, too: that its errors are smaller than those at work,
         // of which alone the size is learned, is no change of these.
-        const bool longer = interval::left_of(error_scale::stood(context), r.level) == interval::LEFT;
-        const bool standing = still && longer && size <= context.number[error_scale::SIZE];
+        const bool longer = left == interval::LEFT, standing = still && longer && size <= context.number[error_scale::SIZE];
         // Nor is heard what ends such a standstill that is expected to go on: of a count that is zero for most of a night each such event is
         // above its prediction, and without those between them, which are not heard, they would be a shift.
-        const bool ends_rest = longer && error_scale::rest_expected(context, j.answer, rounding);
+        const bool ends_rest = longer && expected;
         double evidence = 0.0;
         // What the clock brings is learned slowly against the last target: a few errors of one side each night are no drift. Nor is what a pause has
         // often brought.
@@ -394,8 +395,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             const bool noticed = !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT));
             // A drift that holds learning is heard all the same: of targets that are gross in turn, the others' errors become smaller by their
             // context alone, and are all that shows so.
-            const bool less = r.learn[1] == HOLD || context.number[error_scale::PLAIN] < error_scale::usual(context);
-            evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD, counts && r.anomaly, least, noticed, less), SCORE_MOST);
+            const bool holds = r.learn[1] == HOLD, less = holds || context.number[error_scale::PLAIN] < error_scale::usual(context);
+            evidence = min(drift::observe(detector, heard, budget, holds, counts && r.anomaly, least, noticed, less), SCORE_MOST);
         }
         const days::Days by_day(state, j.k, e);
         double* day = by_day.number;
@@ -439,8 +440,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const double entities = entities_of(state, j.k);
     const interval::Interval width = interval_of(state, {j.k, e});
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);  // of all but those at rest
-    const interval::Tail left = interval::left_of(error_scale::stood(context), r.level);
-    const bool expected = error_scale::rest_expected(context, j.answer, rounding), apart = expected && interval::rest_apart(width, left, j.n - learned);
+    const bool apart = expected && interval::rest_apart(width, left, j.n - learned);
     if (expected) interval::learn_rest(width, left, still, r.level);
     error_scale::take_target(context, j.y, still, rests);
     if (rests) {
