@@ -92,23 +92,23 @@ SSM_INLINE void widen(const Scale& s, const double* unsure) {
     s.room[WIDER] = std::sqrt(1.0 + sum_from(UNKNOWNS, part));
 }
 // How much of a leap does not come, in the mean, that all that is known of its time makes alike: all of it does until some have not.
-// lacking, leapt: squares over the usual one
-SSM_INLINE void learn_usual_leap(double* number, double lacking, double leapt) {
+// leapt: its square, negative where it is down; error: that is left of it has the other sign
+SSM_INLINE void learn_usual_leap(double* number, double leapt, double error) {
     double &share = number[NOT_COME], &count = number[static_cast<int>(DOUBTED) + USUAL_LEAP];
-    share += (min(std::sqrt(lacking / leapt), 1.0) - share) / (min(count, WIDER_MEMORY) + USUAL_LEAP_PRIOR + 1.0);
+    const double lacking = error * leapt < 0.0 ? min(std::fabs(error) / std::sqrt(std::fabs(leapt)), 1.0) : 0.0;
+    share += (lacking - share) / (min(count, WIDER_MEMORY) + USUAL_LEAP_PRIOR + 1.0);
     count += 1.0;
 }
-// Learn what such an event was like beside the others. over: its error over its scale
+// Learn what such an event was like beside the others. over: size of its error over its scale
 SSM_INLINE void learn_wider(const Scale& s, const double* unsure, double error, double over) {
     double* number = s.pool_number;
-    const double lacking = error * unsure[USUAL_LEAP] < 0.0 ? over * over * s.room[WIDER] * s.room[WIDER] : 0.0;
     over = min(over, CLIP);
     if (!any_of(unsure)) {
         number[USUAL_MORE] += USUAL_RATE * (over - 1.0 - number[USUAL_MORE]);
         return;
     }
     Doubts doubts = doubts_of(s, unsure);
-    if (doubts.of[USUAL_LEAP] > 0.0) learn_usual_leap(number, lacking, doubts.of[USUAL_LEAP]), doubts.of[USUAL_LEAP] = 0.0;
+    if (unsure[USUAL_LEAP] != 0.0) learn_usual_leap(number, unsure[USUAL_LEAP], error), doubts.of[USUAL_LEAP] = 0.0;
     const double all = sum_from(UNKNOWNS, doubts.of);
     if (!(all >= WIDER_TAUGHT)) return;
     const double surprise = over / (1.0 + number[USUAL_MORE]) - 1.0;
