@@ -134,7 +134,7 @@ def assert_finite(engine: Engine, predicted: dict[str, NDArray[Any]], alerts: li
         assert all_finite(alert.message), alert
     for name, array in arrays_of(engine.snapshot()).items():
         # A feature and a quarter of an hour not seen yet are NaN there, and whether an unknown feature is zero.
-        unknown = name in ("0.learner.u_last", "0.learner.day", "0.learner.season")
+        unknown = name in ("0.learner.u_last", "0.learner.day", "0.learner.season", "0.hours.sum", "0.hours.base")
         known = array[:, 2:] if name == "0.learner.category" else array
         assert unknown or np.isfinite(known).all(), name
 

@@ -9,12 +9,24 @@ from numpy.typing import NDArray
 
 from ssm_stream.core import blocks, native
 
-CHANGES = ("", "higher", "lower", "smaller", "larger", "creeping up", "creeping down", "creeping up", "creeping down")
+CHANGES = (
+    "",
+    "higher",
+    "lower",
+    "smaller",
+    "larger",
+    "creeping up",
+    "creeping down",
+    "creeping up",
+    "creeping down",
+    "higher",
+    "lower",
+)
 """What the winning bet implies for the errors: their level, their size, or a slow change of their level."""
 SMALLER = "smaller"
 """Of these, errors that have become smaller: a change for which nothing is to be done."""
-BY_DAYS = 7
-"""The first of those that the target's days have shown."""
+BY_DAYS, BY_HOURS = 7, 9
+"""The first of those that the target's days, its hours have shown."""
 
 NUMBERS = 34
 # columns of DetectorState.number

@@ -211,6 +211,21 @@ inline void place_fields(Placer& put, DaysPoolFields& f, i64 features) {
     put("scatter", f.scatter, {features + 1, features + 1});
     put.finish();
 }
+inline void place_fields(Placer& put, HoursFields& f, i64 features) {
+    put("number", f.number, {HOUR_NUMBERS});
+    put("sum", f.sum, {features + HOUR_MORE});
+    put("base", f.base, {features + HOUR_MORE});
+    put.finish();
+}
+inline void place_fields(Placer& put, HoursPoolFields& f, i64 features) {
+    const i64 D = features + HOUR_MORE;
+    put("learned", f.learned, {HOUR_POOL_NUMBERS});
+    put("scatter", f.scatter, {D, D});
+    put("product", f.product, {2, D});
+    put("weight", f.weight, {2, D});
+    put("place", f.place, {SLOTS});
+    put.finish();
+}
 inline void place_fields(Placer& put, NoveltyFields& f) {
     put("number", f.number, {12});
     put("smooth", f.smooth, {4, 3});

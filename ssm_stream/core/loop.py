@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import cycle_shape, days, detect, error_scale, interval, levels, lifecycle, novelty
+from ssm_stream.core import cycle_shape, days, detect, error_scale, hours, interval, levels, lifecycle, novelty
 from ssm_stream.core.pending import Pending, Room
 from ssm_stream.core.shapes import EntityState, HeadsState, PoolState
 
@@ -50,6 +50,7 @@ class EntityStates(NamedTuple):
     error_scale: error_scale.ErrorScaleState
     detector: detect.DetectorState
     days: days.DaysState
+    hours: hours.HoursState
     novelty: novelty.NoveltyState
     shape: cycle_shape.ShapeState
     levels: levels.LevelsState
@@ -81,6 +82,7 @@ class PoolStates(NamedTuple):
     norm: HeadsState
     error_scale: error_scale.ErrorScalePoolState
     days: days.DaysPoolState
+    hours: hours.HoursPoolState
     trial: Trial
     challenger_pool: PoolState
     challenger_fleet: HeadsState

@@ -399,6 +399,8 @@ class PyEngine {
         m.drift = table_of(state.attr("detector"), placed(m.drift_fields), "detector");
         m.days = table_of(state.attr("days"), placed(m.days_fields, p.features), "days");
         m.days_pool = table_of(pools.attr("days"), placed(m.days_pool_fields, p.features), "pools.days");
+        m.hours = table_of(state.attr("hours"), placed(m.hours_fields, p.features), "hours");
+        m.hours_pool = table_of(pools.attr("hours"), placed(m.hours_pool_fields, p.features), "pools.hours");
         m.novelty = table_of(state.attr("novelty"), placed(m.novelty_fields), "novelty");
         m.shape = table_of(state.attr("shape"), placed(m.shape_fields), "shape");
         m.levels = table_of(state.attr("levels"), placed(m.levels_fields, p.features + 1), "levels");
@@ -410,8 +412,8 @@ class PyEngine {
         const i64 E = s.learner.entity.rows;
         const bool short_of = m.interval.rows != E || m.episodes.rows != E || m.clock.rows != E || m.reference.rows != E || m.error_scale.rows != E ||
                               m.error_scale_pool.rows != s.learner.pool.rows ||
-                              m.days_pool.rows != s.learner.pool.rows ||
-                              (s.rules.drift && (m.drift.rows != E || m.days.rows != E)) || (s.rules.channels[1] && m.novelty.rows != E) ||
+                              m.days_pool.rows != s.learner.pool.rows || m.hours_pool.rows != s.learner.pool.rows ||
+                              (s.rules.drift && (m.drift.rows != E || m.days.rows != E || m.hours.rows != E)) || (s.rules.channels[1] && m.novelty.rows != E) ||
                               (s.rules.channels[2] && m.levels.rows != E) || (s.rules.channels[3] && m.shape.rows != E);
         if (short_of) throw nb::value_error("the groups of the entities' state have different numbers of rows");
         if (!challenger.is_none()) s.challenger = challenger_of(params, challenger, state, pools, s.learner);
@@ -554,6 +556,8 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     if (group == "detector") { DriftFields f; return schema_of(placed(f)); }
     if (group == "days") { DaysFields f; return schema_of(placed(f, size)); }
     if (group == "days_pool") { DaysPoolFields f; return schema_of(placed(f, size)); }
+    if (group == "hours") { HoursFields f; return schema_of(placed(f, size)); }
+    if (group == "hours_pool") { HoursPoolFields f; return schema_of(placed(f, size)); }
     if (group == "novelty") { NoveltyFields f; return schema_of(placed(f)); }
     if (group == "shape") { ShapeFields f; return schema_of(placed(f)); }
     if (group == "error_scale") { ErrorScaleFields f; return schema_of(placed(f, CONTEXT + size)); }

@@ -8,6 +8,7 @@
 #include "monitor/drift.hpp"
 #include "monitor/error_scale.hpp"
 #include "monitor/episodes.hpp"
+#include "monitor/hours.hpp"
 #include "monitor/interval.hpp"
 #include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
@@ -405,7 +406,16 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const bool held = days::is_held(context.number[error_scale::SEEN], static_cast<double>(j.n), day_part);
         if (held || (!quiet && !standing))
             days::observe(by_day, usual_of(state, e), j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities_of(state, j.k), held});
-        const double crept = min(days::crept(day, error_scale::usual(context)), SCORE_MOST);
+        const hours::Hours by_hour(state, j.k, e);
+        const double hour_part = HOURS * day_part;
+        if (!quiet && !standing && hours::EVENTS_LEAST * hour_part <= 1.0) {
+            const LearnerState& l = state.learner;
+            const Range range = range_of(state, j.k);
+            const Entity entity(l.entity_fields, l.entity.row(e));
+            hours::observe(by_hour, l.p, l.w, entity, usual_of(state, e), j.u, j.y, j.steps, j.target_time, {context.pool_number[error_scale::STEP], budget * hour_part, entities_of(state, j.k), range.low, range.high});
+        }
+        const double usual_error = error_scale::usual(context), off = hours::off(by_hour.number, usual_error);
+        const double crept = min(max(days::crept(day, usual_error), off), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             // What creeps from day to day is the new normal before the next one is over, with which others may begin.
@@ -414,7 +424,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);
-            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = drift::BY_DAYS + (days::judged(day)[days::FAR] > 0.0 ? 0.0 : 1.0);
+            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = off == crept ? drift::BY_HOURS + (by_hour.number[hours::FAR] > 0.0 ? 0.0 : 1.0) : drift::BY_DAYS + (days::judged(day)[days::FAR] > 0.0 ? 0.0 : 1.0);
             episodes::Heard event{j.n, j.time, score, evidence >= 1.0 || crept > 1.0, (calm || quiet) && !creeps, longest, calm ? 0.0 : stop};
             if (evidence >= 1.0) {
                 // Machines that stand several times a day: what has been an alert of a few of them is none of the others.
@@ -426,7 +436,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             phase[1] = episodes::step(episode, episodes::DRIFT, event, r, phase + ENDED + 1);
             if (phase[ENDED + 1] == episodes::ABSORBED) {
                 if (!by_days) drift::rebase(detector);
-                if (creeps) days::rebase(day);  // else its last day is one as those before, and no better a baseline than these
+                // Else the last one is as those before, and no better a baseline than these.
+                if (days::crept(day, usual_error) > mean_shift::HOLD) days::rebase(day);
+                if (off > mean_shift::HOLD) hours::rebase(by_hour.number);
             }
             number[3] = score;
         }
@@ -524,6 +536,7 @@ static SSM_ALONE void prefetch_entity(const EngineState& state, i64 e, Part part
             if (!state.rules.drift) return;
             prefetch(m.drift, e, 0, m.drift_fields.histogram.at);
             prefetch(m.days, e, 0, m.days_fields.base.at);  // which the end of a day reads only
+            prefetch(m.hours, e, 0, m.hours_fields.base.at);
     }
 }
 static inline void prefetch_further(const EngineState& state, i64 e, const i64* steps) {
@@ -558,6 +571,11 @@ static SSM_INLINE double* enter(const EngineState& state, i64 k, i64 e) {
     double* trial = trial_of(state.challenger, k);
     if (trial && trial[STAGE_OF_TRIAL] == TRIAL_WON) take_entity(state.learner, state.challenger, e);
     return trial;
+}
+static SSM_INLINE void end_of_trial(const EngineState& state, double* trial, i64 k, i64 e) {
+    const bool on = trial[STAGE_OF_TRIAL] == TRIAL_ON;
+    advance_trial(state.learner, state.challenger, trial, k);
+    if (on && trial[STAGE_OF_TRIAL] == TRIAL_WON) hours::forget(hours::Hours(state, k, e));
 }
 // Of an event that is not learned, past values and counts go on all the same.
 static SSM_INLINE void learn_or_follow(Learner& l, const Event& event, double y, bool learned) {
@@ -627,7 +645,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
         if (challenged) challenge(state, {k, e}, event, y, l, trial);
         learn_or_follow(l, event, y, learned);
-        if (trial && trial[STAGE_OF_TRIAL] != TRIAL_OVER) advance_trial(state.learner, state.challenger, trial, k);
+        if (trial && trial[STAGE_OF_TRIAL] != TRIAL_OVER) end_of_trial(state, trial, k, e);
         if (loud) return {t + 1, REPORT};
         if (learned) keep_reference(state, e, n);
     }
@@ -771,7 +789,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     if (trial && trial[STAGE_OF_TRIAL] == TRIAL_ON) challenge_record(state, late, l, e, m, trial, learned);
     learn_record(late, l, m, event, counts, learned);
     if (counts && learned && !loud) keep_reference(state, e, n);
-    if (trial && counts && trial[STAGE_OF_TRIAL] != TRIAL_OVER) advance_trial(state.learner, state.challenger, trial, m.k);
+    if (trial && counts && trial[STAGE_OF_TRIAL] != TRIAL_OVER) end_of_trial(state, trial, m.k, e);
     settled.score[m.row] = score;
     return loud;
 }

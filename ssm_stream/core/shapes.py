@@ -334,8 +334,9 @@ class Scratch(NamedTuple):
     """What is known of one event before its target.
 
     v (F,) numeric inputs; season: seasonal answers, NaN where there are none
-    slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
-        will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
+    slots (Q + 2,) int64: codes that are 1; flag (5,) int64: how many; new slots that learning
+        will need; whether the entity and norm scopes answer; whether the calendar's seasons do; how many of the codes
+        are of columns, which come before those of the hour and the weekday; on (2,) int64: whether
         hour and weekday are codes; wild (1,) int64: the feature with a wild reading, plus one, 0 if no reading is wild,
         negative if it is unknown in taken (C,), the event as it is learned; otherwise (1,): what would be predicted if
         that were the other way round
@@ -415,7 +416,7 @@ class Scratch(NamedTuple):
 
 ONES = 3  # row of Scratch.attend
 # flags of Scratch.flag
-CODES, FRESH, MANY, SEASONS = range(4)
+CODES, FRESH, MANY, SEASONS, NAMED = range(5)
 # columns of Scratch.base
 BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, SHIFT, MISSED = range(8)
 BASES = MISSED + CORRECTED

@@ -21,11 +21,12 @@ enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 constexpr i64 level_room(i64 D) { return (2 * D + 7) / 8 * 8 + 8; }  // of D columns and their steps: numbers a row, one vector to spare
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
 enum { DRIFT_NUMBERS = 34, DAY_NUMBERS = 18 };  // of drift.hpp, of days.hpp
+enum { HOUR_NUMBERS = 15, HOUR_POOL_NUMBERS = 4, SEASONS_OF_HOUR = 2, HOUR_CODES = 16, HOUR_MORE = SEASONS_OF_HOUR + HOUR_CODES };  // of hours.hpp
 enum Trial { STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, GAIN, GAIN_SQUARES, TRIAL_NUMBERS };  // of challenger.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 5 };  // inputs of error_scale.hpp beside the features; rows of its working space
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
-enum Flag { CODES, FRESH, MANY, SEASONS, FLAGS };           // of Scratch.flag
+enum Flag { CODES, FRESH, MANY, SEASONS, NAMED, FLAGS };    // of Scratch.flag; NAMED: codes of columns, which come before those of time
 enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, SHIFT, MISSED, BASES = MISSED + CORRECTED };  // of Scratch.base
 enum Which { FLEET, ENTITY, NORM, PRODUCTS, ANSWERING };     // scopes, and the products: who answers
 enum Rate { PUSH, RIDGE, LEVEL, PULL, KEEP, RATES };        // ω, ρ, level, ωe and λ of an event for a moment head

@@ -9,6 +9,8 @@ struct IntervalFields { Field<double> scale, width, tail, largest; Field<std::in
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
 struct DaysFields { Field<double> number, mean, base; };
 struct DaysPoolFields { Field<double> events, scatter; };
+struct HoursFields { Field<double> number, sum, base; };
+struct HoursPoolFields { Field<double> learned, scatter, product, weight; Field<std::uint8_t> place; };
 struct ErrorScaleFields { Field<double> number; Field<float> rest, value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell, range, week; Field<std::uint8_t> cell_events; };
@@ -34,7 +36,7 @@ struct Challenger {
     std::size_t entity_bytes = 0, pool_bytes = 0, fleet_bytes = 0, norm_bytes = 0;  // of a row
 };
 struct MonitorState {
-    Table interval, drift, novelty, shape, levels, episodes, clock, reference, error_scale, error_scale_pool, days, days_pool;
+    Table interval, drift, novelty, shape, levels, episodes, clock, reference, error_scale, error_scale_pool, days, days_pool, hours, hours_pool;
     IntervalFields interval_fields;
     DriftFields drift_fields;
     NoveltyFields novelty_fields;
@@ -46,6 +48,8 @@ struct MonitorState {
     ErrorScalePoolFields error_scale_pool_fields;
     DaysFields days_fields;
     DaysPoolFields days_pool_fields;
+    HoursFields hours_fields;
+    HoursPoolFields hours_pool_fields;
 };
 
 // What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).

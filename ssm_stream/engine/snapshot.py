@@ -36,7 +36,7 @@ from ssm_stream.ingest.labels import EarlyLabels
 from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.ingest.windows import Windows
 
-DETECTORS = ("detector.", "days.", "novelty.", "shape.", "levels.")
+DETECTORS = ("detector.", "days.", "hours.", "novelty.", "shape.", "levels.")
 """Prefixes of arrays that exist only while alerts need them; zeros are the detector of a new entity."""
 
 

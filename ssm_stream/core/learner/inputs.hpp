@@ -53,6 +53,7 @@ SSM_INLINE i64 least_values(const Params& p, i64 j) { return j < p.features ? 3 
 // Slots of the codes that are 1, and how many new ones learning the event will need; w.on is known.
 inline void find_codes(const Params& p, const Scratch& w, const Pool& pool, const Event& event) {
     i64 count = 0, fresh = 0;
+    w.flag[NAMED] = 0;
     for (i64 j = 0; j < p.Q; ++j) {
         const double value = coded(p, w, pool, event, j);
         i64 slot = 0;
@@ -71,6 +72,7 @@ inline void find_codes(const Params& p, const Scratch& w, const Pool& pool, cons
             }
         }
         if (slot > 0) w.slots[count++] = slot - 1;
+        if (j < p.features + p.categories) w.flag[NAMED] = count;
     }
     w.flag[CODES] = count;
     w.flag[FRESH] = min(fresh, SLOTS - pool.used);

@@ -153,6 +153,12 @@ inline void change(double* day, double stay) {
 // it has a value that is as new as any. moved: events at which it has; n: all; day_part: between two events
 SSM_INLINE bool is_held(double moved, double n, double day_part) { return moved < EVENTS_LEAST * day_part * n; }
 
+// Input j, within so many deviations of its mean; where it is unknown, that.
+SSM_INLINE double within(const Usual& of, const double* u, i64 j) {
+    const double usual = of.mean[j], limit = WINSOR * std::sqrt(of.variance[j]);
+    return unknown(u[j]) ? usual : limit > 0.0 ? usual + clip(u[j] - usual, limit) : u[j];
+}
+
 // Learn what inputs and target are off the means of the day so far, and the means of the inputs; no value counts for more than so many
 // deviations. entities: of the pool; held: within a day the target shows nothing of what inputs do to it
 inline void learn_inputs(const Days& s, const Usual& of, const double* u, double y, double entities, bool held) {
@@ -160,8 +166,7 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
     const double before = s.number[EVENTS], share = 1.0 / (before + 1.0);
     double* off = s.room;
     for (i64 j = 0; j < F; ++j) {
-        const double usual = of.mean[j], limit = WINSOR * std::sqrt(of.variance[j]);
-        const double x = unknown(u[j]) ? usual : limit > 0.0 ? usual + clip(u[j] - usual, limit) : u[j];
+        const double x = within(of, u, j);
         const bool first = before == 0.0 || unknown(s.mean[j]);
         off[j] = first ? 0.0 : x - s.mean[j];
         s.mean[j] = first ? x : s.mean[j] + share * off[j];

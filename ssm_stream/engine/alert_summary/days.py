@@ -1,12 +1,13 @@
-"""What the state shows of a target that creeps from day to day: `monitor/days.hpp`."""
+"""What the state shows of a target whose days creep, or whose hours are off: `monitor/days.hpp`, `hours.hpp`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from ssm_stream.core import days, detect
+from ssm_stream.core import days, detect, hours
 from ssm_stream.engine.alert_summary.numbers import rounded
 
 
@@ -14,22 +15,27 @@ class DayChange(NamedTuple):
     """Means of a target, in its unit.
 
     before: of the days before, or, by_inputs, what the last whole day's inputs make of that; after: of that day
+    by_hours: of the last whole hour, and before is what its inputs, categories and time make of it
     """
 
     before: float
     after: float
     by_inputs: bool = False
+    by_hours: bool = False
 
     @property
     def key(self) -> str:
         """Of the text that states it."""
-        key = "days_up" if self.after > self.before else "days_down"
+        key = f"{self._unit}_{'up' if self.after > self.before else 'down'}"
         return f"{key}_by_inputs" if self.by_inputs else key
 
-    @staticmethod
-    def end(ended: str) -> str:
+    def end(self, ended: str) -> str:
         """Return the key of the text that states that it is over, by what ended it."""
-        return "days_over" if ended == "recovered" else "days_absorbed"
+        return f"{self._unit}_over" if ended == "recovered" else f"{self._unit}_absorbed"
+
+    @property
+    def _unit(self) -> str:
+        return "hours" if self.by_hours else "days"
 
     def shown(self) -> dict[str, str]:
         """Return both means, as finely as they differ."""
@@ -37,12 +43,19 @@ class DayChange(NamedTuple):
         return {"before": rounded(self.before, size), "after": rounded(self.after, size)}
 
 
-def day_change(detector: NDArray[Any] | None, number: NDArray[Any] | None) -> DayChange | None:
-    """Return how the days differ, None where the last alarm was not about days.
+def day_change(rows: Callable[[str], NDArray[Any] | None]) -> DayChange | None:
+    """Return how the days or the hours differ, None where the last alarm was about neither.
 
-    detector: number of `DetectorState`, (34,); number: of `DaysState`, (18,)
+    rows: the captured state
     """
-    if detector is None or number is None or detector[detect.CHANGE] < detect.BY_DAYS:
+    detector = rows("detector.number")
+    if detector is None or detector[detect.CHANGE] < detect.BY_DAYS:
         return None
+    by_hours = bool(detector[detect.CHANGE] >= detect.BY_HOURS)
+    number = rows("hours.number" if by_hours else "days.number")
+    if number is None:
+        return None
+    if by_hours:
+        return DayChange(float(number[hours.EXPECTED]), float(number[hours.LATEST]), by_hours=True)
     after, gap = float(number[days.LATEST]), float(days.judged(number)[days.GAP])
     return DayChange(after - gap, after, bool(number[days.BY_INPUTS]))

@@ -95,7 +95,7 @@ class Evidence(NamedTuple):
     stopped: other columns that stopped with it; still: in how many entities of how many it stands still; zeros: few
     step: smallest that a target of the pool has made: of the digits that it is measured to; 0: not known
     ended: other targets of an episode that is over, and what ended each one's part
-    members: of a fleet alert; days: of a target that creeps from day to day
+    members: of a fleet alert; days: of a target that creeps from day to day, or is off for hours
     calm: normal events that ended an episode, 0: not known; None: the events that the message counts are not those of
         its times, as where targets of an entity joined one after another
     reported: of several targets, those that are reported at the alert's event; None: all that it lists. What it lists
@@ -138,7 +138,7 @@ def read_evidence(
     calm = 0 if episodes is None else int(episodes[lifecycle.KINDS.index(kind), lifecycle.CALM])
     found = Evidence(step=step, calm=calm)
     if kind == "drift":
-        days = day_change(rows("detector.number"), rows("days.number"))
+        days = day_change(rows)
         return found._replace(errors=error_change(rows), stopped_still=_stopped_still(rows), days=days)
     if channel == "levels" and shifts is not None:
         return found._replace(moved=_moved_levels(rows, columns, shifts))

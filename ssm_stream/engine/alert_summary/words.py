@@ -188,6 +188,26 @@ TEXTS: dict[str, Text] = {
         "the days of {target} are compared with its mean of the last one, {after}, from now on",
         "{target} は今後、直近 1 日の平均 {after} と比較されます",
     ),
+    "hours_up": Text(
+        "{target} has been higher for three hours or more than its inputs, categories and time make it: "
+        "its mean is {after} in the last one, expected {before}",
+        "{target} が 3 時間以上続けて、入力・区分・時刻からの見込みより高くなっています"
+        "（直近 1 時間の平均 {after}、見込み {before}）",
+    ),
+    "hours_down": Text(
+        "{target} has been lower for three hours or more than its inputs, categories and time make it: "
+        "its mean is {after} in the last one, expected {before}",
+        "{target} が 3 時間以上続けて、入力・区分・時刻からの見込みより低くなっています"
+        "（直近 1 時間の平均 {after}、見込み {before}）",
+    ),
+    "hours_over": Text(
+        "the hours of {target} are again as expected: its mean is {after} in the last one, expected {before}",
+        "{target} は再び見込みどおりです（直近 1 時間の平均 {after}、見込み {before}）",
+    ),
+    "hours_absorbed": Text(
+        "what the hours of {target} are now is usual from now on: its mean was {after} in the last one",
+        "{target} は今後、現在の水準を普段とみなします（直近 1 時間の平均 {after}）",
+    ),
     "errors_larger": Text(
         "errors of {target} are about {times} × as large as usual",
         "{target} の予測誤差が普段の約 {times} 倍に増えました",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core import hours
 from ssm_stream.engine.input_changes.input_map import Indices, InputMap, removed_inputs, take, widen
 
 Array = NDArray[Any]
@@ -40,6 +41,22 @@ def days_pool_array(inputs: InputMap, name: str, array: Array) -> Array:
         return array
     columns = np.append(inputs.features, inputs.old.features)
     return take(take(array, columns, 1), columns, 2)
+
+
+def hours_array(inputs: InputMap, name: str, array: Array, gone: Array) -> Array:
+    """Return an array of `HoursState` or `HoursPoolState`, whose columns are the features, then others that stay.
+
+    gone: (P, K) bool, slots whose column is gone: their columns are those of codes that do not come
+    """
+    if name in ("number", "learned"):
+        return array
+    if name == "place":
+        out = array.copy()
+        out[:, : gone.shape[1]][gone] = 0
+        return out
+    columns = np.concatenate([inputs.features, inputs.old.features + np.arange(hours.MORE)])
+    array = take(array, columns, array.ndim - 1, math.nan if name == "base" else 0.0)
+    return take(array, columns, 1) if name == "scatter" else array
 
 
 def scale_array(inputs: InputMap, name: str, array: Array) -> Array:

@@ -89,6 +89,8 @@ class TargetArrays:
                 array = mapped[name]
             elif name.startswith("days."):
                 array = detector_arrays.days_pool_array(self._inputs, name.removeprefix("days."), array)
+            elif name.startswith("hours."):
+                array = detector_arrays.hours_array(self._inputs, name.removeprefix("hours."), array, self._gone)
             elif name.startswith("pool."):
                 array = learner_arrays.pool_array(self._inputs, name.removeprefix("pool."), array)
             else:
@@ -135,6 +137,8 @@ class TargetArrays:
             return detector_arrays.levels_array(self._inputs, field, array)
         if group == "days":
             return detector_arrays.days_array(self._inputs, field, array)
+        if group == "hours":
+            return detector_arrays.hours_array(self._inputs, field, array, gone)
         return detector_arrays.scale_array(self._inputs, field, array) if group == "error_scale" else array
 
     def _map_pending(self, name: str, array: Array) -> Array:

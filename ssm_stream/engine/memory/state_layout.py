@@ -9,6 +9,7 @@ from ssm_stream.core import (
     days,
     detect,
     error_scale,
+    hours,
     interval,
     levels,
     lifecycle,
@@ -37,6 +38,7 @@ def entity_layout(config: Config, p: shapes.LearnerParams, *, challenger: bool =
             ("shape", cycle_shape.ShapeState, blocks.schema("shape"), detects_shape),
             ("detector", detect.DetectorState, blocks.schema("detector"), config.alerts.drift.enabled),
             ("days", days.DaysState, blocks.schema("days", None, p.features), config.alerts.drift.enabled),
+            ("hours", hours.HoursState, blocks.schema("hours", None, p.features), config.alerts.drift.enabled),
             ("challenger", shapes.EntityState, blocks.schema("entity", p), challenger),
         ],
     )
@@ -60,6 +62,7 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool, challenger: bool = False
                 True,
             ),
             ("days", days.DaysPoolState, blocks.schema("days_pool", None, p.features), True),
+            ("hours", hours.HoursPoolState, blocks.schema("hours_pool", None, p.features), True),
             ("trial", loop.Trial, blocks.schema("trial"), challenger),
             ("challenger_pool", shapes.PoolState, blocks.schema("pool", p), challenger),
             ("challenger_fleet", shapes.HeadsState, blocks.schema("fleet", p), challenger),

@@ -19,6 +19,7 @@ DIRECTED = (
     "steps_down_here", "still", "restless",
     "higher", "lower", "hour", "usual", "livelier", "calmer", "shift_up", "shift_down", "creep_up", "creep_down",
     "shift_up_some", "shift_down_some", "creep_up_some", "creep_down_some",
+    "days_up", "days_down", "days_up_by_inputs", "days_down_by_inputs", "hours_up", "hours_down",
 )  # fmt: skip
 """Parts of an alert's sentence that name a column and which way it went."""
 MIN_DRIVER = 0.25
