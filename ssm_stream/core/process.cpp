@@ -372,6 +372,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     }
     const interval::Tail left = interval::left_of(error_scale::stood(context), r.level);
     const bool expected = error_scale::rest_expected(context, j.answer, rounding);
+    const double entities = entities_of(state, j.k);
     if (r.drift && allowed == 1.0) {
         context.pool_number[error_scale::CALMED] *= 1.0 - 1.0 / CALMED_MEMORY;
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap, j.share);
@@ -400,19 +401,20 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             evidence = min(drift::observe(detector, heard, budget, holds, counts && r.anomaly, least, noticed, less), SCORE_MOST);
         }
         const days::Days by_day(state, j.k, e);
+        const days::Usual of = usual_of(state, e);
         double* day = by_day.number;
         const double day_part = 1000.0 * gap / error_scale::DAY_MS;
         if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * day_part);
         const bool held = days::is_held(context.number[error_scale::SEEN], static_cast<double>(j.n), day_part);
         if (held || (!quiet && !standing))
-            days::observe(by_day, usual_of(state, e), j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities_of(state, j.k), held});
+            days::observe(by_day, of, j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities, held});
         const hours::Hours by_hour(state, j.k, e);
         const double hour_part = HOURS * day_part;
         if (!quiet && !standing && hours::EVENTS_LEAST * hour_part <= 1.0) {
             const LearnerState& l = state.learner;
             const Range range = range_of(state, j.k);
             const Entity entity(l.entity_fields, l.entity.row(e));
-            hours::observe(by_hour, l.p, l.w, entity, usual_of(state, e), j.u, j.y, j.steps, j.target_time, {context.pool_number[error_scale::STEP], budget * hour_part, entities_of(state, j.k), range.low, range.high});
+            hours::observe(by_hour, l.p, l.w, entity, of, j.u, j.y, j.steps, j.target_time, {context.pool_number[error_scale::STEP], budget * hour_part, entities, range.low, range.high});
         }
         const double usual_error = error_scale::usual(context), off = hours::off(by_hour.number, usual_error);
         const double crept = min(max(days::crept(day, usual_error), off), SCORE_MOST);
@@ -449,7 +451,6 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     if (rests && (r.anomaly || r.drift) && error_scale::stood(context) >= REST_TAUGHT && j.n % SLOW_EVERY != 0) phase[LEARNS] = 0;
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
-    const double entities = entities_of(state, j.k);
     const interval::Interval width = interval_of(state, {j.k, e});
     const i64 learned = static_cast<i64>(context.number[error_scale::SEEN]);  // of all but those at rest
     const bool apart = expected && interval::rest_apart(width, left, j.n - learned);

@@ -86,11 +86,11 @@ inline void solve(const Hours& s, double shared) {
 }
 
 // How far the latest hours are off. gap: over what it was predicted to be; least: the unit's
-inline void compare(double* number, double gap, double hour, double least, double budget) {
+inline void compare(double* number, double gap, double least, double budget) {
     const double n = ++number[COMPARED], before = number[GAP], square = number[SQUARE];
     const double unit = max(std::sqrt(square), least), along = square > 0.0 ? min(max(number[ALONG] / square, 0.0), ALONG_MOST) : 0.0;
     const double df = max(min(n, 1.0 / GAP_RATE) * (1.0 - along) / (1.0 + along), 1.0);
-    const bool alike = gap * before > 0.0 && gap * number[FORMER] > 0.0, known = square > 0.0 && hour - number[FIRST] >= FROM && n > LEAST;
+    const bool alike = gap * before > 0.0 && gap * number[FORMER] > 0.0, known = square > 0.0 && number[HOUR] - number[FIRST] >= FROM && n > LEAST;
     const double size = alike ? min(std::fabs(gap), min(std::fabs(before), std::fabs(number[FORMER]))) : 0.0, z = size / unit;
     const double limit = mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(budget, RAREST)));
     const double far = known ? df * series::log(1.0 + z * z / df) / limit : 0.0;
@@ -133,7 +133,7 @@ inline void end_hour(const Hours& s, const Setting& with) {
     const bool known = pool[LEARNED] >= POOL_FROM && size > 0.0;
     const double usually = max(size + wide, SIZE_LEAST * size), counts = known ? (size / usually) * (size / usually) : 1.0;
     if (known) {
-        compare(hour, gap / usually, hour[HOUR], mean_shift::QUANTUM * with.step / usually, with.budget);
+        compare(hour, gap / usually, mean_shift::QUANTUM * with.step / usually, with.budget);
     }
     const double taught = known ? clip(gap, WINSOR_GAP * std::sqrt(pool[TAUGHT])) : gap, large = known ? min(std::fabs(gap), SIZE_MOST * size) : std::fabs(gap);
     const double rate = max(RATE, 1.0 / (n + 1.0)), shared = max(RATE / max(with.entities, 1.0), 1.0 / ++pool[LEARNED]), moved = made + taught;
