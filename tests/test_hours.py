@@ -45,6 +45,10 @@ def events_of(y: Floats, columns: Floats) -> Events:
     return made(y.round(1), columns.round(3), ts=START + np.arange(len(y)) * (DAY // A_DAY))
 
 
+def part_of(events: Events, part: slice) -> Events:
+    return made(events.target[part], events.features[part], ts=events.ts[part])
+
+
 def drifts(events: Events, event: str = "features: [], categories: [grade]") -> list[Alert]:
     """The drifts of one machine, as they start."""
     _, alerts = run(Engine(config(event)), events)
@@ -165,6 +169,23 @@ def test_hours_go_on_with_another_input() -> None:
     assert any("three hours" in each.message["summary"] for each in alerts)
 
 
+def test_a_state_with_an_open_alert_of_hours_goes_on() -> None:
+    """Saved while the hours are off, and loaded: the same alerts, the same state."""
+    y, grade = furnace(16, 1)
+    at = 13 * A_DAY + 60
+    y[at : at + 60] -= 25.0 * np.minimum(np.arange(60) / 12.0, 1.0)
+    events, cut = events_of(y, grade[:, None]), at + 50
+    engine = Engine(config("features: [], categories: [grade]"))
+    _, before = run(engine, part_of(events, slice(None, cut)))
+    assert "three hours" in before[-1].message["summary"]
+    assert before[-1].message["phase"] != "recovered"
+    again = Engine.restore(engine.config, engine.snapshot())
+    (_, one), (_, other) = (run(each, part_of(events, slice(cut, None))) for each in (engine, again))
+    assert [each.message for each in one] == [each.message for each in other]
+    assert any("the hours of target are" in each.message["summary"] for each in one)
+    assert engine.snapshot() == again.snapshot()
+
+
 def test_events_in_other_batches_are_the_same_hours() -> None:
     y, grade = furnace(16, 1)
     y[13 * A_DAY :] -= 25.0
@@ -172,8 +193,7 @@ def test_events_in_other_batches_are_the_same_hours() -> None:
     engines = [Engine(config("features: [], categories: [grade]")) for _ in range(2)]
     run(engines[0], events)
     for first in range(0, len(y), 97):
-        part = slice(first, first + 97)
-        run(engines[1], made(y[part].round(1), grade[part, None], ts=events.ts[part]))
+        run(engines[1], part_of(events, slice(first, first + 97)))
     one, other = (each.target_engines[0].store for each in engines)
     for name in ("number", "sum", "base"):
         assert getattr(one.state.hours, name)[0].tobytes() == getattr(other.state.hours, name)[0].tobytes()

@@ -8,6 +8,8 @@ import pytest
 from xxhash import xxh3_64
 
 from ssm_stream.config import MAX_PENDING, Config, parse_config
+from ssm_stream.core import detect
+from ssm_stream.core.hours import NAMED_CODES
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot_format import PREFIX, StateError
 from ssm_stream.ingest.events import Events
@@ -112,6 +114,8 @@ def bent(state: bytes, array: str, value: float) -> bytes:
         ("novelty.smooth", np.nan),
         ("shape.number", np.nan),
         ("shape.distance", np.nan),
+        ("hours.learned", -1),
+        ("hours.place", 1),
         ("flag", 2),
         ("active", -1),
     ],
@@ -122,3 +126,30 @@ def test_a_number_out_of_bounds_is_refused(array: str, value: float) -> None:
     Engine.restore(engine.config, state)
     with pytest.raises(StateError, match="is damaged"):
         Engine.restore(engine.config, bent(state, array, value))
+
+
+def test_whatever_a_drift_has_found_is_loaded() -> None:
+    """An alert of any kind is no damage: the service starts again after it."""
+    engine = grown(fleet=True)
+    number = engine.target_engines[0].store.state.detector.number
+    for change in range(len(detect.CHANGES)):
+        number[0, detect.CHANGE] = change
+        state = engine.snapshot()
+        assert Engine.restore(engine.config, state).snapshot() == state
+    number[0, detect.CHANGE] = len(detect.CHANGES)
+    with pytest.raises(StateError, match=r"detector.number \(change\) has a number that is not between 0 and 10"):
+        Engine.restore(engine.config, engine.snapshot())
+
+
+def test_no_more_codes_of_hours_than_have_a_column() -> None:
+    engine = grown(fleet=True)
+    shared = engine.target_engines[0].store.shared.hours
+    shared.place[0, :3] = 1, 2, 3
+    shared.learned[0, NAMED_CODES] = 3
+    Engine.restore(engine.config, engine.snapshot())
+    for array, place, value in ((shared.place, 2, 4), (shared.learned, NAMED_CODES, 1e9)):
+        kept = array[0, place]
+        array[0, place] = value
+        with pytest.raises(StateError, match=r"the snapshot is damaged: hours\."):
+            Engine.restore(engine.config, engine.snapshot())
+        array[0, place] = kept

@@ -8,6 +8,7 @@
 
 #include "layout.hpp"
 #include "monitor/drift.hpp"
+#include "monitor/hours.hpp"
 #include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
 #include "monitor/shape.hpp"
@@ -94,11 +95,24 @@ inline void check_drift(Bounds& bounds, const MonitorState& of, i64 e) {
     const double* number = of.drift_fields.number.in(of.drift.row(e));
     bounds.check("detector.number (seen)", number + SEEN, 1, 0, MAX_COUNT);
     bounds.check("detector.number (waiting)", number + WAITING, 1, 0, LAG);
-    bounds.check("detector.number (change)", number + CHANGE, 1, 0, BY_DAYS + 1.0);
+    bounds.check("detector.number (change)", number + CHANGE, 1, 0, CHANGE_LAST);
     bounds.check("detector.number (blocks seen)", number + BLOCK_SEEN, 1, 0, MAX_COUNT);
     bounds.check("detector.number (blocks waiting)", number + BLOCK_WAITING, 1, 0, BLOCK_LAG);
     bounds.check_order("detector.number (waiting)", number[WAITING], number[SEEN]);
     bounds.check_order("detector.number (blocks waiting)", number[BLOCK_WAITING], number[BLOCK_SEEN]);
+}
+
+inline void check_hours(Bounds& bounds, const MonitorState& of, i64 e) {
+    bounds.check("hours.number (hours)", of.hours_fields.number.in(of.hours.row(e)) + SSM_ISA::hours::SEEN, 1, 0, MAX_COUNT);
+}
+
+inline void check_hours_pool(Bounds& bounds, const MonitorState& of, i64 k) {
+    using namespace SSM_ISA::hours;
+    char* row = of.hours_pool.row(k);
+    const double* learned = of.hours_pool_fields.learned.in(row);
+    bounds.check("hours.learned (hours)", learned + LEARNED, 1, 0, MAX_COUNT);
+    bounds.check("hours.learned (codes)", learned + NAMED_CODES, 1, 0, HOUR_CODES);
+    bounds.check("hours.place", of.hours_pool_fields.place.in(row), SLOTS, 0, learned[NAMED_CODES]);
 }
 
 inline void check_novelty(Bounds& bounds, const MonitorState& of, i64 e) {
@@ -158,6 +172,7 @@ inline void check_levels(Bounds& bounds, const MonitorState& of, i64 e) {
 inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools) {
     Bounds bounds;
     for (i64 k = 0; k < pools; ++k) check_pool(bounds, of.learner, k);
+    for (i64 k = 0; of.monitor.hours_pool.rows && k < pools; ++k) check_hours_pool(bounds, of.monitor, k);
     const Challenger& challenger = of.challenger;
     for (i64 k = 0; challenger.trial.rows && k < pools; ++k) {
         check_pool(bounds, challenger.learner, k);
@@ -172,6 +187,7 @@ inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools)
         if (of.monitor.error_scale.rows)
             bounds.check("error_scale.number (seen)", of.monitor.error_scale_fields.number.in(of.monitor.error_scale.row(e)), 1, 0, MAX_COUNT);
         if (of.monitor.drift.rows) check_drift(bounds, of.monitor, e);
+        if (of.monitor.hours.rows) check_hours(bounds, of.monitor, e);
         if (of.monitor.novelty.rows) check_novelty(bounds, of.monitor, e);
         if (of.monitor.shape.rows) check_shape(bounds, of.monitor, e);
         if (of.monitor.levels.rows) check_levels(bounds, of.monitor, e);

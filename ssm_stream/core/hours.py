@@ -14,6 +14,7 @@ MORE = SEASONS + CODES
 HOUR, SUM, EVENTS, USUAL_EVENTS, SEEN, FIRST, MEAN, SQUARE, ALONG, GAP, FORMER, FAR, LATEST, EXPECTED, COMPARED = range(
     NUMBERS
 )
+LEARNED, SIZE, TAUGHT, NAMED_CODES = range(4)  # columns of HoursPoolState.learned
 
 
 class HoursState(NamedTuple):

@@ -77,6 +77,7 @@ constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 
 constexpr double STEPS_AROUND = 1.25;  // a step, and what `within_step` adds to it in the mean
 constexpr double SMALLER = 3.0, LARGER = 4.0;  // of CHANGE: what errors have become
 constexpr double BY_DAYS = 7.0, BY_HOURS = 9.0;  // of CHANGE: days creep up, and the next one down; hours are higher, and the next one lower
+constexpr double CHANGE_LAST = BY_HOURS + 1.0;
 
 // columns of `number`
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
