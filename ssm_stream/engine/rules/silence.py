@@ -280,10 +280,12 @@ class SilenceAlerts:
     def dump(self) -> dict[str, Any]:
         """Return the state as JSON has it."""
         self._free_rows()
+        entity = self._entity[: len(self._names)].copy()
+        entity[:, KEY] = np.inf  # of the queue, which is made anew: its keys depend on when that was
         return {
             "names": self._names,
             "columns": self.columns,
-            "entity": _text(self._entity[: len(self._names)]),
+            "entity": _text(entity),
             "sources": list(self._sources),
             "source": _text(self._source),
             "shared": self._shared[FIXED].dump(),
