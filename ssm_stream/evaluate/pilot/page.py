@@ -14,9 +14,9 @@ from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.bootstrap import CONFIDENCE
 from ssm_stream.evaluate.engine_run import Floats
 from ssm_stream.evaluate.pilot.alarm_tally import HOUR
-from ssm_stream.evaluate.pilot.day_means import day_end, day_means
 from ssm_stream.evaluate.pilot.evaluation import Pilot
 from ssm_stream.evaluate.pilot.format import Format
+from ssm_stream.evaluate.pilot.period_means import DAY, alert_period, period_means
 from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
 from ssm_stream.evaluate.pilot.sections import excitation, explainable, machines, stages, targets, upkeep
 from ssm_stream.evaluate.pilot.sections.layout import Section, jq_path
@@ -156,7 +156,8 @@ def _inside(f: Format) -> str:
 class _Alerts:
     """The alerts that the page lists and draws: those of the judged part with the highest scores.
 
-    listed: places in the report; plots: place, entity and chart; by_days: places of charts of days; count: all
+    listed: places in the report; plots: place, entity and chart; means: of a chart of days or hours by its place, the
+    key of the text that states it; count: all
     """
 
     def __init__(self, f: Format, p: Pilot) -> None:
@@ -164,7 +165,7 @@ class _Alerts:
         ranked = sorted(
             range(len(alerts)), key=lambda i: (not alerts[i]["judged"], -(alerts[i]["score"] or RULE_SCORE))
         )
-        self._f, self.count, self.by_days = f, len(p.alarms), set[int]()
+        self._f, self.count, self.means = f, len(p.alarms), dict[int, str]()
         self.listed = sorted(ranked[:ALERT_ROWS])
         chosen, charts = list[int](), Counter[int]()
         for i in (i for i in ranked if p.alarms[i].entities):
@@ -198,10 +199,10 @@ class _Alerts:
         label = f"{self.entity(m)}, {f.time(m['ts'])}: {f.text('kind.' + m['kind'])}"
         columns: list[Floats] = [column[rows] for column in (run.yhat, run.y, run.lower, run.upper)]
         ts, zone = run.ts[rows], f.zone.key
-        if (end := day_end(alarm.message, ts, zone)) is not None:
-            x, (hat, y, lower, upper) = day_means(ts, columns, end, zone)
-            label = f"{label}. {f.text('alerts.days')}"
-            self.by_days.add(i)
+        if period := alert_period(alarm.message, ts, run.y[rows], zone):
+            x, (hat, y, lower, upper) = period_means(ts, columns, period, zone)
+            self.means[i] = "alerts.days" if period.length == DAY else "alerts.hours"
+            label = f"{label}. {f.text(self.means[i])}"
         else:
             at = int(np.searchsorted(rows, alarm.row))
             shown = slice(max(at - EVENTS_BEFORE, 0), at + EVENTS_AFTER)
