@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import orjson
 import pytest
@@ -15,6 +18,7 @@ from ssm_stream.engine.snapshot_format import PREFIX, StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 
+ROOT = Path(__file__).parent.parent
 LAST = 4_990
 """Minute of the last event, the one that waits for its label."""
 
@@ -141,15 +145,29 @@ def test_whatever_a_drift_has_found_is_loaded() -> None:
         Engine.restore(engine.config, engine.snapshot())
 
 
-def test_no_more_codes_of_hours_than_have_a_column() -> None:
+def test_numbers_that_are_places_in_arrays_are_those_of_places() -> None:
+    """Of hours the codes that have a column, and their columns; of novelty the hour of the week."""
     engine = grown(fleet=True)
-    shared = engine.target_engines[0].store.shared.hours
-    shared.place[0, :3] = 1, 2, 3
-    shared.learned[0, NAMED_CODES] = 3
-    Engine.restore(engine.config, engine.snapshot())
-    for array, place, value in ((shared.place, 2, 4), (shared.learned, NAMED_CODES, 1e9)):
-        kept = array[0, place]
-        array[0, place] = value
-        with pytest.raises(StateError, match=r"the snapshot is damaged: hours\."):
+    store = engine.target_engines[0].store
+    place, learned, week = store.shared.hours.place, store.shared.hours.learned, store.state.novelty.week
+    place[0, :3] = 1, 2, 3
+    learned[0, NAMED_CODES] = 3
+    for hour in (0, 168):
+        week[0, 1] = hour
+        Engine.restore(engine.config, engine.snapshot())
+    for array, at, value in ((place, 2, 4), (learned, NAMED_CODES, 1e9), (week, 1, 169), (week, 1, -1), (week, 1, 1e9)):
+        kept = array[0, at]
+        array[0, at] = value
+        with pytest.raises(StateError, match=r"the snapshot is damaged: (hours|novelty)\."):
             Engine.restore(engine.config, engine.snapshot())
-        array[0, place] = kept
+        array[0, at] = kept
+
+
+def test_the_fuzz_target_has_every_group_of_the_state() -> None:
+    """What it lacks is not there to be bent, and the core would take it from nowhere."""
+    header = (ROOT / "ssm_stream/core/state.hpp").read_text("utf-8")
+    (groups,) = re.findall(r"^struct MonitorState \{.*?\n    Table ([^;]+);", header, re.DOTALL | re.MULTILINE)
+    world = (ROOT / "tests/fuzz/world.hpp").read_text("utf-8")
+    names = groups.split(", ")
+    assert len(names) > 10
+    assert [name for name in names if f"m.{name} = table(" not in world] == []

@@ -132,7 +132,8 @@ inline void check_novelty(Bounds& bounds, const MonitorState& of, i64 e) {
     bounds.check("novelty.slow", f.slow.in(row), 2, -MAX_SIGNAL, MAX_SIGNAL);
     bounds.check("novelty.cell", f.cell.in(row), 2 * CELLS, -MAX_SIGNAL, MAX_SIGNAL);
     bounds.check("novelty.range", f.range.in(row), 2 * RANGES, -MAX_SIGNAL, MAX_SIGNAL);
-    bounds.check("novelty.week", f.week.in(row), 2, -MAX_SIGNAL, MAX_SIGNAL);
+    bounds.check("novelty.week (alike)", f.week.in(row) + ALIKE, 1, -MAX_SIGNAL, MAX_SIGNAL);
+    bounds.check("novelty.week (hour)", f.week.in(row) + HOUR, 1, 0, CELLS);
     bounds.check("novelty.grid", f.grid.in(row), CHANNELS, -MAX_SIGNAL, MAX_SIGNAL, 2);
     bounds.check("novelty.grid (widths)", f.grid.in(row) + 1, CHANNELS, 0, MAX_SIGNAL, 2);
 }

@@ -29,8 +29,7 @@ struct Chunk {
     std::unique_ptr<bool[]> warmup{new bool[64]};
     Chunk(const World& world, Input& input, i64 count) {
         const Params& p = world.state.learner.p;
-        static i64 now = 1'700'000'000'000;
-        i64 ts_now = now;
+        i64 ts_now = world.now;
         const auto real = [&]() -> double {
             const unsigned how = input.next<std::uint8_t>();
             if (how < 200) return static_cast<double>(how) / 16 - 5;
@@ -43,9 +42,10 @@ struct Chunk {
             const unsigned who = input.next<std::uint8_t>(), gap = input.next<std::uint8_t>();
             const i64 e = who % ENTITIES;
             row.push_back(e), pool.push_back(world.choice.fleet ? (world.choice.norm ? who / ENTITIES % POOLS : 0) : e);
-            ts_now += gap < 250 ? 60'000 * static_cast<i64>(gap) : input.next<std::int32_t>() * i64(1000);
+            ts_now += gap < 250 ? world.choice.step * static_cast<i64>(gap) : input.next<std::int32_t>() * i64(1000);
             ts.push_back(ts_now), key.push_back(gap % 4);
-            for (auto* of : {&steps, &own}) of->push_back(ts_now / 3'600'000 % 24 & 15), of->push_back(gap % 7);
+            const i64 hour = ts_now < 0 ? 0 : ts_now / 3'600'000;
+            for (auto* of : {&steps, &own}) of->push_back(hour % 24), of->push_back(hour / 24 % 7);
             for (i64 j = 0; j < p.C; ++j) u.push_back(real());
             y.push_back(real());
         }
@@ -60,7 +60,9 @@ struct Chunk {
 };
 
 inline void reset(World& world, i64 e) {
-    for (const Table* table : {&world.state.learner.entity, &world.state.monitor.clock, &world.state.monitor.novelty, &world.state.monitor.drift})
+    const MonitorState& m = world.state.monitor;
+    const Table* const tables[] = {&world.state.learner.entity, &m.clock, &m.novelty, &m.drift, &m.days, &m.hours};
+    for (const Table* table : tables)
         std::memset(table->row(e), 0, static_cast<std::size_t>(table->stride));
 }
 
@@ -83,13 +85,14 @@ template <class Seen> std::unique_ptr<World> trained(const Choice& choice, Seen 
     auto world = std::make_unique<World>(choice);
     std::vector<std::uint8_t> noise;
     u64 seed = 7;
-    for (int i = 0; i < 40'000; ++i) {
+    for (i64 i = 0; i < 170 * choice.chunks; ++i) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
         noise.push_back(static_cast<std::uint8_t>((seed >> 40) % 200));
     }
     Input input{noise.data(), noise.size()};
-    for (int i = 0; i < 240; ++i) {
+    for (i64 i = 0; i < choice.chunks; ++i) {
         Chunk chunk(*world, input, EVENTS);
+        world->now = chunk.ts.back();
         if (!choice.norm) std::fill(chunk.row.begin(), chunk.row.end(), 0), std::fill(chunk.pool.begin(), chunk.pool.end(), 0);
         process(*world, chunk, true);
         if (choice.ahead < 0) process(*world, chunk, false);

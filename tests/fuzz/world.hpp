@@ -15,6 +15,8 @@ struct Choice {
     i64 features, categories, cycles, lags, feature_lags, window;
     bool seasons, differences, log, gd, norm, fleet, challenger;
     i64 ahead;          // events that the target lies ahead; 0: it comes with its event, −1: labels bring it
+    i64 step = 60'000;  // ms; about a hundredth of the mean gap between events
+    i64 chunks = 240;   // that the world is trained with
 };
 inline constexpr Choice CHOICES[] = {
     {3, 0, 0, 0, 0, 0, false, false, true, false, true, true, false, 0},
@@ -22,6 +24,7 @@ inline constexpr Choice CHOICES[] = {
     {2, 0, 0, 2, 0, 8, false, false, true, false, false, true, false, 0},
     {2, 1, 0, 0, 0, 0, false, false, false, false, true, true, true, -1},
     {1, 0, 2, 2, 0, 4, true, false, true, false, false, false, true, 2},
+    {2, 1, 0, 2, 0, 0, true, false, false, false, true, true, true, 0, 500, 4'000},  // two weeks, so that hours and days are judged
 };
 inline constexpr i64 KINDS = sizeof CHOICES / sizeof CHOICES[0];
 inline constexpr i64 ENTITIES = 3, POOLS = 2, PLACES = 4, LONGEST = 4096, ROWS = 4, EVENTS = 6;
@@ -58,6 +61,7 @@ struct World {
     std::vector<double> numbers[8];
     std::vector<float> floats[4];
     double mark = NAN;
+    i64 now = 1'700'000'000'000;  // ms, of the latest event
     i64 phase[6] = {}, todo[4] = {}, tally[3] = {}, room_steps[2] = {};
     double number[6] = {};
     std::vector<float> weights;
@@ -164,6 +168,10 @@ struct World {
         m.reference = table(m.reference_fields, ENTITIES, p);
         m.error_scale = table(m.error_scale_fields, ENTITIES, CONTEXT + p.features);
         m.error_scale_pool = table(m.error_scale_pool_fields, pools, CONTEXT + p.features);
+        m.days = table(m.days_fields, ENTITIES, p.features);
+        m.days_pool = table(m.days_pool_fields, pools, p.features);
+        m.hours = table(m.hours_fields, ENTITIES, p.features);
+        m.hours_pool = table(m.hours_pool_fields, pools, p.features);
         l.w = scratch();
         if (choice.challenger) challenger(pools);
     }
