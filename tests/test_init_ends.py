@@ -14,6 +14,7 @@ from brokers import Kafka, MockKafka
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
+import ssm_stream.cli.init as cli_init
 from ssm_stream.autoconfig import stops as module
 from ssm_stream.autoconfig.stops import LaterRows, Life, Stops, ends_note, judge_last
 from ssm_stream.cli.app import app
@@ -187,6 +188,12 @@ def test_readings_after_the_sample_count_as_rows_do(tmp_path: Path) -> None:
     assert "25 of 50 machines end within the file's first 65,000 rows" in text
 
 
+@pytest.fixture
+def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample is a tenth as large, so that a topic is which goes on after it."""
+    monkeypatch.setattr(cli_init, "ROWS", 2_000)
+
+
 def produced(mock_kafka: MockKafka, partitions: int, rows: Iterable[dict[str, Any]]) -> list[str]:
     """A topic with these rows, by service; the options that name it."""
     topic = mock_kafka.topic("events", partitions)
@@ -198,6 +205,7 @@ def produced(mock_kafka: MockKafka, partitions: int, rows: Iterable[dict[str, An
     return ["--topic", topic, "--brokers", mock_kafka.bootstrap_servers]
 
 
+@pytest.mark.usefixtures("small_sample")
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_machines_of_the_first_messages_that_are_not_in_the_last_have_ended(
     partitions: int, mock_kafka: MockKafka, tmp_path: Path
@@ -213,6 +221,7 @@ def test_machines_of_the_first_messages_that_are_not_in_the_last_have_ended(
     assert "come and go" not in printed
 
 
+@pytest.mark.usefixtures("small_sample")
 @pytest.mark.parametrize(("days", "noted"), [(0.0, True), (2.0, False)])
 def test_machines_that_are_there_at_both_ends_of_a_topic_last(
     days: float, noted: bool, mock_kafka: MockKafka, tmp_path: Path
@@ -223,6 +232,7 @@ def test_machines_that_are_there_at_both_ends_of_a_topic_last(
     assert ("the 2.5 h of the topic are too short a time to show whether 25 machines come" in printed) == noted
 
 
+@pytest.mark.usefixtures("small_sample")
 @pytest.mark.parametrize("begin", [0, 600])
 def test_partitions_of_unequal_rates_show_no_ends(begin: int, kafka: Kafka, tmp_path: Path) -> None:
     """Of each as many messages, those of the busy one end before the others do; and of one, retention has deleted more.
@@ -238,7 +248,7 @@ def test_partitions_of_unequal_rates_show_no_ends(begin: int, kafka: Kafka, tmp_
         kafka.produce(topic, pods_of, at, timestamps=[1000 * row["ts"] for row in some])
     where = ["--topic", topic, "--brokers", kafka.bootstrap_servers]
     config, _, printed = drafted(tmp_path / "monitor.yaml", *where)
-    assert "2,000 messages" in printed
+    assert "the first 2,000 messages" in printed
     assert "end within" not in printed
     assert config.alerts.silence is not None
 
@@ -252,3 +262,10 @@ def test_last_messages_of_too_short_a_time_show_no_end() -> None:
     assert judge_last(first, EVENT, rows[:2000], []) == first
     assert judge_last(first, EVENT, rows[:2000], rows[1000:3000]) == first
     assert "25 of 25 machines" in str(judge_last(first, EVENT, rows[:2000], others[-2000:]).silence)
+
+
+def test_a_sample_of_a_topic_is_as_large_as_one_of_a_file(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    """Fewer messages of a busy topic are minutes, in which a text of each job is a category of few values."""
+    rows = ({**row, "pod": row["pod"].rstrip("b")} for row in pods(420))
+    _, _, printed = drafted(tmp_path / "monitor.yaml", *produced(mock_kafka, 1, rows))
+    assert "sampled 10,500 messages of topic" in printed

@@ -379,6 +379,27 @@ def test_the_first_thousand_messages_are_searched_and_no_more() -> None:
     assert reports == [(0, [])]
 
 
+def test_what_only_another_partition_has_is_not_missing() -> None:
+    """A backlog is read by large chunks of one partition each, and other machines are in the others."""
+    config = configured("entity: e, timestamp: t, features: [a, b], target: y")
+    reports: list[tuple[int, list[str]]] = []
+    inspect = FirstMessages(config, lambda count, sentences: reports.append((count, sentences)), 3)
+
+    def chunk(partition: int, n: int, **more: Any) -> Chunk:
+        value = orjson.dumps({"e": "m", "t": 1, "y": 2, **more})
+        return Chunk("t", partition, [FakeMessage(i, value) for i in range(n)])  # type: ignore[misc]
+
+    assert inspect(chunk(0, 5000, a=1))
+    assert inspect(chunk(0, 5000, a=1))
+    assert inspect(chunk(1, 5000, a=1))
+    assert reports == []
+    assert not inspect(chunk(2, 5000, b=1))
+    assert reports == [(0, [])]
+    inspect = FirstMessages(config, lambda count, sentences: reports.append((count, sentences)), 3)
+    assert [inspect(chunk(partition, 5000, a=1)) for partition in range(3)] == [True, True, False]
+    assert "no column 'b' in the first 1,002 messages of t" in reports[-1][1][0]
+
+
 def test_messages_that_are_no_events_are_searched_without_a_failure() -> None:
     reports: list[int] = []
     inspect = FirstMessages(configured("entity: e, timestamp: t"), lambda count, _: reports.append(count))

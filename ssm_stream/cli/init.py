@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ssm_stream.autoconfig.draft import Draft
     from ssm_stream.autoconfig.stops import Stops
 
-ROWS, MESSAGES, MAX_SIGNALS = 20_000, 2_000, 10
-"""Size of the sample, of a file and of a topic; and signals of a file of readings for each of which it is so large."""
+ROWS, LAST, MAX_SIGNALS = 20_000, 2_000, 10
+"""Size of the sample, and of a topic's end; and signals of a file of readings for each of which it is so large."""
 SAME, MAX_STATES = ("the same in all", "the same text"), 32
 """Reasons for leaving a column out that later rows may refute, and states of a machine that are searched in them."""
 SHOWN, EXAMPLES = 20, 3
@@ -371,8 +371,7 @@ def _messages(
             f"topic {topic!r} does not exist on {source.brokers}, or this user may not see it: correct --topic, or "
             "give a FILE for a sample"
         )
-    partitions = cluster.partitions_of(topic)
-    documents, messages = sample_documents(config, partitions, MESSAGES)
+    documents, messages, goes_on = sample_documents(config, cluster.partitions_of(topic), ROWS)
     if not documents and not registry and any(names_schema(message) for message in messages):
         raise ConfigError(
             f"topic {topic!r} on {source.brokers}: its messages name schemas of a registry, and are not JSON: give "
@@ -390,8 +389,9 @@ def _messages(
     counts = Counter(key for message in messages if (key := message.key()) is not None)
     many = f"{len(counts)} different one{'s' * (len(counts) != 1)}"
     keys = f"the messages have keys, {many} in the sample" if 0 < 2 * len(counts) <= counts.total() else None
-    last = last_documents(config, partitions, MESSAGES) if len(messages) >= MESSAGES else []
-    return documents, f"{len(documents):,} messages of topic {topic}", format_of(config, messages), keys, last
+    last = last_documents(config, cluster.partitions_of(topic), LAST) if goes_on else []
+    sampled = f"{'the first ' * goes_on}{len(documents):,} messages of topic {topic}"
+    return documents, sampled, format_of(config, messages), keys, last
 
 
 def _topic_name(file: Path) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,11 +23,21 @@ from ssm_stream.kafka.topic_reader import FROM_BEGINNING, open_topic
 
 SOON = 60.0
 """Seconds after which missing paths are reported, however few messages have come."""
+SHARE_LEAST = 100
+"""Messages of each partition, however many there are, that are searched for paths."""
 
 
-def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tuple[list[Any], list[Message]]:
-    """Return documents from the beginning of the partitions, of what is there now and of a time of which all of them
-    have theirs, and the messages that they are from; no documents if the topic is empty or has none in `event.format`.
+class Sample(NamedTuple):
+    """documents: those that can be read; messages: that they are from; goes_on: whether the topic has later ones"""
+
+    documents: list[Any]
+    messages: list[Message]
+    goes_on: bool
+
+
+def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> Sample:
+    """Return up to n messages from the beginning of the partitions, of what is there now and of a time of which all of
+    them have theirs; no documents if the topic is empty or has none in `event.format`.
 
     Raises:
         BrokerError: the broker, or the schema registry, refuses or does not answer.
@@ -42,7 +53,8 @@ def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tup
         messages = max(messages, later, key=len)
     # Partitions that were filled one after another have no time in common.
     messages = messages or _in_turn(head, n)
-    return parse_documents(messages, message_format(config), MessageFields(config)), messages
+    goes_on = len(messages) >= n or len(head.ended) < len(partitions)
+    return Sample(parse_documents(messages, message_format(config), MessageFields(config)), messages, goes_on)
 
 
 def last_documents(config: Config, partitions: tuple[int, ...], n: int) -> list[Any]:
@@ -213,35 +225,40 @@ def _of_common_time(head: _Head, n: int) -> list[Message]:
 class FirstMessages:
     """Searches the first messages that a process reads for the configured paths, until each is found.
 
-    After `FIRST` messages, or after `SOON` seconds, the sentences on paths that none of them has are reported; once
-    more if some of these are found later. Threads of several partitions may call it.
+    Of each partition it searches as many as make `FIRST` in all, as what is read first is often of one partition, whose
+    machines need not have what those of others have. After `FIRST` messages that are of all partitions, or after `SOON`
+    seconds, the sentences on paths that none of them has are reported; once more if some of these are found later.
+    Threads of several partitions may call it.
 
-    report: takes the number of paths that are missing, and the sentences
+    report: takes the number of paths that are missing, and the sentences; partitions: of the events
     """
 
-    def __init__(self, config: Config, report: Callable[[int, list[str]], object]) -> None:
-        self._config, self._report = config, report
+    def __init__(self, config: Config, report: Callable[[int, list[str]], object], partitions: int = 1) -> None:
+        self._config, self._report, self._partitions = config, report, partitions
         self._search, self._fields = PathSearch(config, config.source.context_columns), MessageFields(config)
         self._format = message_format(config)
         self._lock, self._began = threading.Lock(), time.monotonic()
-        self._left = FIRST
+        self._share = max(-(-FIRST // partitions), SHARE_LEAST)
+        self._searched = Counter[tuple[str, int]]()
+        self._ended = False
         self._reported: int | None = None
 
     def __call__(self, chunk: Chunk) -> bool:
         """Search the messages of a chunk; return whether later ones need to be searched."""
         with self._lock:
-            if self._left <= 0:
+            if self._ended:
                 return False
-            messages = chunk.messages[: self._left]
-            self._left -= len(messages)
+            partition = chunk.topic, chunk.partition
+            messages = chunk.messages[: self._share - self._searched[partition]]
+            self._searched[partition] += len(messages)
             fits = [each for each in messages if len(each.value() or b"") <= self._config.source.max_message_bytes]
             self._search.add(parse_documents(fits, self._format, self._fields))
             missing = len(self._search.missing)
-            if not missing:
-                self._left = 0
-            due = self._left <= 0 or time.monotonic() - self._began >= SOON
+            some = len(self._searched) >= self._partitions and self._searched.total() >= FIRST
+            self._ended = some or not missing
+            due = self._ended or time.monotonic() - self._began >= SOON
             if self._search.documents and (due if self._reported is None else missing != self._reported):
                 self._reported = missing
                 count = self._search.documents
                 self._report(missing, self._search.sentences(f"the first {count:,} messages of {chunk.topic}"))
-            return self._left > 0
+            return not self._ended

@@ -137,7 +137,8 @@ def service_source(service: Service) -> KafkaSource:
         for each in sentences:
             LOG.warning("path_missing", what=each)
 
-    inspect, join = FirstMessages(config, report_missing), context_of(config, flow=True)
+    partitions = sum(len(service.partitions[each.topic]) for each in config.source.each)
+    inspect, join = FirstMessages(config, report_missing, partitions), context_of(config, flow=True)
     again = service.catch_up
     if service.facts is not None:
         service.facts.topics()  # what cannot be read ends the start

@@ -47,7 +47,7 @@ def decoders(config: Config, observers: RunObserver, topics: WholeTopics) -> Cal
         for each in sentences:
             LOG.warning("path_missing", what=each)
 
-    inspect = FirstMessages(config, report_missing)
+    inspect = FirstMessages(config, report_missing, topics.partitions)
 
     def decoder() -> Decode:
         topics.open()

@@ -31,14 +31,15 @@ LOG = structlog.get_logger("ssm_stream.feedback")
 class WholeTopics:
     """Opens control and context topics when they are needed, for the decoders of a member.
 
-    Attributes `control` and `context` are of the decoders, `facts` is of the shards, where rows are made.
+    Attributes `control` and `context` are of the decoders, `facts` is of the shards, where rows are made, and
+    `partitions` is the number of those of the events.
 
     holds: returns whether the member holds a partition of the events
     partitions: of the events
     """
 
     def __init__(self, config: Config, blobs: Blobs, holds: Callable[[int], bool], partitions: int) -> None:
-        self._config, self._blobs, self._holds, self._partitions = config, blobs, holds, partitions
+        self._config, self._blobs, self._holds, self.partitions = config, blobs, holds, partitions
         self.control: ControlTopic | None = None
         self.context: ContextTopics | None = None
         self.facts = row_facts(config, flow=True, shared=self)
@@ -78,7 +79,7 @@ class WholeTopics:
             raise RecoveryError(f"state.store: {self._blobs.place}/{key} is damaged: restore it from a copy") from error
 
     def answers_for(self, partition: int) -> bool:
-        return self._holds(partition % self._partitions)
+        return self._holds(partition % self.partitions)
 
 
 class GroupFeedback:
