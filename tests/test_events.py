@@ -435,3 +435,16 @@ def test_every_document_is_an_event_or_refused_exactly_once_and_as_if_alone(docs
         np.testing.assert_array_equal(events.target[row], alone.target[0])
     assert np.all(np.isfinite(events.features) | np.isnan(events.features))
     assert np.all(np.abs(np.nan_to_num(events.features)) <= MAX_NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("NaN", "`load` must be a number, found 'NaN'; send null, or leave the field out, where the value is unknown"),
+        ("1.5", "`load` must be a number, found '1.5'; send the number without quotes"),
+        ("fast", "`load` must be a number, found 'fast'"),
+    ],
+)
+def test_text_that_means_a_number_is_refused_with_its_cure(text: str, reason: str) -> None:
+    """The whole event is refused for it: the reason has what the producer is to send."""
+    assert refusal(document(load=text)).reason == reason

@@ -340,7 +340,8 @@ class EventReader:
         if type(value) is bool and truth:
             return float(value)
         if type(value) not in (int, float):
-            raise FaultError(Fault.WRONG_TYPE, f"`{path}` must be {expected}, found {abbreviated(value)}")
+            cure = _cure_of_text(value) if type(value) is str else ""
+            raise FaultError(Fault.WRONG_TYPE, f"`{path}` must be {expected}, found {abbreviated(value)}{cure}")
         if isinstance(value, float) and not math.isfinite(value):
             raise FaultError(Fault.NOT_FINITE, f"`{path}` is {value}; leave the field out where the value is unknown")
         if abs(value) > MAX_NUMBER:
@@ -348,3 +349,14 @@ class EventReader:
                 Fault.OUT_OF_RANGE, f"`{path}` is beyond ±3.4e38 (32-bit floats), found {abbreviated(value)}"
             )
         return float(value)
+
+
+def _cure_of_text(text: str) -> str:
+    """Return how a producer sends what a text means, where that is a number; empty where it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    if math.isfinite(number):
+        return "; send the number without quotes"
+    return "; send null, or leave the field out, where the value is unknown"
