@@ -227,8 +227,8 @@ class FirstMessages:
 
     Of each partition it searches as many as make `FIRST` in all, as what is read first is often of one partition, whose
     machines need not have what those of others have. After `FIRST` messages that are of all partitions, or after `SOON`
-    seconds, the sentences on paths that none of them has are reported; once more if some of these are found later.
-    Threads of several partitions may call it.
+    seconds, in which a partition may have had none, the sentences on paths that none of them has are reported; once
+    more if some of these are found later. Threads of several partitions may call it.
 
     report: takes the number of paths that are missing, and the sentences; partitions: of the events
     """
@@ -254,9 +254,10 @@ class FirstMessages:
             fits = [each for each in messages if len(each.value() or b"") <= self._config.source.max_message_bytes]
             self._search.add(parse_documents(fits, self._format, self._fields))
             missing = len(self._search.missing)
-            some = len(self._searched) >= self._partitions and self._searched.total() >= FIRST
-            self._ended = some or not missing
-            due = self._ended or time.monotonic() - self._began >= SOON
+            late = time.monotonic() - self._began >= SOON
+            of_all = late or len(self._searched) >= self._partitions
+            self._ended = not missing or (of_all and self._searched.total() >= FIRST)
+            due = self._ended or late
             if self._search.documents and (due if self._reported is None else missing != self._reported):
                 self._reported = missing
                 count = self._search.documents
