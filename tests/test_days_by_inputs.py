@@ -162,3 +162,31 @@ def test_events_in_other_batches_are_the_same_days() -> None:
     run(whole, made(y, features, ts=ts))
     run(parts, made(y, features, ts=ts), range(97, y.size, 97))
     assert whole.snapshot() == parts.snapshot()
+
+
+def test_a_fault_of_one_machine_makes_no_other_days_of_its_pool() -> None:
+    """A flow that falls for a day goes along with whatever its speed does then. By that slope the flow of each machine
+    that makes something else would be off, though none moves: speeds differ by far more between products than within
+    a day, and how far a slope from within days holds there is known by its standard error."""
+    days, found = 28, []
+    for seed in range(5, 12):
+        rng, parts = np.random.default_rng(seed), []
+        for machine in range(6):
+            products: list[Floats] = []
+            while sum(map(len, products)) < days * A_DAY:
+                products.append(np.full(A_DAY * rng.integers(1, 4), rng.choice([7.0, 8.5, 11.0, 14.0])))
+            speed = np.concatenate(products)[: days * A_DAY]
+            speed = speed * (1.0 + 0.012 * np.repeat(rng.normal(size=speed.size // 2), 2))
+            flow = 62.0 + 0.5 * rng.normal(size=speed.size)
+            if machine == 1:
+                falls = slice(15 * A_DAY + 16, 16 * A_DAY + 28)
+                flow[falls] -= np.linspace(0.0, 34.0, A_DAY + 12)
+                speed[falls] *= np.linspace(1.0, 1.2, A_DAY + 12)
+            ts = START + np.arange(speed.size) * (DAY // A_DAY)
+            parts.append((ts, flow.round(1), speed.round(2), np.full(speed.size, f"m{machine}")))
+        columns = [np.concatenate([part[i] for part in parts]) for i in range(4)]
+        ts, y, features, names = (column[np.argsort(columns[0], kind="stable")] for column in columns)
+        _, alerts = run(Engine(config("features: [load]")), made(y, features[:, None], names.tolist(), ts=ts))
+        found += [each.message["entity"] for each in alerts if is_by_days(each)]
+    assert found.count("m1") >= 6
+    assert len(found) - found.count("m1") <= 2

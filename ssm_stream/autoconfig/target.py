@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.columns import Column, mixed_values, name_words, time_format, word_set
 from ssm_stream.autoconfig.feature_selection import count_expected
 from ssm_stream.autoconfig.labels import is_known_later
+from ssm_stream.autoconfig.no_signals.amount import AMOUNT, begins_anew_near_zero
 from ssm_stream.autoconfig.no_signals.angle import is_angle
 from ssm_stream.autoconfig.uplinks.late_rows import without_late
 from ssm_stream.config import ConfigError
@@ -147,6 +148,8 @@ def no_signal_reason(column: Column, names: dict[int, Any], ts: NDArray[np.int64
         return total
     if _counts_anew(runs):
         return COUNTED_ANEW
+    if begins_anew_near_zero(in_order):
+        return AMOUNT
     if is_angle(column.path, runs, _changes(runs)):
         return "an angle that passes through north: it jumps by a whole turn; send its sine and cosine"
     return None

@@ -406,8 +406,11 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const double day_part = 1000.0 * gap / error_scale::DAY_MS;
         if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * day_part);
         const bool held = days::is_held(context.number[error_scale::SEEN], static_cast<double>(j.n), day_part);
-        if (held || (!quiet && !standing))
-            days::observe(by_day, of, j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities, held});
+        if (held || (!quiet && !standing)) {
+            // A fault that goes one way for a day goes along with whatever input does so, and the slope is that of the whole pool.
+            const bool teaches = !held && !episodes::any_open(state.monitor, e, 3);
+            days::observe(by_day, of, j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities, teaches});
+        }
         const hours::Hours by_hour(state, j.k, e);
         const double hour_part = HOURS * day_part;
         if (!quiet && !standing && hours::EVENTS_LEAST * hour_part <= 1.0) {

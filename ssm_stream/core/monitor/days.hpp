@@ -13,7 +13,8 @@
 // β is what the inputs do to the target within days, by least squares on what the pool's targets and inputs are off the means of their
 // entity's day (the within estimator of panels; Wooldridge, Econometric Analysis, ch. 10): what creeps from one day to the next has no part in
 // that. A day of another load is no other day then, and a fault not hidden behind it. Where inputs make days differ by more than they do
-// anyway, as where both follow the clock and else have nothing in common, days are compared without.
+// anyway, as where both follow the clock and else have nothing in common, days are compared without. β is known up to its standard error: what a
+// day's inputs are off by far more than they move within days makes z smaller by it. In an alert an entity teaches none of it.
 //
 // A day is that of the entity's calendar. One with few events is a part of a day, and counts for nothing. So do those in which the target
 // rests, unless it does nearly always (`is_held`), and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
@@ -65,17 +66,15 @@ struct Days {
     }
 };
 
-// What the inputs of the day, off those before, do to its target: (C + ridge) b = c by conjugate gradients, C and c in deviations.
-inline double by_inputs(const Days& s) {
+// What the inputs of the day, off those before, do to its target, and how sure that is: its standard error.
+struct ByInputs { double by, error; };
+
+// Solve (C + ridge) b = the room's `left` by conjugate gradients, in deviations: b and its product with that are left.
+inline double solve(const Days& s) {
     const i64 F = s.F, n = F + 1;
     double *b = s.room, *left = b + s.width, *along = left + s.width, *product = along + s.width, *unit = product + s.width;
-    double square = 0.0;
-    for (i64 j = 0; j < F; ++j) {
-        const double variance = s.scatter[j * n + j];
-        unit[j] = variance > 0.0 ? 1.0 / std::sqrt(variance) : 0.0;
-        b[j] = 0.0, along[j] = left[j] = unit[j] * s.scatter[F * n + j];
-        square += left[j] * left[j];
-    }
+    double square = 0.0, out = 0.0;
+    for (i64 j = 0; j < F; ++j) b[j] = 0.0, along[j] = left[j], square += left[j] * left[j];
     const double least = SOLVED * square;
     for (i64 step = 0; step < 2 * F && square > least; ++step) {
         double curved = 0.0, next = 0.0;
@@ -86,36 +85,55 @@ inline double by_inputs(const Days& s) {
             curved += along[i] * product[i];
         }
         const double by = square / curved;
+        out += by * square;  // what the quadratic form grows by
         for (i64 j = 0; j < F; ++j) b[j] += by * along[j], left[j] -= by * product[j], next += left[j] * left[j];
         for (i64 j = 0; j < F; ++j) along[j] = left[j] + next / square * along[j];
         square = next;
     }
-    double out = 0.0;
-    for (i64 j = 0; j < F; ++j) out += unknown(s.base[j]) ? 0.0 : b[j] * unit[j] * (s.mean[j] - s.base[j]);
-    return std::isfinite(out) ? out : 0.0;
+    return out;
+}
+
+// entities: of the pool
+inline ByInputs by_inputs(const Days& s, double entities) {
+    const i64 F = s.F, n = F + 1;
+    double *b = s.room, *left = b + s.width, *unit = s.room + 4 * s.width;
+    const auto off = [&](i64 j) { return unknown(s.base[j]) ? 0.0 : s.mean[j] - s.base[j]; };
+    for (i64 j = 0; j < F; ++j) {
+        const double variance = s.scatter[j * n + j];
+        unit[j] = variance > 0.0 ? 1.0 / std::sqrt(variance) : 0.0;
+        left[j] = unit[j] * s.scatter[F * n + j];
+    }
+    const double explained = solve(s);
+    double by = 0.0;
+    for (i64 j = 0; j < F; ++j) by += b[j] * unit[j] * off(j);
+    for (i64 j = 0; j < F; ++j) left[j] = unit[j] * off(j);
+    const double leverage = solve(s), unexplained = max(s.scatter[F * n + F] - explained, 0.0), events = min(*s.events, MEMORY * max(entities, 1.0));
+    const double error = events > 0.0 ? std::sqrt(unexplained * leverage / events) : 0.0;
+    return std::isfinite(by) && std::isfinite(error) ? ByInputs{by, error} : ByInputs{0.0, 0.0};
 }
 
 // What a day's judgement needs beside its mean: days before; the target's least scale; the limit
 struct Judgement { double days, least, limit; };
 
-// Compare a day's mean with a baseline. by: what inputs do to it; row: of `Days::number`
-inline void compare(double* row, double mean, double by, const Judgement& of) {
-    const double n = of.days, gap = mean - row[BASE] - by, before = row[GAP];
+// Compare a day's mean with a baseline. row: of `Days::number`
+inline void compare(double* row, double mean, const ByInputs& inputs, const Judgement& of) {
+    const double n = of.days, by = inputs.by, gap = mean - row[BASE] - by, before = row[GAP];
     const double size = gap * before > 0.0 ? min(std::fabs(gap), std::fabs(before)) : 0.0;
     const double unit = mean_shift::unit_of(std::sqrt(row[SQUARE]), of.least, 0.0, row[BASE]), df = max(min(FREEDOM * row[CROSSED], FREEDOM_MOST), 1.0);
+    const double unsure = std::sqrt(unit * unit + inputs.error * inputs.error);
     const bool known = n >= FROM && row[SQUARE] > 0.0;
-    const double z = size / unit, far = known ? df * series::log(1.0 + z * z / df) / of.limit : 0.0, rate = max(RATE, 1.0 / (n + 1.0));
+    const double z = size / unsure, far = known ? df * series::log(1.0 + z * z / df) / of.limit : 0.0, rate = max(RATE, 1.0 / (n + 1.0));
     const bool held = far > mean_shift::HOLD;
     // What counts for more than so many deviations, as a holiday, would move the days after it, and what stays would hide itself.
-    const double moved = known ? clip(gap, MOST * unit) : gap;
+    const double moved = known ? clip(gap, MOST * max(unit, inputs.error)) : gap;
     if (!held) row[SQUARE] += max(RATE, 1.0 / n) * (moved * moved - row[SQUARE]);
     row[CROSSED] += gap * before < 0.0 ? 1.0 : 0.0;
     row[BASE] += rate * (by + (held ? mean_shift::HELD : 1.0) * moved);
     row[GAP] = gap, row[FAR] = std::copysign(far, gap);
 }
 
-// step: the target's smallest
-inline void end_day(const Days& s, double step, double budget) {
+// step: the target's smallest; entities: of the pool
+inline void end_day(const Days& s, double step, double budget, double entities) {
     double *day = s.number, *plain = day + PLAIN, *with = day + WITH_INPUTS;
     const double events = day[EVENTS], mean = day[SUM] / events, usual = day[USUAL];
     if (events < EVENTS_LEAST) return;
@@ -130,9 +148,9 @@ inline void end_day(const Days& s, double step, double budget) {
         return;
     }
     const Judgement of{n, mean_shift::QUANTUM * step, mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(budget, RAREST)))};
-    compare(plain, mean, 0.0, of);
+    compare(plain, mean, {0.0, 0.0}, of);
     if (s.F == 0) return;
-    compare(with, mean, by_inputs(s), of);
+    compare(with, mean, by_inputs(s, entities), of);
     for (i64 j = 0; j < s.F; ++j) s.base[j] = unknown(s.base[j]) ? s.mean[j] : s.base[j] + max(RATE, 1.0 / (n + 1.0)) * (s.mean[j] - s.base[j]);
     // What creeps makes both more alike: days that were compared without inputs are so until these make them differ by less.
     const double worse = n <= FROM || day[BY_INPUTS] > 0.0 ? WORSE : 1.0;
@@ -160,8 +178,8 @@ SSM_INLINE double within(const Usual& of, const double* u, i64 j) {
 }
 
 // Learn what inputs and target are off the means of the day so far, and the means of the inputs; no value counts for more than so many
-// deviations. entities: of the pool; held: within a day the target shows nothing of what inputs do to it
-inline void learn_inputs(const Days& s, const Usual& of, const double* u, double y, double entities, bool held) {
+// deviations. entities: of the pool; teaches: the target shows what inputs do to it, as what is held within a day, or in an alert, does not
+inline void learn_inputs(const Days& s, const Usual& of, const double* u, double y, double entities, bool teaches) {
     const i64 F = s.F, n = F + 1;
     const double before = s.number[EVENTS], share = 1.0 / (before + 1.0);
     double* off = s.room;
@@ -171,7 +189,7 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
         off[j] = first ? 0.0 : x - s.mean[j];
         s.mean[j] = first ? x : s.mean[j] + share * off[j];
     }
-    if (before == 0.0 || s.number[USUAL] == 0.0 || held) return;  // on its first day an entity does not know yet what counts for too much
+    if (before == 0.0 || s.number[USUAL] == 0.0 || !teaches) return;  // on its first day an entity does not know yet what counts for too much
     off[F] = clip(y - s.number[SUM] / before, WINSOR * of.spread);
     const double rate = max(1.0 / ++*s.events, 1.0 / (MEMORY * max(entities, 1.0))), weight = before * share;
     for (i64 i = 0; i < n; ++i) {
@@ -181,17 +199,17 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
     }
 }
 
-// The target's smallest step; days between false alarms; entities of the pool; is the target one that is held?
-struct Setting { double step, budget, entities; bool held; };
+// The target's smallest step; days between false alarms; entities of the pool; does the target show what inputs do to it?
+struct Setting { double step, budget, entities; bool teaches; };
 
 // Learn a target. u: (F,) inputs; weekday: from 0
 inline void observe(const Days& s, const Usual& of, const double* u, double y, double weekday, const Setting& with) {
     double* day = s.number;
     if (day[DAY] != weekday + 1.0) {
-        if (day[EVENTS] > 0.0) end_day(s, with.step, with.budget);
+        if (day[EVENTS] > 0.0) end_day(s, with.step, with.budget, with.entities);
         day[DAY] = weekday + 1.0, day[SUM] = day[EVENTS] = 0.0;
     }
-    if (s.F > 0) learn_inputs(s, of, u, y, with.entities, with.held);
+    if (s.F > 0) learn_inputs(s, of, u, y, with.entities, with.teaches);
     day[SUM] += y, day[EVENTS] += 1.0;
 }
 
