@@ -393,7 +393,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         // What the clock brings is learned slowly against the last target: a few errors of one side each night are no drift. Nor is what a pause has
         // often brought.
         if (error_scale::is_known(context) && !quiet && !standing && !ends_rest && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
-            const double least = over > 0.0 ? readable / over : 0.0;
+            // Nor less than an error usually is, in a state in which they are smaller, as of a motor that idles.
+            const double usually = error_scale::usual(context), matters = over < usually ? max(readable, usually) : readable;
+            const double least = over > 0.0 ? matters / over : 0.0;
             const bool noticed = !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT));
             // A drift that holds learning is heard all the same: of targets that are gross in turn, the others' errors become smaller by their
             // context alone, and are all that shows so.

@@ -5,7 +5,8 @@
 //     gap = mean − usual mean − w·(context − its usual means)
 //
 // w by least squares over the hours of the pool, what an entity's hours are off its own means (the within estimator of panels). Hours differ in
-// how well that predicts them, as day and night: |gap| is predicted by the same regression, and judged is
+// how well that predicts them, as day and night: |gap| is predicted by the same regression, as its mean at least, since of less than that
+// nobody reads anything, and judged is
 //
 //     z = gap / predicted |gap|, over its own rms,    ν log(1 + z²/ν) of the smallest |z| of three hours in a row on one side
 //
@@ -29,7 +30,6 @@ constexpr double RIDGE = 0.1, RIDGE_HOURS = 50.0, RIDGE_LEAST = 0.02;  // of the
 constexpr double RIDGE_CODE = 1.0;   // hours: what a small part of one shows of a category is not believed of a whole one
 constexpr double MOST = 2.5;         // rms that a gap counts for in it
 constexpr double WINSOR_GAP = 3.0, SIZE_MOST = 8.0;  // rms of the pool, mean sizes, that a gap teaches as
-constexpr double SIZE_LEAST = 0.3;   // of the mean size of gaps: what one is predicted to be
 constexpr double ALONG_MOST = 0.999;
 constexpr int SWEEPS = 2;            // of Gauss and Seidel, an hour
 
@@ -131,7 +131,7 @@ inline void end_hour(const Hours& s, const Setting& with) {
     hour[EXPECTED] = min(max(hour[MEAN] + made, with.low), with.high), made = hour[EXPECTED] - hour[MEAN];
     const double gap = mean - hour[EXPECTED], size = pool[SIZE];
     const bool known = pool[LEARNED] >= POOL_FROM && size > 0.0;
-    const double usually = max(size + wide, SIZE_LEAST * size), counts = known ? (size / usually) * (size / usually) : 1.0;
+    const double usually = size + max(wide, 0.0), counts = known ? (size / usually) * (size / usually) : 1.0;
     if (known) {
         compare(hour, gap / usually, mean_shift::QUANTUM * with.step / usually, with.budget);
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -14,20 +14,20 @@ from ssm_stream.engine.alert_summary.numbers import rounded
 class DayChange(NamedTuple):
     """Means of a target, in its unit.
 
-    before: of the days before, or, by_inputs, what the last whole day's inputs make of that; after: of that day
-    by_hours: of the last whole hour, and before is what its inputs, categories and time make of it
+    before, after: by `basis`: `days`: of the days before, and of the last whole one; `inputs`: what the inputs of the
+        last whole day make of the days before, and of it; `hours`: what its inputs, categories and time make of the
+        last whole hour, and of it
     """
 
     before: float
     after: float
-    by_inputs: bool = False
-    by_hours: bool = False
+    basis: Literal["days", "inputs", "hours"] = "days"
 
     @property
     def key(self) -> str:
         """Of the text that states it."""
         key = f"{self._unit}_{'up' if self.after > self.before else 'down'}"
-        return f"{key}_by_inputs" if self.by_inputs else key
+        return f"{key}_by_inputs" if self.basis == "inputs" else key
 
     def end(self, ended: str) -> str:
         """Return the key of the text that states that it is over, by what ended it."""
@@ -35,7 +35,7 @@ class DayChange(NamedTuple):
 
     @property
     def _unit(self) -> str:
-        return "hours" if self.by_hours else "days"
+        return "hours" if self.basis == "hours" else "days"
 
     def shown(self) -> dict[str, str]:
         """Return both means, as finely as they differ."""
@@ -56,6 +56,6 @@ def day_change(rows: Callable[[str], NDArray[Any] | None]) -> DayChange | None:
     if number is None:
         return None
     if by_hours:
-        return DayChange(float(number[hours.EXPECTED]), float(number[hours.LATEST]), by_hours=True)
+        return DayChange(float(number[hours.EXPECTED]), float(number[hours.LATEST]), "hours")
     after, gap = float(number[days.LATEST]), float(days.judged(number)[days.GAP])
-    return DayChange(after - gap, after, bool(number[days.BY_INPUTS]))
+    return DayChange(after - gap, after, "inputs" if number[days.BY_INPUTS] else "days")
