@@ -425,6 +425,10 @@ def test_doctor_command(mock_kafka: MockKafka, tmp_path: Path) -> None:
     assert bad.exit_code == 1
     assert [c["name"] for c in report["checks"] if not c["ok"]] == ["source topic"]
     assert report["ok"] is False
+    (missing,) = [c for c in report["checks"] if not c["ok"]]
+    assert missing["cure"].endswith(f"create it: ssm-stream doctor {file} --create-topics"), "as it can be copied"
+    validated = run(command, ["validate", str(file), "--against-broker"])
+    assert f"ssm-stream doctor {file} --create-topics" in validated.stdout
 
     # The wait bounds the creation too, which the mock never answers.
     file.write_text(text.replace("topic: events", "topic: elsewhere").replace("20s", "1s"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +19,9 @@ from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.flow.doctor import Check
+
+COMMAND = re.compile(r"\b(ssm-stream [a-z -]+) CONFIG\b")
+"""A command in a cure, of any configuration."""
 
 
 def doctor(
@@ -44,11 +50,18 @@ def doctor(
         created = [create_missing(loaded, partitions)] if create_topics else []
         # If topics cannot be created, do not wait for the same broker twice.
         checks = created if created and not created[0].ok else [*created, *diagnose(loaded)]
+    checks = named_file(checks, config)
     if json:
         _print_json(checks)
     else:
         print_checks(checks)
     raise typer.Exit(0 if all(check.ok for check in checks) else FAILED)
+
+
+def named_file(checks: list[Check], config: Path) -> list[Check]:
+    """Return checks whose cures name the configuration file, as they can be copied then, and not `CONFIG`."""
+    file = quote(str(config))
+    return [each._replace(cure=COMMAND.sub(lambda found: f"{found[1]} {file}", each.cure)) for each in checks]
 
 
 def diagnosing(config: Config) -> Status:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssm_stream.cli.doctor import diagnosing, print_checks
+from ssm_stream.cli.doctor import diagnosing, named_file, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import (
     ConfigFile,
@@ -84,7 +84,7 @@ def validate(
         from ssm_stream.flow.doctor import diagnose
 
         with diagnosing(loaded):
-            checks = diagnose(loaded)
+            checks = named_file(diagnose(loaded), config)
     refused = state is not None and state.effect == "refused"
     config_hash = None if loaded.event.features == "auto" else loaded.hash
     if as_json:
