@@ -149,6 +149,9 @@ def test_an_event_of_a_signal_that_is_recorded_but_not_watched_is_kept(tmp_path:
     slip = labels_file(tmp_path, rows.replace("bath", "bat"))
     with pytest.raises(RecordingError, match=r"labels.csv:2: signal: 'bat' is no target and no input"):
         read_true_events(slip, config, ["7"], is_recorded=is_recorded)
+    for cell in ("x;y", "x | y"):
+        with pytest.raises(RecordingError, match=r"leave it empty, and any alarm .* or write a row of each signal"):
+            read_true_events(labels_file(tmp_path, rows.replace("bath", cell)), config, ["7"], is_recorded=is_recorded)
 
 
 @pytest.mark.parametrize("target", ["all", "y"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.timestamps import parse_iso_time
 
 COLUMNS = ("entity", "start", "end")
+SEVERAL = "leave it empty, and any alarm of the entity finds the event, or write a row of each signal"
+"""The cure of a cell that has several signals."""
 
 
 class TrueEvent(NamedTuple):
@@ -95,7 +98,9 @@ def read_true_events(
         if signal in unjudged and signal not in watched:
             continue
         if signal and signal not in watched and not is_recorded(signal):
-            cure = suggest(signal, watched, "its signals")
+            several = [each.strip() for each in re.split("[,;|]", signal)]
+            is_list = len(several) > 1 and set(several) <= set(watched)
+            cure = SEVERAL if is_list else suggest(signal, watched, "its signals")
             raise RecordingError(f"{path}:{at}: signal: {signal!r} is no target and no input; {cure}")
         found.append(TrueEvent(name, start, end, kind, signal=signal))
     return _joined(found)
