@@ -123,7 +123,7 @@ def test_most_single_events_need_no_arrays(name: str) -> None:
 
 def test_alerts_come_with_the_event_and_are_not_kept() -> None:
     engine = Engine(config("plain"))
-    alerts = [alert for event in documents(6000, 3) if "e" in event for alert in engine.run(event).alerts]
+    alerts = [alert for event in documents(6000, 2) if "e" in event for alert in engine.run(event).alerts]
     assert {alert["kind"] for alert in alerts} == {"anomaly", "drift"}
     assert engine.alerts == []
 

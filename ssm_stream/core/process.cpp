@@ -395,7 +395,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         if (error_scale::is_known(context) && !quiet && !standing && !ends_rest && !known && error_scale::vague(context) < error_scale::VAGUE_HEARD) {
             // Nor less than an error usually is, in a state in which they are smaller, as of a motor that idles.
             const double usually = error_scale::usual(context), matters = over < usually ? max(readable, usually) : readable;
-            const double least = over > 0.0 ? matters / over : 0.0;
+            const drift::Least least = over > 0.0 ? drift::Least{readable / over, matters / over} : drift::Least{};
             const bool noticed = !episodes::is_unnoticed(episodes::episode(state.monitor, e, episodes::DRIFT));
             // A drift that holds learning is heard all the same: of targets that are gross in turn, the others' errors become smaller by their
             // context alone, and are all that shows so.

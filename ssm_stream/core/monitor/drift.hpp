@@ -351,18 +351,21 @@ inline double test(const Drift& s, bool hold, bool noticed) {
     return 1.0;
 }
 
+// In the errors' unit: a step of the target; what a mean error must move by, and errors that grow must be, to matter, a step or more.
+struct Least { double step = 0.0, matters = 0.0; };
+
 // Is what the evidence is of less than anyone reads from the target: a mean that moved by less than a step, or errors that are about one
 // at most before and after, as of a temperature that is steady at night and then steps?
-SSM_INLINE bool is_slight(const Drift& s, double least) {
+SSM_INLINE bool is_slight(const Drift& s, const Least& least) {
     const double* number = s.number;
     const int best = best_bet(s);
-    if (is_shift(best)) return latest_shift(s) < least;
+    if (is_shift(best)) return latest_shift(s) < least.matters;
     const double lately = std::fabs(number[MEAN_OF]) + number[SPREAD];
-    return max(lately, is_smaller(best) ? number[SCALE] : 0.0) < STEPS_AROUND * least;
+    return is_smaller(best) ? max(lately, number[SCALE]) < STEPS_AROUND * least.step : lately < STEPS_AROUND * least.matters;
 }
 
 // Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit; least, less: as of `observe`
-inline double wager(const Drift& s, double x, double z, double size, double budget, double least, bool less) {
+inline double wager(const Drift& s, double x, double z, double size, double budget, const Least& least, bool less) {
     double* number = s.number;
     number[BLOCK_SUM] += min(max(x, -8.0), 8.0);
     number[IN_BLOCK] += 1.0;
@@ -375,7 +378,7 @@ inline double wager(const Drift& s, double x, double z, double size, double budg
     const double caution = number[CAUTION] + (youth > 0.0 ? AT_FIRST * youth * max(series::log(threshold), 0.0) : 0.0);
     const double evidence = total / (caution > 0.0 ? threshold * series::exp(caution) : threshold);
     if (evidence < 1.0) return evidence;
-    if ((least > 0.0 && is_slight(s, least)) || (!less && is_smaller(best_bet(s)))) {
+    if ((least.matters > 0.0 && is_slight(s, least)) || (!less && is_smaller(best_bet(s)))) {
         // It waits just below the threshold: no alarm while it is so small, or no less than usual, and one at once when that has changed.
         for (int i = 0; i < BETS_ALL; ++i) s.bets[i] *= WAITS / evidence;
         return WAITS;
@@ -394,8 +397,8 @@ inline void prefetch(const Drift& s) {
 
 // Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
 // budget: mean events between false alarms; hold: the old reference is kept after an alarm even if errors do not fit it
-// least: what a mean error must move by to matter; noticed: an alarm was an alert; less: errors are smaller than they usually are
-SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false, double least = 0.0, bool noticed = true, bool less = true) {
+// least: what matters; noticed: an alarm was an alert; less: errors are smaller than they usually are
+SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold, bool anomalous = false, const Least& least = {}, bool noticed = true, bool less = true) {
     double* number = s.number;
     const double seen = number[SEEN];
     number[SEEN] = seen + 1.0;
