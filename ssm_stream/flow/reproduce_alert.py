@@ -95,7 +95,10 @@ class ReproducedAlert(NamedTuple):
         if self.same:
             return f"Made again to the same bits from {of}: {hashes}.{audit}"
         names = ", ".join(difference.path for difference in self.differences[:8]) or "the order of its fields"
-        return f"Not the same: made again from {of}, it differs in {names}.{audit}"
+        why = ""
+        if self.sent is not None and (raised := self.sent.get("config_hash")) != self.replayed["config_hash"]:
+            why = f" It was raised under another configuration, config hash {raised}: name the file of then."
+        return f"Not the same: made again from {of}, it differs in {names}.{why}{audit}"
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
