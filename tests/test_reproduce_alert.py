@@ -127,7 +127,9 @@ def test_an_alert_of_another_configuration_is_named_so(job: Job, told: dict[str,
     file = tmp_path / "alert.json"
     file.write_bytes(orjson.dumps({**orjson.loads(sent), "score": 99.5, "config_hash": "0123456789ab"}))
     verdict = explained(job, wanted, "--alert", str(file))["verdict"]
-    assert "It was raised under another configuration, config hash 0123456789ab: name the file of then." in verdict
+    assert "It was raised with config hash 0123456789ab, another configuration: name its file." in verdict
+    shown = run("explain", str(job.path), wanted, "--alert", str(file))
+    assert "config hash 0123456789ab, another configuration: name its file." in " ".join(shown.stdout.split())
     file.write_bytes(orjson.dumps({**orjson.loads(sent), "score": 99.5}))
     assert "another configuration" not in explained(job, wanted, "--alert", str(file))["verdict"]
 

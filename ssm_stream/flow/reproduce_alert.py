@@ -95,9 +95,8 @@ class ReproducedAlert(NamedTuple):
         if self.same:
             return f"Made again to the same bits from {of}: {hashes}.{audit}"
         names = ", ".join(difference.path for difference in self.differences[:8]) or "the order of its fields"
-        why = ""
-        if self.sent is not None and (raised := self.sent.get("config_hash")) != self.replayed["config_hash"]:
-            why = f" It was raised under another configuration, config hash {raised}: name the file of then."
+        raised = next((each.sent for each in self.differences if each.path == "config_hash"), None)
+        why = f" It was raised with config hash {raised}, another configuration: name its file." if raised else ""
         return f"Not the same: made again from {of}, it differs in {names}.{why}{audit}"
 
     def as_json(self) -> dict[str, Any]:
