@@ -146,6 +146,20 @@ def test_a_message_that_is_no_event_becomes_a_dead_letter_with_reason_and_positi
     assert sum(len(name) + len(text or b"") for name, text in letters[0].headers or []) < 1000
 
 
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "nan", "-inf"])
+@pytest.mark.parametrize("before", ["", "製品"])
+def test_what_is_no_number_of_json_is_named(before: str, text: str) -> None:
+    """Python writes such text, and a place in the line alone would not show what to change in the producer."""
+    value = event(machine=f"m{before}", load=77).replace(b"77", text.encode())
+    _, (letter,) = decode([value])
+    reason = str(faults_of(letter)["exception.message"])
+    assert reason == (
+        f"not JSON: {text} is no number of JSON, where no value is null: char {value.decode().index(text)}"
+    )
+    _, (letter,) = decode([event(load=77).replace(b"77", b"x" + text.encode())])
+    assert "number of JSON" not in str(faults_of(letter)["exception.message"])
+
+
 @pytest.mark.parametrize("given_", [None, [], [("trace", b"1"), ("trace", b"2"), ("none", None)]])
 def test_headers_of_the_source_come_first_and_stay_as_they_were(given_: Any) -> None:
     message: Any = FakeMessage(7, b"?", None, given_)

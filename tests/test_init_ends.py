@@ -60,6 +60,20 @@ def drafted(file: Path, *topic: str) -> tuple[Config, str, str]:
     return load_config(out), out.read_text(), made.stderr
 
 
+def test_clocks_that_are_ahead_of_all_others_end_no_machine(tmp_path: Path) -> None:
+    """Two of forty are an hour off: the others have no rows in the last hour of the sample, as nobody has."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {"ts": START + 120 * step + 3600 * (k in (3, 17)), "pod": f"m-{k:02d}", "cpu": 40 + x, "memory": 200 + z}
+        for step in range(90)
+        for k, (x, z) in enumerate(rng.normal(0.0, 1.0, (40, 2)).round(3).tolist())
+    ]
+    config, _, printed = drafted(write(iter(rows), tmp_path / "machines.jsonl"))
+    assert config.alerts.silence is not None
+    assert "end within" not in printed
+    assert "end in the sample" not in printed
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_machines_that_end_after_the_sample_are_no_alerts(suffix: str, tmp_path: Path) -> None:
     config, text, printed = drafted(write(pods(), tmp_path / f"pods.{suffix}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -189,6 +190,25 @@ def test_a_run_that_is_changed_is_one_that_was_restarted(kafka: Kafka, tmp_path:
     assert log[-1]["reason"] == "signal"
     assert set(live.ids().values()) == {1}
     assert live.state() == calm.state()
+
+
+def test_a_file_that_is_saved_again_as_it_was_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was refused for a topic that did not exist, which exists now."""
+    monkeypatch.setattr(reload, "POLL_EVERY", 0.01)
+    monkeypatch.setattr(reload, "SETTLED", 0.01)
+    file = tmp_path / "config.yaml"
+    file.write_bytes(orjson.dumps({**BASE, "recovery": {"directory": str(tmp_path)}, "alerts": {"language": "ja"}}))
+    with Reload(file, config(tmp_path)) as found:
+        time.sleep(0.3)
+        assert found.new_config is None, "it is refused once, not again and again"
+        saved = file.stat().st_mtime_ns + 1_000_000_000
+        os.utime(file, ns=(saved, saved))
+        deadline = time.monotonic() + 20
+        while found.new_config is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    STOP.clear()
+    assert found.new_config is not None
+    assert found.new_config.alerts.language == "ja"
 
 
 def test_half_a_file_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,19 @@ def test_the_first_offset_is_that_of_the_first_of_many_batches(
     assert "the events from offset 0 on do not lead to this alert" in " ".join(never.stderr.split())
 
 
+def test_an_alert_of_another_configuration_is_named_so(job: Job, told: dict[str, bytes], tmp_path: Path) -> None:
+    """Settings were changed since: values differ as they must, and nothing is wrong with the state."""
+    wanted, sent = next(iter(told.items()))
+    file = tmp_path / "alert.json"
+    file.write_bytes(orjson.dumps({**orjson.loads(sent), "score": 99.5, "config_hash": "0123456789ab"}))
+    verdict = explained(job, wanted, "--alert", str(file))["verdict"]
+    assert "It was raised with config hash 0123456789ab, another configuration: name its file." in verdict
+    shown = run("explain", str(job.path), wanted, "--alert", str(file))
+    assert "config hash 0123456789ab, another configuration: name its file." in " ".join(shown.stdout.split())
+    file.write_bytes(orjson.dumps({**orjson.loads(sent), "score": 99.5}))
+    assert "another configuration" not in explained(job, wanted, "--alert", str(file))["verdict"]
+
+
 def test_an_alert_that_was_altered_is_found_out(job: Job, told: dict[str, bytes], tmp_path: Path) -> None:
     wanted, sent = next(iter(told.items()))
     file = tmp_path / "alert.json"

@@ -39,6 +39,8 @@ MIN_SPAN_MS, MIN_COVERED, LONGER = 14 * DAY_MS, 0.95, 1.5
 longest pause is no alert; and times that by which one is longer than those."""
 MAX_LATE = 10
 """Times its longest step before the end of the sample up to which a machine may yet go on."""
+AHEAD = 0.05
+"""Share of the machines whose clocks may be ahead: while they alone have rows, the others have not ended."""
 WARMUP = Model().warmup
 UNJUDGED = "not judged by the sample, whose windows are too few"
 """Why the switches are left out where rows are windows of those of the sample."""
@@ -393,5 +395,6 @@ def short_lived(lives: Mapping[str, Life], step: float) -> set[str]:
 
 def find_ended(lives: Mapping[Any, Life], step: float) -> set[Any]:
     """Return what has no row any more for long before the last one. lives, step: as of `short_lived`"""
-    end, least = max((life.last for life in lives.values()), default=0), 1000.0 * step
+    lasts, least = sorted(life.last for life in lives.values()), 1000.0 * step
+    end = lasts[-1 - int(AHEAD * len(lasts))] if lasts else 0
     return {name for name, life in lives.items() if end - life.last > MAX_LATE * max(life.longest, least)}

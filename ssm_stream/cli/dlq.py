@@ -29,8 +29,6 @@ app = typer.Typer(
 Since = Annotated[str | None, typer.Option(help="Only letters since then: 2h, 7d, or ISO 8601.", show_default=False)]
 MAX_SHOWN = 2000
 """Bytes of a value that are printed."""
-OF_FLOW = ("source", "topic"), ("source", "brokers"), ("sinks", "dead_letters")
-"""Settings by which a running process is known to be of the same flow."""
 DECODING = "event", "labels"
 """Sections by which a message is read, or is a dead letter."""
 
@@ -204,13 +202,11 @@ def redrive(
 def _not_applied(config: Config) -> str:
     """Return that the process at `ops.address` reads events otherwise than the file; empty if it does not, is another
     flow's, or does not answer."""
-    from ssm_stream.mcp.process_client import ProcessClient
+    from ssm_stream.mcp.process_client import running_settings
 
-    client, own = ProcessClient(config), config.redacted()
-    for url in client.urls:
-        running = client.get(url, "/config").json()
-        same = [running.get(part, {}).get(key) == own[part][key] for part, key in OF_FLOW]
-        if all(same) and any(running.get(part) != own[part] for part in DECODING):
+    own = config.redacted()
+    for url, running in running_settings(config):
+        if any(running.get(part) != own[part] for part in DECODING):
             return (
                 f"the process at {url} runs with another `event` or `labels` than the file (config hash "
                 f"{running.get('config_hash')}), by which letters are judged here: what it still refuses comes back as "

@@ -15,6 +15,7 @@ from ssm_stream.cli.inputs import ConfigFile, with_option_groups
 from ssm_stream.config import Config, ConfigError, load_config
 
 LOG = structlog.get_logger("ssm_stream")
+SAVE_AGAIN = "put this right, then save the file again: it is read again"
 
 
 class LogLevel(Enum):
@@ -125,7 +126,7 @@ def run(
             except (BrokerError, ConfigError, MarkerError, RecoveryError, StateError) as error:
                 if before is None:
                     raise
-                LOG.error("config_refused", error=str(error), running=before.hash)
+                LOG.error("config_refused", error=str(error), running=before.hash, cure=SAVE_AGAIN)
                 loaded, before = before, None
                 continue
             always(config_hash=prepared.config.hash)

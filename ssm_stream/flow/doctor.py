@@ -43,6 +43,7 @@ from ssm_stream.kafka.records import Message, offset_of, timestamp_of
 from ssm_stream.kafka.sample import SampleCounts, decode_sample
 from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
+from ssm_stream.recovery.compatibility import report_fit
 from ssm_stream.recovery.directory import writable_by_others
 from ssm_stream.recovery.resume.resume import report_positions
 from ssm_stream.recovery.store.check import probe, report_group
@@ -93,8 +94,9 @@ def diagnose(config: Config) -> list[Check]:
     found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.seconds:.2f} s"
     inputs = _topics(_inputs(config), cluster)
     sources = [check for each in config.source.each for check in _source(config.replace(source=each), cluster)]
-    state = [Check(*each) for each in (*report_positions(config, cluster), *report_group(config, cluster))]
-    return [*local, Check("brokers", True, found), *sources, *state, *inputs, *_sinks(config, cluster)]
+    states = *report_fit(config), *report_positions(config, cluster), *report_group(config, cluster)
+    sources += [Check(*each) for each in states]
+    return [*local, Check("brokers", True, found), *sources, *inputs, *_sinks(config, cluster)]
 
 
 def create_missing(config: Config, partitions: int) -> Check:
@@ -149,8 +151,7 @@ def _own_parts() -> Check:
         except ConfigError as error:
             failures.append(str(error))
     found = ", ".join(f"{part.kind} {part.name} ({part.package})" for part in parts) or "none installed"
-    cure = "correct or remove the package" if failures else ""
-    return Check("own parts", not failures, "; ".join([found, *failures]), cure)
+    return Check("own parts", not failures, "; ".join([found, *failures]), "correct or remove it" if failures else "")
 
 
 def _configuration(config: Config) -> Check:
@@ -174,8 +175,7 @@ def _recovery(config: Config) -> Check:
     above = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
     if not above.is_dir():
         return Check("recovery", False, f"{above} is not a directory", "correct recovery.directory")
-    problem = _unwritable(above)
-    if problem:
+    if problem := _unwritable(above):
         cure = f"let this user write in {above}, or correct recovery.directory"
         return Check("recovery", False, f"{above}: {problem}", cure)
     if writable_by_others(above) and above == directory.absolute():

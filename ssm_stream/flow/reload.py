@@ -99,7 +99,7 @@ class Reload:
 
     def __init__(self, file: Path, running: Config) -> None:
         self._file, self._running = file, running
-        self._seen = self._text()
+        self._seen = self._saved()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
         self.new_config: Config | None = None
@@ -115,22 +115,25 @@ class Reload:
         self._done.set()
         self._thread.join()
 
-    def _text(self) -> bytes | None:
-        """Return the file's content; None if it cannot be read, as while an editor writes it."""
+    def _saved(self) -> tuple[bytes, int] | None:
+        """Return the file's content and when it was saved, ns; None if it cannot be read, as while an editor writes it.
+
+        A file that was refused for what lies outside it, such as a topic that is missing, is saved again as it was.
+        """
         try:
-            return self._file.read_bytes()
+            return self._file.read_bytes(), self._file.stat().st_mtime_ns
         except OSError:
             return None
 
     def _run(self) -> None:
         while not self._done.wait(POLL_EVERY):
-            text = self._text()
-            if text is None or text == self._seen:
+            saved = self._saved()
+            if saved is None or saved == self._seen:
                 continue
             # Half a file may be valid: wait until its writer is done.
-            if self._done.wait(SETTLED) or self._text() != text:
+            if self._done.wait(SETTLED) or self._saved() != saved:
                 continue
-            self._seen = text
+            self._seen = saved
             try:
                 config = load_config(self._file)
                 changes = live_changes(self._running, config)

@@ -95,7 +95,9 @@ class ReproducedAlert(NamedTuple):
         if self.same:
             return f"Made again to the same bits from {of}: {hashes}.{audit}"
         names = ", ".join(difference.path for difference in self.differences[:8]) or "the order of its fields"
-        return f"Not the same: made again from {of}, it differs in {names}.{audit}"
+        raised = next((each.sent for each in self.differences if each.path == "config_hash"), None)
+        why = f" It was raised with config hash {raised}, another configuration: name its file." if raised else ""
+        return f"Not the same: made again from {of}, it differs in {names}.{why}{audit}"
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""

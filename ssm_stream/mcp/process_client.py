@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -16,6 +16,8 @@ from ssm_stream.config import Config
 TIMEOUT = 0.8
 """Seconds that a process has to answer."""
 MAX_BYTES = 8 * 2**20
+OF_FLOW = ("source", "topic"), ("source", "brokers"), ("sinks", "dead_letters")
+"""Settings by which a running process is known to be of the same flow."""
 UNREACHABLE = (OSError, http.client.HTTPException, ValueError)
 
 
@@ -70,3 +72,12 @@ class ProcessClient:
             return Response(url, error.code, error.read(65_536).decode("utf-8", "replace"))
         except UNREACHABLE as error:
             return Response(url, 0, f"not reachable: {getattr(error, 'reason', None) or error}")
+
+
+def running_settings(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the address and the settings of each process that answers at `ops.address` and is of the same flow."""
+    client, own = ProcessClient(config), config.redacted()
+    for url in client.urls:
+        running = client.get(url, "/config").json()
+        if all(running.get(part, {}).get(key) == own[part][key] for part, key in OF_FLOW):
+            yield url, running

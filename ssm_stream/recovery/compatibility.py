@@ -71,6 +71,19 @@ def check_state(config: Config) -> Compatibility | None:
         return Compatibility([], str(error))
 
 
+def report_fit(config: Config) -> list[tuple[str, bool, str, str]]:
+    """Return as a check that a start refuses the stored state: name, whether a run starts, finding and cure; nothing
+    if no state is stored, or a start continues from it."""
+    directory = config.recovery.directory
+    found = check_state(config) if directory is not None and directory.is_dir() else None
+    if found is None or found.effect != "refused":
+        return []
+    reasons = [each.text for each in found.changes if each.effect == "refused"]
+    cure = "put these settings back, or start anew with another recovery.directory" if reasons else ""
+    why = "; ".join(reasons if found.why is None else [found.why, *reasons])
+    return [("state", False, f"the state in {directory} does not fit: {why}", cure)]
+
+
 def check_running_state(running: Config, new: Config) -> Compatibility:
     """Compare a configuration with the state that this process is writing to under `running`, in the same directory.
 

@@ -28,7 +28,9 @@ def verdict(found: ReproducedAlert, text: Words) -> str:
     if found.same:
         return text("same", of=of, hashes=hashes, audit=audit)
     names = ", ".join(difference.path for difference in found.differences[:8]) or text("order")
-    return text("other", of=of, names=names, audit=audit)
+    raised = next((each.sent for each in found.differences if each.path == "config_hash"), None)
+    why = text("other_config", config=raised) if raised else ""
+    return text("other", of=of, names=names, why=why, audit=audit)
 
 
 def print_alert(found: ReproducedAlert, summary: str, top: int, text: Words) -> None:

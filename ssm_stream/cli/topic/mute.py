@@ -75,11 +75,9 @@ def mute(
                 f"{config}: alerts.control: not set; write alerts: {{control: true}}, and create the topic by "
                 f"`ssm-stream doctor {config} --create-topics`"
             )
-        if listed:
-            _print_list(loaded, source, as_json)
-            return
-        if stop.end is not None:
-            _end(loaded, source, entity, stop, as_json)
+        if listed or stop.end is not None:
+            _print_list(loaded, source, as_json) if listed else _end(loaded, source, entity, stop, as_json)
+            _note_unread(loaded, source.topic)
             return
         if not entity:
             raise ConfigError(
@@ -92,13 +90,38 @@ def mute(
             raise ConfigError(str(error)) from None
     if as_json:
         print_json({"id": name, "topic": source.topic, **document})
+        _note_unread(loaded, source.topic)
         return
     echo(f"{entity} is muted from {document['from']} to {document['to']}: message {name} of {source.topic}.")
     now = round(1000 * time.time())
     if stop.begin is None and abs(iso_to_ms(document["from"]) - now) > OTHER_TIME:
         echo(f"It begins now by the time of the events, which is another than the clock's, {ms_to_iso(now)}.")
     echo("It acts on events of that time that are read from now on; `ssm-stream mute CONFIG --list` prints from which.")
+    _note_unread(loaded, source.topic)
     _note_unknown(loaded, entity, name)
+
+
+def _note_unread(config: Config, topic: str) -> None:
+    """Print a note where the process that runs does not read the topic: no stop acts on it before it does.
+
+    Where none answers at `ops.address` there is none, as it may run elsewhere.
+    """
+    from ssm_stream.mcp.process_client import running_settings
+
+    own = config.redacted()["alerts"]["control"]
+    for url, running in running_settings(config):
+        if running["alerts"].get("control") != own:
+            echo(
+                f"note: the process at {url} does not read {topic}: it runs with alerts.control: "
+                f"{_written(running['alerts'].get('control'))}, and mutes nothing by what is written there. Start it "
+                "again with the file, or see `config_refused` in its log",
+                err=True,
+            )
+
+
+def _written(control: Any) -> str:
+    """Return a setting as it is written in a file."""
+    return orjson.dumps(control).decode()
 
 
 def _note_unknown(config: Config, entity: str, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from ssm_stream.kafka.formats.schema_readers import SchemaError, SchemaReaders
 
 Values = Sequence[bytes | None]
 HeadersOf = Sequence[AnyHeaders]
+NO_NUMBER = re.compile(r"[^-\w]?(-?(?:NaN|nan|Infinity|inf))\b")
+"""What programs write in place of a number, from the character before the place at which the parser stops."""
 Places = list[int] | None
 """Positions of the documents among the values; None: all values are documents."""
 
@@ -224,9 +227,12 @@ def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> Ref
         )
         return RefusedDocument(position, Fault.NOT_JSON, reason)
     try:
-        value.decode("utf-8")
+        text = value.decode("utf-8")
     except UnicodeDecodeError as wrong:
         return RefusedDocument(
             position, Fault.NOT_UTF8, f"byte {wrong.start} (0x{value[wrong.start]:02x}) is not UTF-8"
         )
-    return RefusedDocument(position, Fault.NOT_JSON, f"not JSON: {str(error)[:200]}")
+    reason = str(error)[:200]
+    if (found := NO_NUMBER.match(text, max(error.pos - 1, 0))) is not None:
+        reason = f"{found[1]} is no number of JSON, where no value is null: char {found.start(1)}"
+    return RefusedDocument(position, Fault.NOT_JSON, f"not JSON: {reason}")
