@@ -330,7 +330,7 @@ def test_alarms_are_matched_to_events_by_hand() -> None:
     assert told.outcomes == ["ignored", "false", "true", "repeat", "false", "true", "false"]
     totals = {name: told.total(name) for name in ("false", "repeats", "found", "warned", "delay")}
     assert totals == {"false": 3.0, "repeats": 1.0, "found": 2.0, "warned": 8.0 + 1.0, "delay": 2.0 + 3.0}
-    rows = alarm_figures.detection(g, {"product": told}, {})
+    rows = alarm_figures.detection(g, {"product": told}, {}, calls)
     product = rows["methods"]["product"]
     assert (product["recall"]["value"], product["precision"]["value"]) == (2 / 3, 2 / 5)
     assert product["median_delay_hours"] == 2.5
@@ -338,6 +338,8 @@ def test_alarms_are_matched_to_events_by_hand() -> None:
     assert product["false_rate"]["value"] == pytest.approx(3 / weeks)
     assert rows["event_hours"] == 34.0
     assert [m["start"] for m in rows["missed"]] == [at(300)]
+    by_event = [(m["entity"], m["at"], m["delay_hours"], m["warned_hours"]) for m in rows["found"]]
+    assert by_event == [("m0", at(202), 2.0, 8.0), ("m1", at(203), 3.0, 1.0)]
     assert product["cost"]["value"] == 3 * 50.0 + (34.0 - 9.0) * 200.0
 
 
@@ -539,6 +541,16 @@ def test_faults_of_the_data_are_found_and_calm_data_have_none() -> None:
     assert (told["gaps"], told["duplicates"], told["out_of_order"]) == (1, {"exact": 0, "conflicting": 1}, 1)
     assert told["constant"] == ["a"]
     assert told["gap_list"][0]["intervals"] == pytest.approx(31.0)
+
+
+def test_a_stuck_sensor_comes_before_a_valve_that_is_closed_every_night() -> None:
+    rng = np.random.default_rng(6)
+    y, valve = rng.normal(size=1200), rng.uniform(1.0, 9.0, size=1200)
+    y[300:360] = y[300]
+    for night in range(0, 1200, 300):
+        valve[night : night + 100] = 0.0
+    told = quality(settings(), [bare_run(y.tolist(), features=valve[:, np.newaxis])])
+    assert [(s["column"], s["events"]) for s in told["stuck_list"]] == [("y", 60), *[("a", 100)] * 4]
 
 
 def test_a_level_near_minus_40_that_moves_has_no_other_unit() -> None:

@@ -14,7 +14,7 @@ from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.console import counting_bar, print_json
 from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.terminal.printable import echo
-from ssm_stream.config import ConfigError, load_config
+from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.report.explain_words import Words
@@ -116,7 +116,7 @@ def explain(
                 recorded_facts(loaded, rows),
             )
         except UnknownEntityError as error:
-            raise typer.BadParameter(f"{error}{_cure(what, recording)}") from None
+            raise typer.BadParameter(f"{error}{_cure(what, recording, loaded)}") from None
         if of_fleet is not None:
             echo(f"explained is {found.entity!r} in row {of_fleet}, the last of the alert's entities, whose values its "
                  "sentence has; for another, give its name", err=True)  # fmt: skip
@@ -144,14 +144,21 @@ def _row_of_fleet(what: str, recording: Path) -> int | None:
     return id_.offset + 1 if id_ is not None and id_.is_fleet and id_.topic == recording.name else None
 
 
-def _cure(what: str, recording: Path) -> str:
-    """Return how to explain the row of an alert of a backtest, whose id begins with the file's name."""
+def _cure(what: str, recording: Path, config: Config) -> str:
+    """Return how to explain the row of an alert of a backtest or a pilot report, whose id has the row for its offset.
+
+    An id of a backtest begins with the file's name, one of a pilot report with the topic's, as those of `run` do.
+    """
     from ssm_stream.flow.alert_id import parse_alert_id
 
     id_ = parse_alert_id(what)
-    if id_ is None or id_.topic != recording.name:
+    if id_ is None or id_.topic not in {recording.name, *config.source.names}:
         return ""
-    return f". This is the id of an alert of a backtest: name the alert's `entity`, with --row {id_.offset + 1}"
+    target = ", and its `target` by --target" if len(config.event.targets) > 1 else ""
+    how = f"name the alert's `entity`, with --row {id_.offset + 1}{target}"
+    if id_.topic == recording.name:
+        return f". This is the id of an alert of a backtest: {how}"
+    return f". If it is the id of an alert of a pilot report on this file, {how}; of a live run, leave --recording out"
 
 
 def _explain_alert(

@@ -9,13 +9,14 @@ from typing import Any, get_args
 import numpy as np
 
 from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.evaluate.alarm_matching import Alarm, Outcome
+from ssm_stream.evaluate.alarm_matching import Alarm, Outcome, signals_of
 from ssm_stream.evaluate.bootstrap import Bootstrap
 from ssm_stream.evaluate.engine_run import EngineRun, Floats
 from ssm_stream.evaluate.pilot.alarm_tally import (
     DELAY,
     FALSE,
     FOUND,
+    HOUR,
     REPEATS,
     RIGHT,
     WARNED,
@@ -96,8 +97,10 @@ def cost(context: AlarmContext, result: Tally, events: Floats) -> Floats:
     return context.costs.false_alarm * result.sums[:, FALSE] + context.costs.missed_hour * unnoticed
 
 
-def detection(context: AlarmContext, results: dict[str, Tally], detected: dict[str, Detected]) -> dict[str, Any]:
-    """Return what was judged, and the figures of each way to alarm."""
+def detection(
+    context: AlarmContext, results: dict[str, Tally], detected: dict[str, Detected], alarms: list[Alarm]
+) -> dict[str, Any]:
+    """Return what was judged, and the figures of each way to alarm. alarms: the judged ones of the product"""
     events = event_sums(context.judged, context.blocks)
     # Where no event is judged, no alarm is right or false.
     shown = results if context.judged.events else {}
@@ -110,12 +113,33 @@ def detection(context: AlarmContext, results: dict[str, Tally], detected: dict[s
         "begun_before": len(context.judged.ignored),
         "outside": context.judged.outside,
         "methods": rows,
+        "found": _found(context.judged, results["product"], alarms),
         "missed": [
             event._asdict()
             for (_, event), at in zip(context.judged.events, results["product"].first, strict=True)
             if at is None
         ],
     }
+
+
+def _found(judged: JudgedEvents, result: Tally, alarms: list[Alarm]) -> list[dict[str, Any]]:
+    """Return the events that were found, each with the alarm that found it, hours of delay and those left to its end.
+
+    A slow fault that is found near its end counts in the recall as one that is found at once.
+    """
+    out = []
+    for (e, event), at in zip(judged.events, result.first, strict=True):
+        if at is None:
+            continue
+        by = next(alarm for alarm in alarms if e in alarm.entities and alarm.meets(event) == at)
+        out.append(
+            {
+                **event._asdict(), "at": at, "delay_hours": (at - event.start) / HOUR,
+                "warned_hours": (event.end - at) / HOUR, "alarm": by.message.get("episode"), "alarm_kind": by.kind,
+                "signals": sorted(signals_of(by.message)), "summary": by.message.get("summary"),
+            }
+        )  # fmt: skip
+    return out
 
 
 def _method(context: AlarmContext, result: Tally, events: Floats, detector: Detected | None) -> dict[str, Any]:

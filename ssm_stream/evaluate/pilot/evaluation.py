@@ -229,7 +229,11 @@ def _report(config: Config, context: AlarmContext, found: _Comparison, *, labell
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
         "quality": quality(config, runs),
         "errors": found.predictions.errors,
-        "detection": alarm_figures.detection(context, tallies, found.detected) if labelled else None,
+        "detection": (
+            alarm_figures.detection(context, tallies, found.detected, judged_alarms(context, found.all_alarms)[0])
+            if labelled
+            else None
+        ),
         "feedback": {"alarms": len(found.verdicts.right), "false": found.verdicts.false} if found.verdicts else None,
         # Without labels, of alarms only their number is known.
         "alarm_counts": {name: result.alarms for name, result in tallies.items()},

@@ -11,6 +11,7 @@ unit jump  the median of BLOCK values changes at once by the factor of a known u
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def quality(config: Config, runs: list[EngineRun]) -> dict[str, Any]:
         "constant": _constant(columns[:numbers], table),
         "missing": {column: share for column, share in missing.items() if share > 0.0},
         "gap_list": sorted(gaps, key=lambda each: each["start"] - each["end"])[:MAX_FINDINGS],
-        "stuck_list": sorted(stuck, key=lambda each: -each["events"])[:MAX_FINDINGS],
+        "stuck_list": _rarest_first(stuck)[:MAX_FINDINGS],
         "unit_jump_list": jumps[:MAX_FINDINGS],
         "by_entity": by_entity,
     }
@@ -147,6 +148,15 @@ def _stuck(ts: Ints, x: Floats) -> list[dict[str, Any]]:
         }
         for i in long.tolist()
     ]  # fmt: skip
+
+
+def _rarest_first(stuck: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the stretches of numbers that a column is seldom stuck at first, then the longest.
+
+    A closed valve, or a count of none, stays at one number in many stretches, and for longer than a sensor is broken.
+    """
+    often = Counter((each["column"], each["value"]) for each in stuck)
+    return sorted(stuck, key=lambda each: (often[each["column"], each["value"]], -each["events"]))
 
 
 def _jumps(ts: Ints, x: Floats) -> list[dict[str, Any]]:
