@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssm_stream.autoconfig import rest as rest_module
+from ssm_stream.autoconfig.columns import Column
+from ssm_stream.autoconfig.rest import find_rest
 from ssm_stream.config import Config, parse_config
 from ssm_stream.evaluate.engine_run import run_targets
 from ssm_stream.evaluate.pilot.at_work import run_at_work
@@ -83,3 +86,29 @@ def test_the_report_has_both_figures_and_the_verdict_the_better() -> None:
     assert "誤報は 5 件ではなく 2 件" in paragraph(made.report, "ja")
     rest["then"] |= {"false": 5.0, "found": 2.0}
     assert not any(key.startswith("verdict.rest") for key, _ in sentences(made.report, "unlabelled"))
+
+
+def test_rest_is_searched_once_where_many_columns_are_zero_in_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them shows the same states; a plant has hundreds of such columns."""
+    calls = list[str]()
+    for name in ("_share_that_rests", "_share_that_lives"):
+        kept = getattr(rest_module, name)
+        monkeypatch.setattr(rest_module, name, lambda *args, name=name, kept=kept: calls.append(name) or kept(*args))
+    made, rng = rows(600), np.random.default_rng(1)
+    works = np.array([row["load"] > 0 for row in made])
+    values = {f"flow{k}": np.where(works, 5.0 + rng.uniform(size=len(made)), 0.0).tolist() for k in range(8)}
+    values |= {name: [row[name] for row in made] for name in ("load", "oil")}
+    columns = [Column(path, dict(enumerate(each)), len(made), at) for at, (path, each) in enumerate(values.items())]
+    found = find_rest(columns, {i: row["e"] for i, row in enumerate(made)})
+    assert found is not None
+    assert (found.resting, found.when) == (["0"], '{"flow0": {above: 4}}')
+    assert calls.count("_share_that_lives") == 1
+    assert calls.count("_share_that_rests") <= 2  # what is zero at times decides for all but a column that never is
+
+
+def test_the_steps_of_a_pilot_come_with_their_share() -> None:
+    seen = list[tuple[str, float]]()
+    run_pilot(settings(), rows(), options=PilotOptions(first=0.1), advance=lambda *step: seen.append(step))
+    shares = [share for _, share in seen]
+    assert shares == sorted(shares)
+    assert len({share for part, share in seen if part == "other budgets"}) > 7

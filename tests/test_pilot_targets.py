@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from test_pilot import NAME, START, balanced, ssm_stream
 
+from ssm_stream.cli import pilot as pilot_command
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.chosen_targets import alone, choose_targets
@@ -189,6 +190,15 @@ def test_the_commands_take_several_targets_and_one_of_them(tmp_path: Path) -> No
     told = ssm_stream(config, file, "--out", page_file, "--target", "temp", "--json")
     assert told.exit_code == 0, told.output
     assert json.loads((tmp_path / "report.json").read_bytes())["recording"]["targets"] == ["temp"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pilot_command, "MAX_TARGETS", 1)
+        told = ssm_stream(config, file, "--out", page_file)
+    _, *rest = json.loads((tmp_path / "report.json").read_bytes())["targets"]
+    assert not any(each["target"] in told.stdout.split("over persistence")[1] for each in rest)
+    span = f"{rest[-1]['relative']:.3f} to {rest[0]['relative']:.3f} over persistence"
+    counts = [sum(each[f"{kind}_alarms"] for each in rest) for kind in ("anomaly", "drift")]
+    alarms = f"alarms: {counts[0]} of anomaly, {counts[1]} of drift: see {page_file}"
+    assert f"{len(rest)} targets more, {span}, {alarms}" in told.stdout
     told = ssm_stream(config, file, "--out", page_file, "--target", "tempp")
     assert told.exit_code == 2
     assert "did you mean `temp`" in told.output

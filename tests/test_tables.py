@@ -142,3 +142,20 @@ def test_where_no_bar_can_be_drawn_a_line_comes_every_ten_seconds(capsys: pytest
     ]
     out, err = capsys.readouterr()
     assert (out, err.splitlines()) == ("", lines)
+
+
+def test_a_share_of_all_work_has_the_time_to_go(capsys: pytest.CaptureFixture[str]) -> None:
+    now, bar = [0.0], share_bar(of_all_work=True)
+    bar.get_time = lambda: now[0]
+    with bar:
+        task = bar.add_task("engine", total=None)
+        for second, done, total in ((11, 500, None), (20, 0.001, 4), (30, 1, 4), (1_500, 2, 4), (40_000, 3, 4)):
+            now[0] = second
+            bar.update(task, description=f"part {done}", completed=done, total=total)
+    assert capsys.readouterr().err.splitlines() == [
+        "part 500: 500 after 11 s",
+        "part 0.001: 0 % after 20 s",
+        "part 1: 25 % after 30 s, 90 s to go",
+        "part 2: 50 % after 25 min, 25 min to go",
+        "part 3: 75 % after 11 h, 222 min to go",
+    ]

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.progress import Progress, TaskID
 from test_training import TINY
 from test_tuning import HEAD, told, written
 
+from ssm_stream.cli.terminal import console
 from ssm_stream.config import Config, parse_config
 from ssm_stream.core.frozen_weights import untrained
 from ssm_stream.evaluate.backtest import backtest
@@ -201,6 +203,24 @@ def test_the_command_verifies_all_targets_or_those_that_are_named(plant: Path, t
     assert "Not verified" in one.output
     assert "targets" not in one.output
     assert "did you mean" in told("verify", path, file, "--target", "nothin", code=2).output
+
+
+def test_the_progress_of_verify_counts_all_targets(
+    plant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, shares = tmp_path / "c.yaml", list[tuple[str, float]]()
+    path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: [y, a], features: [z], lags: 2}}\n")
+
+    def update(bar: Progress, task: TaskID, **changes: Any) -> None:
+        assert bar.tasks[task].total == 2
+        shares.append((changes["description"], changes["completed"]))
+
+    monkeypatch.setattr(console._Bar, "update", update)
+    told("verify", path, plant, "--limit", "400", "--out", tmp_path / "v.html")
+    assert shares[0] == ("target 1 of 2, y: engine", 0.0)
+    assert ("target 2 of 2, a: engine", 1.0) in shares
+    assert shares[-1] == ("target 2 of 2, a: construction", 2.0)
+    assert [share for _, share in shares] == sorted(share for _, share in shares)
 
 
 # train.

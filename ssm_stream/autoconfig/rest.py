@@ -123,27 +123,35 @@ def find_rest(columns: Sequence[Column], owners: Mapping[int, Any]) -> Rest | No
     """
     signals = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and c.distinct > MAX_STATES}
     before = _rows_before(columns[0].n if columns else 0, owners)
-    steps = {path: _own_noise(x, before, owners) for path, x in signals.items()}
+    codes = _entity_codes(len(before), owners)
+    steps = {path: _own_noise(x, before, codes) for path, x in signals.items()}
     flows = {c.path: c.numbers for c in columns if c.kind in ("number", "whole") and _is_zero_at_times(c)}
     best: tuple[bool, bool, float] = (False, False, MIN_RESTING)
     machines = len(set(owners.values()))
-    lasting = [_moves(x, owners) for path, x in signals.items() if path not in flows and not is_weather(path)]
+    windows, living = dict[bytes, NDArray[np.int64]](), dict[bytes, float]()
+    lasting = [_moves(x, codes, windows) for path, x in signals.items() if path not in flows and not is_weather(path)]
     found: Rest | None = None
     for column in columns:
         states = {} if FAULTS & {*column.name} else _states(column)
-        others = [(signals[path], x) for path, x in steps.items() if path != column.path]
         if len(states) < 2:
             continue
+        others = [(signals[path], x) for path, x in steps.items() if path != column.path]
         off = [x for path, x in flows.items() if path != column.path]
-        still = {value: _share_that_rests(others, rows, before) for value, rows in states.items()}
+        still = dict[str, float]()
         for value, rows in states.items():
             share = _share_off(off, rows)
             is_off = share is not None and share >= ALL_OFF and len(off) >= MIN_SIGNALS
             if share is not None and (is_off or share < MIN_OFF):
                 still[value] = share if is_off else 0.0
+            else:
+                still[value] = _share_that_rests(others, rows, before)
             named = is_off and column.kind == "text" and RESTS & {*name_words(value)}
-            if still[value] > MIN_RESTING and not named and _share_that_lives(lasting, rows, before) >= MIN_LIVING:
-                still[value] = 0.0
+            if still[value] > MIN_RESTING and not named:
+                key = rows.tobytes()  # the signals of a machine that are zero at rest are so in the same rows
+                if key not in living:
+                    living[key] = _share_that_lives(lasting, rows, before)
+                if living[key] >= MIN_LIVING:
+                    still[value] = 0.0
         resting = [value for value, share in still.items() if share > MIN_RESTING and not FAULTS & {*name_words(value)}]
         kept = [value for value in states if value not in resting]
         rests = np.any([states[value] for value in resting] or [np.zeros(column.n, np.bool_)], axis=0)
@@ -241,23 +249,27 @@ def _noise_of_none(x: NDArray[np.float64]) -> float:
     return float(np.median(at_work)) / PARTS if len(at_work) else 0.0
 
 
-def _own_noise(x: NDArray[np.float64], before: NDArray[np.int64], owners: Mapping[int, Any]) -> NDArray[np.float64]:
+def _entity_codes(n: int, owners: Mapping[int, Any]) -> NDArray[np.int64]:
+    """Return the number (n,) of each row's entity, by appearance."""
+    names: dict[Any, int] = {}
+    return np.array([names.setdefault(owners.get(i), len(names)) for i in range(n)], np.int64)
+
+
+def _own_noise(x: NDArray[np.float64], before: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how far a signal (n,) is off the line through the two values before, over the mean of its entity, as
     machines differ; NaN: unknown.
 
     Args:
         x: (n,) the signal
         before: (n,) row before of the entity, -1: none
-        owners: row → name of its entity
+        codes: (n,) number of the entity
     """
     steps = x - np.where(before >= 0, x[before], np.nan)
     steps = np.abs(steps - np.where(before >= 0, steps[before], np.nan))
-    names: dict[Any, int] = {}
-    codes = np.array([names.setdefault(owners.get(i), len(names)) for i in range(len(x))], np.int64)
-    known = np.isfinite(steps)
-    totals = np.bincount(codes[known], steps[known], minlength=len(names))
-    counts = np.bincount(codes[known], minlength=len(names))
-    means = np.divide(totals, counts, out=np.full(len(names), np.nan), where=totals > 0)
+    known, entities = np.isfinite(steps), int(codes.max(initial=-1)) + 1
+    totals = np.bincount(codes[known], steps[known], minlength=entities)
+    counts = np.bincount(codes[known], minlength=entities)
+    means = np.divide(totals, counts, out=np.full(entities, np.nan), where=totals > 0)
     own: NDArray[np.float64] = steps / means[codes]
     return own
 
@@ -274,13 +286,14 @@ class _Moves(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def _moves(x: NDArray[np.float64], owners: Mapping[int, Any]) -> _Moves:
-    """Return how a signal (n,) moves, at all places at which its entity has three means in a row."""
-    names: dict[Any, int] = {}
-    codes = np.array([names.setdefault(owners.get(i), len(names)) for i in range(len(x))], np.int64)
-    parts = []
-    for code in range(len(names)):
-        rows = np.flatnonzero((codes == code) & np.isfinite(x))
+def _moves(x: NDArray[np.float64], codes: NDArray[np.int64], windows_of: dict[bytes, NDArray[np.int64]]) -> _Moves:
+    """Return how a signal (n,) moves, at all places at which its entity has three means in a row.
+
+    codes: (n,) number of the entity; windows_of: `rows` of the signals so far, by which of their values are known
+    """
+    parts, known = [], np.isfinite(x)
+    for code in range(int(codes.max(initial=-1)) + 1):
+        rows = np.flatnonzero((codes == code) & known)
         if len(rows) < 3 * SMOOTH:
             continue
         windows = np.lib.stride_tricks.sliding_window_view(rows, 3 * SMOOTH)
@@ -289,11 +302,12 @@ def _moves(x: NDArray[np.float64], owners: Mapping[int, Any]) -> _Moves:
         usual = float(values.mean()) or 1.0
         smooth = means[2 * SMOOTH :] - 2 * means[SMOOTH:-SMOOTH] + means[: -2 * SMOOTH]
         parts.append(_Moves(values[: len(windows)] / usual, smooth / usual, windows))
-    return (
-        _Moves(*map(np.concatenate, zip(*parts, strict=True)))
-        if parts
-        else _Moves(x[:0], x[:0], np.empty((0, 1), np.int64))
-    )
+    if not parts:
+        return _Moves(x[:0], x[:0], np.empty((0, 1), np.int64))
+    if (key := known.tobytes()) not in windows_of:
+        windows_of[key] = np.concatenate([part.rows for part in parts])
+    values, means = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+    return _Moves(values, means, windows_of[key])
 
 
 def _later_half(rows: NDArray[np.bool_], before: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -315,8 +329,11 @@ def _share_that_lives(signals: Sequence[_Moves], rows: NDArray[np.bool_], before
     """Return the share of signals whose means go on moving in the later half of stretches in a state, by more than
     noise would move them; 0 if too few are known there and elsewhere. rows, before: as of `_share_that_rests`"""
     found, later = [], _later_half(rows, before)
+    places = dict[int, tuple[NDArray[np.bool_], NDArray[np.bool_]]]()
     for each in signals:
-        within, elsewhere = later[each.rows].all(axis=1), ~rows[each.rows].any(axis=1)
+        if (at := id(each.rows)) not in places:  # the same of signals whose values are known in the same rows
+            places[at] = np.all(later[each.rows], axis=1), ~np.any(rows[each.rows], axis=1)
+        within, elsewhere = places[at]
         if min(np.count_nonzero(within), np.count_nonzero(elsewhere)) >= MIN_STEPS * SMOOTH:
             means = float(np.median(np.abs(each.means[within]))) * MEAN_OF_MEDIAN
             noise = float(each.values[within].mean()) / math.sqrt(SMOOTH)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PRINTED = ("recording", "headline", "stages", "kpis", "episodes", "what_if", "config", "targets")
 """Parts of the report that `--json` prints whole."""
+MAX_TARGETS = 16
+"""Targets with a line in the terminal."""
 
 
 class Judging(NamedTuple):
@@ -90,7 +92,7 @@ def pilot(
     ssm-stream pilot examples/soft-sensor.yaml --topic --since 28d
     """
     from ssm_stream.evaluate.pilot.costs import read_costs
-    from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, PilotOptions, run_pilot
+    from ssm_stream.evaluate.pilot.evaluation import STEPS, NothingToJudgeError, PilotOptions, run_pilot
     from ssm_stream.evaluate.pilot.feedback import read_feedback
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
@@ -107,7 +109,7 @@ def pilot(
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
     for each in (out, data):
         require_writable({"--out": each}, config, file, labels, feedback, costs)
-    bar = share_bar()
+    bar = share_bar(of_all_work=True)
     with report_errors(RecordingError, NothingToJudgeError, OSError), ExitStack() as stack:
         whole = load_for(config, file)
         loaded = one_target(whole, target)
@@ -126,7 +128,9 @@ def pilot(
             return read_true_events(labels, loaded, names, unjudged, lambda _: True)
 
         with bar:
-            task = bar.add_task("engine", total=rows_to_read(rows))
+            count = rows_to_read(rows)
+            # The engine is run once before the steps, each of which is such a run again.
+            task = bar.add_task("engine", total=None if count is None else count * (1 + STEPS))
             made = run_pilot(
                 loaded,
                 rows,
@@ -135,7 +139,9 @@ def pilot(
                 PilotOptions(first, seed, partitions_of(loaded, rows, partitions), written),
                 read_feedback(feedback, loaded) if feedback is not None else None,
                 on_rows=lambda count: bar.advance(task, count),
-                advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
+                advance=lambda part, done: bar.update(
+                    task, description=part, completed=1 + STEPS * done, total=1 + STEPS
+                ),
             )
         report = made.report
         report["config"] |= {"hash": loaded.hash, "shadow": shadow}
@@ -165,12 +171,15 @@ def pilot(
     else:
         echo(verdict["text"])
         if len(made.targets) > 1:
-            _print_targets(report["targets"])
+            _print_targets(report["targets"], out)
     echo(f"report: {out}, figures: {data}", err=True)
 
 
-def _print_targets(rows: list[dict[str, Any]]) -> None:
-    """Print a line a target, the one with the largest error over persistence first."""
+def _print_targets(rows: list[dict[str, Any]], where: Path) -> None:
+    """Print a line a target, the one with the largest error over persistence first; of many the first ones.
+
+    where: the report, which has all of them
+    """
     labelled = rows[0]["false"] is not None
     columns = (
         "target",
@@ -182,7 +191,8 @@ def _print_targets(rows: list[dict[str, Any]]) -> None:
         *(("false",) if labelled else ()),
     )
     table = new_table(columns, fold=("target",))
-    for row in rows:
+    shown = rows if len(rows) <= MAX_TARGETS else rows[:MAX_TARGETS]
+    for row in shown:
         over = row["product_over_it"]
         cells = [
             format_number(row["relative"], ".3f"), format_number(over and over["value"], ".3f"),
@@ -190,6 +200,13 @@ def _print_targets(rows: list[dict[str, Any]]) -> None:
         ]  # fmt: skip
         table.add_row(row["target"], *cells, *([str(row["false"])] if labelled else []))
     print_table(table)
+    if rest := rows[len(shown) :]:
+        alarms = ", ".join(f"{sum(row[f'{kind}_alarms'] for row in rest):,} of {kind}" for kind in ("anomaly", "drift"))
+        low, high = (format_number(rest[i]["relative"], ".3f") for i in (-1, 0))
+        output().print(
+            f"{len(rest)} targets more, {low} to {high} over persistence, alarms: {alarms}: see {where}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     output().print(
         "[dim]errors of ssm-stream over those of the last value, and of the best simple predictor; an alarm of several "
         "targets counts once, at the one that began[/dim]",

@@ -29,6 +29,10 @@ from ssm_stream.config import load_config
 
 MISSED = 3
 """Exit code: the model computes what it should, but a recovery is missed."""
+KERNEL_SHARE = 0.95
+"""Of the work on a target, most of which is the kernel against its reference."""
+PARTS_DONE = {"engine": 0.0, "construction": 1.0}
+"""Share of the work on a target that is done at its first part, and at its last one."""
 
 
 class How(NamedTuple):
@@ -78,27 +82,43 @@ def verify(
 
     require_writable({"--out": out}, config, file)
     limit, target, tolerance, chosen = how.limit, how.target, how.tolerance, language(how.lang)
-    console, bar = output(error=True), share_bar()
+    console = output(error=True)
     with report_errors(RecordingError, NothingToVerifyError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         paths = choose_targets(loaded, target or ())
         recording = stack.enter_context(file_or_topic(loaded, file, where))
         loaded, rows = open_recording(loaded, recording, limit)
+        bar = share_bar(of_all_work=len(paths) > 1)
 
-        def of(path: str) -> Verification:
-            described = f"{path}: " if len(paths) > 1 else ""
-            task = bar.add_task(f"{described}engine", total=rows_to_read(rows))
+        def of_one(path: str) -> Verification:
+            task = bar.add_task("engine", total=rows_to_read(rows))
             return run_verify(
                 alone(loaded, path),
                 rows,
                 tolerance,
                 on_rows=lambda count: bar.advance(task, count),
-                advance=lambda part, done: bar.update(task, description=described + part, completed=done, total=1.0),
+                advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
                 language=chosen,
             )
 
+        def of_several(path: str) -> Verification:
+            number = paths.index(path)
+
+            def advance(part: str, done: float) -> None:
+                share = PARTS_DONE.get(part, KERNEL_SHARE * (done if part == "kernel" else 1.0))
+                described = f"target {number + 1} of {len(paths)}, {path}: {part}"
+                bar.update(whole, description=described, completed=number + share)
+
+            advance("engine", 0.0)
+            return run_verify(alone(loaded, path), rows, tolerance, advance=advance, language=chosen)
+
+        found: Verification | Verifications
         with bar:
-            found = verify_targets(loaded, paths, of, words(chosen)) if len(paths) > 1 else of(paths[0])
+            if len(paths) > 1:
+                whole = bar.add_task("verify", total=len(paths))
+                found = verify_targets(loaded, paths, of_several, words(chosen))
+            else:
+                found = of_one(paths[0])
         write_output("--out", out, found.html(file_facts(config, recording)))
     if as_json:
         content = {**found.as_json(), "report": str(out)}

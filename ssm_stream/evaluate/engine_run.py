@@ -164,10 +164,11 @@ def run_targets(
         targets = events.target.reshape(n, len(paths))
         columns.append((ids, events.ts, chunk.first + events.position))
         ahead = ahead or chunk.resolved is not None
+        columns_of = [each.reshape(n, len(paths)) for each in predicted(chunk.predictions)]
         for j, each in enumerate(of_targets):
             shares.add(events.entity, targets[:, j], j)
             if chunk.resolved is None:
-                each.add(first, targets[:, j], [c.reshape(n, len(paths))[:, j] for c in predicted(chunk.predictions)])
+                each.add(first, targets[:, j], [c[:, j] for c in columns_of])
             else:
                 each.add_resolved(first, targets[:, j], ids, events.ts, chunk.resolved[j])
         messages += [(first + alert.row, alert.message) for alert in chunk.alerts]

@@ -40,6 +40,10 @@ FOLDED = 16
 """Characters that a folded column has at least."""
 SECONDS_A_LINE = 10
 """Between the lines of progress where there is no terminal for a bar."""
+MIN_SHARE = 0.5
+"""Percent of the work from which on the time that is left can be estimated."""
+MAX_SECONDS = 600
+"""Up to which a duration is given in seconds."""
 
 
 class _Terminal(Console):
@@ -60,6 +64,8 @@ class _Bar(Progress):
     """A progress bar that is a line every SECONDS_A_LINE where it cannot be drawn, as in a pipe or a log file."""
 
     _lines = 0
+    of_all_work = False
+    """Whether a task with a total is all of the work, so that the time left follows from its share."""
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
@@ -77,7 +83,11 @@ class _Bar(Progress):
         if (lines := int(seconds // SECONDS_A_LINE)) > self._lines:
             self._lines = lines
             done = f"{task.completed:,.0f}" if task.total is None else f"{task.percentage:.0f} %"
-            self.console.print(f"{task.description}: {done} after {seconds:.0f} s", markup=False, soft_wrap=True)
+            left = ""
+            if self.of_all_work and task.total is not None and task.percentage >= MIN_SHARE:
+                left = f", {_duration(seconds * (100.0 - task.percentage) / task.percentage)} to go"
+            text = f"{task.description}: {done} after {_duration(seconds)}{left}"
+            self.console.print(text, markup=False, soft_wrap=True)
 
 
 def output(*, error: bool = False) -> Console:
@@ -161,12 +171,24 @@ def counting_bar() -> Progress:
     return _bar(MofNCompleteColumn(), TimeRemainingColumn())
 
 
-def share_bar() -> Progress:
-    """A progress bar for a share of the work; lines now and then where standard error is not a terminal."""
-    return _bar(TaskProgressColumn(), TimeElapsedColumn())
+def share_bar(*, of_all_work: bool = False) -> Progress:
+    """A progress bar for a share of the work; lines now and then where standard error is not a terminal.
+
+    of_all_work: the share is not that of a part, so that the time left can be estimated
+    """
+    bar = _bar(TaskProgressColumn(), TimeElapsedColumn(), *([TimeRemainingColumn()] if of_all_work else []))
+    bar.of_all_work = of_all_work
+    return bar
 
 
-def _bar(*columns: Any) -> Progress:
+def _duration(seconds: float) -> str:
+    """Return a duration in seconds, in minutes or in hours."""
+    if seconds <= MAX_SECONDS:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds <= 60 * MAX_SECONDS else f"{seconds / 3600:.0f} h"
+
+
+def _bar(*columns: Any) -> _Bar:
     console = output(error=True)
     description = TextColumn("{task.description}", markup=False)
     return _Bar(description, BarColumn(), *columns, console=console, disable=not console.is_terminal, transient=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -37,8 +37,10 @@ class AtWork(NamedTuple):
     idle: float
 
 
-def run_at_work(config: Config, run: EngineRun) -> AtWork | None:
+def run_at_work(config: Config, run: EngineRun, advance: Callable[[float], None] = lambda _: None) -> AtWork | None:
     """Run the engine again over the events of a run, without those at rest.
+
+    advance: takes the share of the events that is done
 
     Returns:
         None where there is an operating condition already, where rows are of windows, or where nothing rests
@@ -56,7 +58,7 @@ def run_at_work(config: Config, run: EngineRun) -> AtWork | None:
         idle += int(np.count_nonzero(rows))
         batches.append(events.with_idle(rows))
     changed = config.replace(event=event.model_copy(update={"when": when}))
-    return AtWork(rest, rerun_alerts(changed, replace(run, batches=batches)), idle / max(len(run), 1))
+    return AtWork(rest, rerun_alerts(changed, replace(run, batches=batches), advance), idle / max(len(run), 1))
 
 
 def find_rest_of(event: Event, batches: Sequence[Events]) -> Rest | None:

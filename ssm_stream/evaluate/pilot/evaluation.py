@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,14 +124,14 @@ def run_pilot(
     judged = judge_events(run, split, events, silence=config.alerts.silence is not None)
     context = AlarmContext(run, split, judged, blocks, bootstrap, costs or default_costs(language), seed)
 
-    def at(part: str, done: int) -> None:
+    def at(part: str, done: float) -> None:
         advance(part, done / STEPS)
 
     found = _compare(config, context, list(zip(runs, splits, strict=True)), at)
     if verdicts and not events:
         found.verdicts = judge_alarms([found.all_alarms[i] for i in found.places], verdicts, blocks)
     at("machine", STEPS - 2)
-    measured = measure(config, run)
+    measured = measure(config, run, lambda share: at("machine", STEPS - 2 + share))
     at("report", STEPS - 1)
     report = _report(given, context, found, labelled=bool(events))
     _add_fitness(report, given, measured, context.costs, language)
@@ -175,12 +176,12 @@ class _Comparison:
 
 
 def _compare(
-    config: Config, context: AlarmContext, targets: list[tuple[EngineRun, Split]], at: Callable[[str, int], None]
+    config: Config, context: AlarmContext, targets: list[tuple[EngineRun, Split]], at: Callable[[str, float], None]
 ) -> _Comparison:
     """Run the frozen model, simpler predictors, other detectors, and the engine at other budgets. targets: of each"""
     run, bootstrap, paths = context.run, context.bootstrap, config.event.targets
     at("frozen model", 0)
-    frozen = predict_frozen(config, run, context.split.first)
+    frozen = predict_frozen(config, run, context.split.first, lambda share: at("frozen model", 0.9 * share))
     parts = [
         compare_target(config, *own, yhat, context.blocks, bootstrap) for own, yhat in zip(targets, frozen, strict=True)
     ]
@@ -193,7 +194,7 @@ def _compare(
     detected = detect(values, len(alarms), rule.recover_after, rule.cooldown)
     points, draws = _slider_positions(config, context, all_alarms, at)
     at("without rest", 2 + len(FACTORS))
-    at_work = _without_rest(config, context, points)
+    at_work = _without_rest(config, context, points, lambda share: at("without rest", 2 + len(FACTORS) + share))
 
     def own_of(alarm: Alarm) -> tuple[Split, dict[str, Floats]]:
         part = by_path[alarm.message.get("target", paths[0])]
@@ -284,14 +285,17 @@ def _allowed_false(config: Config, context: AlarmContext) -> float:
 
 
 def _slider_positions(
-    config: Config, context: AlarmContext, alarms: list[Alarm], at: Callable[[str, int], None]
+    config: Config, context: AlarmContext, alarms: list[Alarm], at: Callable[[str, float], None]
 ) -> tuple[list[dict[str, Any]], list[Floats]]:
     """Return figures and draws of the engine at each budget. alarms: at the configured one"""
     points, draws = [], []
     for i, factor in enumerate(FACTORS):
         at("other budgets", 2 + i)
-        other = config if factor == 1.0 else with_budget(config, factor)
-        raised = alarms if factor == 1.0 else context.run.alarms(rerun_alerts(other, context.run), rules=True)
+        other, raised = config, alarms
+        if factor != 1.0:
+            other = with_budget(config, factor)
+            messages = rerun_alerts(other, context.run, partial(_at_share, at, 2 + i))
+            raised = context.run.alarms(messages, rules=True)
         budgets = (other.alerts.anomaly.budget.text, other.alerts.drift.budget.text)
         point, drawn = alarm_figures.operating_point(context, factor, budgets, raised)
         points.append(point)
@@ -299,12 +303,18 @@ def _slider_positions(
     return points, draws
 
 
-def _without_rest(config: Config, context: AlarmContext, points: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _at_share(at: Callable[[str, float], None], step: int, share: float) -> None:
+    at("other budgets", step + share)
+
+
+def _without_rest(
+    config: Config, context: AlarmContext, points: list[dict[str, Any]], advance: Callable[[float], None]
+) -> dict[str, Any] | None:
     """Return figures of the engine where the rows in which machines rest are left out; None if none do.
 
-    points: figures at each budget
+    points: figures at each budget; advance: takes the share of the events that is done
     """
-    found = run_at_work(config, context.run)
+    found = run_at_work(config, context.run, advance)
     if found is None:
         return None
     now = next(point for point in points if point["factor"] == 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,20 @@ def with_budget(config: Config, factor: float) -> Config:
     return config.replace(alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}))
 
 
-def rerun_alerts(config: Config, run: EngineRun) -> list[tuple[int, dict[str, Any]]]:
-    """Return the alerts of another engine over the events of a run, each with its row."""
+def rerun_alerts(
+    config: Config, run: EngineRun, advance: Callable[[float], None] = lambda _: None
+) -> list[tuple[int, dict[str, Any]]]:
+    """Return the alerts of another engine over the events of a run, each with its row.
+
+    advance: takes the share of the events that is done
+    """
     engine, out, first = PartitionedEngine(config, run.partitions), list[tuple[int, dict[str, Any]]](), 0
     for events in run.batches:
         admitted, _ = engine.admit(events)
         # Rows count admitted events, and the same were admitted before.
         out += [(first + alert.row, alert.message) for alert in engine.process(admitted)[1]]
         first += len(events)
+        advance(first / max(len(run), 1))
     return out
 
 
@@ -48,11 +55,15 @@ def frozen_config(config: Config) -> Config:
     )
 
 
-def predict_frozen(config: Config, run: EngineRun, first: Ints) -> list[Floats]:
+def predict_frozen(
+    config: Config, run: EngineRun, first: Ints, advance: Callable[[float], None] = lambda _: None
+) -> list[Floats]:
     """Return of each target the predictions (n,) of an engine that learns of each entity only up to its row `first`
     (E,).
 
     Lags and watermark go on, as an entity's past is an input and no parameter.
+
+    advance: takes the share of the events that is done
     """
     engine = PartitionedEngine(frozen_config(config), run.partitions)
     cuts = sorted({0, *(int(row) for row in first.tolist() if row < len(run))})
@@ -73,4 +84,5 @@ def predict_frozen(config: Config, run: EngineRun, first: Ints) -> list[Floats]:
                 else:
                     column[left:right] = predictions.yhat.reshape(right - left, len(yhat))[:, j]
         start = stop
+        advance(stop / max(len(run), 1))
     return yhat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +31,11 @@ class Measurement(NamedTuple):
     recovery_seconds: float
 
 
-def measure(config: Config, run: EngineRun) -> Measurement:
-    """Run the engine once more over the events of a run, without reading them, and return what that takes."""
+def measure(config: Config, run: EngineRun, advance: Callable[[float], None] = lambda _: None) -> Measurement:
+    """Run the engine once more over the events of a run, without reading them, and return what that takes.
+
+    advance: takes the share of the events that is done
+    """
     engine, half, done, cpu = PartitionedEngine(config, run.partitions), len(run) // 2, 0, 0.0
     sizes, entities, counts = list[int](), list[int](), list[int]()
     for events in run.batches:
@@ -47,6 +51,7 @@ def measure(config: Config, run: EngineRun) -> Measurement:
                 sizes.append(len(engine.snapshot()))
                 entities.append(len(engine))
                 counts.append(done)
+        advance(done / max(len(run), 1))
     start = time.perf_counter()
     state = engine.snapshot()
     written = time.perf_counter()
