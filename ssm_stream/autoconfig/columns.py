@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -347,3 +347,8 @@ def median_step(names: Sequence[str], ts: NDArray[np.int64]) -> float:
             gaps.append(t - last[name])
         last[name] = t
     return float(np.median(gaps)) / 1000 if gaps else float("nan")
+
+
+def free_name(name: str, found: Collection[str]) -> str:
+    """Return a name that no column has."""
+    return free_name(f"{name}_", found) if name in found else name

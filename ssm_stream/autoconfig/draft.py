@@ -20,6 +20,7 @@ from ssm_stream.autoconfig.columns import (
     Column,
     columns,
     examined_rows,
+    free_name,
     has_offset,
     holds_quoted_numbers,
     own_reason,
@@ -56,7 +57,7 @@ from ssm_stream.autoconfig.readings import (
     with_layout,
 )
 from ssm_stream.autoconfig.rest import Rest, find_rest
-from ssm_stream.autoconfig.roles import COMMAND, given_inputs
+from ssm_stream.autoconfig.roles import COMMAND, SHARED, given_inputs
 from ssm_stream.autoconfig.row_order import order_notes, second_name, things, time_order
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, suggested_target, without_outcomes, without_symptoms
 from ssm_stream.autoconfig.stops import UNJUDGED, Stops, find_stops, ttl_reason
@@ -84,6 +85,8 @@ class Choices(NamedTuple):
     """Whether the rows are made of readings, which have one value each."""
     lags: int = 8
     """Past targets as inputs, by which inputs are judged, too."""
+    own: Sequence[str] = ()
+    """What is a signal of each machine, though all share it in the sample."""
 
 
 class Draft(NamedTuple):
@@ -100,6 +103,7 @@ class Draft(NamedTuple):
         labelled: share of the events that have a target; of several, the one that most have
         rest: states in which the machines rest, of which a note is
         labels: the section, where labels are rows of their own
+        shared: columns that have one value for all machines at each time of the sample
     """
 
     event: Event
@@ -114,6 +118,7 @@ class Draft(NamedTuple):
     labelled: float = 1.0
     rest: Rest | None = None
     labels: Labels | None = None
+    shared: Sequence[str] = ()
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_they_came: bool = False) -> Draft:
@@ -140,16 +145,15 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     readings = find_readings(found, choices.entity)
     if readings is not None and not set(choices.targets) & {readings.value}:
         return _of_readings(rows, found, readings, choices, name, as_they_came=as_they_came)
-    for path in given:
-        if path not in found:
-            raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
+    if missing := next((path for path in given if path not in found), None):
+        raise ConfigError(f"no column {missing!r} in the sample; {suggest(missing, found, 'its columns')}")
     why: dict[str, str] = {}
     notes: list[str] = []
     timestamp, form = find_timestamp(found, choices.timestamp, why, notes)
     ts = read_times(rows, timestamp, form)
     entity = find_entity(found, choices.entity, timestamp, ts, why, notes)
     fixed: dict[str, Any] = {
-        "entity": entity or _free("entity", found),
+        "entity": entity or free_name("entity", found),
         "entity_default": None if entity else name,
         "timestamp": timestamp,
         "timestamp_format": form,
@@ -182,7 +186,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
         fixed["quality"], why["quality"] = flags.of(found), flags.why
         taken |= set(flags.paths)
     owners = things(found.get(entity or ""), found[second.path] if second is not None else None)
-    sample = _Sample(rows, found, owners, ts, given_inputs(found, owners, ts, {*taken, *choices.targets}))
+    inputs = given_inputs(found, owners, ts, {*taken, *choices.targets, *choices.own})
+    sample = _Sample(rows, found, owners, ts, inputs)
     if choices.targets:
         why["target"] = given_reason([found[path] for path in choices.targets if path in found], owners, ts)
         made = _every_signal(fixed, sample, why) if watches_all else _these(fixed, list(choices.targets), sample, why)
@@ -200,20 +205,20 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str, *, as_the
     notes += mark_notes(used, sample.owners, judges)
     rest = find_rest(used, owners)
     notes += filter(None, [kinds_note(used, found.values(), owners), rest and rest.note()])
-    entities = len(set(events.entity))
     notes += filter(None, [warmup_note(events, entity, found, sample.owners)])
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
-    left_out = made.narrowed.left_out
     step = usual_step(events.entity, events.ts)
     stops = find_stops(event, as_learned, [path for path, reason in sample.given.items() if reason == COMMAND])
     notes += [f"alerts.stuck leaves out {stops.unwatched or stops.stuck}"] if stops.unwatched or stops.stuck else []
     if stops.ttl is not None:
         why["state.ttl"] = ttl_reason(stops)
-    known = np.isfinite(events.target.reshape(len(events), -1)).mean(0).max() if len(events) else 1.0
-    late = first_alerts(step, Model(), "rows that come more often, if there are any, are sooner")
-    notes += [*filter(None, [late]), *made.remarks]
-    return Draft(event, why, left_out, notes, len(rows), entities, step, made.alone, stops, float(known), rest)
+    shared = [path for path, reason in sample.given.items() if reason == SHARED]
+    known = float(np.isfinite(events.target.reshape(len(events), -1)).mean(0).max()) if len(events) else 1.0
+    sooner = "rows that come more often, if there are any, are sooner"
+    notes += [*filter(None, [first_alerts(step, Model(), sooner)]), *made.remarks]
+    size = len(rows), len(set(events.entity)), step
+    return Draft(event, why, made.narrowed.left_out, notes, *size, made.alone, stops, known, rest, None, shared)
 
 
 def _of_readings(
@@ -323,7 +328,7 @@ def _proposed(
 
 def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -> _Made:
     """Return the section with every signal as a target."""
-    event = Event.model_validate({**fixed, "target": _free("target", sample.columns)})
+    event = Event.model_validate({**fixed, "target": free_name("target", sample.columns)})
     event, left_out, _ = _inputs(event, sample, why, watches_all=True)
     events, refused = EventReader(event).read(sample.rows)
     if not len(events):
@@ -393,8 +398,3 @@ def _inputs(
     remarks = [remark for remark in selection.remarks if remark.partition(":")[0] not in later]
     made = Event.model_validate({**event.model_dump(), "features": features, "categories": categories})
     return made, left_out, remarks
-
-
-def _free(name: str, found: dict[str, Column]) -> str:
-    """Return a name that no column has."""
-    return _free(f"{name}_", found) if name in found else name

@@ -327,12 +327,18 @@ def is_shared(x: Floats, groups: Sequence[NDArray[np.int64]], ts: NDArray[np.int
         groups: the rows of each entity, in the order of their times
         ts: (n,) times, ms
     """
+    having = sum(bool(np.isfinite(x[rows]).any()) for rows in groups)
+    others, at_own_times = count_changes(x, groups, ts)
+    return others >= MIN_CHANGES and having >= min(MIN_SHARING, len(groups)) and at_own_times <= MAX_OWN * others
+
+
+def count_changes(x: Floats, groups: Sequence[NDArray[np.int64]], ts: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the changes of all entities but the one with most, and those in the order of time beyond that one's.
+
+    Args: as of `is_shared`
+    """
     known = np.isfinite(x)
     own = [int(np.count_nonzero(np.diff(x[rows[known[rows]]]))) for rows in groups]
-    others = sum(own) - max(own)
-    having = sum(bool(known[rows].any()) for rows in groups)
-    if others < MIN_CHANGES or having < min(MIN_SHARING, len(groups)):
-        return False
     at = np.flatnonzero(known)
     changes = int(np.count_nonzero(np.diff(x[at[np.argsort(ts[at], kind="stable")]])))
-    return changes - max(own) <= MAX_OWN * others
+    return sum(own) - max(own), changes - max(own)

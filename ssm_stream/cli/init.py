@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import Reading, print_reading, require_writable, with_option_groups
+from ssm_stream.cli.samples.later_rows import later_ends, own_note, own_signals, some_of, with_ends, with_later_rows
 from ssm_stream.cli.terminal.console import output, print_json
 from ssm_stream.cli.terminal.output_file import write_output
 from ssm_stream.cli.terminal.printable import echo
@@ -23,16 +23,10 @@ from ssm_stream.config.natural_order import natural_key
 from ssm_stream.config.paths import KEY, is_message_field
 from ssm_stream.config.quantities import format_duration
 
-if TYPE_CHECKING:
-    from ssm_stream.autoconfig.draft import Draft
-    from ssm_stream.autoconfig.stops import Stops
-
 ROWS, LAST, MAX_SIGNALS = 20_000, 2_000, 10
 """Size of the sample, and of a topic's end; and signals of a file of readings for each of which it is so large."""
-SAME, MAX_STATES = ("the same in all", "the same text"), 32
-"""Reasons for leaving a column out that later rows may refute, and states of a machine that are searched in them."""
-SHOWN, EXAMPLES = 20, 3
-"""Columns that are left out for one reason and are all named, and those named of more."""
+EXAMPLES = 3
+"""Columns that are named of many that are left out for one reason."""
 NAMES, NAMES_SHOWN = 24, 8
 """Names of columns on one line, and those named of more."""
 BROKERS = "${KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}"
@@ -138,7 +132,7 @@ def init(
             with output(error=True).status(f"examining {sampled}"):
                 draft = draft_sample(documents, chosen, topic, as_they_came=file is None)
         except ConfigError as error:
-            raise ConfigError(f"{error}. In lists: {_some([*inside])}" if inside else str(error)) from error
+            raise ConfigError(f"{error}. In lists: {some_of([*inside])}" if inside else str(error)) from error
         if file is not None and draft.event.layout == "readings" and len(documents) == ROWS:
             # A row takes a reading of each signal: of ROWS readings a fleet has few, of a day or two.
             signals = min(len({*draft.event.columns, *draft.event.targets}), MAX_SIGNALS)
@@ -147,13 +141,16 @@ def init(
                 draft = draft_sample(documents, chosen, topic)
         numbers = [path for path, value in inside.items() if is_number(value) and path not in draft.event.targets]
         notes = (
-            [f"numbers in lists are inputs only where event.features names them: {_some(numbers)}"] if numbers else []
+            [f"numbers in lists are inputs only where event.features names them: {some_of(numbers)}"] if numbers else []
         )
         if file is not None and len(documents) >= ROWS:
-            draft = _with_later_rows(draft, file, reading)
-            draft = _with_ends(draft, lambda stops: _later_ends(stops, draft, file, reading))
+            if own := own_signals(draft, file, reading):
+                draft = draft_sample(documents, chosen._replace(own=own), topic)
+                notes.append(own_note(own))
+            draft = with_later_rows(draft, file, reading)
+            draft = with_ends(draft, lambda stops: later_ends(stops, draft, file, reading))
         elif last:
-            draft = _with_ends(draft, lambda stops: judge_last(stops, draft.event, documents, last))
+            draft = with_ends(draft, lambda stops: judge_last(stops, draft.event, documents, last))
         if file is not None and draft.event.entity_default is not None and reading.options().tags is None:
             notes += filter(None, [family_note([*documents[0]])])
         if keys is not None and draft.event.entity_default is not None:
@@ -190,7 +187,7 @@ def init(
         reason = f": {draft.why[name]}" if name in draft.why else ""
         echo(f"  {name:<11} {value}{reason}", err=True)
     for paths, why in by_reason(draft.left_out):
-        echo(f"  left out    {_some(paths, EXAMPLES)}: {why}", err=True)
+        echo(f"  left out    {some_of(paths, EXAMPLES)}: {why}", err=True)
     for note in draft.notes:
         echo(f"  note        {note}", err=True)
     echo(f"written to {out}; next:\n  {shlex.join(['ssm-stream', 'validate', str(out)])}", err=True)
@@ -254,82 +251,6 @@ def _rows(file: Path, reading: Reading, most: int = ROWS) -> tuple[list[Any], st
     return rows, sampled, read_with, recording.numbered
 
 
-def _with_later_rows(draft: Draft, file: Path, reading: Reading) -> Draft:
-    """Return the draft with notes on what later rows have: values of columns that the sample has one of, and states
-    that a condition would leave out, which it has none of.
-
-    It is one part of the file: gaps between several would pass for silence, and their steps for those of machines.
-    """
-    from ssm_stream.autoconfig.roles import counts_failures
-    from ssm_stream.autoconfig.target import SAME_IN_EACH
-    from ssm_stream.evaluate.recordings import Recording
-    from ssm_stream.evaluate.recordings.signals import signal_texts
-
-    event, left_out, rest = draft.event, draft.left_out, draft.rest
-    own = [path for path, why in left_out.items() if why.startswith(SAME_IN_EACH)]
-    same = [path for path, why in left_out.items() if why.startswith(SAME) and path not in own]
-    most, notes = dict.fromkeys(same, 2), [*draft.notes]
-    recording, is_signal = Recording(file, None, reading.options()), event.layout == "readings"
-    if rest is not None and rest.texts and not is_signal:
-        most[rest.column.path] = MAX_STATES
-    found = recording.distinct(most) if most else {}
-    if rest is not None and rest.texts and is_signal:
-        found[rest.column.path] = signal_texts(event, rest.column.path, recording.first_slices, MAX_STATES)
-    if rest is not None and rest.texts < (states := found.get(rest.column.path, set())):
-        known, rest = rest.note(), rest._replace(later=sorted(states - rest.texts))
-        notes[notes.index(known)] = rest.note()
-    moving = [path for path in same if len(found[path]) > 1]
-    texts = [path for path in moving if left_out[path].startswith("the same text")]
-    failing = [path for path in moving if path not in texts and counts_failures(path)]
-    numbers = [path for path in moving if path not in (*texts, *failing)]
-    key = "inputs" if event.watches_all and event.inputs is not None else "features"
-    cures = (numbers, f"add to event.{key} what counts"), (texts, "add to event.categories what counts")
-    notes += [
-        f"{_some(paths)}: the same in the sample, and not in later rows of the file; {cure}"
-        for paths, cure in (*cures, (failing, "watch by alerts.limits what fails"))
-        if paths
-    ]
-    is_row = not event.makes_rows and event.entity_default is None
-    changing = recording.varying(event.entity, own) if own and is_row else set()
-    if paths := [path for path in own if path in changing and not counts_failures(path)]:
-        notes.append(
-            f"{_some(paths)}: {SAME_IN_EACH} of the sample, and not in later rows of the file; add to event.{key} what "
-            "counts, to event.categories what names things, such as products"
-        )
-    return draft._replace(notes=notes, rest=rest)
-
-
-def _with_ends(draft: Draft, judge: Callable[[Stops], Stops]) -> Draft:
-    """Return the draft with what ends by more than its sample. judge: returns its switches by that"""
-    from ssm_stream.autoconfig.stops import ttl_reason
-
-    event, stops = draft.event, draft.stops
-    if stops is None or not stops.machines or event.entity_default is not None or event.tag is not None:
-        return draft
-    stops, why = judge(stops), {name: reason for name, reason in draft.why.items() if name != "state.ttl"}
-    if stops.ttl is not None:
-        why["state.ttl"] = ttl_reason(stops)
-    return draft._replace(stops=stops, why=why)
-
-
-def _later_ends(stops: Stops, draft: Draft, file: Path, reading: Reading) -> Stops:
-    """Return the switches by all rows of the file that are read."""
-    from ssm_stream.autoconfig.stops import LaterRows
-    from ssm_stream.evaluate.recordings import Recording, RecordingError
-    from ssm_stream.evaluate.recordings.column_reader import ColumnReader
-
-    found, recording, rows = LaterRows(draft.event, draft.step), Recording(file, None, reading.options()), 0
-    reader = ColumnReader(found.event)
-    # A row that cannot be read is none of the sample.
-    with contextlib.suppress(RecordingError), output(error=True).status(f"reading on in {file.name}") as status:
-        for part in recording.first_slices(reader.names):
-            rows += part.height
-            if not found.add(reader.read(part)[0]):
-                break
-            status.update(f"reading on in {file.name}: {rows:,} rows")
-    return found.judge(stops, f"the file's first {rows:,} rows")
-
-
 def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:
     """Return the section of the topic."""
     from ssm_stream.autoconfig.render import yaml_quoted
@@ -337,12 +258,6 @@ def _source(topic: str, brokers: str, properties: dict[str, str]) -> str:
     kafka = "".join(f"\n    {yaml_quoted(name)}: {yaml_quoted(value)}" for name, value in properties.items())
     head = f"source:\n  brokers: {yaml_quoted(brokers)}\n  topic: {yaml_quoted(topic)}\n"
     return head + (f"  kafka:{kafka}\n" if kafka else "")
-
-
-def _some(paths: Sequence[str], examples: int = SHOWN) -> str:
-    """Return paths as text; of more than 20 the first ones."""
-    shown = paths if len(paths) <= SHOWN else paths[:examples]
-    return ", ".join(shown) + (f" and {len(paths) - len(shown):,} more" if len(shown) < len(paths) else "")
 
 
 def _messages(
