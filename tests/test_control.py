@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-from brokers import Kafka
+from answering import served
+from brokers import Kafka, free_port
 from engines import cut, fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -405,38 +404,21 @@ def test_without_the_section_the_command_has_its_cure(tmp_path: Path) -> None:
     assert "write alerts: {control: true}" in " ".join(done.output.split())
 
 
-class _Running(BaseHTTPRequestHandler):
-    """A process that runs with some settings."""
-
-    settings: ClassVar[dict[str, Any]] = {}
-
-    def do_GET(self) -> None:
-        body = orjson.dumps(self.settings)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 def test_a_process_that_does_not_read_the_topic_is_named(kafka: Kafka, tmp_path: Path) -> None:
     """It runs with the file of before, as the new one was refused: nothing is muted."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Running) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        ops = {"address": f"127.0.0.1:{server.server_port}"}
+    port, answers = free_port(), dict[str, bytes]()
+    with served(port, answers):
+        ops = {"address": f"127.0.0.1:{port}"}
         events, control, hidden = kafka.topic("events", 1), kafka.topic("control", 1), kafka.topic("hidden", 1)
         job = job_with_control(kafka, tmp_path / "job", events, control, hidden, ops=ops)
         settings_ = job.config.redacted()
         printed = []
         for running in (settings_, settings_ | {"alerts": settings_["alerts"] | {"control": None}}):
-            _Running.settings = running
+            answers["/config"] = orjson.dumps(running)
             for options in (["m1", "--from", "2026-01-01", "--for", "1h"], ["--list"]):
                 done = CliRunner().invoke(app, ["mute", str(job.path), *options])
                 assert done.exit_code == 0, done.output
                 printed.append(done.stderr)
-        server.shutdown()
     assert ["does not read" in each for each in printed] == [False, False, True, True]
     assert f"{ops['address']} does not read {control}: it runs with alerts.control: null" in printed[2]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 import pytest
+from answering import served
 from brokers import Kafka, free_port
 
 pytest.importorskip("mcp")
@@ -368,37 +369,6 @@ def test_an_explanation_is_of_what_the_alert_is_about(more: dict[str, Any], word
     said = " ".join(explain_message({**alert("press-1", 1), **more}))
     assert words in said
     assert never not in said
-
-
-class served:  # noqa: N801
-    """A process's HTTP server that gives fixed answers; yields the Authorization headers that came."""
-
-    def __init__(self, port: int, answers: dict[str, bytes]) -> None:
-        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-        self.seen = seen = list[str]()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                seen.append(self.headers["Authorization"])
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(answers[self.path.partition("?")[0]])
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-
-    def __enter__(self) -> list[str]:
-        import threading
-
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self.seen
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 # Files

@@ -14,6 +14,7 @@ import orjson
 import pytest
 from brokers import Kafka, free_port
 from bytewax.recovery import init_db_dir
+from notified import until as wait_until
 from test_ops import ask, until
 from test_stream import Job, events, finished
 
@@ -203,9 +204,7 @@ def test_a_file_that_is_saved_again_as_it_was_is_read_again(tmp_path: Path, monk
         assert found.new_config is None, "it is refused once, not again and again"
         saved = file.stat().st_mtime_ns + 1_000_000_000
         os.utime(file, ns=(saved, saved))
-        deadline = time.monotonic() + 20
-        while found.new_config is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: found.new_config is not None)
     STOP.clear()
     assert found.new_config is not None
     assert found.new_config.alerts.language == "ja"
@@ -224,9 +223,7 @@ def test_half_a_file_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.Monke
         file.write_bytes(orjson.dumps({**whole, "alerts": {}}))
         time.sleep(0.05)
         file.write_bytes(orjson.dumps(whole))
-        deadline = time.monotonic() + 20
-        while found.new_config is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: found.new_config is not None)
     STOP.clear()
     assert found.new_config is not None
     assert found.new_config.alerts.language == "ja"

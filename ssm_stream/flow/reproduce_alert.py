@@ -82,12 +82,16 @@ class ReproducedAlert(NamedTuple):
     broken: list[Audited]
 
     @property
+    def other_config(self) -> str | None:
+        """The hash of the configuration that raised the alert, if it was another one."""
+        return next((each.sent for each in self.differences if each.path == "config_hash"), None)
+
+    @property
     def verdict(self) -> str:
         """Return the result of the comparison as a sentence."""
         of = f"{self.events:,} events of {self.id.topic}, partition {self.id.partition}, from offset {self.first}"
-        hashes = f"config hash {self.replayed['config_hash']}"
-        if (state_hash := self.replayed["state_hash"]) is not None:
-            hashes += f", state hash {state_hash}"
+        config, state, other = self.replayed["config_hash"], self.replayed["state_hash"], self.other_config
+        hashes = f"config hash {config}" if state is None else f"config hash {config}, state hash {state}"
         agree = self.audited - len(self.broken)
         audit = f" The audit's records on the way: {agree} of {self.audited} agree." if self.audited else ""
         if self.same is None:
@@ -95,8 +99,7 @@ class ReproducedAlert(NamedTuple):
         if self.same:
             return f"Made again to the same bits from {of}: {hashes}.{audit}"
         names = ", ".join(difference.path for difference in self.differences[:8]) or "the order of its fields"
-        raised = next((each.sent for each in self.differences if each.path == "config_hash"), None)
-        why = f" It was raised with config hash {raised}, another configuration: name its file." if raised else ""
+        why = f" It was raised with config hash {other}, another configuration: name its file." if other else ""
         return f"Not the same: made again from {of}, it differs in {names}.{why}{audit}"
 
     def as_json(self) -> dict[str, Any]:

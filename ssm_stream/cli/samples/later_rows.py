@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SAME, MAX_STATES = ("the same in all", "the same text"), 32
 """Reasons for leaving a column out that later rows may refute, and states of a machine that are searched in them."""
-SHOWN, EXAMPLES = 20, 3
-"""Columns that are left out for one reason and are all named, and those named of more."""
+SHOWN = 20
+"""Columns that are left out for one reason and are all named."""
 
 
 def own_signals(draft: Draft, file: Path, reading: Reading) -> list[str]:

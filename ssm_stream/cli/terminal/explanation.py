@@ -28,8 +28,7 @@ def verdict(found: ReproducedAlert, text: Words) -> str:
     if found.same:
         return text("same", of=of, hashes=hashes, audit=audit)
     names = ", ".join(difference.path for difference in found.differences[:8]) or text("order")
-    raised = next((each.sent for each in found.differences if each.path == "config_hash"), None)
-    why = text("other_config", config=raised) if raised else ""
+    why = text("other_config", config=found.other_config) if found.other_config else ""
     return text("other", of=of, names=names, why=why, audit=audit)
 
 

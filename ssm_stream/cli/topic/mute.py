@@ -76,7 +76,10 @@ def mute(
                 f"`ssm-stream doctor {config} --create-topics`"
             )
         if listed or stop.end is not None:
-            _print_list(loaded, source, as_json) if listed else _end(loaded, source, entity, stop, as_json)
+            if listed:
+                _print_list(loaded, source, as_json)
+            else:
+                _end(loaded, source, entity, stop, as_json)
             _note_unread(loaded, source.topic)
             return
         if not entity:
@@ -110,18 +113,13 @@ def _note_unread(config: Config, topic: str) -> None:
 
     own = config.redacted()["alerts"]["control"]
     for url, running in running_settings(config):
-        if running["alerts"].get("control") != own:
+        if (control := running["alerts"].get("control")) != own:
             echo(
                 f"note: the process at {url} does not read {topic}: it runs with alerts.control: "
-                f"{_written(running['alerts'].get('control'))}, and mutes nothing by what is written there. Start it "
+                f"{orjson.dumps(control).decode()}, and mutes nothing by what is written there. Start it "
                 "again with the file, or see `config_refused` in its log",
                 err=True,
             )
-
-
-def _written(control: Any) -> str:
-    """Return a setting as it is written in a file."""
-    return orjson.dumps(control).decode()
 
 
 def _note_unknown(config: Config, entity: str, name: str) -> None:

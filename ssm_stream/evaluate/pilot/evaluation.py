@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,6 +160,8 @@ class _Comparison:
     targets: list[TargetPart]
     predictions: Predictions
     all_alarms: list[Alarm]
+    judged: list[Alarm]
+    """Those past the first part of their entities, for these alone."""
     places: list[int]
     """Of the judged alarms among them."""
     detected: dict[str, Detected]
@@ -201,7 +202,8 @@ def _compare(
         return part.split, part.errors.relative
 
     return _Comparison(
-        parts, all_together(parts, config.model.interval, bootstrap), all_alarms, places, detected,
+        parts, all_together(parts, config.model.interval, bootstrap), all_alarms, alarms, places,
+        detected,
         tally_methods(context, alarms, detected), points, draws, at_work,
         *drifts(run, [all_alarms[i] for i in places], own_of),
     )  # fmt: skip
@@ -230,11 +232,7 @@ def _report(config: Config, context: AlarmContext, found: _Comparison, *, labell
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
         "quality": quality(config, runs),
         "errors": found.predictions.errors,
-        "detection": (
-            alarm_figures.detection(context, tallies, found.detected, judged_alarms(context, found.all_alarms)[0])
-            if labelled
-            else None
-        ),
+        "detection": alarm_figures.detection(context, tallies, found.detected, found.judged) if labelled else None,
         "feedback": {"alarms": len(found.verdicts.right), "false": found.verdicts.false} if found.verdicts else None,
         # Without labels, of alarms only their number is known.
         "alarm_counts": {name: result.alarms for name, result in tallies.items()},
@@ -289,22 +287,21 @@ def _slider_positions(
 ) -> tuple[list[dict[str, Any]], list[Floats]]:
     """Return figures and draws of the engine at each budget. alarms: at the configured one"""
     points, draws = [], []
-    for i, factor in enumerate(FACTORS):
-        at("other budgets", 2 + i)
+    for step, factor in enumerate(FACTORS, 2):
+
+        def advance(share: float, step: int = step) -> None:
+            at("other budgets", step + share)
+
+        advance(0.0)
         other, raised = config, alarms
         if factor != 1.0:
             other = with_budget(config, factor)
-            messages = rerun_alerts(other, context.run, partial(_at_share, at, 2 + i))
-            raised = context.run.alarms(messages, rules=True)
+            raised = context.run.alarms(rerun_alerts(other, context.run, advance), rules=True)
         budgets = (other.alerts.anomaly.budget.text, other.alerts.drift.budget.text)
         point, drawn = alarm_figures.operating_point(context, factor, budgets, raised)
         points.append(point)
         draws.append(drawn)
     return points, draws
-
-
-def _at_share(at: Callable[[str, float], None], step: int, share: float) -> None:
-    at("other budgets", step + share)
 
 
 def _without_rest(
