@@ -50,8 +50,8 @@ def read(of: Config, some: list[dict[str, Any]]) -> Events:
     return events
 
 
-def errors(of: Config, ts: NDArray[np.int64], y: Floats) -> Floats:
-    predictions, _ = Engine(of).process(read(of, rows(ts, y)))
+def errors(of: Config, ts: NDArray[np.int64], y: Floats, entities: int = 1) -> Floats:
+    predictions, _ = Engine(of).process(read(of, rows(ts, y, entities)))
     return np.abs(predictions.yhat - y)
 
 
@@ -211,3 +211,15 @@ def test_a_restart_within_a_quarter_changes_nothing() -> None:
     again = Engine.restore(of, engine.snapshot())
     then, _ = again.process(read(of, some[1_001:]))
     np.testing.assert_array_equal(np.concatenate([first.yhat, then.yhat]), whole.yhat)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_new_answer_does_not_leap(seed: int) -> None:
+    """What was a day ago is there for all machines at once. That the first of them were near it is no reason to believe
+    it of one that has moved since, by a hundred times the usual error."""
+    rng, many, n = np.random.default_rng(7 + seed), 6, 300
+    ramps = np.array([0.0, 3_000.0, 3_000.0, 2_500.0, 0.0, -1_500.0])
+    y = 2_000.0 + np.linspace(0.0, 1.0, n)[:, None] * ramps + rng.normal(0.0, 15.0, (n, many))
+    ts = np.repeat(START + 300 * np.arange(n), many)
+    found = errors(config(lags=4, calendar=["hour"]), ts, y.ravel(), entities=many).reshape(n, many)
+    assert found[288:291].max() < 2.0 * found[200:288].max()

@@ -48,6 +48,7 @@ LEVEL_CLIP = 1e6  # deviations from the mean that are told apart
 UNIT_RATE = 0.02
 ROUNDING = 1e-12  # of target and prediction: an error up to here is rounding, which is no unit
 STACK_CLIP = 20.0  # usual errors that the stacking gates hear
+SEASON_NEAR = 0.02  # part of LOSS_CLIP by which losses are less where a seasonal answer counts without limit
 
 # corrections
 CARRY_DECAY, CARRY_PRIOR, CARRY_CLIP = 0.99, 10.0, 4.0  # of Σ e e′ and Σ e², errors in usual ones

@@ -27,12 +27,13 @@ readings that are hardly true.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import REACH
+from ssm_stream.core.constants import LOSS_CLIP, REACH, ROUNDING, SEASON_NEAR, STACK_CLIP
 from ssm_stream.core.shapes import (
     LATELY_FROM,
     LOG_RESIDUAL,
@@ -46,7 +47,7 @@ from ssm_stream.core.shapes import (
 )
 from ssm_stream.reference.corrections import correct, learn_corrections
 from ssm_stream.reference.effects import learn_effects
-from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix
+from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix, usual_error
 from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_centred, learn_scope, may_wait, read
 from ssm_stream.reference.inputs import (
     Inputs,
@@ -116,7 +117,24 @@ def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(found, x.low[:, None]), x.high[:, None])
 
 
-def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
+def _season_limits(p: LearnerParams, meta: Meta, s: State, own: EntityState, start: Tensor) -> Tensor:
+    """Up to how far (B, T) seasonal experts count from the last target, `start` (B,).
+
+    They come for all entities at once, and are weighed by the first of them. Where all losses of the entity, decayed
+    slowly, are clipped, as are those of an expert that was never there, STACK_CLIP usual errors; without limit where
+    they are less by SEASON_NEAR.
+    """
+    decay, loss = meta.soft[1, 1], own.loss[:, 1]
+    unit = usual_error(s.gates, own, ROUNDING * start.abs(), torch.zeros_like(start))
+    clipped = LOSS_CLIP * (1.0 - decay ** (own.running.n - 1.0).clamp_min(0.0)) / (1.0 - decay)
+    below = 1.0 - loss / clipped.clamp_min(LOSS_CLIP)[:, None]
+    limited = (1.0 - below / SEASON_NEAR).clamp_max(1.0)
+    known = (unit > 0.0) & (clipped > 0.0) & bool(p.learned_gate) & bool(p.lags or p.known)
+    near = ~known[:, None] | (limited <= 0.0)
+    return torch.where(near, math.inf, STACK_CLIP * unit[:, None] / torch.where(near, 1.0, limited))
+
+
+def _bases(p: LearnerParams, meta: Meta, s: State, own: EntityState, x: Inputs) -> tuple[Tensor, Tensor]:
     """Experts that need no head, and which are active: the mean, the last target, the seasonal ones.
 
     Behind them is room for the corrected answers.
@@ -126,8 +144,11 @@ def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
     if p.lags or p.known:
         experts.append(x.last)
         active.append(on)
+    start, far = experts[-1], _season_limits(p, meta, s, own, experts[-1])
     for seasonal in x.seasons.unbind(1):
-        experts.append(torch.minimum(torch.maximum(seasonal, x.low), x.high))
+        reach = far[:, len(experts)]
+        near = torch.minimum(torch.maximum(seasonal, start - reach), start + reach)
+        experts.append(torch.minimum(torch.maximum(near, x.low), x.high))
         active.append(~seasonal.isnan() & on)
     for _ in corrected_heads(p):
         experts.append(torch.zeros_like(x.mean))
@@ -152,7 +173,7 @@ def _answer(p: LearnerParams, meta: Meta, s: State, own: EntityState, event: Eve
     """Predict one event a pool as it is."""
     x = compute_inputs(p, s, own, event)
     always, logs = torch.ones_like(s.negative), ~s.negative
-    bases, bases_on = _bases(p, x)
+    bases, bases_on = _bases(p, meta, s, own, x)
     experts, active = [bases], [bases_on]
     present = [torch.ones_like(bases_on)]
 

@@ -248,7 +248,8 @@ class Recorder:
         a[layout.at[layout.alone]] = answers[layout.alone]
         low, high, least, shift = w.base[[LOW, HIGH, LEAST, SHIFT]].tolist()
         last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
-        self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high))
+        far = self.gates[k].season_limits(places, self._losses[e], last, int(learner.entity.n[e]))
+        self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high), far)
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
         limits = Limits(low, high, least, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])), shift)
         weights = self.gates[k].weights(self._a, self._active, self._losses[e], limits, int(event.given[3][0]))

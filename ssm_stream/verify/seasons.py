@@ -21,11 +21,12 @@ class Seasons:
     """Of an entity.
 
     over: mean target of the last day's quarters that are over, by place in the day; usual: usual one by place in the
-    week; now: targets of the one that is not over, at its (number, place)
+    week; now: targets of the one that is not over, at its (number, place); first: place of the first answer
     """
 
     def __init__(self, p: LearnerParams) -> None:
         self.p = p
+        self.first = p.bases - len(corrected_heads(p)) - len(seasonal_names(p))
         self.over: dict[int, float] = {}
         self.usual: dict[int, float] = {}
         self.at, self.now = (0, 0), list[float]()
@@ -61,12 +62,17 @@ class Seasons:
         time: tuple[NDArray[np.int64], float],
         known: tuple[float, float],
         bounds: tuple[float, float],
+        far: Array,
     ) -> None:
-        """Put those that are active (t,) in a (t,), within `bounds`. time: steps and ts; known: gap and last target"""
-        first = self.p.bases - len(corrected_heads(self.p)) - len(seasonal_names(self.p))
+        """Put those that are active (t,) in a (t,), within `bounds`, and within `far` (t,) of the answer before them.
+
+        time: steps and ts; known: gap and last target
+        """
+        first = self.first
         places = first + np.flatnonzero(active[first : first + len(seasonal_names(self.p))])
         if len(places):
-            a[places] = np.clip(self.answers(*time, *known)[places - first], *bounds)
+            last, limits = a[first - 1], far[places]
+            a[places] = np.clip(self.answers(*time, *known)[places - first], last - limits, last + limits).clip(*bounds)
 
     def _quarter(self, steps: NDArray[np.int64], ts: float) -> tuple[int, int]:
         number = math.floor((ts + HALF_SECOND) / QUARTER)

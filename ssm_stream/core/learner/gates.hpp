@@ -19,6 +19,7 @@ constexpr double UNIT_RATE = 0.02;
 constexpr double ROUNDING = 1e-12;     // of target and prediction: an error up to here is rounding, which is no unit
 constexpr double LEAST_UNIT = 1e-300;  // below it one over the unit is no number
 constexpr double STACK_CLIP = 20.0;    // usual errors that the stacking gates hear
+constexpr double SEASON_NEAR = 0.02;    // part of the clip by which losses are less where a seasonal answer counts without limit
 constexpr double BEND = 0.5;             // usual errors from which on a gate's loss is linear
 constexpr double SITUATION_DECAY = 0.995;  // of the regrets of an hour or a level, an event in it
 enum { POLY = 0, SOFT = 2, STACK = 4, BY_HOUR = 6, BY_LEVEL = 7 };  // places of the gates: two of each kind, and those by situation

@@ -107,6 +107,34 @@ SSM_ALONE void answer_products(const Params& p, const Scratch& w, const Pool& po
         put(w.scale, i ? LOG_RESIDUAL : RESIDUAL, q[i] = dot(pool.product_W + i * p.wide_X, w.product, n), !i || logs);
 }
 
+// base to the power of n ≥ 0, by squaring: the same bits on any machine.
+SSM_INLINE double power(double base, i64 n) {
+    double made = 1.0;
+    for (; n > 0 && base > 1e-100; n >>= 1, base *= base)
+        if (n & 1) made *= base;
+    return n > 0 ? 0.0 : made;
+}
+
+// Up to how far seasonal answers count from the last known target. They come for all entities at once, and are weighed by the first of
+// them, to which they may be near: of the next they may be hundreds of usual errors off. So one whose losses of this entity have all been
+// clipped, as are those of one that was never there, counts up to STACK_CLIP usual errors; as they are less by SEASON_NEAR, without limit.
+// An entity's first event has no last target and no losses.
+struct SeasonLimit {
+    const float* losses;  // of the entity, decayed slowly
+    double clip;          // what a loss is if all were clipped
+    double nearest;       // STACK_CLIP usual errors; infinite where there is no last target or no usual error
+    SSM_INLINE SeasonLimit(const Learner& l, double from)
+        : losses(l.s.loss + l.p.wide_T), clip(LOSS_CLIP * (1.0 - power(l.p.soft[5], l.s.n - 1)) / (1.0 - l.p.soft[5])) {
+        const double unit = usual_error(l.s, l.pool, ROUNDING * std::fabs(from), 0.0);
+        nearest = l.p.learned_gate && unit > 0.0 && clip > 0.0 && (l.p.lags > 0 || l.p.known) ? STACK_CLIP * unit : INFINITE;
+    }
+    SSM_INLINE double of(i64 place) const {
+        if (nearest == INFINITE) return INFINITE;
+        const double limited = min(1.0 - (1.0 - losses[place] / clip) / SEASON_NEAR, 1.0);
+        return limited > 0.0 ? nearest / limited : INFINITE;
+    }
+};
+
 // All answers, the bases first; returns how many places are in use.
 inline i64 answers(const Learner& l) {
     const Params& p = l.p;
@@ -117,9 +145,12 @@ inline i64 answers(const Learner& l) {
     const double bases = p.heads_only ? 0.0 : 1.0;
     put(w.base[MEAN], bases);
     if (p.lags > 0 || p.known) put(l.s.n > 0 ? l.s.y_last[0] : w.base[MEAN], bases);
+    const double from = w.a[put.at - 1];
+    const SeasonLimit limit(l, from);
     for (i64 i = 0; i < p.seasonal; ++i) {
         const bool on = !unknown(w.season[i]) && !p.heads_only;
-        put(on ? min(max(w.season[i], w.base[LOW]), w.base[HIGH]) : 0.0, on);
+        const double far = limit.of(put.at), near = min(max(w.season[i], from - far), from + far);
+        put(on ? min(max(near, w.base[LOW]), w.base[HIGH]) : 0.0, on);
     }
     for (i64 i = 0; i < p.corrected; ++i) put(0.0, 0.0);
     answer_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, logs, put);

@@ -15,7 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import BEND, LOSS_CLIP, POOL_DECAY, ROUNDING, SITUATION_DECAY, STACK_CLIP, UNIT_RATE
+from ssm_stream.core.constants import (
+    BEND,
+    LOSS_CLIP,
+    POOL_DECAY,
+    ROUNDING,
+    SEASON_NEAR,
+    SITUATION_DECAY,
+    STACK_CLIP,
+    UNIT_RATE,
+)
 from ssm_stream.core.shapes import (
     ANSWER,
     AT_LEVEL,
@@ -163,6 +172,18 @@ class Gates:
         top = self.views.weights(own.view, Situation(hour, level, difference_of(made, usual)))
         band = None if self.band is None else self.band.held()
         return Weights(gates, top, limits, band, (own.unit, self.unit))
+
+    def season_limits(self, t: int, own: OwnLosses, last: float, n: int) -> Array:
+        """(t,): up to how far seasonal experts count from the last target, after n labelled events of the entity."""
+        unit = _usual_error((own.unit, self.unit), ROUNDING * abs(last), 0.0)
+        if not self.p.learned_gate or not (self.p.lags or self.p.known) or unit == 0.0 or n < 2:
+            return np.full(t, np.inf)
+        _, decay, _, _ = self.soft[1]
+        below = 1.0 - own.loss[1, :t] * (1.0 - decay) / (LOSS_CLIP * (1.0 - decay ** (n - 1)))
+        near = (below / SEASON_NEAR).clip(0.0, 1.0)
+        with np.errstate(divide="ignore"):
+            far: Array = STACK_CLIP * unit / (1.0 - near)
+        return far
 
     def _by_loss(self, own: Array, active: NDArray[np.bool_]) -> Array:
         """(2, t): (1 − sharpness · (loss − least) / 256)⁺ to the 256th, and a fixed share for all.
