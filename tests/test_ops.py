@@ -522,6 +522,15 @@ def test_how_the_process_is_watched_decides_nothing() -> None:
     assert config().hash == config("ops: {address: null}").hash
 
 
+@pytest.mark.parametrize(("rules", "kinds"), [("", ""), ("silence: {after: 10m}, stuck: true", "silence stuck")])
+def test_alerts_of_each_kind_are_counted_from_zero(rules: str, kinds: str) -> None:
+    """`increase` misses the first alert of a series that begins with it."""
+    metrics = Metrics(config(f"alerts: {{{rules}}}"))
+    for kind in ("anomaly", "drift", "silence", "stuck", "limit"):
+        expected = 0 if kind in f"anomaly drift {kinds}" else None
+        assert metrics.value("ssm_stream_alerts_total", kind=kind, phase="started", scope="entity") == expected
+
+
 def test_a_budget_in_time_allows_by_the_time_that_passes() -> None:
     metrics = Metrics(config("alerts: {drift: {budget: 2 per 1d}, anomaly: {enabled: false}}"))
     metrics.allow_alarms(labelled=100, entities=10, seconds=86_400 / 4)

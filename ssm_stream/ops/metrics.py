@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -139,11 +140,11 @@ class Metrics(RunObserver):
         ]
         for kind in KINDS:
             self._allowed.labels(kind)
-            for phase in PHASES:
-                for by in SUPPRESSED_BY:
-                    self._suppressed.labels(kind, phase, by)
-                for scope in SCOPES:
-                    self._alerts.labels(kind, phase, scope)
+        for kind, phase in product(alert_kinds(config), PHASES):
+            for by in SUPPRESSED_BY:
+                self._suppressed.labels(kind, phase, by)
+            for scope in SCOPES:
+                self._alerts.labels(kind, phase, scope)
         self._info(config)
         registry.register(_CurrentState(self))
 
