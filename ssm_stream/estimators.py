@@ -397,4 +397,4 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     first = own[error_scale.SIZE] <= 0.0 and bool(store.state.error_scale.rest[row, error_scale.STANDING])
     moved = 2.0 * abs(answer - float(own[error_scale.TARGET])) if first else 0.0
     bound = max(bound, 1e-9 * max(abs(y), abs(answer)) + 1e-300, 0.5 * float(step), moved)  # as in process.cpp
-    return min(abs(y - max(answer, float(store.scratch.base[shapes.LEAST]))) / bound, MAX_SCORE)
+    return min(abs(y - float(np.clip(answer, *store.scratch.base[[shapes.LEAST, shapes.MOST]]))) / bound, MAX_SCORE)

@@ -158,6 +158,15 @@ def with_gaps(n: int) -> Stream:
     return s
 
 
+def limited(n: int) -> Stream:
+    """Targets that reach a limit often, and from the middle on another one; the last pool's have a lower limit too."""
+    s = drift(n, seed=5)
+    y = np.minimum(s.y, np.quantile(s.y, 0.7, axis=0))
+    y[n // 2 :] = np.minimum(s.y[n // 2 :], np.quantile(s.y, 0.8, axis=0))
+    y[:, -1] = np.maximum(y[:, -1], np.quantile(s.y[:, -1], 0.2))
+    return s._replace(y=y)
+
+
 class Case(NamedTuple):
     stream: Callable[[], Stream]
     plan: FeaturePlan
@@ -208,6 +217,7 @@ CASES = {
     "machines that rest, with codes": Case(
         lambda: resting(400), FeaturePlan(("a", "b"), ("c",), lags=3), Heads(), entities=3, slots=40
     ),
+    "limits": Case(lambda: limited(400), PLAN, Heads()),
     "sensor offset": Case(lambda: with_offset(400), FeaturePlan(ABC), Heads(), entities=2),
     "gaps in slow sensors": Case(lambda: with_gaps(400), FeaturePlan(ABC), Heads(), entities=2),
     "gaps in slow sensors, no past": Case(

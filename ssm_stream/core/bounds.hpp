@@ -54,6 +54,7 @@ inline void check_pool(Bounds& bounds, const LearnerState& of, i64 k) {
     const double slots = static_cast<double>(p.K);
     bounds.check("pool.n", f.n.in(row), 1, 0, MAX_COUNT);
     bounds.check("pool.entities", f.entities.in(row), 1, 0, MAX_COUNT);
+    bounds.check("pool.ends", f.ends.in(row), 2, 0, 1);
     bounds.check("pool.negative", f.negative.in(row), 1, 0, 1);
     bounds.check("pool.used", f.used.in(row), 1, 0, slots);
     bounds.check("pool.gaps", f.gaps.in(row) + GAPS, 1, 0, GAPS);

@@ -7,6 +7,7 @@ DAY = 86_400.0
 MIN_GAP_HOUR, MAX_GAP_HOUR = DAY / 1000.0, 4 * 3600.0  # s between events at which an hour of the day is worth an input
 MIN_GAP_WEEKDAY, MAX_GAP_WEEKDAY = 60.0, DAY
 WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
+OFTEN_AT_END = 0.05  # share of targets that are the least or the greatest, from which on none is expected beyond
 POSITIVE_FROM = 100  # targets of a pool of which none was negative, from which on none is expected to be
 REACH = 0.5  # of the range of targets: how far outside of it an answer may be
 WINSOR_FROM = 5  # values from which on one counts for so many deviations of them at most

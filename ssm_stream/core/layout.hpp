@@ -106,6 +106,7 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("begun", f.begun, {});
     put("low", f.low, {});
     put("high", f.high, {});
+    put("ends", f.ends, {2});
     put("negative", f.negative, {});
     put("used", f.used, {});
     put("unit", f.unit, {});

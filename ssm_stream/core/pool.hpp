@@ -8,6 +8,7 @@ struct PoolFields {
     Field<i64> n, entities;                   // labelled events; entities met
     Field<double> time, begun;                // of the last event and of the first, ms
     Field<double> low, high;                  // least and greatest target
+    Field<double> ends;                       // (2,) shares of the targets that were just these
     Field<i64> negative;                      // has one been below zero?
     Field<i64> used;                          // slots given out
     Field<double> unit, losses;               // usual absolute error; events in `loss`, decayed
@@ -49,6 +50,7 @@ struct PoolFields {
 struct Pool {
     i64 &n, &entities;
     double &time, &begun, &low, &high;
+    double* ends;
     i64 &negative, &used;
     double &unit, &losses, *surprise, *spread, *target, *v_mean, *v_var, *v_count, *believed, *gaps;
     i64 *differs, *seen, *dead, *missing, *other;
@@ -65,7 +67,7 @@ struct Pool {
     double *effect, *effect_known, *part;
     SSM_INLINE Pool(const PoolFields& f, char* row)
         : n(*f.n.in(row)), entities(*f.entities.in(row)), time(*f.time.in(row)), begun(*f.begun.in(row)), low(*f.low.in(row)),
-          high(*f.high.in(row)), negative(*f.negative.in(row)), used(*f.used.in(row)), unit(*f.unit.in(row)),
+          high(*f.high.in(row)), ends(f.ends.in(row)), negative(*f.negative.in(row)), used(*f.used.in(row)), unit(*f.unit.in(row)),
           losses(*f.losses.in(row)), surprise(f.surprise.in(row)), spread(f.spread.in(row)), target(f.target.in(row)),
           v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), believed(f.believed.in(row)), gaps(f.gaps.in(row)),
           differs(f.differs.in(row)), seen(f.seen.in(row)), dead(f.dead.in(row)), missing(f.missing.in(row)),

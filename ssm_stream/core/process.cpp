@@ -243,7 +243,7 @@ static SSM_INLINE bool returns(const Scratch& w) { return w.unsure[GAPS_PASSED] 
 // The answer as far as it is published: a target that has never been negative is not predicted to be. An anomaly is measured from there,
 // as nobody reads what is below. Sizes of errors are learned, and drifts found, from the answer as it was given: were all that is below
 // an error of nothing, what stands at 0 would seem to be known exactly, and each start from there be an anomaly.
-static SSM_INLINE double published_answer(const EngineState& state, double answer) { return max(answer, state.learner.w.base[LEAST]); }
+static SSM_INLINE double published_answer(const EngineState& state, double answer) { return possible(state.learner.w.base, answer); }
 
 // The last known target.
 static SSM_INLINE double last_of(const EngineState& state, i64 e) {
@@ -507,7 +507,7 @@ static SSM_INLINE HalfWidths tell(const EngineState& state, const Learner& l, co
     HalfWidths half = half_widths(state, at, answer, event);
     const double least = labels ? width_by_labels(state, l, at) : 0.0;
     half.below = max(half.below, least), half.above = max(half.above, least);
-    half.below = min(half.below, answer - l.w.base[LEAST]);
+    half.below = min(half.below, answer - l.w.base[LEAST]), half.above = min(half.above, l.w.base[MOST] - answer);
     out.yhat[t] = said.prediction, out.lower[t] = min(answer - half.below, said.prediction), out.upper[t] = max(answer + half.above, said.prediction);
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
     out.fleet[t] = fleet_share(l.p, l.w);

@@ -199,7 +199,8 @@ class PoolState(NamedTuple):
         first, ms
     v_mean, v_var, v_count, target: as for an entity, over all of them; y_mean is in target
     spread (P, 4): running mean square deviation of each scale, whose entities lend from it at first
-    low, high (P,): least and greatest target; negative (P,) int64: has one been below zero?
+    low, high (P,): least and greatest target; ends (P, 2): shares of the targets that were just these; negative (P,)
+        int64: has one been below zero?
     value (P, Q, VALUES), seen (P, Q) int64, dead (P, Q) int64: values of each coded column; how many; no category
         after all
     slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
@@ -239,6 +240,7 @@ class PoolState(NamedTuple):
     spread: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    ends: NDArray[np.float64]
     negative: NDArray[np.int64]
     value: NDArray[np.float64]
     seen: NDArray[np.int64]
@@ -418,7 +420,7 @@ ONES = 3  # row of Scratch.attend
 # flags of Scratch.flag
 CODES, FRESH, MANY, SEASONS, NAMED = range(5)
 # columns of Scratch.base
-BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, SHIFT, MISSED = range(8)
+BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, MOST, SHIFT, MISSED = range(9)
 BASES = MISSED + CORRECTED
 # rows of Scratch.q; the first two also of Scratch.size
 FLEET, ENTITY, NORM, PRODUCTS = range(4)

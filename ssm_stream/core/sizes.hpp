@@ -27,7 +27,7 @@ enum { CONTEXT = 9, SCALE_ROOMS = 5 };  // inputs of error_scale.hpp beside the 
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
 enum Flag { CODES, FRESH, MANY, SEASONS, NAMED, FLAGS };    // of Scratch.flag; NAMED: codes of columns, which come before those of time
-enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, SHIFT, MISSED, BASES = MISSED + CORRECTED };  // of Scratch.base
+enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, LEAST, MOST, SHIFT, MISSED, BASES = MISSED + CORRECTED };  // of Scratch.base
 enum Which { FLEET, ENTITY, NORM, PRODUCTS, ANSWERING };     // scopes, and the products: who answers
 enum Rate { PUSH, RIDGE, LEVEL, PULL, KEEP, RATES };        // ω, ρ, level, ωe and λ of an event for a moment head
 enum Near { NEAR, NEAR_LOG, NEAR_PLAIN, NEAR_PAST, HELD };  // of `near`

@@ -50,6 +50,11 @@ class Mixed(NamedTuple):
         return self.seen.top
 
 
+def possible(x: Inputs, yhat: Tensor) -> Tensor:
+    """A prediction as far as the target can be so."""
+    return torch.minimum(torch.maximum(yhat, x.least), x.most)
+
+
 def mean_expert(a: Tensor, active: Tensor) -> Tensor:
     """Mean (B,) of the active experts."""
     return torch.where(active, a, 0.0).sum(1) / active.sum(1)
@@ -100,9 +105,7 @@ def mix(
         g = active / active.sum(1, keepdim=True)
         made, even = mean[:, None].expand(-1, G), torch.full((len(mean), G), 1.0 / G, dtype=torch.float64)
         seen = Seen(even, mean[:, None].expand(-1, VIEWS), mean)
-        return Mixed(
-            g[:, None].expand(-1, G, -1), made, seen, torch.maximum(mean, x.least), g, Situation(hour, mean, mean)
-        )
+        return Mixed(g[:, None].expand(-1, G, -1), made, seen, possible(x, mean), g, Situation(hour, mean, mean))
     level = level_of(x, mean)
     weights = torch.cat(
         [
@@ -124,9 +127,7 @@ def mix(
     if has_dead_band(p):
         rounding = ROUNDING * torch.maximum(predicted.abs(), a[:, LAST_TARGET].abs())
         yhat = hold(s, a, predicted, usual_error(s, own, rounding, torch.zeros_like(predicted)))
-    return Mixed(
-        weights, made, seen, torch.maximum(yhat, x.least), torch.einsum("bg,bgt->bt", seen.weights, weights), at
-    )
+    return Mixed(weights, made, seen, possible(x, yhat), torch.einsum("bg,bgt->bt", seen.weights, weights), at)
 
 
 def usual_error(s: GateState, own: EntityState, rounding: Tensor, otherwise: Tensor) -> Tensor:

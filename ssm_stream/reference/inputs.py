@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import GROSS_FROM, LEAN, POSITIVE_FROM, REACH, WINSOR_FROM
+from ssm_stream.core.constants import GROSS_FROM, LEAN, REACH, WINSOR_FROM
 from ssm_stream.core.features import INDICATED
 from ssm_stream.core.shapes import (
     AGE_MOST,
@@ -29,6 +29,7 @@ from ssm_stream.reference import codes as learner_codes
 from ssm_stream.reference.effects import find_shifts, follow_categories
 from ssm_stream.reference.seasons import answer_seasons, learn_seasons, usual_hours
 from ssm_stream.reference.state import EntityState, Event, ProductState, Running, State
+from ssm_stream.reference.target_range import possible_targets, widened
 
 Numbers = TypeVar("Numbers", Running, ProductState)
 """Running statistics of numbers: v_mean, v_var, v_count."""
@@ -43,7 +44,7 @@ class Inputs(NamedTuple):
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
         standardised by pool and by entity; shift (B,): of the prediction, by the effects of changes
     q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
-    low, high (B,): bounds of all answers; least (B,): of predictions
+    low, high (B,): bounds of all answers; least, most (B,): of predictions
     """
 
     v: Tensor
@@ -63,6 +64,7 @@ class Inputs(NamedTuple):
     q_deviation: Tensor
     low: Tensor
     least: Tensor
+    most: Tensor
     high: Tensor
 
 
@@ -242,13 +244,13 @@ def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -
     deviation = q_deviation[:, :, VALUE, None]
     past = torch.where(deviation > 0, past / torch.where(deviation > 0, deviation, 1.0), 0.0).clamp(-Z_CLIP, Z_CLIP)
     reach = torch.where(s.running.n > 0, REACH * (s.high - s.low), math.inf)
-    least = torch.where(~s.negative & (s.running.n >= POSITIVE_FROM), 0.0, -math.inf)
+    least, most = possible_targets(s)
     return Inputs(
         v=v, values=values, seasons=answer_seasons(p, s, own, event, seasons), many=s.entities + new > 1,
         base=base, log_base=log1p_of(base) if p.log and p.lags else torch.zeros_like(base), mean=mean, last=last,
         fleet=torch.cat([one, z, codes], 1), entity=torch.cat([one, z_own, codes], 1),
         norm=torch.cat([one, z_own, z, codes], 1), past=past, shift=shift, q_mean=q_mean, q_deviation=q_deviation,
-        low=s.low - reach, high=s.high + reach, least=least,
+        low=s.low - reach, high=s.high + reach, least=least, most=most,
     )  # fmt: skip
 
 
@@ -328,13 +330,6 @@ def kept_target(p: LearnerParams, s: State, own: EntityState, y: Tensor) -> Tens
     return torch.where((own.running.n >= GROSS_FROM) & outside & far, last, y)
 
 
-def _widened(s: State, y: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """The range of targets with y; what is not kept widens it by ten times what it was."""
-    most = torch.where(kept == y, math.inf, WINSOR * (s.high - s.low))
-    low = torch.minimum(s.low, torch.maximum(y, s.low - most))
-    return low, torch.maximum(s.high, torch.minimum(y, s.high + most))
-
-
 def learn_target(
     p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Tensor, kept: Tensor
 ) -> tuple[State, EntityState]:
@@ -354,14 +349,9 @@ def learn_target(
     rate = (1.0 / ((n_pool - (1.0 + late) * entities).clamp_min(0.0) + 1.0)).clamp_min(FLOOR_RATE)
     limit = torch.where((n_pool > WINSOR_FROM) & (s.spread > 0), WINSOR * WINSOR * s.spread, math.inf)
     spread = s.spread + rate * (torch.minimum(step * step, limit) - s.spread)
-    first = s.running.n == 0
-    low, high = _widened(s, y, kept)
-    return s._replace(
+    return widened(s, y, kept)._replace(
         running=pooled,
         spread=torch.where(learned & (n - late > 0), spread, s.spread),
-        low=torch.where(first, y, low),
-        high=torch.where(first, y, high),
-        negative=s.negative | (y < 0),
     ), own._replace(running=single)
 
 

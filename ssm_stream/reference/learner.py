@@ -47,7 +47,7 @@ from ssm_stream.core.shapes import (
 )
 from ssm_stream.reference.corrections import correct, learn_corrections
 from ssm_stream.reference.effects import learn_effects
-from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix, usual_error
+from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix, possible, usual_error
 from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_centred, learn_scope, may_wait, read
 from ssm_stream.reference.inputs import (
     Inputs,
@@ -221,7 +221,7 @@ def _shifted(x: Inputs, yhat: Tensor) -> Tensor:
     reach = REACH / (1.0 + 2.0 * REACH) * (x.high - x.low)
     least, most = torch.minimum(yhat, x.low + reach), torch.maximum(yhat, x.high - reach)
     shifted = torch.minimum(torch.maximum(yhat + x.shift, least), most)
-    return torch.where(x.shift == 0.0, yhat, torch.maximum(shifted, x.least))
+    return torch.where(x.shift == 0.0, yhat, possible(x, shifted))
 
 
 def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:

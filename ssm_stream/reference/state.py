@@ -208,8 +208,8 @@ class EffectState(NamedTuple):
 class State(NamedTuple):
     """Everything.
 
-    entities (B,): met so far; time (B,): of the last event; low, high (B,): of the targets; spread (B, 4): mean square
-        deviation of each scale within the entities
+    entities (B,): met so far; time (B,): of the last event; low, high (B,): of the targets; ends (B, 2): shares of
+        those that were just these; spread (B, 4): mean square deviation of each scale within the entities
     negative (B,): has a target been below zero?
     surprise (B, 3): fast and slow mean of |error| of the first moment head; events that the slow one holds
     believed (B, features): what it has gained to believe a wild reading of each feature
@@ -224,6 +224,7 @@ class State(NamedTuple):
     spread: Tensor
     low: Tensor
     high: Tensor
+    ends: Tensor
     negative: Tensor
     surprise: Tensor
     believed: Tensor
@@ -311,8 +312,8 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             W=zeros(E, p.prox + (p.prox > 0), p.L), lately=zeros(E, p.F), loss=zeros(E, 2, experts),
             view=zeros(E, 2, G), unit=zeros(E),
         ),
-        entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
-        surprise=zeros(3), believed=zeros(p.features),
+        entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), ends=zeros(2),
+        negative=zeros().bool(), surprise=zeros(3), believed=zeros(p.features),
         gates=GateState(
             regret=zeros(2, experts), regret2=zeros(2, experts), hour_regret=zeros(HOURS, experts),
             hour_regret2=zeros(HOURS, experts), level_regret=zeros(LEVELS, experts),

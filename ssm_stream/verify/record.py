@@ -23,6 +23,7 @@ from ssm_stream.core.shapes import (
     LOW,
     MANY,
     MEAN,
+    MOST,
     RESIDUAL,
     SHIFT,
     VALUE,
@@ -246,12 +247,12 @@ class Recorder:
         self._made = w.made.copy()
         a = self._a.copy()
         a[layout.at[layout.alone]] = answers[layout.alone]
-        low, high, least, shift = w.base[[LOW, HIGH, LEAST, SHIFT]].tolist()
+        low, high, least, most, shift = w.base[[LOW, HIGH, LEAST, MOST, SHIFT]].tolist()
         last, gap = float(learner.entity.y_last[e, 0]), float(learner.pool.gaps[k, 0])
         far = self.gates[k].season_limits(places, self._losses[e], last, int(learner.entity.n[e]))
         self._seasons[e].put(a, self._active, event.given[3:], (gap, last), (low, high), far)
         self.gates[k].corrections.correct(a, self._active, self._losses[e].missed, low, high)
-        limits = Limits(low, high, least, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])), shift)
+        limits = Limits(low, high, least, most, (float(w.scale[0, VALUE, 0]), float(w.scale[0, VALUE, 1])), shift)
         weights = self.gates[k].weights(self._a, self._active, self._losses[e], limits, int(event.given[3][0]))
         found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
         unit = prediction_unit(w, event.scopes - 1, found)

@@ -45,13 +45,15 @@ SSM_ALONE Said consult(const Learner& challenger, const double* trial, const Eve
 // The challenger's rows in the place of the learner's. Counts go on: of warm-ups, of the entities met, and since when.
 inline void take_pool(const LearnerState& of, const Challenger& from, i64 k) {
     Pool was(of.pool_fields, of.pool.row(k));
-    const double begun = was.begun, low = was.low, high = was.high;
+    const double begun = was.begun, low = was.low, high = was.high, ends[2] = {was.ends[0], was.ends[1]};
     const i64 n = was.n, entities = was.entities, negative = was.negative;
     std::memcpy(of.pool.row(k), from.learner.pool.row(k), from.pool_bytes);
     std::memcpy(of.fleet.row(k), from.learner.fleet.row(k), from.fleet_bytes);
     if (of.norm.rows) std::memcpy(of.norm.row(k), from.learner.norm.row(k), from.norm_bytes);
     Pool pool(of.pool_fields, of.pool.row(k));
     pool.begun = begun, pool.n = n, pool.entities = entities;
+    if (low < pool.low) pool.ends[0] = ends[0];
+    if (high > pool.high) pool.ends[1] = ends[1];
     pool.low = min(low, pool.low), pool.high = max(high, pool.high), pool.negative = negative;
 }
 inline void take_entity(const LearnerState& of, const Challenger& from, i64 e) {

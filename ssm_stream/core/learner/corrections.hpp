@@ -12,6 +12,9 @@
 
 namespace ssm::SSM_ISA {
 
+// A prediction as far as the target can be so.
+SSM_INLINE double possible(const double* base, double answer) { return min(max(answer, base[LEAST]), base[MOST]); }
+
 constexpr double CARRY_DECAY = 0.99, CARRY_PRIOR = 10.0, CARRY_CLIP = 4.0;
 
 // Place of the i-th head that is corrected among the answers: the first moment head of the fleet scope, the one on products,

@@ -128,7 +128,7 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
     if (!p.learned_gate) {
         for (i64 i = 0; i < count; ++i) w.g[i] = active[i] / alive;
         for (int i = 0; i < MADE; ++i) w.made[i] = mean;
-        return w.made[PREDICTION] = max(mean, w.base[LEAST]);
+        return w.made[PREDICTION] = possible(w.base, mean);
     }
     for (i64 i = 0; i < n; i += lanes<double>) store(w.off + i, (load(a + i) - all(mean)) * load(active + i));
     const Answers of{active, w.off, alive, n};
@@ -151,9 +151,9 @@ SSM_ALONE double mix(const Params& p, const Scratch& w, const Entity& s, const P
         store(w.g + i, sum * load(active + i));
     }
     w.made[ANSWER] = answer;
-    if (!p.banded) return w.made[PREDICTION] = max(answer, w.base[LEAST]);
+    if (!p.banded) return w.made[PREDICTION] = possible(w.base, answer);
     const double unit = usual_error(s, pool, ROUNDING * max(std::fabs(answer), std::fabs(w.a[LAST_TARGET])), 0.0);
-    return w.made[PREDICTION] = max(hold(w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0), w.base[LEAST]);
+    return w.made[PREDICTION] = possible(w.base, hold(w, pool, answer, unit > 0.0 ? max(unit, LEAST_UNIT) : 0.0));
 }
 
 // Regrets of the answers against those of the gates of regrets.

@@ -165,6 +165,9 @@ SSM_INLINE i64 wild_reading(const Params& p, const Entity& s, const Pool& pool, 
 // What is counted, flows or takes time is not below zero, as so many targets of a pool show: then no prediction is, nor an interval. Gates,
 // scale and detectors go by the answer as it is: errors that end at zero have no size of their own.
 constexpr i64 POSITIVE_FROM = 100;
+// No prediction is beyond the least or the greatest target of a pool either, where so large a share of its targets was just that: a valve
+// that is open, a battery that is full, a power factor of 1.
+constexpr double OFTEN_AT_END = 0.05;
 
 // Numeric inputs v and the slots of the codes. first: the entity has no earlier event to differ from
 inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool& pool, bool norm, const Event& event, bool first) {
@@ -184,7 +187,9 @@ inline void look(const Params& p, const Scratch& w, const Entity& s, const Pool&
     const double reach = pool.n > 0 ? REACH * (pool.high - pool.low) : INFINITE;
     w.base[LOW] = pool.low - reach;
     w.base[HIGH] = pool.high + reach;
-    w.base[LEAST] = pool.negative == 0 && pool.n >= POSITIVE_FROM ? 0.0 : -INFINITE;
+    const bool known = pool.n >= POSITIVE_FROM;
+    w.base[LEAST] = known && pool.ends[0] >= OFTEN_AT_END ? pool.low : known && pool.negative == 0 ? 0.0 : -INFINITE;
+    w.base[MOST] = known && pool.ends[1] >= OFTEN_AT_END ? pool.high : INFINITE;
     const i64 f = p.features;
     i64 at = f;
     for (i64 j = 0; j < f; ++j) v[j] = unknown(event.u[j]) && !first ? held(p, s, j) : event.u[j];
@@ -388,6 +393,9 @@ inline double kept_target(const Params& p, const Entity& s, const Pool& pool, do
 // The range of targets, by which answers are bounded. What is not kept widens it by so many times what it was.
 SSM_INLINE void widen(Pool& pool, double y, double kept) {
     const double most = kept == y ? INFINITE : WINSOR * (pool.high - pool.low), low = pool.low, high = pool.high;
+    const double rate = max(1.0 / (static_cast<double>(pool.n) + 1.0), FLOOR_RATE);
+    pool.ends[0] = y < low ? 0.0 : pool.ends[0] + rate * ((y == low) - pool.ends[0]);
+    pool.ends[1] = y > high ? 0.0 : pool.ends[1] + rate * ((y == high) - pool.ends[1]);
     pool.low = min(low, max(y, low - most));
     pool.high = max(high, min(y, high + most));
     if (y < 0.0) pool.negative = 1;

@@ -234,7 +234,7 @@ SSM_ALONE double answer(const Learner& l, const Event& event, bool first) {
     const double prediction = mix(p, w, l.s, l.pool, w.places[0], event.steps[0]);
     doubt_leap(w, leap(p, w, l.s, l.pool));
     if (w.base[SHIFT] == 0.0) return w.made[PREDICTION] = prediction;
-    w.made[PREDICTION] = max(shifted(prediction, w.base), w.base[LEAST]);
+    w.made[PREDICTION] = possible(w.base, shifted(prediction, w.base));
     w.base[SHIFT] = w.made[PREDICTION] - prediction;  // as far as it went
     return w.made[PREDICTION];
 }

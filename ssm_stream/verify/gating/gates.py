@@ -50,7 +50,7 @@ KNOWN = 30.0
 
 
 class Limits(NamedTuple):
-    """low, high: of an answer; least: of a prediction; scale: mean and deviation of the pool's targets.
+    """low, high: of an answer; least, most: of a prediction; scale: mean and deviation of the pool's targets.
 
     shift: of a prediction, by what changes of categories do
     """
@@ -58,15 +58,16 @@ class Limits(NamedTuple):
     low: float
     high: float
     least: float
+    most: float
     scale: tuple[float, float]
     shift: float
 
     def shifted(self, predicted: float) -> float:
         """Return a prediction with the shift, within the limits."""
-        predicted = max(predicted, self.least)
+        predicted = min(max(predicted, self.least), self.most)
         if self.shift == 0.0:
             return predicted
-        return max(min(max(predicted + self.shift, self.low), self.high), self.least)
+        return min(max(min(max(predicted + self.shift, self.low), self.high), self.least), self.most)
 
 
 class Weights(NamedTuple):
