@@ -19,7 +19,8 @@ FRAME = {
     # On the page in other words: smaller, or of an unknown size, the other direction, one of several targets.
     "absorbed_drift", "creep_down", "creep_down_small", "creep_down_some", "creep_up_small", "cycle_some", "days_down",
     "days_down_by_inputs", "days_over", "days_up_by_inputs", "drift", "errors_far_smaller", "errors_larger_some",
-    "errors_smaller_some", "hours_down", "hours_over",
+    "errors_smaller_some", "hours_down", "hours_over", "events_down", "events_up_by_inputs", "events_down_by_inputs",
+    "events_over",
     "fleet_anomaly_several", "fleet_drift_several", "fleet_recovered", "fleet_recovered_several",
     "level_down_small", "level_up_small", "levels_unknown", "limit_below", "limit_from", "limit_to", "shift_down",
     "shift_down_small", "shift_down_some", "shift_up_small", "shift_up_some", "steps_down_here", "steps_up_here",

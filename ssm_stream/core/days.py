@@ -11,15 +11,17 @@ NUMBERS = 18
 # columns of DaysState.number, and of each of its two comparisons
 DAY, SUM, EVENTS, USUAL_EVENTS, DAYS, ANEW, LATEST, BY_INPUTS, PLAIN, WITH_INPUTS = *range(9), 13
 BASE, SQUARE, CROSSED, GAP, FAR = range(5)
+# events of a usual day below which several may be joined
+FEW_EVENTS = 12.0
 
 
 class DaysState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity. F: features
 
-    number (E, 18) float64: weekday, from 1; sum and number of its targets; targets of a usual day; days; 1 where the
-        baselines are to begin anew; mean of the last whole day; 1 where inputs count; then two comparisons, without and
-        with inputs, each: the baseline of the means, mean square and zero crossings of the gap, the last gap, how far
-        the last two are off, over the limit, with their sign
+    number (E, 18) float64: weekday, from 1; sum and number of its targets; targets of a usual day, or of the days that
+        are joined; such days; 1 where the baselines are to begin anew; mean of the last whole one; 1 where inputs
+        count; then two comparisons, without and with inputs, each: the baseline of the means, mean square and zero
+        crossings of the gap, the last gap, how far the last two are off, over the limit, with their sign
     mean, base (E, F) float64: of the features, the means of the day so far and of the days before; NaN: not known
     """
 

@@ -405,13 +405,13 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         const days::Days by_day(state, j.k, e);
         const days::Usual of = usual_of(state, e);
         double* day = by_day.number;
-        const double day_part = 1000.0 * gap / error_scale::DAY_MS;
-        if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * day_part);
+        const double day_part = 1000.0 * gap / error_scale::DAY_MS, days_part = days::part_of(day_part);
+        if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * days_part);
         const bool held = days::is_held(context.number[error_scale::SEEN], static_cast<double>(j.n), day_part);
         if (held || (!quiet && !standing)) {
             // A fault that goes one way for a day goes along with whatever input does so, and the slope is that of the whole pool.
             const bool teaches = !held && !episodes::any_open(state.monitor, e, 3);
-            days::observe(by_day, of, j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * day_part, entities, teaches});
+            days::observe(by_day, of, j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * days_part, entities, teaches});
         }
         const hours::Hours by_hour(state, j.k, e);
         const double hour_part = HOURS * day_part;
@@ -427,7 +427,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             // What creeps from day to day is the new normal before the next one is over, with which others may begin.
             const bool creeps = crept > mean_shift::HOLD, by_days = detector.number[drift::CHANGE] >= drift::BY_DAYS && creeps;
-            const double longest = by_days && r.absorb_after[episodes::DRIFT] == 0 ? days::LASTS / day_part : absorb_after(r, episodes::DRIFT, budget);
+            const double longest = by_days && r.absorb_after[episodes::DRIFT] == 0 ? days::LASTS / days_part : absorb_after(r, episodes::DRIFT, budget);
             // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);

@@ -16,7 +16,8 @@
 // anyway, as where both follow the clock and else have nothing in common, days are compared without. β is known up to its standard error: what a
 // day's inputs are off by far more than they move within days makes z smaller by it. In an alert an entity teaches none of it.
 //
-// A day is that of the entity's calendar. One with few events is a part of a day, and counts for nothing. So do those in which the target
+// A day is that of the entity's calendar. Where it usually has few events, as of one reading, or a flight, a day, as many are joined as have
+// enough. Else one with few is a part of a day, and counts for nothing. So do those in which the target
 // rests, unless it does nearly always (`is_held`), and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
 // the baseline begins anew with the next one.
 #pragma once
@@ -30,7 +31,8 @@ constexpr double AGAIN = 2.0;        // days for which a category stays where it
 constexpr double RATE = 1.0 / 28;    // of baseline and rms, a day
 constexpr double RAREST = 100.0;     // days between false alarms at least
 constexpr double PART = 0.5;         // of a usual day's events: a day with fewer counts for nothing
-constexpr double EVENTS_LEAST = 12.0, EVENTS_RATE = 0.2;  // of a day
+constexpr double EVENTS_LEAST = 6.0, EVENTS_RATE = 0.2;  // of a day: those with fewer are joined
+constexpr double HELD_EVENTS = 12.0, HELD_PART = 0.5;  // of a day, and of all: a target that moves at fewer is held
 constexpr double FREEDOM = 2.0, FREEDOM_MOST = 2.0 / RATE;  // degrees of freedom of a zero crossing: independent days have one in two
 constexpr double MOST = 2.0;         // deviations of a gap that teach baseline and rms
 constexpr double LEARNED = 0.25;     // of the square of a gap that has become the new normal
@@ -132,11 +134,13 @@ inline void compare(double* row, double mean, const ByInputs& inputs, const Judg
     row[GAP] = gap, row[FAR] = std::copysign(far, gap);
 }
 
+// Is it over with the day of the calendar? One with few events goes on into the next, where those of the entity usually have few.
+SSM_INLINE bool is_whole(const double* day) { return day[EVENTS] >= EVENTS_LEAST || day[USUAL] * PART >= EVENTS_LEAST; }
+
 // step: the target's smallest; entities: of the pool
 inline void end_day(const Days& s, double step, double budget, double entities) {
     double *day = s.number, *plain = day + PLAIN, *with = day + WITH_INPUTS;
     const double events = day[EVENTS], mean = day[SUM] / events, usual = day[USUAL];
-    if (events < EVENTS_LEAST) return;
     day[USUAL] += usual > 0.0 ? EVENTS_RATE * (events - usual) : events;
     if (usual == 0.0 || events < PART * usual) return;  // the first day began before the first event
     const double n = day[DAYS]++;
@@ -160,16 +164,19 @@ inline void end_day(const Days& s, double step, double budget, double entities) 
 // The row that is reported.
 SSM_INLINE const double* judged(const double* day) { return day + (day[BY_INPUTS] > 0.0 ? WITH_INPUTS : PLAIN); }
 
-// A category has changed that usually stays for so long, in days: where that is some, the day is none.
+// A category has changed that usually stays for so long, in days (`part_of`): where that is some, the day is none.
 inline void change(double* day, double stay) {
     if (stay < AGAIN) return;
     day[ANEW] = 1.0, day[SUM] = day[EVENTS] = 0.0;
     for (int at : COMPARISONS) day[at + GAP] = day[at + FAR] = 0.0;
 }
 
-// Is a target sampled now and then and held in between, as what a laboratory finds is? It moves at fewer events than make a day, and at rest
-// it has a value that is as new as any. moved: events at which it has; n: all; day_part: between two events
-SSM_INLINE bool is_held(double moved, double n, double day_part) { return moved < EVENTS_LEAST * day_part * n; }
+// Is a target sampled now and then and held in between, as what a laboratory finds is? It moves at few events, and at rest it has a value
+// that is as new as any. moved: events at which it has; n: all; day_part: between two events
+SSM_INLINE bool is_held(double moved, double n, double day_part) { return moved < min(HELD_EVENTS * day_part, HELD_PART) * n; }
+
+// What is between two events, in days, or in what is joined of them.
+SSM_INLINE double part_of(double day_part) { return min(day_part, 1.0 / EVENTS_LEAST); }
 
 // Input j, within so many deviations of its mean; where it is unknown, that.
 SSM_INLINE double within(const Usual& of, const double* u, i64 j) {
@@ -199,15 +206,18 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
     }
 }
 
-// The target's smallest step; days between false alarms; entities of the pool; does the target show what inputs do to it?
+// The target's smallest step; days (`part_of`) between false alarms; entities of the pool; does the target show what inputs do to it?
 struct Setting { double step, budget, entities; bool teaches; };
 
 // Learn a target. u: (F,) inputs; weekday: from 0
 inline void observe(const Days& s, const Usual& of, const double* u, double y, double weekday, const Setting& with) {
     double* day = s.number;
     if (day[DAY] != weekday + 1.0) {
-        if (day[EVENTS] > 0.0) end_day(s, with.step, with.budget, with.entities);
-        day[DAY] = weekday + 1.0, day[SUM] = day[EVENTS] = 0.0;
+        if (is_whole(day)) {
+            if (day[EVENTS] > 0.0) end_day(s, with.step, with.budget, with.entities);
+            day[SUM] = day[EVENTS] = 0.0;
+        }
+        day[DAY] = weekday + 1.0;
     }
     if (s.F > 0) learn_inputs(s, of, u, y, with.entities, with.teaches);
     day[SUM] += y, day[EVENTS] += 1.0;

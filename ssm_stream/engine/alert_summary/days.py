@@ -17,11 +17,13 @@ class DayChange(NamedTuple):
     before, after: by `basis`: `days`: of the days before, and of the last whole one; `inputs`: what the inputs of the
         last whole day make of the days before, and of it; `hours`: what its inputs, categories and time make of the
         last whole hour, and of it
+    events: of such a day, where that is several days that are joined, as each has few; 0: of one day
     """
 
     before: float
     after: float
     basis: Literal["days", "inputs", "hours"] = "days"
+    events: int = 0
 
     @property
     def key(self) -> str:
@@ -35,12 +37,16 @@ class DayChange(NamedTuple):
 
     @property
     def _unit(self) -> str:
-        return "hours" if self.basis == "hours" else "days"
+        return "hours" if self.basis == "hours" else "events" if self.events else "days"
 
     def shown(self) -> dict[str, str]:
-        """Return both means, as finely as they differ."""
-        size = max(abs(self.after - self.before) / 5.0, abs(self.after) / 500.0)
-        return {"before": rounded(self.before, size), "after": rounded(self.after, size)}
+        """Return both means, as finely as they differ, and events."""
+        differ = abs(self.after - self.before) / 5.0
+        size = max(differ, abs(self.after) / 500.0)
+        if rounded(self.before, size) == rounded(self.after, size):
+            size = differ
+        means = {"before": rounded(self.before, size), "after": rounded(self.after, size)}
+        return {**means, "events": f"{self.events:,}", "twice": f"{2 * self.events:,}"}
 
 
 def day_change(rows: Callable[[str], NDArray[Any] | None]) -> DayChange | None:
@@ -58,4 +64,6 @@ def day_change(rows: Callable[[str], NDArray[Any] | None]) -> DayChange | None:
     if by_hours:
         return DayChange(float(number[hours.EXPECTED]), float(number[hours.LATEST]), "hours")
     after, gap = float(number[days.LATEST]), float(days.judged(number)[days.GAP])
-    return DayChange(after - gap, after, "inputs" if number[days.BY_INPUTS] else "days")
+    usual = float(number[days.USUAL_EVENTS])
+    events = round(usual) if usual < days.FEW_EVENTS else 0
+    return DayChange(after - gap, after, "inputs" if number[days.BY_INPUTS] else "days", events)

@@ -188,6 +188,37 @@ TEXTS: dict[str, Text] = {
         "the days of {target} are compared with its mean of the last one, {after}, from now on",
         "{target} は今後、直近 1 日の平均 {after} と比較されます",
     ),
+    # Of days with few events, of which several are joined.
+    "events_up": Text(
+        "{target} has been higher for {twice} events or more: its mean is {after} in the last {events}, "
+        "was {before} in those before",
+        "{target} が {twice} 件以上続けて高くなっています（直近 {events} 件の平均 {after}、それまでの平均 {before}）",
+    ),
+    "events_down": Text(
+        "{target} has been lower for {twice} events or more: its mean is {after} in the last {events}, "
+        "was {before} in those before",
+        "{target} が {twice} 件以上続けて低くなっています（直近 {events} 件の平均 {after}、それまでの平均 {before}）",
+    ),
+    "events_up_by_inputs": Text(
+        "{target} has been higher than its inputs make it for {twice} events or more: "
+        "its mean is {after} in the last {events}, by its inputs {before}",
+        "{target} が {twice} 件以上続けて入力からの見込みより高くなっています"
+        "（直近 {events} 件の平均 {after}、入力からの見込み {before}）",
+    ),
+    "events_down_by_inputs": Text(
+        "{target} has been lower than its inputs make it for {twice} events or more: "
+        "its mean is {after} in the last {events}, by its inputs {before}",
+        "{target} が {twice} 件以上続けて入力からの見込みより低くなっています"
+        "（直近 {events} 件の平均 {after}、入力からの見込み {before}）",
+    ),
+    "events_over": Text(
+        "{target} is again as it was before: its mean is {after} in the last {events} events, and was {before}",
+        "{target} は再びそれまでと同じ水準です（直近 {events} 件の平均 {after}、それまでの平均 {before}）",
+    ),
+    "events_absorbed": Text(
+        "{target} is compared with its mean of the last {events} events, {after}, from now on",
+        "{target} は今後、直近 {events} 件の平均 {after} と比較されます",
+    ),
     "hours_up": Text(
         "{target} has been higher for three hours or more than its inputs, categories and time make it: "
         "its mean is {after} in the last one, expected {before}",
