@@ -51,6 +51,16 @@ def test_what_creeps_is_found_within_days(seed: int, by: float, begin: int) -> N
     assert found[0].message["change"] == ("creeping up" if by > 0 else "creeping down")
 
 
+def test_what_creeps_by_a_tenth_of_the_noise_a_day_is_found() -> None:
+    """Measured in what days of late are off, a line is never three units off: it taught the unit by itself."""
+    found = 0
+    for seed in range(8):
+        curve, off = days_of(54, seed)
+        ramp = 0.08 * np.maximum(np.arange(54 * A_DAY).reshape(54, A_DAY) / A_DAY - 14, 0.0)
+        found += any(each.row >= 14 * A_DAY for each in creeping(curve + off[:, None] + ramp))
+    assert found >= 5
+
+
 def test_its_sentence_has_the_days() -> None:
     curve, off = days_of(28, 0)
     ramp = 0.9 * np.maximum(np.arange(28) - 13.0, 0.0)

@@ -45,6 +45,16 @@ def test_what_creeps_is_found(per_day: int, by: float, within: int) -> None:
         assert found[0].message["change"] == ("creeping up" if by > 0 else "creeping down")
 
 
+def test_what_wears_out_is_found_before_it_fails() -> None:
+    """A machine of two hundred readings, the last quarter of which goes up to six times the noise."""
+    leads = []
+    for seed in range(16):
+        y = readings_of(200, 1, seed) + 6.0 * np.exp((np.arange(200) - 200) / 25.0)
+        leads += [200 - each.row for each in creeping(y, 1, seed)][:1]
+    assert len(leads) == 16
+    assert np.median(leads) >= 12
+
+
 def test_its_sentence_has_events() -> None:
     """Six readings are no day."""
     y = readings_of(180, 1, 0)

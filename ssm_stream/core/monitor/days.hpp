@@ -6,7 +6,9 @@
 //     gap = mean of the day − baseline − β·(means of the inputs − their baselines)      (exponential means of the days before)
 //     w   = ν log(1 + z²/ν), z = gap / its own prequential rms, and ν by the gap's zero crossings
 //
-// of the smaller gap of two days in a row on one side: one day may be a holiday, or a stop. What creeps stays there, and holds the
+// of the smaller gap of two days in a row on one side: one day may be a holiday, or a stop. The rms is of gaps up to the first day on that side,
+// for a week: what creeps would else be the yardstick that it is measured by (a line's gaps never are three times their own rms). What lasts for
+// longer teaches it all the same, as a season does. What creeps stays there, and holds the
 // baseline. What has crept ever since the first days, as the weather does in autumn, has never crossed its baseline, and is no news.
 // A shift by less than the usual error of one event is none that matters, whether the target rests or not.
 //
@@ -43,8 +45,8 @@ constexpr double WORSE = 1.5;        // times as far off as without inputs days 
 constexpr double SOLVED = 1e-12;     // of the square of what is left
 
 // columns of a comparison: baseline; mean square and zero crossings of the gap; the last gap; how far the last two are off, over the limit,
-// with their sign
-enum { BASE, SQUARE, CROSSED, GAP, FAR, COMPARED };
+// with their sign; days on its side that the mean square has not learned yet, and the sum of their squares
+enum { BASE, SQUARE, CROSSED, GAP, FAR, RUN, RUN_SQUARES, COMPARED };
 // columns: weekday, from 1; sum and events of the day; events of a usual one; days; 1 where the baselines are to begin anew; mean of the last
 // whole day; 1 where inputs count; the comparisons without and with inputs
 enum { DAY, SUM, EVENTS, USUAL, DAYS, ANEW, LATEST, BY_INPUTS, PLAIN, WITH_INPUTS = PLAIN + static_cast<int>(COMPARED) };
@@ -117,6 +119,13 @@ inline ByInputs by_inputs(const Days& s, double entities) {
 // What a day's judgement needs beside its mean: days before; the target's least scale; the limit
 struct Judgement { double days, least, limit; };
 
+// Learn the gaps of the days on one side that are not learned yet. n: days
+SSM_INLINE void learn_run(double* row, double n) {
+    const double run = row[RUN];
+    if (run > 0.0) row[SQUARE] += (row[RUN_SQUARES] - run * row[SQUARE]) / (run + min(max(n - 1.0 - run, 0.0), 1.0 / RATE));
+    row[RUN] = row[RUN_SQUARES] = 0.0;
+}
+
 // Compare a day's mean with a baseline. row: of `Days::number`
 inline void compare(double* row, double mean, const ByInputs& inputs, const Judgement& of) {
     const double n = of.days, by = inputs.by, gap = mean - row[BASE] - by, before = row[GAP];
@@ -128,8 +137,12 @@ inline void compare(double* row, double mean, const ByInputs& inputs, const Judg
     const bool held = far > mean_shift::HOLD;
     // What counts for more than so many deviations, as a holiday, would move the days after it, and what stays would hide itself.
     const double moved = known ? clip(gap, MOST * max(unit, inputs.error)) : gap;
-    if (!held) row[SQUARE] += max(RATE, 1.0 / n) * (moved * moved - row[SQUARE]);
-    row[CROSSED] += gap * before < 0.0 ? 1.0 : 0.0;
+    const bool crossed = gap * before < 0.0;
+    row[CROSSED] += crossed ? 1.0 : 0.0;
+    if (crossed || row[RUN] >= FROM) learn_run(row, n);
+    if (!held) row[RUN] += 1.0, row[RUN_SQUARES] += moved * moved;
+    // The first day of a side is learned at once, and what inputs far from usual bring: that is what they do to the target.
+    if (crossed || !known || inputs.error > unit) learn_run(row, n + 1.0);
     row[BASE] += rate * (by + (held ? mean_shift::HELD : 1.0) * moved);
     row[GAP] = gap, row[FAR] = std::copysign(far, gap);
 }
@@ -146,7 +159,7 @@ inline void end_day(const Days& s, double step, double budget, double entities) 
     const double n = day[DAYS]++;
     day[LATEST] = mean;
     if (n == 0.0 || day[ANEW] > 0.0) {
-        for (double* row : {plain, with}) row[BASE] = mean, row[GAP] = row[FAR] = 0.0;
+        for (double* row : {plain, with}) row[BASE] = mean, row[GAP] = row[FAR] = row[RUN] = row[RUN_SQUARES] = 0.0;
         for (i64 j = 0; j < s.F; ++j) s.base[j] = s.mean[j];
         day[ANEW] = 0.0, day[DAYS] = min(day[DAYS], AGAIN);
         return;
@@ -236,7 +249,7 @@ inline void rebase(double* day) {
     for (int at : COMPARISONS) {
         double* row = day + at;
         row[SQUARE] += LEARNED * max(row[GAP] * row[GAP] - row[SQUARE], 0.0);
-        row[BASE] += row[GAP], row[GAP] = row[FAR] = 0.0;
+        row[BASE] += row[GAP], row[GAP] = row[FAR] = row[RUN] = row[RUN_SQUARES] = 0.0;
     }
 }
 
