@@ -10,6 +10,8 @@ import pytest
 from engines import config, made, run
 from test_alert_summary import DRIFT, SEVERAL, message, summarizer
 
+from ssm_stream.config.first_alerts import first_alerts
+from ssm_stream.config.sections.model import Model
 from ssm_stream.engine.alert_summary import Evidence
 from ssm_stream.engine.alert_summary.errors import ErrorChange
 from ssm_stream.engine.alert_summary.evidence import MovedLevel, NewValue
@@ -74,6 +76,37 @@ def test_a_bound_has_the_digits_of_its_column(y: float, bound: float, step: floa
     evidence = Evidence(new=NewValue("lower", 8765, 1, bound, 0.3), step=step)
     text = written(evidence, **interval(y, 18.4, 0.2, channel="novelty"))
     assert text.endswith(f"lower than all of the 8,700 events before{shown}"), text
+
+
+@pytest.mark.parametrize(("bound", "shown"), [(3e-8, "0"), (0.31, "0.31"), (4.0, "4.0")])
+def test_what_is_zero_to_the_eye_is_zero(bound: float, shown: str) -> None:
+    """The column has all digits of its floats, and nine is far from zero."""
+    evidence = Evidence(new=NewValue("usual", 8765, 1, bound, 0.3), step=1e-9)
+    text = written(evidence, **interval(9.0, 0.0, 0.15, channel="novelty"))
+    assert text.endswith(f"unlike its usual value (about {shown})"), text
+
+
+@pytest.mark.parametrize(("days", "words"), [(4, "unlike its usual value"), (15, "at this time of the week")])
+def test_no_time_of_the_week_has_been_before_in_the_first_week(days: int, words: str) -> None:
+    """A level of the morning in the evening of the last day."""
+    found = list[str]()
+    for seed in range(8):
+        n = days * 288
+        y = 50.0 + 10.0 * np.sin(2 * np.pi * np.arange(n) / 288) + np.random.default_rng(seed).normal(size=n)
+        y[-88:-58] = 59.5
+        events = made(y.round(1), np.zeros((n, 0)), ts=1_767_571_200_000 + np.arange(n) * 300_000)
+        _, alerts = run(Engine(config("features: []", "alerts: {anomaly: {channels: [novelty]}}")), events)
+        found += [each.message["summary"] for each in alerts if each.message["phase"] == "started"]
+    assert any(words in each for each in found)
+    assert days > 7 or not any("of the week" in each for each in found)
+
+
+def test_a_wait_of_years_is_in_days() -> None:
+    """It was `1.6e+03 days`."""
+    sentence = first_alerts(2 * 86_400.0, Model(), "")
+    assert sentence is not None
+    assert "after 200 days (100 rows" in sentence
+    assert "after 1,600 days (800 rows" in sentence
 
 
 SHIFTED = "has been about 0.4 {} than predicted in its last 12 events"

@@ -430,7 +430,19 @@ moved = st.builds(
     MovedLevel, columns, st.sampled_from(["level", "steps", "steps_here"]), finite, finite, finite.map(abs), finite
 )
 senses = st.sampled_from(
-    ["higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean", "mean_here"]
+    [
+        "higher",
+        "lower",
+        "between",
+        "hour",
+        "usual",
+        "livelier",
+        "calmer",
+        "other_steps",
+        "mean",
+        "mean_here",
+        "mean_off",
+    ]
 )
 ended = st.tuples(st.sampled_from(["temp", "flow", "x" * 300]), st.sampled_from(["recovered", "absorbed"]))
 evidence = st.builds(

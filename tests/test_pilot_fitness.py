@@ -368,7 +368,7 @@ def test_a_cause_is_usable_if_the_sentence_names_a_column_and_its_direction(lang
          "bound", "shift", "now", "what", "channel", "score", "who", "n", "count", "names", "columns", "place"), "7",
     )  # fmt: skip
     keys = ("far", "no_value", "again", "levels_unknown", "between", "mean", "other_steps", "mean_here", "new",
-            "own", "drift", "errors_larger", "errors_smaller", "now_inside", "recovered", "calm",
+            "mean_off", "own", "drift", "errors_larger", "errors_smaller", "now_inside", "recovered", "calm",
             "errors_larger_some")  # fmt: skip
     for key in (*DIRECTED, *keys):
         text = TEXTS[key].ja if language_ == "ja" else TEXTS[key].en

@@ -52,4 +52,5 @@ def too_short(labelled: Collection[int], model: Model) -> str | None:
 
 
 def _days(seconds: float) -> str:
-    return f"{float(f'{seconds / DAY_S:.2g}'):,.3g} days"
+    days = float(f"{seconds / DAY_S:.2g}")
+    return f"{days:,.0f} days" if days >= 10.0 else f"{days:g} days"

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import cycle_shape, detect, error_scale, lifecycle
+from ssm_stream.core import cycle_shape, detect, error_scale, lifecycle, loop
 from ssm_stream.engine.alert_summary.days import DayChange, day_change
 from ssm_stream.engine.alert_summary.errors import ErrorChange, Rows, error_change
 
@@ -24,6 +24,7 @@ BLOCK, BEYOND = 1000, 0.5
 """Events that wait before they are in its range; part of the range beyond which a value is new whatever is usual."""
 SPANS, ASINH_UNIT = 3, 3.0
 """Running means of a signal of the novelty channel; spreads that its asinh is of."""
+WEEK_S = 7 * 86_400.0
 VANISHED = 1e-12
 """A mean that approaches a constant for ever is this close to it: it is there."""
 MIN_SHARE = 0.5
@@ -59,15 +60,26 @@ class NewValue(NamedTuple):
     """What is new in the target's values.
 
     sense: `higher` or `lower` than all, `between` values that it had, unlike those of this `hour` of the week, or (at
-        its first there) its `usual` one; steps that are `livelier` or `calmer` than all, or `other_steps` than any;
-        `mean`: of its last values; `mean_here`: that, for this hour of the week
+        its first there, and in its first week) its `usual` one; steps that are `livelier` or `calmer` than all, or
+        `other_steps` than any; `mean`: of its last values; `mean_here`: that, for this hour of the week; `mean_off`:
+        the same, in its first week
     events: number of events that it is compared with; latest: those after them, its own the last
     bound: what no value of those is beyond, or what is usual; NaN: none
     size: to which the bound is exact
     """
 
     sense: Literal[
-        "higher", "lower", "between", "hour", "usual", "livelier", "calmer", "other_steps", "mean", "mean_here"
+        "higher",
+        "lower",
+        "between",
+        "hour",
+        "usual",
+        "livelier",
+        "calmer",
+        "other_steps",
+        "mean",
+        "mean_here",
+        "mean_off",
     ]
     events: int
     latest: int
@@ -224,6 +236,8 @@ def _new_value(rows: Rows) -> NewValue | None:
         return None
     number, smooth, grid, visited, cell, cell_events, ranges = (np.asarray(array) for array in arrays)
     seen, centre, spread, age, _, activity = (float(x) for x in number[:6])
+    clock = rows("clock.number")
+    young = clock is not None and seen * float(clock[loop.GAP]) < WEEK_S  # no hour of the week has come again yet
     # The latest values wait until they count as known: which of them was how high is not known.
     latest = int(age) % REST
     remembered = int(age + (GENERATION if seen - NEW_SETTLE > GENERATION else 0.0))
@@ -247,11 +261,11 @@ def _new_value(rows: Rows) -> NewValue | None:
         return NewValue(steps, events, latest, math.nan, 0.0)
     width = float(grid[0, 1]) * spread
     if best in (2, 3) and views[2 * SPANS][0] == views[3 * SPANS][0] == 0.0:
-        return NewValue("mean_here", events, latest, math.nan, 0.0)
+        return NewValue("mean_off" if young else "mean_here", events, latest, math.nan, 0.0)
     if best in (2, 3):
         usual = centre + spread * (float(smooth[0, 0]) - float(smooth[2, 0]))  # the value, and minus the usual one
         first = (cell_events == 1) & np.isclose(cell[:, 0], smooth[0, 0], rtol=1e-6, atol=0.0)  # it is its hour's first
-        return NewValue("usual" if first.any() else "hour", events, latest, usual, width)
+        return NewValue("usual" if young or first.any() else "hour", events, latest, usual, width)
     # The value, and its asinh, whose bins are finer near the centre.
     (near, side, bound), (bent_near, bent_side, bent_bound) = views[0], views[SPANS]
     if near == bent_near == 0.0:

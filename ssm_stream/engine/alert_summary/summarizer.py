@@ -25,6 +25,7 @@ from ssm_stream.engine.alert_summary.numbers import (
 from ssm_stream.engine.alert_summary.times import clock, zone_of
 from ssm_stream.engine.alert_summary.values import (
     FINER,
+    MINOR,
     Message,
     is_near,
     places_of,
@@ -182,7 +183,8 @@ class Summarizer:
             else:
                 shown = ""
         elif new.sense in ("hour", "usual"):
-            shown = rounded(new.bound, min(digits, abs(y - new.bound), abs(new.bound) / 5.0), most=places + 1)
+            off = abs(y - new.bound)
+            shown = rounded(new.bound, min(digits, off, max(abs(new.bound) / 5.0, off / MINOR)), most=places + 1)
         what = self._text(new.sense, earlier=earlier, bound=shown)
         if side and shown:
             what = self._text("at_most" if side > 0 else "at_least", what=what, bound=shown)

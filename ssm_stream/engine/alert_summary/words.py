@@ -107,6 +107,10 @@ TEXTS: dict[str, Text] = {
         "the mean of its latest values is unusual for this hour of the week",
         "最近の平均がこの曜日と時間帯としては普段と異なります",
     ),
+    "mean_off": Text(
+        "the mean of its latest values is unusually far from its usual value",
+        "最近の平均が普段の値からかつてないほど離れています",
+    ),
     "livelier": Text(
         "it fluctuates more than it ever did in {earlier}", "変動が{earlier}のいつよりも大きくなっています"
     ),
