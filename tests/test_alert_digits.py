@@ -106,7 +106,7 @@ def test_a_wait_of_years_is_in_days() -> None:
     sentence = first_alerts(2 * 86_400.0, Model(), "")
     assert sentence is not None
     assert "after 200 days (100 rows" in sentence
-    assert "after 1,600 days (800 rows" in sentence
+    assert "daily means after 200 days, of its errors after 1,600 days (800 rows)" in sentence
 
 
 SHIFTED = "has been about 0.4 {} than predicted in its last 12 events"

@@ -373,8 +373,11 @@ def test_a_cadence_by_which_the_first_alert_takes_weeks_is_named(tmp_path: Path)
     windows = "aggregate: {every: 6h, columns: {events: count, temp: {mean: temp}}}, target: temp, features: [events]"
     config.write_text(YAML.replace("features: [load], target: temp", windows).replace("{warmup: 10}", "{}"))
     text = " ".join(CliRunner(env={"COLUMNS": "160"}).invoke(app, ["validate", str(config)]).output.split())
-    assert "can be an alert after 25 days (100 rows, model.warmup), the first drift of its errors" in text
-    assert "after 200 days (800 rows)" in text
+    assert (
+        "can be an alert after 25 days (100 rows, model.warmup), the first drift of its daily means after 25 days"
+        in text
+    )
+    assert "of its errors after 200 days (800 rows)" in text
 
 
 def test_a_file_that_is_not_sorted_is_noticed(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from ssm_stream.config.sections.model import Model
 
 DRIFT_FROM = 800
 """Event of an entity from which on its errors are judged for drift (docs/alerts.md)."""
+DAY_EVENTS, DAYS_FROM = 6, 9
+"""Events that days are joined to for their means, and such days with the first, a part, until one is judged."""
 DAY_S = 86_400.0
 MAX_WAIT, MAX_DRIFT_WAIT = 7 * DAY_S, 14 * DAY_S
 """Waits, s, that are worth a warning beyond these: of anomalies and of drift."""
@@ -27,9 +30,11 @@ def first_alerts(step: float, model: Model, cure: str) -> str | None:
     anomaly, drift = model.warmup * step, DRIFT_FROM * step
     if not (anomaly > MAX_WAIT or drift > MAX_DRIFT_WAIT):
         return None
+    means = max(anomaly, DAYS_FROM * DAY_S * max(math.ceil(DAY_EVENTS * step / DAY_S), 1))
     return (
         f"at this cadence the first anomaly of an entity can be an alert after {_days(anomaly)} ({model.warmup} rows, "
-        f"model.warmup), the first drift of its errors after {_days(drift)} ({DRIFT_FROM} rows): {cure}"
+        f"model.warmup), the first drift of its daily means after {_days(means)}, of its errors after {_days(drift)} "
+        f"({DRIFT_FROM} rows): {cure}"
     )
 
 
