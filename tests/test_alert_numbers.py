@@ -115,15 +115,14 @@ def check_earlier(text: str, y: NDArray[np.float64]) -> str | None:
 
 
 def check_hour(text: str, y: NDArray[np.float64]) -> str | None:
-    """The value differs from the latest ones of this hour of the week. y: up to it, one a minute"""
-    found = re.search(rf"unlike the mean of its latest values at this time of the week \(about {N}\)", text)
-    if not found:
-        return None
+    """The value differs from the latest ones of this hour, which comes for the first time. y: up to it, one a minute"""
+    found = re.search(rf"unlike its usual value \(about {N}\)", text)
     start = (len(y) - 1) // 60 * 60
+    if not found or len(y) - 1 == start:
+        return None
     mean = y[start]
     for i, value in enumerate(y[start:-1]):
         mean += max(0.2, 1 / (i + 1)) * (value - mean)
-    assert len(y) - 1 > start, text
     assert number(found[1]) == pytest.approx(mean, rel=0.05), text
     return "hour"
 
