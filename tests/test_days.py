@@ -61,6 +61,21 @@ def test_what_creeps_by_a_tenth_of_the_noise_a_day_is_found() -> None:
     assert found >= 5
 
 
+@pytest.mark.parametrize("holiday", [2, 8])
+def test_after_a_holiday_days_are_as_before_it(holiday: int) -> None:
+    """A mean that follows the holiday, and the unit that it made, hid all that came for two months."""
+    after = list[float]()
+    for seed in range(6):
+        curve, off = days_of(70, seed)
+        y = curve + off[:, None] + 0.3 * np.maximum(np.arange(70 * A_DAY).reshape(70, A_DAY) / A_DAY - 35, 0.0)
+        y[20 : 20 + holiday] -= 10.0
+        started = [each.row / A_DAY for each in creeping(y) if each.message["phase"] == "started"]
+        assert len([day for day in started if 20 < day < 35]) == 1
+        after += [day - 35 for day in started if day >= 35][:1]
+    assert len(after) == 6
+    assert max(after) <= 9
+
+
 def test_its_sentence_has_the_days() -> None:
     curve, off = days_of(28, 0)
     ramp = 0.9 * np.maximum(np.arange(28) - 13.0, 0.0)

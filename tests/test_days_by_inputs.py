@@ -73,6 +73,17 @@ def test_days_of_another_load_are_no_news(event: str) -> None:
     assert found <= 1.2 * 22
 
 
+@pytest.mark.parametrize("event", [SOFT, WITH_LAGS])
+def test_what_creeps_after_a_holiday_is_found(event: str) -> None:
+    for seed in range(6):
+        load, air = loads_of(60, 400 + seed)
+        y = target_of(load, seed, 0.3, 40)
+        y[20:23] -= 5.0
+        found = [each.row / A_DAY for each in alerts_of(y, np.stack([load, air], -1), event)]
+        assert len([day for day in found if 20 <= day < 40]) == 1
+        assert any(40 <= day <= 47 for day in found)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_an_input_that_only_follows_the_clock_hides_nothing(seed: int) -> None:
     """By the hour the target seems to be what the air makes of it; by the day it has nothing to do with that."""

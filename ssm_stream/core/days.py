@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-NUMBERS = 22
+NUMBERS = 27
 # columns of DaysState.number, and of each of its two comparisons
-DAY, SUM, EVENTS, USUAL_EVENTS, DAYS, ANEW, LATEST, BY_INPUTS, PLAIN, WITH_INPUTS = *range(9), 15
+DAY, SUM, EVENTS, USUAL_EVENTS, DAYS, ANEW, LATEST, BY_INPUTS, SINCE, PLAIN, WITH_INPUTS = *range(10), 18
 BASE, SQUARE, CROSSED, GAP, FAR = range(5)
 # events of a usual day below which several may be joined
 FEW_EVENTS = 12.0
@@ -18,11 +18,12 @@ FEW_EVENTS = 12.0
 class DaysState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity. F: features
 
-    number (E, 22) float64: weekday, from 1; sum and number of its targets; targets of a usual day, or of the days that
+    number (E, 27) float64: weekday, from 1; sum and number of its targets; targets of a usual day, or of the days that
         are joined; such days; 1 where the baselines are to begin anew; mean of the last whole one; 1 where inputs
-        count; then two comparisons, without and with inputs, each: the baseline of the means, mean square and zero
-        crossings of the gap, the last gap, how far the last two are off, over the limit, with their sign, days on its
-        side that the mean square has not learned yet, and the sum of their squares
+        count; days since an alert of them, from 1; then two comparisons, without and with inputs, each: the baseline
+        of the means, mean square and zero crossings of the gap, the last gap, how far the last two are off, over the
+        limit, with their sign, days on its side that the mean square has not learned yet, and the sum of their squares;
+        baseline and mean square before that alert
     mean, base (E, F) float64: of the features, the means of the day so far and of the days before; NaN: not known
     """
 

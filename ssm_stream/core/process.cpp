@@ -431,7 +431,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);
-            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = off == crept ? drift::BY_HOURS + (by_hour.number[hours::FAR] > 0.0 ? 0.0 : 1.0) : drift::BY_DAYS + (days::judged(day)[days::FAR] > 0.0 ? 0.0 : 1.0);
+            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = off == crept ? drift::BY_HOURS + (by_hour.number[hours::FAR] > 0.0 ? 0.0 : 1.0) : drift::BY_DAYS + (day[days::judged(day) + days::FAR] > 0.0 ? 0.0 : 1.0);
             episodes::Heard event{j.n, j.time, score, evidence >= 1.0 || crept > 1.0, (calm || quiet) && !creeps, longest, calm ? 0.0 : stop};
             if (evidence >= 1.0) {
                 // Machines that stand several times a day: what has been an alert of a few of them is none of the others.

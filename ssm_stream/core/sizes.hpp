@@ -20,7 +20,7 @@ enum Bin { BIN_NUMBER, BIN_PLACE, BIN_SUM, BIN_TARGETS, BIN_NUMBERS };  // of En
 enum { LEVEL_ROOMS = 10 };  // working space of mean_shift.hpp, rows
 constexpr i64 level_room(i64 D) { return (2 * D + 7) / 8 * 8 + 8; }  // of D columns and their steps: numbers a row, one vector to spare
 enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
-enum { DRIFT_NUMBERS = 34, DAY_NUMBERS = 22 };  // of drift.hpp, of days.hpp
+enum { DRIFT_NUMBERS = 34, DAY_NUMBERS = 27 };  // of drift.hpp, of days.hpp
 enum { HOUR_NUMBERS = 15, HOUR_POOL_NUMBERS = 4, SEASONS_OF_HOUR = 2, HOUR_CODES = 16, HOUR_MORE = SEASONS_OF_HOUR + HOUR_CODES };  // of hours.hpp
 enum Trial { STAGE_OF_TRIAL, EVENTS_LEFT, EVENTS_OF_TRIAL, GAIN, GAIN_SQUARES, TRIAL_NUMBERS };  // of challenger.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 5 };  // inputs of error_scale.hpp beside the features; rows of its working space

@@ -38,6 +38,7 @@ constexpr double HELD_EVENTS = 12.0, HELD_PART = 0.5;  // of a day, and of all: 
 constexpr double FREEDOM = 2.0, FREEDOM_MOST = 2.0 / RATE;  // degrees of freedom of a zero crossing: independent days have one in two
 constexpr double MOST = 2.0;         // deviations of a gap that teach baseline and rms
 constexpr double LEARNED = 0.25;     // of the square of a gap that has become the new normal
+constexpr double BACK = 10.0;        // days within which the new normal may be over, as after a holiday
 constexpr double LASTS = 0.9;        // of a day: an alert
 constexpr double MEMORY = 3000.0;    // events of an entity that β is of
 constexpr double RIDGE = 0.01;       // of the inputs' variances
@@ -45,11 +46,12 @@ constexpr double WORSE = 1.5;        // times as far off as without inputs days 
 constexpr double SOLVED = 1e-12;     // of the square of what is left
 
 // columns of a comparison: baseline; mean square and zero crossings of the gap; the last gap; how far the last two are off, over the limit,
-// with their sign; days on its side that the mean square has not learned yet, and the sum of their squares
-enum { BASE, SQUARE, CROSSED, GAP, FAR, RUN, RUN_SQUARES, COMPARED };
+// with their sign; days on its side that the mean square has not learned yet, and the sum of their squares; baseline and mean square before an
+// alert of it, 0: none
+enum { BASE, SQUARE, CROSSED, GAP, FAR, RUN, RUN_SQUARES, OLD_BASE, OLD_SQUARE, COMPARED };
 // columns: weekday, from 1; sum and events of the day; events of a usual one; days; 1 where the baselines are to begin anew; mean of the last
-// whole day; 1 where inputs count; the comparisons without and with inputs
-enum { DAY, SUM, EVENTS, USUAL, DAYS, ANEW, LATEST, BY_INPUTS, PLAIN, WITH_INPUTS = PLAIN + static_cast<int>(COMPARED) };
+// whole day; 1 where inputs count; days since an alert of them, from 1; the comparisons without and with inputs
+enum { DAY, SUM, EVENTS, USUAL, DAYS, ANEW, LATEST, BY_INPUTS, SINCE, PLAIN, WITH_INPUTS = PLAIN + static_cast<int>(COMPARED) };
 constexpr int COMPARISONS[2] = {PLAIN, WITH_INPUTS};
 static_assert(WITH_INPUTS + static_cast<int>(COMPARED) == static_cast<int>(DAY_NUMBERS));
 
@@ -147,6 +149,21 @@ inline void compare(double* row, double mean, const ByInputs& inputs, const Judg
     row[GAP] = gap, row[FAR] = std::copysign(far, gap);
 }
 
+// The comparison that is reported.
+SSM_INLINE int judged(const double* day) { return day[BY_INPUTS] > 0.0 ? WITH_INPUTS : PLAIN; }
+
+// What was the new normal is over with a day that is as those before it, by the comparison that is reported: of one change both have it.
+// by: what inputs do to it
+SSM_INLINE void come_back(double* day, double mean, double by) {
+    const double *row = day + judged(day), moved = day[BY_INPUTS] > 0.0 ? by : 0.0, off = std::fabs(mean - row[OLD_BASE] - moved);
+    if (row[OLD_SQUARE] == 0.0 || off > MOST * std::sqrt(row[OLD_SQUARE]) || off >= std::fabs(mean - row[BASE] - moved)) return;
+    for (int at : COMPARISONS) {
+        double* each = day + at;
+        each[BASE] = each[OLD_BASE], each[SQUARE] = each[OLD_SQUARE];
+        each[GAP] = each[FAR] = each[RUN] = each[RUN_SQUARES] = each[OLD_SQUARE] = 0.0;
+    }
+}
+
 // Is it over with the day of the calendar? One with few events goes on into the next, where those of the entity usually have few.
 SSM_INLINE bool is_whole(const double* day) { return day[EVENTS] >= EVENTS_LEAST || day[USUAL] * PART >= EVENTS_LEAST; }
 
@@ -161,21 +178,20 @@ inline void end_day(const Days& s, double step, double budget, double entities) 
     if (n == 0.0 || day[ANEW] > 0.0) {
         for (double* row : {plain, with}) row[BASE] = mean, row[GAP] = row[FAR] = row[RUN] = row[RUN_SQUARES] = 0.0;
         for (i64 j = 0; j < s.F; ++j) s.base[j] = s.mean[j];
-        day[ANEW] = 0.0, day[DAYS] = min(day[DAYS], AGAIN);
+        day[ANEW] = day[SINCE] = 0.0, day[DAYS] = min(day[DAYS], AGAIN);
         return;
     }
     const Judgement of{n, mean_shift::QUANTUM * step, mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(budget, RAREST)))};
+    const ByInputs inputs = s.F > 0 ? by_inputs(s, entities) : ByInputs{0.0, 0.0};
+    if (day[SINCE] > 0.0 && ++day[SINCE] <= BACK) come_back(day, mean, inputs.by);
     compare(plain, mean, {0.0, 0.0}, of);
     if (s.F == 0) return;
-    compare(with, mean, by_inputs(s, entities), of);
+    compare(with, mean, inputs, of);
     for (i64 j = 0; j < s.F; ++j) s.base[j] = unknown(s.base[j]) ? s.mean[j] : s.base[j] + max(RATE, 1.0 / (n + 1.0)) * (s.mean[j] - s.base[j]);
     // What creeps makes both more alike: days that were compared without inputs are so until these make them differ by less.
     const double worse = n <= FROM || day[BY_INPUTS] > 0.0 ? WORSE : 1.0;
     day[BY_INPUTS] = with[SQUARE] <= worse * worse * plain[SQUARE] ? 1.0 : 0.0;
 }
-
-// The row that is reported.
-SSM_INLINE const double* judged(const double* day) { return day + (day[BY_INPUTS] > 0.0 ? WITH_INPUTS : PLAIN); }
 
 // A category has changed that usually stays for so long, in days (`part_of`): where that is some, the day is none.
 inline void change(double* day, double stay) {
@@ -238,16 +254,21 @@ inline void observe(const Days& s, const Usual& of, const double* u, double y, d
 
 // How far the latest whole days are off, over the limit: more than 1 is an alarm. usual: error of an event
 inline double crept(const double* day, double usual) {
-    const double* row = judged(day);
+    const double* row = day + judged(day);
     const double far = std::fabs(row[FAR]);
     return std::fabs(row[GAP]) >= usual ? far : min(far, 1.0);
 }
 
 // The days are from now on as the last one was, and that they may move so is known in part: else what is made for weeks, and then
-// something else, would be an alarm each time; and what creeps on would be none any more, were it known at all.
+// something else, would be an alarm each time; and what creeps on would be none any more, were it known at all. Days that are as those before
+// again, as after a holiday, have these for their baseline and rms: else nothing were found for two months. What comes back and goes again within
+// a memory of days is what they do.
 inline void rebase(double* day) {
+    const bool again = day[SINCE] > 0.0 && day[SINCE] <= 1.0 / RATE;
+    day[SINCE] = 1.0;
     for (int at : COMPARISONS) {
         double* row = day + at;
+        row[OLD_BASE] = row[BASE], row[OLD_SQUARE] = again ? 0.0 : row[SQUARE];
         row[SQUARE] += LEARNED * max(row[GAP] * row[GAP] - row[SQUARE], 0.0);
         row[BASE] += row[GAP], row[GAP] = row[FAR] = row[RUN] = row[RUN_SQUARES] = 0.0;
     }
