@@ -422,9 +422,13 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             hours::observe(by_hour, l.p, l.w, entity, of, j.u, j.y, j.steps, j.target_time, {context.pool_number[error_scale::STEP], budget * hour_part, entities, range.low, range.high});
         }
         const double usual_error = error_scale::usual(context), off = hours::off(by_hour.number, usual_error);
-        const double crept = min(max(days::crept(day, usual_error), off), SCORE_MOST);
+        double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
+        // Days and hours are judged at work: of a machine that has stopped they are as they were, which neither begins an alert nor keeps one
+        // of errors open.
+        const bool of_days = detector.number[drift::CHANGE] >= drift::BY_DAYS && episode[episodes::OPEN] != 0.0;
+        const bool stopped = quiet && error_scale::stood(context) >= stop && !of_days;
+        const double crept = stopped ? 0.0 : min(max(days::crept(day, usual_error), off), SCORE_MOST);
         if (j.n >= r.warmup) {
-            double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
             // What creeps from day to day is the new normal before the next one is over, with which others may begin.
             const bool creeps = crept > mean_shift::HOLD, by_days = detector.number[drift::CHANGE] >= drift::BY_DAYS && creeps;
             const double longest = by_days && r.absorb_after[episodes::DRIFT] == 0 ? days::LASTS / days_part : absorb_after(r, episodes::DRIFT, budget);
