@@ -1,5 +1,5 @@
 """Columns that hold what others do: copies of the target in another unit and sums with it, copies and sums of each
-other, and constant ones, which hold nothing."""
+other, and constant ones, which hold nothing. A second sensor of the same is none: it has an error of its own."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ MAX_ROWS = 2_000
 """Rows by which a relation is judged, from all over the sample."""
 EXACT = 0.002
 """Standard deviation of what a relation leaves, over that of the column: what rounding leaves."""
+ROUNDED = 0.5
+"""Standard deviation of what a relation leaves, over the root of the sum of squares of its columns' steps: rounding
+leaves 0.29 of a step each."""
 MAX_TERMS = 4
 """Columns of a relation."""
 UNIT = 0.005
@@ -78,8 +81,8 @@ def find_relation(y: Floats, columns: dict[str, Floats]) -> Relation | None:
     fits = _Fits(y, table)
     if fits.left(chosen) > EXACT:
         return None
-    alone = next((j for j in chosen if fits.left([j]) <= EXACT), None)
-    if alone is not None:
+    alone = min(chosen, key=lambda j: fits.left([j]))  # a copy before a second sensor
+    if fits.left([alone]) <= EXACT:
         chosen = [alone]
     while len(chosen) > 1:
         left = {j: fits.left([k for k in chosen if k != j]) for j in chosen}
@@ -91,6 +94,22 @@ def find_relation(y: Floats, columns: dict[str, Floats]) -> Relation | None:
         return None
     factors = _fit(y, table, chosen)
     return Relation({names[j]: float(f) for j, f in zip(chosen, factors[:-1], strict=True)}, float(factors[-1]))
+
+
+def _is_rounding(y: Floats, columns: dict[str, Floats], relation: Relation) -> bool:
+    """Return whether a relation leaves no more than rounding does: a second sensor of the same leaves its own noise."""
+    left, steps = y - relation.constant, [_step(y)]
+    for path, factor in relation.terms.items():
+        left = left - factor * columns[path]
+        steps.append(abs(factor) * _step(columns[path]))
+    left = left[np.isfinite(left)]
+    return bool(np.std(left) <= max(ROUNDED * float(np.linalg.norm(steps)), EXACT * EXACT * np.nanstd(y)))
+
+
+def _step(column: Floats) -> float:
+    """Return the least difference of two values, as of a column's last digit."""
+    values = np.unique(column[np.isfinite(column)])
+    return float(np.diff(values).min()) if len(values) > 1 else 0.0
 
 
 def _fit(y: Floats, table: Floats, chosen: Sequence[int]) -> Floats:
@@ -144,6 +163,9 @@ def without_copies(event: Event, events: Events) -> Narrowed:
                 break
             (copy,) = relation.terms
             left_out[copy] = f"a leak: it is the target in another unit ({path} = {relation.text} in all rows)"
+            if not _is_rounding(y, numbers, relation):
+                second = "another sensor of the target or computed from it; name it under features if it is a sensor"
+                left_out[copy] = f"maybe a leak: {second} ({path} = {relation.text}, but for an error of its own)"
     return Narrowed(_without(event, left_out), left_out, {}, notes)
 
 
@@ -158,16 +180,15 @@ def without_derived(event: Event, events: Events, never: Collection[str]) -> Nar
     left = {path: events.features[:, j].astype(np.float64) for j, path in enumerate(event.numbers) if path not in never}
     left = {path: x for path, x in left.items() if len(np.unique(x[np.isfinite(x)][:1000])) > 2}
     left_out: dict[str, str] = {}
-    notes: list[str] = []
     for path in reversed(list(left)):
         others = {name: x for name, x in left.items() if name != path and name not in left_out}
         relation = find_relation(left[path], others)
-        if relation is None:
+        if relation is None or not _is_rounding(left[path], others, relation):
             continue
         if len(relation.terms) == 1 or relation.is_sum:
             what = f"the sum of {' and '.join(relation.terms)}" if relation.is_sum else f"{relation.text}"
             left_out[path] = f"{what} in all rows: it holds nothing of its own, and would explain the others away"
-    return Narrowed(_without(event, left_out), left_out, {}, notes)
+    return Narrowed(_without(event, left_out), left_out, {}, [])
 
 
 def _without(event: Event, left_out: Collection[str]) -> Event:
