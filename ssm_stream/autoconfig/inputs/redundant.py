@@ -103,7 +103,8 @@ def _is_rounding(y: Floats, columns: dict[str, Floats], relation: Relation) -> b
         left = left - factor * columns[path]
         steps.append(abs(factor) * _step(columns[path]))
     left = left[np.isfinite(left)]
-    return bool(np.std(left) <= max(ROUNDED * float(np.linalg.norm(steps)), EXACT * EXACT * np.nanstd(y)))
+    rounding = ROUNDED * float(np.linalg.norm(steps))
+    return float(np.std(left)) <= max(rounding, EXACT * EXACT * float(np.nanstd(y)))
 
 
 def _step(column: Floats) -> float:
