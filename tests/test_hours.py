@@ -107,6 +107,18 @@ def test_an_input_explains_an_hour(by: float) -> None:
     assert found == (0 if by else 4)
 
 
+def test_an_input_that_has_not_moved_yet_has_no_effect() -> None:
+    """A setpoint is the same for three weeks: what its sums are rounded by has taught nothing of it."""
+    rng = np.random.default_rng(0)
+    n = 21 * A_DAY
+    y = 50.0 + 3.0 * np.sin(2 * np.pi * np.arange(n) / A_DAY) + wandering(rng, n, 0.8, 0.8)
+    engine = Engine(config("features: [setpoint]"))
+    run(engine, events_of(y, np.full((n, 1), 20.1)))
+    weight = engine.target_engines[0].store.shared.hours.weight[0]
+    assert not weight[:, 0].any()
+    assert weight[0, 1:].any()
+
+
 def weekends(n: int) -> NDArray[np.bool_]:
     return np.arange(n) // A_DAY % 7 >= 5
 

@@ -207,10 +207,11 @@ SSM_INLINE bool is_held(double moved, double n, double day_part) { return moved 
 // What is between two events, in days, or in what is joined of them.
 SSM_INLINE double part_of(double day_part) { return min(day_part, 1.0 / EVENTS_LEAST); }
 
-// Input j, within so many deviations of its mean; where it is unknown, that.
+// Input j, within so many deviations of its mean, to the bit where it is; where it is unknown, that mean.
 SSM_INLINE double within(const Usual& of, const double* u, i64 j) {
-    const double usual = of.mean[j], limit = WINSOR * std::sqrt(of.variance[j]);
-    return unknown(u[j]) ? usual : limit > 0.0 ? usual + clip(u[j] - usual, limit) : u[j];
+    const double usual = of.mean[j], limit = WINSOR * std::sqrt(of.variance[j]), off = u[j] - usual;
+    if (unknown(u[j])) return usual;
+    return limit > 0.0 && std::fabs(off) > limit ? usual + std::copysign(limit, off) : u[j];
 }
 
 // Learn what inputs and target are off the means of the day so far, and the means of the inputs; no value counts for more than so many

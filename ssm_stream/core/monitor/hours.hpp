@@ -31,6 +31,7 @@ constexpr double RIDGE_CODE = 1.0;   // hours: what a small part of one shows of
 constexpr double MOST = 2.5;         // rms that a gap counts for in it
 constexpr double WINSOR_GAP = 3.0, SIZE_MOST = 8.0;  // rms of the pool, mean sizes, that a gap teaches as
 constexpr double ALONG_MOST = 0.999;
+constexpr double ROUNDING = 1e-12;   // of a mean: what an input that is always the same seems to move by
 constexpr int SWEEPS = 2;            // of Gauss and Seidel, an hour
 
 // columns of `number`: the hour since 1970, of the clock; sum and number of its targets; of a usual one; hours; the first one; the usual mean;
@@ -120,6 +121,7 @@ inline void end_hour(const Hours& s, const Setting& with) {
         const double now = season ? s.sum[j] : s.sum[j] / events;
         if (n == 0.0) s.base[j] = now;
         s.off[j] = unknown(now) || unknown(s.base[j]) ? 0.0 : now - s.base[j];
+        if (std::fabs(s.off[j]) <= ROUNDING * std::fabs(s.base[j])) s.off[j] = 0.0;
         if (unknown(s.base[j])) s.base[j] = now;
         made += s.weight[OF_TARGET * s.D + j] * s.off[j], wide += s.weight[OF_SIZE * s.D + j] * s.off[j];
     }
