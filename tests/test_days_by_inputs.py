@@ -143,6 +143,24 @@ def test_a_bad_reading_at_the_start_hides_nothing(event: str) -> None:
         assert found[0].row <= 26 * A_DAY
 
 
+def test_the_first_move_of_an_input_shows_little_of_what_it_does() -> None:
+    """A setpoint that was the same for three weeks moves, and does nothing to the target: all that is known of it comes
+    from one day, in which the target has wandered besides."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        wave, pushes = (
+            np.sin(2 * np.pi * np.arange(A_DAY) / A_DAY),
+            0.8 * np.sqrt(1 - 0.8**2) * rng.normal(size=35 * A_DAY),
+        )
+        wander = np.zeros(35 * A_DAY)
+        for i in range(1, wander.size):
+            wander[i] = 0.8 * wander[i - 1] + pushes[i]
+        y = 50.0 + 3.0 * np.tile(wave, 35) + wander
+        setpoint = np.where(np.arange(y.size) < 21 * A_DAY + A_DAY // 5, 20.1, 20.1 + (2.0 if seed % 2 else -2.0))
+        found = alerts_of(y.reshape(35, A_DAY), setpoint.reshape(35, A_DAY, 1), "features: [setpoint], lags: 0")
+        assert not [each for each in found if is_by_days(each)]
+
+
 @pytest.mark.parametrize("by", [0.0, 0.5])
 def test_days_go_on_with_another_input(by: float) -> None:
     """The state of three weeks is converted; of the new input nothing is known, and the day goes on."""
@@ -159,6 +177,7 @@ def test_days_go_on_with_another_input(by: float) -> None:
             assert np.isnan(after[0])
             assert after[1] == before[0]
         assert (now.shared.days.scatter[0, 1:, 1:] == was.shared.days.scatter[0]).all()
+        assert now.shared.days.fourth[0].tolist() == [0.0, *was.shared.days.fourth[0]]
         assert not now.shared.days.scatter[0, 0].any()
         _, alerts = run(then, made(y[at:], columns[at:], ts=ts[at:]))
         found = [each for each in alerts if each.message["kind"] == "drift" and each.row <= 5 * A_DAY]

@@ -37,10 +37,12 @@ class DaysPoolState(NamedTuple):
 
     events (P,): events learned
     scatter (P, F + 1, F + 1): mean products of what features and target are off the means of their entity's day
+    fourth (P, F): means of the fourth power of what features are off them
     """
 
     events: NDArray[np.float64]
     scatter: NDArray[np.float64]
+    fourth: NDArray[np.float64]
 
 
 def judged(number: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -210,6 +210,7 @@ inline void place_fields(Placer& put, DaysFields& f, i64 features) {
 inline void place_fields(Placer& put, DaysPoolFields& f, i64 features) {
     put("events", f.events, {});
     put("scatter", f.scatter, {features + 1, features + 1});
+    put("fourth", f.fourth, {features});
     put.finish();
 }
 inline void place_fields(Placer& put, HoursFields& f, i64 features) {

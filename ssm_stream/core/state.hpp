@@ -8,7 +8,7 @@ namespace ssm {
 struct IntervalFields { Field<double> scale, width, tail, largest; Field<std::int16_t> hours; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
 struct DaysFields { Field<double> number, mean, base; };
-struct DaysPoolFields { Field<double> events, scatter; };
+struct DaysPoolFields { Field<double> events, scatter, fourth; };
 struct HoursFields { Field<double> number, sum, base; };
 struct HoursPoolFields { Field<double> learned, scatter, product, weight; Field<std::uint8_t> place; };
 struct ErrorScaleFields { Field<double> number; Field<float> rest, value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };

@@ -16,7 +16,9 @@
 // entity's day (the within estimator of panels; Wooldridge, Econometric Analysis, ch. 10): what creeps from one day to the next has no part in
 // that. A day of another load is no other day then, and a fault not hidden behind it. Where inputs make days differ by more than they do
 // anyway, as where both follow the clock and else have nothing in common, days are compared without. β is known up to its standard error: what a
-// day's inputs are off by far more than they move within days makes z smaller by it. In an alert an entity teaches none of it.
+// day's inputs are off by far more than they move within days makes z smaller by it. That error takes each event for news of β. What moved within a
+// few days only, as a setpoint that is changed for the first time in weeks, has shown itself with whatever else these days did: while moves come
+// from so few days, a day of them counts as one event. In an alert an entity teaches none of it.
 //
 // A day is that of the entity's calendar. Where it usually has few events, as of one reading, or a flight, a day, as many are joined as have
 // enough. Else one with few is a part of a day, and counts for nothing. So do those in which the target
@@ -44,6 +46,8 @@ constexpr double MEMORY = 3000.0;    // events of an entity that β is of
 constexpr double RIDGE = 0.01;       // of the inputs' variances
 constexpr double WORSE = 1.5;        // times as far off as without inputs days may usually be
 constexpr double SOLVED = 1e-12;     // of the square of what is left
+constexpr double NORMAL = 3.0;       // fourth power over the square of the variance, of what moves alike at all events
+constexpr double POWER_MOST = 1e150;  // of a square that is squared again
 
 // columns of a comparison: baseline; mean square and zero crossings of the gap; the last gap; how far the last two are off, over the limit,
 // with their sign; days on its side that the mean square has not learned yet, and the sum of their squares; baseline and mean square before an
@@ -61,6 +65,7 @@ struct Usual { const double *mean, *variance; double spread; };
 struct Days {
     double *number, *mean, *base;     // of the entity: (F,) means of the inputs, of the day so far and of the days before; NaN: not known
     double *events, *scatter;         // of the pool: events, and (F + 1, F + 1) mean products of what inputs and target are off their day's means
+    double* fourth;                   // of the pool: (F,) means of the fourth power of what inputs are off them
     double* room;
     i64 F, width;
     SSM_INLINE Days(const EngineState& state, i64 k, i64 e) : F(state.learner.p.features), width(level_room(F + 1)) {
@@ -68,6 +73,7 @@ struct Days {
         char *row = m.days.row(e), *pool = m.days_pool.row(k);
         number = m.days_fields.number.in(row), mean = m.days_fields.mean.in(row), base = m.days_fields.base.in(row);
         events = m.days_pool_fields.events.in(pool), scatter = m.days_pool_fields.scatter.in(pool);
+        fourth = m.days_pool_fields.fourth.in(pool);
         room = state.learner.w.levels;
     }
 };
@@ -99,6 +105,14 @@ inline double solve(const Days& s) {
     return out;
 }
 
+// By how much more than an event each the events in which input j moves are alike: those of a day, while it has moved in few. Days in which it has
+// moved are all of them where its kurtosis is that of noise, and fewer by what that is more.
+inline double alike(const Days& s, i64 j, double events) {
+    const double variance = s.scatter[j * (s.F + 1) + j], day = max(s.number[USUAL], 1.0);
+    const double shown = events / day * min(NORMAL * variance * variance / s.fourth[j], 1.0);
+    return s.fourth[j] > 0.0 ? min(day / (shown * shown), day) : 0.0;
+}
+
 // entities: of the pool
 inline ByInputs by_inputs(const Days& s, double entities) {
     const i64 F = s.F, n = F + 1;
@@ -110,11 +124,15 @@ inline ByInputs by_inputs(const Days& s, double entities) {
         left[j] = unit[j] * s.scatter[F * n + j];
     }
     const double explained = solve(s);
-    double by = 0.0;
-    for (i64 j = 0; j < F; ++j) by += b[j] * unit[j] * off(j);
+    const double events = min(*s.events, MEMORY * max(entities, 1.0));
+    double by = 0.0, parts = 0.0, more = 0.0;
+    for (i64 j = 0; j < F; ++j) {
+        const double part = b[j] * unit[j] * off(j);
+        by += part, parts += std::fabs(part), more += std::fabs(part) * alike(s, j, events);
+    }
     for (i64 j = 0; j < F; ++j) left[j] = unit[j] * off(j);
-    const double leverage = solve(s), unexplained = max(s.scatter[F * n + F] - explained, 0.0), events = min(*s.events, MEMORY * max(entities, 1.0));
-    const double error = events > 0.0 ? std::sqrt(unexplained * leverage / events) : 0.0;
+    const double leverage = solve(s), unexplained = max(s.scatter[F * n + F] - explained, 0.0), variance = unexplained * leverage / events;
+    const double error = events > 0.0 ? std::sqrt(variance * (1.0 + (parts > 0.0 ? more / parts : 0.0))) : 0.0;
     return std::isfinite(by) && std::isfinite(error) ? ByInputs{by, error} : ByInputs{0.0, 0.0};
 }
 
@@ -229,6 +247,10 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
     if (before == 0.0 || s.number[USUAL] == 0.0 || !teaches) return;  // on its first day an entity does not know yet what counts for too much
     off[F] = clip(y - s.number[SUM] / before, WINSOR * of.spread);
     const double rate = max(1.0 / ++*s.events, 1.0 / (MEMORY * max(entities, 1.0))), weight = before * share;
+    for (i64 j = 0; j < F; ++j) {
+        const double square = min(weight * off[j] * off[j], POWER_MOST);
+        s.fourth[j] += rate * (square * square - s.fourth[j]);
+    }
     for (i64 i = 0; i < n; ++i) {
         double* __restrict row = s.scatter + i * n;
         const double by = weight * off[i];

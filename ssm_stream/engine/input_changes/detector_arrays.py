@@ -39,6 +39,8 @@ def days_pool_array(inputs: InputMap, name: str, array: Array) -> Array:
     """Return an array of `DaysPoolState`, whose columns are the features, then the target."""
     if name == "events":
         return array
+    if name == "fourth":
+        return take(array, inputs.features, 1)
     columns = np.append(inputs.features, inputs.old.features)
     return take(take(array, columns, 1), columns, 2)
 
