@@ -138,7 +138,9 @@ inline void end_hour(const Hours& s, const Setting& with) {
         compare(hour, gap / usually, mean_shift::QUANTUM * with.step / usually, with.budget);
     }
     const double taught = known ? clip(gap, WINSOR_GAP * std::sqrt(pool[TAUGHT])) : gap, large = known ? min(std::fabs(gap), SIZE_MOST * size) : std::fabs(gap);
-    const double rate = max(RATE, 1.0 / (n + 1.0)), shared = max(RATE / max(with.entities, 1.0), 1.0 / ++pool[LEARNED]), moved = made + taught;
+    // What is off, as by a fault, is not what is usual: else the hours after it are measured by it, and what moves meanwhile seems to make it.
+    const double part = known && std::fabs(hour[FAR]) > mean_shift::HOLD ? mean_shift::HELD : 1.0;
+    const double rate = part * max(RATE, 1.0 / (n + 1.0)), shared = part * max(RATE / max(with.entities, 1.0), 1.0 / ++pool[LEARNED]), moved = made + taught;
     for (i64 i = 0; i < used; ++i) {
         double* __restrict row = s.scatter + i * s.D;
         const double by = counts * s.off[i];
