@@ -182,6 +182,18 @@ def test_what_begins_anew_by_the_clock_is_a_total_and_a_tank_is_a_signal() -> No
         assert {"tank", "seconds", "x"} <= {*draft.event.columns, *draft.event.targets}
 
 
+def test_what_is_fed_at_set_hours_is_a_signal_and_no_total() -> None:
+    """A feeder's grams by six times a day, zero in between: they "only grow, and begin anew by the clock, every hour"."""
+    rng = np.random.default_rng(0)
+
+    def fed(i: int, m: int) -> float:
+        return round(float(rng.normal(50, 3)), 1) if i % 144 in (36, 54, 72, 90, 108, 120) else 0.0
+
+    draft = decided(plant(3000, 2, 10, feed=fed, x=noise(seed=2)), "x")
+    assert "feed" not in draft.left_out
+    assert "feed" in {*draft.event.columns, *draft.event.targets}
+
+
 def machine(n: int = 2400, seed: int = 0) -> list[dict[str, Any]]:
     """Load by shifts, air with a daily course and a little weather; oil follows both, and vibration follows load."""
     rng = np.random.default_rng(seed)

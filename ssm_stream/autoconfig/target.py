@@ -276,7 +276,8 @@ def _clock_of_resets(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArra
     near_zero = [
         np.count_nonzero(run[at + 1] <= np.diff(run).max(initial=0.0)) for run, at in zip(runs, fallen, strict=True)
     ]
-    if sum(near_zero) < MIN_AT_CLOCK * len(after) or _repeats([run[at] for run, at in zip(runs, fallen, strict=True)]):
+    ends = list(zip(runs, fallen, strict=True))
+    if sum(near_zero) < MIN_AT_CLOCK * len(after) or _repeats([run[at] for run, at in ends]) or _are_pulses(ends):
         return None
     for hours in CLOCKS:
         period, late = hours * HOUR_MS, HOUR_MS if hours >= 24 else 0  # local clocks change by an hour
@@ -293,6 +294,13 @@ def _clock_of_resets(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArra
             if passed <= (1.0 - MIN_AT_CLOCK) * len(hit):
                 return hours
     return None
+
+
+def _are_pulses(ends: Sequence[tuple[NDArray[np.float64], NDArray[np.intp]]]) -> bool:
+    """Return whether numbers are zero until just before most resets: what is fed or dosed at set hours is measured then,
+    and counts nothing. ends: of each entity, the numbers, and the rows before its resets"""
+    after_zero = sum(int(np.count_nonzero((at > 0) & (run[at - 1] == 0.0))) for run, at in ends)
+    return 2 * after_zero > sum(len(at) for _, at in ends)
 
 
 def _repeats(ends: Sequence[NDArray[np.float64]]) -> bool:
