@@ -183,7 +183,7 @@ def test_what_begins_anew_by_the_clock_is_a_total_and_a_tank_is_a_signal() -> No
 
 
 def test_what_is_fed_at_set_hours_is_a_signal_and_no_total() -> None:
-    """A feeder's grams by six times a day, zero in between: they "only grow, and begin anew by the clock, every hour"."""
+    """A feeder's grams, six times a day, zero in between: they "only grow, and begin anew by the clock, every hour"."""
     rng = np.random.default_rng(0)
 
     def fed(i: int, m: int) -> float:

@@ -297,8 +297,8 @@ def _clock_of_resets(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArra
 
 
 def _are_pulses(ends: Sequence[tuple[NDArray[np.float64], NDArray[np.intp]]]) -> bool:
-    """Return whether numbers are zero until just before most resets: what is fed or dosed at set hours is measured then,
-    and counts nothing. ends: of each entity, the numbers, and the rows before its resets"""
+    """Return whether numbers are zero until just before most resets: what is fed at set hours is measured then, and
+    counts nothing. ends: of each entity, the numbers, and the rows before its resets"""
     after_zero = sum(int(np.count_nonzero((at > 0) & (run[at - 1] == 0.0))) for run, at in ends)
     return 2 * after_zero > sum(len(at) for _, at in ends)
 
