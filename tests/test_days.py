@@ -184,6 +184,8 @@ HELD = {
     "a laboratory, weekly": lambda rng: (24.0 + 0.9 * rng.normal(size=26)).repeat(7 * A_DAY),
     "one that wanders": lambda rng: (24.0 + np.cumsum(0.5 * rng.normal(size=182))).repeat(A_DAY),
     "a setpoint": lambda rng: (20.0 + 2.0 * rng.integers(-2, 3, size=26)).repeat(7 * A_DAY),
+    "rain": lambda rng: np.where(rng.random(182 * A_DAY) < 0.05, rng.gamma(0.5, 4.0, size=182 * A_DAY), 0.0),
+    "irrigation": lambda rng: (np.arange(182 * A_DAY) % A_DAY == 12) * rng.normal(9.0, 0.5, size=182 * A_DAY),
     "rare pulses": lambda rng: (rng.random(182 * A_DAY) < 0.02) * rng.exponential(5.0, size=182 * A_DAY),
     "a pump in standby": lambda rng: (30.0 + rng.normal(size=182 * A_DAY)) * (np.arange(182 * A_DAY) >= 60 * A_DAY),
 }
@@ -197,3 +199,17 @@ def test_what_held_values_do_anyway_is_no_news(kind: str) -> None:
         alerts = creeping(HELD[kind](np.random.default_rng(seed)))
         found += sum(each.message["phase"] == "started" for each in alerts)
     assert found <= 1.2 * 22
+
+
+@pytest.mark.parametrize(("a_day", "pulses"), [(48, 2), (48, 8), (144, 6), (144, 24), (1440, 6)])
+def test_pulses_that_no_longer_come_are_found(a_day: int, pulses: int) -> None:
+    """A feeder that is out for three days: rests are most of its events, and one more shows nothing."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        y = np.zeros((48, a_day))
+        at = (np.arange(pulses) * a_day) // pulses + a_day // (2 * pulses)
+        y[:, at] = rng.normal(50.0, 3.0, size=(48, pulses))
+        y[40:43] = 0.0
+        started = [each for each in creeping(y) if each.message["phase"] == "started"]
+        assert [each.row // a_day for each in started] == [42]
+        assert "lower for two days or more: its mean is 0 in the last one" in started[0].message["summary"]

@@ -16,7 +16,7 @@ ROOM, UPPER, LOWER, WIDER = 3, 2, 3, 11
 # columns of ErrorScaleState.number
 SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST, TARGET = range(8)
 # columns of ErrorScaleState.rest
-STANDING, USUAL_REST = range(2)
+STANDING, USUAL_REST, RISES = range(3)
 # STANDING where the target differs from the one before
 MOVED = 1.0
 # events of `USUAL_REST`'s memory (`monitor/rest.hpp`)
@@ -30,8 +30,9 @@ class ErrorScaleState(NamedTuple):
 
     number (E, 8) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
         the prediction; log of the scale without context; the last scale, in the target's unit; the target before
-    rest (E, 2) float32: 0 without a target, else 1 and the events in a row at which it has stood still, negative where
-        it was not as predicted at the latest; how many they usually are
+    rest (E, 3) float32: 0 without a target, else 1 and the events in a row at which it has stood still, negative where
+        it was not as predicted at the latest; how many they usually are; of its latest moves, the share that ended a
+        rest, less a half
     value (E, 12) float32: how large whitened errors over their scale have been recently, and the mean of its log;
         decayed losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of
         negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale;

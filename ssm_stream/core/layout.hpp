@@ -51,7 +51,7 @@ template <> inline const char* type_name<std::uint8_t>() { return "|u1"; }
 template <> inline const char* type_name<std::uint16_t>() { return "<u2"; }
 template <> inline const char* type_name<std::int16_t>() { return "<i2"; }
 
-// Lays out fields one after another: those that are read as vectors begin at a cache line.
+// Lays out fields one after another, each at a multiple of its element; those that are read as vectors begin at a cache line.
 struct Placer {
     i64 size = 0;
     bool vectors = false;
@@ -65,7 +65,7 @@ struct Placer {
             bytes *= i + 1 == shape.size() ? rounded(shape[i], lanes) : shape[i];
         }
         info.bytes = bytes + room * static_cast<i64>(sizeof(T));
-        info.at = field.at = rounded(size, lanes > 1 ? 64 : 8);
+        info.at = field.at = rounded(size, lanes > 1 ? i64(64) : i64(sizeof(T)));
         size = info.at + info.bytes;
         vectors = vectors || lanes > 1;
         fields.push_back(std::move(info));
@@ -266,7 +266,7 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
 // D: inputs, with the features
 inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
     put("number", f.number, {8});
-    put("rest", f.rest, {2});
+    put("rest", f.rest, {3});
     put("value", f.value, {12});
     put("mean", f.mean, {CONTEXT});
     const i64 beyond = rounded(D, 8) - D;  // to whole vectors

@@ -407,11 +407,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         double* day = by_day.number;
         const double day_part = 1000.0 * gap / error_scale::DAY_MS, days_part = days::part_of(day_part);
         if (new_stay(state.learner.w)) days::change(day, state.learner.w.unsure[DOUBTS] * days_part);
-        const bool held = days::is_held(context.number[error_scale::SEEN], static_cast<double>(j.n), day_part);
+        const bool pulses = error_scale::comes_in_pulses(context, j.y);
+        const bool held = pulses || days::is_held(context.number[error_scale::SEEN], static_cast<double>(j.n), day_part);
         if (held || (!quiet && !standing)) {
             // A fault that goes one way for a day goes along with whatever input does so, and the slope is that of the whole pool.
             const bool teaches = !held && !episodes::any_open(state.monitor, e, 3);
-            days::observe(by_day, of, j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * days_part, entities, teaches});
+            days::observe(by_day, of, j.u, j.y, static_cast<double>(j.steps[1]), {context.pool_number[error_scale::STEP], budget * days_part, entities, teaches, pulses});
         }
         const hours::Hours by_hour(state, j.k, e);
         const double hour_part = HOURS * day_part;
@@ -423,11 +424,14 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         }
         const double usual_error = error_scale::usual(context), off = hours::off(by_hour.number, usual_error);
         double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
+        // Of pulses one event shows little, and their mean of a day much.
+        const double usual_of_day = pulses ? usual_error / max(day[days::USUAL], 1.0) : usual_error;
         // Days and hours are judged at work: of a machine that has stopped they are as they were, which neither begins an alert nor keeps one
-        // of errors open.
+        // of errors open. What comes in pulses stops with each, and its days go on.
         const bool of_days = detector.number[drift::CHANGE] >= drift::BY_DAYS && episode[episodes::OPEN] != 0.0;
         const bool stopped = quiet && error_scale::stood(context) >= stop && !of_days;
-        const double crept = stopped ? 0.0 : min(max(days::crept(day, usual_error), off), SCORE_MOST);
+        const double at_work = stopped ? 0.0 : off, of_day = stopped && !pulses ? 0.0 : days::crept(day, usual_of_day);
+        const double crept = min(max(of_day, at_work), SCORE_MOST);
         if (j.n >= r.warmup) {
             // What creeps from day to day is the new normal before the next one is over, with which others may begin.
             const bool creeps = crept > mean_shift::HOLD, by_days = detector.number[drift::CHANGE] >= drift::BY_DAYS && creeps;
@@ -435,7 +439,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             // A rest says nothing of errors to come: a machine that pauses has not recovered. One that has stopped has no errors any more.
             const bool calm = drift::is_calm(detector);
             const double score = max(evidence, crept);
-            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = off == crept ? drift::BY_HOURS + (by_hour.number[hours::FAR] > 0.0 ? 0.0 : 1.0) : drift::BY_DAYS + (day[days::judged(day) + days::FAR] > 0.0 ? 0.0 : 1.0);
+            if (crept > 1.0 && evidence < 1.0 && episode[episodes::OPEN] == 0.0) detector.number[drift::CHANGE] = at_work == crept ? drift::BY_HOURS + (by_hour.number[hours::FAR] > 0.0 ? 0.0 : 1.0) : drift::BY_DAYS + (day[days::judged(day) + days::FAR] > 0.0 ? 0.0 : 1.0);
             episodes::Heard event{j.n, j.time, score, evidence >= 1.0 || crept > 1.0, (calm || quiet) && !creeps, longest, calm ? 0.0 : stop};
             if (evidence >= 1.0) {
                 // Machines that stand several times a day: what has been an alert of a few of them is none of the others.
@@ -448,7 +452,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             if (phase[ENDED + 1] == episodes::ABSORBED) {
                 if (!by_days) drift::rebase(detector);
                 // Else the last one is as those before, and no better a baseline than these.
-                if (days::crept(day, usual_error) > mean_shift::HOLD) days::rebase(day);
+                if (days::crept(day, usual_of_day) > mean_shift::HOLD) days::rebase(day);
                 if (off > mean_shift::HOLD) hours::rebase(by_hour.number);
             }
             number[3] = score;

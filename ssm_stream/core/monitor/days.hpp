@@ -22,7 +22,7 @@
 //
 // A day is that of the entity's calendar. Where it usually has few events, as of one reading, or a flight, a day, as many are joined as have
 // enough. Else one with few is a part of a day, and counts for nothing. So do those in which the target
-// rests, unless it does nearly always (`is_held`), and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
+// rests, unless it does nearly always (`is_held`), or comes in pulses, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
 // the baseline begins anew with the next one.
 #pragma once
 #include "drift.hpp"
@@ -38,6 +38,7 @@ constexpr double PART = 0.5;         // of a usual day's events: a day with fewe
 constexpr double EVENTS_LEAST = 6.0, EVENTS_RATE = 0.2;  // of a day: those with fewer are joined
 constexpr double HELD_EVENTS = 12.0, HELD_PART = 0.5;  // of a day, and of all: a target that moves at fewer is held
 constexpr double FREEDOM = 2.0, FREEDOM_MOST = 2.0 / RATE;  // degrees of freedom of a zero crossing: independent days have one in two
+constexpr double FREEDOM_OF_PULSES = 3.0;  // as of rain, whose dry weeks are usual
 constexpr double MOST = 2.0;         // deviations of a gap that teach baseline and rms
 constexpr double LEARNED = 0.25;     // of the square of a gap that has become the new normal
 constexpr double BACK = 10.0;        // days within which the new normal may be over, as after a holiday
@@ -136,8 +137,8 @@ inline ByInputs by_inputs(const Days& s, double entities) {
     return std::isfinite(by) && std::isfinite(error) ? ByInputs{by, error} : ByInputs{0.0, 0.0};
 }
 
-// What a day's judgement needs beside its mean: days before; the target's least scale; the limit
-struct Judgement { double days, least, limit; };
+// What a day's judgement needs beside its mean: days before; the target's least scale; the limit; the most degrees of freedom
+struct Judgement { double days, least, limit, freedom; };
 
 // Learn the gaps of the days on one side that are not learned yet. n: days
 SSM_INLINE void learn_run(double* row, double n) {
@@ -150,7 +151,7 @@ SSM_INLINE void learn_run(double* row, double n) {
 inline void compare(double* row, double mean, const ByInputs& inputs, const Judgement& of) {
     const double n = of.days, by = inputs.by, gap = mean - row[BASE] - by, before = row[GAP];
     const double size = gap * before > 0.0 ? min(std::fabs(gap), std::fabs(before)) : 0.0;
-    const double unit = mean_shift::unit_of(std::sqrt(row[SQUARE]), of.least, 0.0, row[BASE]), df = max(min(FREEDOM * row[CROSSED], FREEDOM_MOST), 1.0);
+    const double unit = mean_shift::unit_of(std::sqrt(row[SQUARE]), of.least, 0.0, row[BASE]), df = max(min(FREEDOM * row[CROSSED], of.freedom), 1.0);
     const double unsure = std::sqrt(unit * unit + inputs.error * inputs.error);
     const bool known = n >= FROM && row[SQUARE] > 0.0;
     const double z = size / unsure, far = known ? df * series::log(1.0 + z * z / df) / of.limit : 0.0, rate = max(RATE, 1.0 / (n + 1.0));
@@ -185,8 +186,11 @@ SSM_INLINE void come_back(double* day, double mean, double by) {
 // Is it over with the day of the calendar? One with few events goes on into the next, where those of the entity usually have few.
 SSM_INLINE bool is_whole(const double* day) { return day[EVENTS] >= EVENTS_LEAST || day[USUAL] * PART >= EVENTS_LEAST; }
 
-// step: the target's smallest; entities: of the pool
-inline void end_day(const Days& s, double step, double budget, double entities) {
+// The target's smallest step; days (`part_of`) between false alarms; entities of the pool; does the target show what inputs do to it, and come in
+// pulses?
+struct Setting { double step, budget, entities; bool teaches, pulses; };
+
+inline void end_day(const Days& s, const Setting& of_target) {
     double *day = s.number, *plain = day + PLAIN, *with = day + WITH_INPUTS;
     const double events = day[EVENTS], mean = day[SUM] / events, usual = day[USUAL];
     day[USUAL] += usual > 0.0 ? EVENTS_RATE * (events - usual) : events;
@@ -199,8 +203,10 @@ inline void end_day(const Days& s, double step, double budget, double entities) 
         day[ANEW] = day[SINCE] = 0.0, day[DAYS] = min(day[DAYS], AGAIN);
         return;
     }
-    const Judgement of{n, mean_shift::QUANTUM * step, mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(budget, RAREST)))};
-    const ByInputs inputs = s.F > 0 ? by_inputs(s, entities) : ByInputs{0.0, 0.0};
+    const double least = mean_shift::QUANTUM * of_target.step / (of_target.pulses ? events : 1.0), freedom = of_target.pulses ? FREEDOM_OF_PULSES : FREEDOM_MOST;
+    const double limit = mean_shift::chi_square_limit(1.0, 2.0, mean_shift::normal_limit(2.0 * max(of_target.budget, RAREST)));
+    const Judgement of{n, least, limit, freedom};
+    const ByInputs inputs = s.F > 0 ? by_inputs(s, of_target.entities) : ByInputs{0.0, 0.0};
     if (day[SINCE] > 0.0 && ++day[SINCE] <= BACK) come_back(day, mean, inputs.by);
     compare(plain, mean, {0.0, 0.0}, of);
     if (s.F == 0) return;
@@ -258,15 +264,12 @@ inline void learn_inputs(const Days& s, const Usual& of, const double* u, double
     }
 }
 
-// The target's smallest step; days (`part_of`) between false alarms; entities of the pool; does the target show what inputs do to it?
-struct Setting { double step, budget, entities; bool teaches; };
-
 // Learn a target. u: (F,) inputs; weekday: from 0
 inline void observe(const Days& s, const Usual& of, const double* u, double y, double weekday, const Setting& with) {
     double* day = s.number;
     if (day[DAY] != weekday + 1.0) {
         if (is_whole(day)) {
-            if (day[EVENTS] > 0.0) end_day(s, with.step, with.budget, with.entities);
+            if (day[EVENTS] > 0.0) end_day(s, with);
             day[SUM] = day[EVENTS] = 0.0;
         }
         day[DAY] = weekday + 1.0;

@@ -60,8 +60,8 @@ constexpr double REPEATS_AFTER[FEATURES] = {0.0, 0.0, DAY_MS, DAY_MS, DAY_MS, DA
 // target before
 enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, TARGET };
 // columns of `rest`: none yet, or 1 + events in a row at which the target has stood still, negative where it was not as predicted at
-// the latest; how long it usually does
-enum { STANDING, USUAL_REST };
+// the latest; how long it usually does; of its moves lately the share that ended a rest, less a half
+enum { STANDING, USUAL_REST, RISES };
 constexpr float NO_TARGET = 0.0f, MOVED = 1.0f;
 // columns of `value`: recent size of whitened errors, mean of its log; losses; c; u, and the decayed sum of ρ²; the last error
 // over its scale; products of neighbours and squares; usual size of whitened errors; of the clock, as a place is free here: `others_of`
