@@ -32,6 +32,11 @@ PARTITIONS = 2
 def add_partitions(kafka: Kafka, topic: str, total: int) -> None:
     client = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     client.create_partitions([NewPartitions(topic, total)])[topic].result(20)
+    deadline = time.monotonic() + 20
+    # The controller has them before the broker does.
+    while len(client.list_topics(topic, 10).topics[topic].partitions) < total:
+        assert time.monotonic() < deadline, f"{topic} has not got {total} partitions after 20 s"
+        time.sleep(0.05)
 
 
 class Load:

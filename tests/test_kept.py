@@ -34,7 +34,7 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.recovery.bytewax_db import RecoveryError
-from ssm_stream.recovery.checkpoint_files import ShardCheckpoints
+from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, flush
 from ssm_stream.recovery.comparison import hash_directory, hash_file
 from ssm_stream.recovery.directory import open_recovery
 from ssm_stream.recovery.export import export_state, import_state
@@ -120,6 +120,7 @@ def run(path: Path, stop: int, workers: int = 1) -> Told:
     cluster_main(
         flow, [], 0, recovery_config=recovery.config, epoch_interval=timedelta(0), worker_count_per_proc=workers
     )
+    flush()  # files that no longer serve go on another thread, and a copy would miss one
     recovery.lock.close()
     told: Told = {}
     for _, (batch, predictions, *_) in out:
