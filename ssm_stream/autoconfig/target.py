@@ -272,11 +272,9 @@ def _clock_of_resets(runs: Sequence[NDArray[np.float64]], times: Sequence[NDArra
     fallen = [np.flatnonzero(np.diff(run) < 0) for run in runs]
     after = np.concatenate([ts[at] for ts, at in zip(times, fallen, strict=True)])
     before = np.concatenate([ts[at + 1] for ts, at in zip(times, fallen, strict=True)])
-    # What was counted since a reset is no more than what is at most in the time between two rows.
-    near_zero = [
-        np.count_nonzero(run[at + 1] <= np.diff(run).max(initial=0.0)) for run, at in zip(runs, fallen, strict=True)
-    ]
     ends = list(zip(runs, fallen, strict=True))
+    # What was counted since a reset is no more than what is at most in the time between two rows.
+    near_zero = [np.count_nonzero(run[at + 1] <= np.diff(run).max(initial=0.0)) for run, at in ends]
     if sum(near_zero) < MIN_AT_CLOCK * len(after) or _repeats([run[at] for run, at in ends]) or _are_pulses(ends):
         return None
     for hours in CLOCKS:

@@ -21,9 +21,9 @@
 // from so few days, a day of them counts as one event. In an alert an entity teaches none of it.
 //
 // A day is that of the entity's calendar. Where it usually has few events, as of one reading, or a flight, a day, as many are joined as have
-// enough. Else one with few is a part of a day, and counts for nothing. So do those in which the target
-// rests, unless it does nearly always (`is_held`), or comes in pulses, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands by every other week:
-// the baseline begins anew with the next one.
+// enough. Else one with few is a part of a day, and counts for nothing. So do those in which the target rests, unless it does nearly always
+// (`is_held`), or comes in pulses, and the day of a change of a category that usually stays for longer than two days, as of a machine that stands
+// by every other week: the baseline begins anew with the next one.
 #pragma once
 #include "drift.hpp"
 #include "mean_shift.hpp"
@@ -278,7 +278,8 @@ inline void observe(const Days& s, const Usual& of, const double* u, double y, d
     day[SUM] += y, day[EVENTS] += 1.0;
 }
 
-// How far the latest whole days are off, over the limit: more than 1 is an alarm. usual: error of an event
+// How far the latest whole days are off, over the limit: more than 1 is an alarm. usual: error of an event, or what it is of the mean of a day where
+// the target comes in pulses
 inline double crept(const double* day, double usual) {
     const double* row = day + judged(day);
     const double far = std::fabs(row[FAR]);

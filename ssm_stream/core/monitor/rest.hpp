@@ -18,10 +18,10 @@ namespace ssm::SSM_ISA::error_scale {
 constexpr double QUARTER = 0.25, HALF = 0.5;  // of the smallest step: the mean error of what is read in such steps, and its largest
 constexpr double TENTH = 0.1;                 // of the usual error
 constexpr double STILL = 1e-9;                // of a value: what it may move by and stand still
+constexpr float RISES_RATE = 1.0f / 32, PULSES = -0.1f;  // of the share of moves that end a rest; what it is at least with pulses, less a half
 // A rest is a stop once it has lasted so many times as long as usual, in events, and so many at least. Usual is the mean over events at
 // rest, not over rests: single events at which a reading does not move between two nights make no night a stop. Their memory, and the
 // most events that are counted.
-constexpr float RISES_RATE = 1.0f / 32, PULSES = -0.1f;  // of the share of moves that end a rest; what it is at least with pulses, less a half
 constexpr double STOPPED = 3.0, STOPPED_LEAST = 50.0, REST_MEMORY = 500.0, REST_MOST = 1e6;
 
 // What differences of a target that stands still, and its prediction, are nothing. rounding: as of `predict`
